@@ -1,0 +1,1 @@
+"""What runs after what: the flows, their configuration and the command line."""

@@ -1,0 +1,284 @@
+"""The `headstart` command. Everything here is thin: it settles the environment, calls a flow and shows the result.
+
+Heavy libraries are imported inside the commands, after the environment is settled and so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.errors import ConfigurationError, HeadstartError
+from tasks.workspace import Workspace
+
+app = typer.Typer(
+    help="Give your image classifier a head start: take a pretrained vision backbone, fit a new head to your own "
+    "classes, and keep the model alive.\n\nExample: headstart run configs/digits.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")]
+Overrides = Annotated[list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print one line at the end only.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Registered model.")]
+Why = Annotated[str, typer.Option("--why", "-m", help="Reason, kept with the move.")]
+
+
+@app.command()
+def run(config: ConfigFile, set_: Overrides = [], quiet: Quiet = False) -> None:  # noqa: B006
+    """Run the pipeline: labelled images in, a registered model out.
+
+    Example: headstart run configs/digits.yaml -s train.method=mlp -s train.epochs=5
+    """
+    workspace, server = _prepare()
+    from flows.config import read_config
+
+    settings = read_config(config, set_)
+    from flows.console import out, show_outcome, shown
+    from flows.server import deliver_events
+    from flows.summary import one_line
+    from flows.transfer import transfer
+
+    try:
+        with shown(quiet):
+            outcome = transfer(settings)
+    finally:
+        deliver_events()
+    if quiet:
+        out.print(one_line(outcome), soft_wrap=True)
+    else:
+        show_outcome(outcome, workspace, server)
+
+
+@app.command()
+def serve(
+    config: ConfigFile,
+    cron: Annotated[str | None, typer.Option(help="Cron expression, e.g. '0 3 * * *': every night at three.")] = None,
+    interval: Annotated[int | None, typer.Option(min=1, metavar="SECONDS", help="Seconds between two runs.")] = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Run the pipeline on a schedule, until Ctrl-C.
+
+    Example: headstart serve configs/digits.yaml --cron "0 3 * * *"
+    """
+    if (cron is None) == (interval is None):
+        raise ConfigurationError("headstart serve needs either --cron or --interval, for example --cron '0 3 * * *'")
+    from flows.config import read_config
+
+    settings = read_config(config, set_)
+    _, server = _prepare()
+    from flows.console import out
+    from flows.deployments import serve_pipeline
+
+    when = f"cron {cron}" if cron else f"every {interval} s"
+    out.print(f"serving {settings.name} ({when}); runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True)
+    serve_pipeline(settings, cron, timedelta(seconds=interval) if interval else None)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Preferred port of MLflow's page.")] = 5000,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the workspace's Prefect server instead.")] = False,
+) -> None:
+    """Open Prefect's and MLflow's pages on loopback, until Ctrl-C.
+
+    Example: headstart ui
+    """
+    from flows.server import stop_server
+
+    if stop:
+        typer.echo("stopped" if stop_server(Workspace.find().root) else "no Prefect server runs")
+        return
+    workspace, server = _prepare()
+    import signal
+
+    from flows.console import out
+    from flows.ui import mlflow_server
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with mlflow_server(workspace, port) as address:
+        out.print(f"MLflow   {address}\nPrefect  {server.removesuffix('/api')}\nCtrl-C ends MLflow's page; `headstart ui --stop` stops Prefect")
+        signal.pause()
+
+
+@app.command()
+def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None) -> None:
+    """List registered models: versions, aliases, figures, data versions.
+
+    Example: headstart models digits
+    """
+    workspace = _settle()
+    from flows.console import out
+    from flows.models import history_table, versions_table
+
+    out.print(versions_table(workspace, name))
+    if name:
+        out.print(history_table(workspace, name))
+
+
+@app.command()
+def promote(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="Version or alias.")],
+    why: Why = "",
+) -> None:
+    """Make a version of a registered model champion.
+
+    Example: headstart promote digits 2 --why "better on night images"
+    """
+    _move(lambda client, registry: registry.promote(client, name, version, why), name)
+
+
+@app.command()
+def rollback(name: Name, why: Why = "") -> None:
+    """Make the previous champion champion again.
+
+    Example: headstart rollback digits --why "complaints from the field"
+    """
+    _move(lambda client, registry: registry.rollback(client, name, why), name)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")],
+    folder: Annotated[str, typer.Argument(help="Folder with images, searched in depth.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write, .parquet or .csv.")] = "predictions.parquet",
+    top_k: Annotated[int, typer.Option(min=1, help="Classes kept per image.")] = 5,
+    quiet: Quiet = False,
+) -> None:
+    """Predict a folder of images with a registered model.
+
+    Example: headstart predict digits@champion data/3 -o predictions.parquet
+    """
+    _prepare()
+    from flows.console import out, shown
+    from flows.predict import predict as predict_flow
+    from flows.server import deliver_events
+
+    here = Path.cwd()
+    try:
+        with shown(quiet):
+            counts = predict_flow(model, str(here / folder), str(here / output), top_k)
+    finally:
+        deliver_events()
+    failed = f", {counts['failed']:,} could not be decoded (see the column error)" if counts["failed"] else ""
+    out.print(f"{counts['predicted']:,} images predicted{failed}: {output}", soft_wrap=True)
+
+
+@app.command()
+def pretrain(
+    config: ConfigFile,
+    output: Annotated[str, typer.Option("--output", "-o", help="Weights to write (.safetensors); a card goes beside.")],
+    set_: Overrides = [],  # noqa: B006
+    quiet: Quiet = False,
+) -> None:
+    """Pretrain the built-in backbone on a source task; killed, the same command goes on.
+
+    Example: headstart pretrain configs/pretrain.yaml -o backbone.safetensors
+    """
+    _prepare()
+    from flows.config import read_config
+    from flows.console import out, shown
+    from flows.pretrain import PretrainConfig
+    from flows.pretrain import pretrain as pretrain_flow
+    from flows.server import deliver_events
+
+    settings = read_config(config, set_, PretrainConfig)
+    command = " ".join(["headstart pretrain", str(config), "-o", output, *(f"-s {each}" for each in set_)])
+    try:
+        with shown(quiet):
+            accuracies = pretrain_flow(settings, output, command)
+    finally:
+        deliver_events()
+    for name, value in accuracies.items():
+        out.print(f"{name:<12} accuracy {value:.4f}")
+    out.print(f"written: {output} and its card", soft_wrap=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what this machine offers: devices, weights, servers, versions.
+
+    Example: headstart doctor
+    """
+    from rich.table import Table
+
+    from flows.console import out
+    from flows.doctor import examine
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for what, value in examine(Workspace.find()):
+        table.add_row(what, value)
+    out.print(table)
+
+
+def main() -> None:
+    """Run the command; what the user can mend becomes one line and exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except HeadstartError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # Typer's own complaints (an unknown option, a missing argument) come as ClickException.
+        if hasattr(error, "format_message"):
+            error.show() if hasattr(error, "show") else None
+            sys.exit(2)
+        if type(error).__name__ in ("Abort", "Exit"):
+            sys.exit(getattr(error, "exit_code", 1))
+        raise
+
+
+def _fail(message: str) -> None:
+    from flows.console import err
+
+    err.print(f"[bold red]error[/] {_escaped(message)}", soft_wrap=True)
+    sys.exit(2)
+
+
+def _escaped(message: str) -> str:
+    from rich.markup import escape
+
+    return escape(message)
+
+
+def _settle() -> Workspace:
+    from flows.environment import settle
+
+    workspace = Workspace.find()
+    settle(workspace)
+    return workspace
+
+
+def _prepare() -> tuple[Workspace, str]:
+    """Settle the environment and see to a Prefect server; returns its address."""
+    workspace = _settle()
+    from flows.server import ensure_server
+
+    return workspace, ensure_server(workspace.root)
+
+
+def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
+    workspace = _settle()
+    from mlflow import MlflowClient
+
+    from flows.console import out
+    from tasks.register import registry
+
+    made = move(MlflowClient(workspace.tracking_uri), registry)
+    before = f" (was version {made.previous})" if made.previous else ""
+    out.print(f"{name}: champion is version {made.version}{before}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The configuration of a pipeline: one section per stage, each defined in its stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.errors import ConfigurationError
+from tasks.evaluate.config import EvaluateConfig
+from tasks.extract.config import ExtractConfig
+from tasks.ingest.config import IngestConfig, Section
+from tasks.preprocess.config import PreprocessConfig
+from tasks.register.config import RegisterConfig
+from tasks.train.config import TrainConfig
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class PipelineConfig(Section):
+    """What a run of the pipeline needs to know."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Of the MLflow experiment and of the registered model."""
+    ingest: IngestConfig = IngestConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    extract: ExtractConfig = ExtractConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+
+
+def read_config(path: Path, overrides: Sequence[str] = (), model: type[Config] = PipelineConfig) -> Config:  # type: ignore[assignment]
+    """Read a YAML file, apply ``section.key=value`` overrides, and check the whole.
+
+    Raises:
+        ConfigurationError: the file is missing or no YAML, a key is unknown or a value has the wrong type.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}. Name a .yaml file; configs/ has examples") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} must hold keys and values, such as 'name: digits'")
+    for override in overrides:
+        _override(values, override)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {_explain(error, model)}") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigurationError(f"-s {override}: write it as section.key=value, for example -s train.epochs=5")
+    *above, last = key.split(".")
+    for name in above:
+        below = values.setdefault(name, {})
+        if not isinstance(below, dict):
+            raise ConfigurationError(f"-s {override}: {name!r} is a value, not a section")
+        values = below
+    values[last] = yaml.safe_load(value)
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    return "; ".join(_explain_one(one, model) for one in error.errors())
+
+
+def _explain_one(one: Any, model: type[BaseModel]) -> str:
+    place = [str(part) for part in one["loc"]]
+    key = ".".join(place) or "configuration"
+    if one["type"] == "extra_forbidden":
+        known = _names(model, place[:-1])
+        near = get_close_matches(place[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if one["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = one["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]} (given: {one['input']!r})"
+
+
+def _names(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that are known in the section at ``path``."""
+    for part in path:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        annotation = fields[part].annotation
+        kinds = [annotation, *get_args(annotation)]
+        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,69 @@
+"""What a person sees of a run: a bar for the stage at work, a line for each that is done, a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from flows.summary import Outcome, summary_rows
+from tasks.progress import watched_by
+from tasks.workspace import Workspace
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        unit = task.fields["unit"]
+        return Text(f"{task.speed:,.0f} {unit}/s" if task.speed and task.speed >= 1 else "", style="dim")
+
+
+class RunConsole:
+    """Shows progress on a terminal; where output goes to a file, only the lines of finished stages."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        columns = (SpinnerColumn(), TextColumn("{task.description:<11}"), BarColumn(30), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        self.bars = Progress(*columns, console=out, transient=True, disable=quiet or not out.is_terminal)
+
+    def begin(self, what: str, total: int, unit: str) -> int:
+        return self.bars.add_task(what, total=total or None, unit=unit)
+
+    def advance(self, bar: int, count: int) -> None:
+        self.bars.advance(bar, count)  # type: ignore[arg-type]
+
+    def end(self, bar: int) -> None:
+        self.bars.remove_task(bar)  # type: ignore[arg-type]
+
+    def tell(self, line: str) -> None:
+        if not self.quiet:
+            stage, sentence, took = line.split("\t")
+            out.print(f"[green]✓[/] {stage:<11} {sentence} [dim]{took}[/]", soft_wrap=True)
+
+
+@contextmanager
+def shown(quiet: bool = False) -> Iterator[None]:
+    """Show the progress of what is done inside the block."""
+    console = RunConsole(quiet)
+    with console.bars, watched_by(console):
+        yield
+
+
+def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> None:
+    """Print the summary of a run, and where to look next."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for what, value in summary_rows(outcome):
+        bold = what in (outcome.headline, "model")
+        table.add_row(what, Text(value, style="bold" if bold else ""))
+    table.add_row("look", Text(f"headstart ui        run {outcome.run_id[:8]} with curves, figures and tables" + (f"; flow at {server.removesuffix('/api')}" if server else "")))
+    table.add_row("use", Text(f"headstart predict {outcome.model.name}@{outcome.model.alias} FOLDER"))
+    out.print()
+    out.print(table)

@@ -1,0 +1,67 @@
+"""What this machine offers a run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from flows.server import server_status
+from tasks.errors import HeadstartError
+from tasks.extract.engine import choose_device, choose_precision
+from tasks.extract.weights import BUILTIN_WEIGHTS, network_names
+from tasks.ingest.versioning import read_version
+from tasks.workspace import Workspace
+
+LIBRARIES = ("torch", "torchvision", "lightning", "prefect", "mlflow", "dvc", "pandas", "pyarrow")
+
+
+def examine(workspace: Workspace) -> list[tuple[str, str]]:
+    """Machine, devices, weights, servers and versions as (what, value) pairs. Starts and changes nothing."""
+    memory = psutil.virtual_memory()
+    disk = shutil.disk_usage(workspace.root)
+    device = choose_device()
+    checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
+    downloaded = sorted(path.name for path in checkpoints.glob("*.pth")) if checkpoints.is_dir() else []
+    server = server_status(workspace.root)
+    return [
+        ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB memory free"),
+        ("python", f"{platform.python_version()} ({sys.prefix})"),
+        ("devices", ", ".join(_devices())),
+        ("a run takes", f"{device}, {str(choose_precision('auto', device)).removeprefix('torch.')}"),
+        ("workspace", f"{workspace.root}, {disk.free / 2**30:.0f} GiB free, {_writable(workspace)}"),
+        ("dataset", read_version(workspace) if workspace.dvc_file.is_file() else "none yet"),
+        ("weights", "builtin: " + (f"{BUILTIN_WEIGHTS.stat().st_size / 1e6:.1f} MB" if BUILTIN_WEIGHTS.is_file() else "missing")),
+        ("", f"imagenet: {', '.join(downloaded) if downloaded else 'none'} in {checkpoints}"),
+        ("backbones", f"{len(network_names())}: {', '.join(network_names())}"),
+        ("prefect", os.environ.get("PREFECT_API_URL") or (server.dashboard if server else "no server runs; a run starts one")),
+        ("mlflow", workspace.tracking_uri),
+        ("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)),
+    ]  # fmt: skip
+
+
+def _devices() -> list[str]:
+    found = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    return [*found, f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"]
+
+
+def _writable(workspace: Workspace) -> str:
+    try:
+        workspace.check_writable()
+        return "writable"
+    except HeadstartError as error:
+        return str(error)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"

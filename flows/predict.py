@@ -1,0 +1,98 @@
+"""Batch prediction with a registered model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from prefect import flow
+
+from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.manifest import EXTENSIONS
+from tasks.progress import progress
+from tasks.register.classifier import ImageClassifier
+from tasks.register.registry import CHAMPION, get_version
+from tasks.workspace import Workspace
+
+CHUNK = 256
+
+
+def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> tuple[ImageClassifier, str]:
+    """Load ``name``, ``name@alias`` or ``name@version`` from the registry; also returns ``name/version``.
+
+    Raises:
+        RegistryError: there is no such model, version or alias.
+    """
+    name, _, which = model.partition("@")
+    version = get_version(MlflowClient(workspace.tracking_uri), name, which or CHAMPION)
+    mlflow.set_tracking_uri(workspace.tracking_uri)
+    folder = mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}")
+    [bundle] = (path.parent for path in Path(folder).rglob("classifier.json"))
+    return ImageClassifier.load(bundle, device), f"{name}/{version.version}"
+
+
+@flow(name="predict")
+def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, int]:
+    """Predict every image below a folder and write one row each: path, label, probability, top_k, error, model.
+
+    An image that cannot be decoded keeps its row, with the reason in ``error``.
+
+    Returns:
+        The number of images ``predicted`` and ``failed``.
+
+    Raises:
+        DataError: the folder is missing or holds no images.
+        RegistryError: there is no such model.
+    """
+    workspace = Workspace.find()
+    target = _checked_output(workspace.resolve(output))
+    images = list_images(workspace.resolve(folder))
+    classifier, version = load_classifier(model, workspace)
+    parts = []
+    with progress("predict", total=len(images), unit="img") as advance:
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
+            parts.append(_predict_chunk(classifier, chunk, top_k))
+            advance(len(chunk))
+    predictions = pd.concat(parts, ignore_index=True).assign(model=version)
+    temporary = target.with_name(f".{target.name}")
+    predictions.to_csv(temporary, index=False) if target.suffix == ".csv" else predictions.to_parquet(temporary, index=False)
+    temporary.replace(target)
+    failed = int(predictions["error"].notna().sum())
+    return {"predicted": len(predictions) - failed, "failed": failed}
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files below a folder, sorted.
+
+    Raises:
+        DataError: the folder is missing or holds no images.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: name one that holds images")
+    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    if not images:
+        raise DataError(f"{folder} holds no images ({' '.join(sorted(EXTENSIONS))})")
+    return images
+
+
+def _checked_output(target: Path) -> Path:
+    if target.suffix not in (".parquet", ".csv"):
+        raise ConfigurationError(f"{target}: predictions are written as .parquet or .csv")
+    if not target.parent.is_dir():
+        raise ConfigurationError(f"{target.parent} is no folder: predictions cannot be written there")
+    return target
+
+
+def _predict_chunk(classifier: ImageClassifier, images: list[Path], top_k: int) -> pd.DataFrame:
+    try:
+        return classifier.predict(images, top_k).assign(path=[str(image) for image in images], error=None)
+    except DataError as error:
+        if len(images) == 1:
+            return pd.DataFrame({"path": [str(images[0])], "error": [str(error)], "label": [None], "probability": [float("nan")], "top_k": [[]]})
+    # Halving finds the few bad ones without giving up batches for the many good ones.
+    middle = len(images) // 2
+    halves = [_predict_chunk(classifier, half, top_k) for half in (images[:middle], images[middle:])]
+    return pd.concat(halves, ignore_index=True)

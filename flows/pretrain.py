@@ -1,0 +1,164 @@
+"""Pretrain the built-in backbone on a source task, see how it transfers, and write weights and card."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+import yaml
+from prefect import flow, task
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import nn
+
+from tasks.errors import DataError
+from tasks.evaluate.metrics import wilson
+from tasks.evaluate.probe import linear_probes
+from tasks.extract.backbones import load_backbone
+from tasks.extract.residual import ResNet32px
+from tasks.extract.weights import BUILTIN, Weights, build_network
+from tasks.fingerprint import file_digest, fingerprint
+from tasks.ingest.config import IngestConfig, Section, SourceConfig
+from tasks.ingest.manifest import find_images
+from tasks.ingest.sources import fetch
+from tasks.preprocess.recipe import Recipe, load_pixels
+from tasks.train.pretraining import Schedule, pretrain_supervised
+from tasks.workspace import Workspace
+
+
+class ScheduleConfig(Section):
+    """See `tasks.train.pretraining.Schedule`."""
+
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=0.2, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    grayscale: float = Field(default=0.1, ge=0, le=1)
+    seed: int = 0
+
+
+class PretrainConfig(Section):
+    """What to pretrain on, how, and what to probe the result with."""
+
+    name: str
+    source: SourceConfig
+    """Images of the source task, with train and val."""
+    size: int = Field(default=32, ge=8)
+    schedule: ScheduleConfig = ScheduleConfig()
+    probes: dict[str, IngestConfig] = {}
+    """Datasets that a linear head is fitted to afterwards, by name."""
+    licence: str = "see the source data's terms"
+    """Note for the card."""
+
+
+@flow(name="pretrain")
+def pretrain(config: PretrainConfig, output: str, command: str = "headstart pretrain") -> dict[str, float]:
+    """Write ``output`` (safetensors) and a card beside it (Markdown).
+
+    Killed at any time, the same call goes on from the last epoch.
+
+    Returns:
+        Source accuracy, and transfer accuracies by probe.
+    """
+    workspace = Workspace.find()
+    target = workspace.resolve(output)
+    weights, accuracy, classes = fit_backbone(config, workspace)
+    results = {name: probe_backbone(weights, probe, config.size, workspace) for name, probe in config.probes.items()}
+    _save(weights, config, classes, target)
+    target.with_suffix(".md").write_text(_card(config, target, accuracy, results, classes, command, workspace))
+    return {"source": accuracy} | {name: right["pretrained"][0] / right["pretrained"][1] for name, right in results.items()}
+
+
+@task(name="fit backbone", persist_result=False)
+def fit_backbone(config: PretrainConfig, workspace: Workspace) -> tuple[Weights, float, int]:
+    """Train from scratch; returns the weights, the source accuracy and the number of source classes."""
+    with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="pretrain-") as scratch:
+        found, _ = find_images(fetch(config.source, workspace, Path(scratch)))
+        classes = sorted({image.label for image in found})
+        splits = {}
+        for split in ("train", "val"):
+            images = [image for image in found if image.split == split]
+            if not images:
+                raise DataError(f"{config.source} has no {split} images; pretraining needs train/ and val/")
+            labels = torch.tensor([classes.index(image.label) for image in images])
+            splits[split] = (load_pixels([image.path for image in images], Recipe(config.size), f"decode {split}"), labels)
+    folder = workspace.cache / "pretraining" / fingerprint(config.model_dump(include={"source", "size", "schedule"}))
+    folder.mkdir(parents=True, exist_ok=True)
+    network, accuracy, (mean, std) = pretrain_supervised(
+        ResNet32px(len(classes)), splits["train"], splits["val"], Schedule(**config.schedule.model_dump()), folder
+    )
+    state = {key: value for key, value in network.state_dict().items() if not key.startswith("head.") and "num_batches" not in key}
+    return Weights(state, tuple(mean), tuple(std), "pretrained"), accuracy, len(classes)  # type: ignore[arg-type]
+
+
+@task(name="probe backbone", persist_result=False)
+def probe_backbone(weights: Weights, probe: IngestConfig, size: int, workspace: Workspace) -> dict[str, tuple[int, int]]:
+    """Linear probes of the pretrained network and of the same network with random weights."""
+    random = Weights(build_network(BUILTIN).state_dict(), weights.mean, weights.std, "random")
+    backbones = {"pretrained": load_backbone(BUILTIN, weights)[0], "random": load_backbone(BUILTIN, random)[0]}
+    return linear_probes(backbones, probe, Recipe(size), workspace)
+
+
+def _save(weights: Weights, config: PretrainConfig, classes: int, target: Path) -> None:
+    """Convolutions in half precision: the network computes in bf16 anyway, and the file is half as large."""
+    state = {key: value.half() if value.ndim == 4 else value.float() for key, value in weights.state.items()}
+    metadata = {
+        "arch": BUILTIN, "source": config.name, "num_classes": str(classes), "mean": ",".join(map(str, weights.mean)),
+        "std": ",".join(map(str, weights.std)),
+    }  # fmt: skip
+    temporary = target.with_name(f".{target.name}")
+    save_file({key: value.contiguous() for key, value in state.items()}, temporary, metadata)
+    shutil.move(temporary, target)
+
+
+def _card(
+    config: PretrainConfig, target: Path, accuracy: float, results: dict[str, dict[str, tuple[int, int]]],
+    classes: int, command: str, workspace: Workspace,
+) -> str:  # fmt: skip
+    parameters = sum(p.numel() for p in _without_head(build_network(BUILTIN)))
+    rows = "\n".join(_probe_row(name, right) for name, right in results.items())
+    archive = config.source.archive
+    data = f"`{Path(archive).name}`, SHA-256 `{file_digest(workspace.resolve(archive))}`" if archive else str(config.source)
+    return f"""# {BUILTIN}: {config.name}
+
+The built-in backbone (`tasks/extract/residual.py`): {parameters:,} parameters, {target.stat().st_size / 1e6:.2f} MB,
+{config.size} px, 512 features per image.
+
+| | |
+|---|---|
+| source task | {config.name}, {classes} classes |
+| data | {data} |
+| source accuracy (val, top-1) | {accuracy:.4f} |
+| seed | {config.schedule.seed} |
+| weights | SHA-256 `{file_digest(target)}` |
+| licence | {config.licence} |
+| command | `{command}` |
+
+## Transfer
+Frozen, a linear head on top; its regularisation is chosen on validation images, the figure is of held-out ones,
+with Wilson's 95% interval. *Random* is the same network untrained.
+
+| dataset | pretrained | random |
+|---|---|---|
+{rows}
+
+## Configuration
+```yaml
+{yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False).strip()}
+```
+"""
+
+
+def _probe_row(name: str, right: dict[str, tuple[int, int]]) -> str:
+    cells = []
+    for which in ("pretrained", "random"):
+        value, low, high = wilson(*right[which])
+        cells.append(f"{value:.4f} [{low:.4f}, {high:.4f}]")
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _without_head(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for name, parameter in network.named_parameters() if not name.startswith("head.")]

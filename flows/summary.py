@@ -1,0 +1,90 @@
+"""Runs in words: a line per stage, and the summary at the end."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
+
+
+class Outcome(BaseModel):
+    """What a run of the pipeline leaves behind: the records of its stages and the id of its MLflow run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    dataset: Dataset
+    features: FeatureSet
+    candidate: Candidate
+    evaluation: Evaluation
+    model: RegisteredModel
+    new: int
+    """Images whose features this run computed."""
+
+    @property
+    def headline(self) -> str:
+        """Name of the figure that the run is judged by, on images that nothing was chosen on."""
+        return f"{self.dataset.report_on}/accuracy"
+
+
+def describe(record: Record, cached: bool) -> str:
+    """A stage's result as ``stage<TAB>sentence``; ``cached`` when it was found, not made."""
+    match record:
+        case Dataset():
+            return f"ingest\t{_dataset(record)}"
+        case Preprocessed():
+            return f"preprocess\t{record.size}×{record.size} pixels, {record.fit}"
+        case FeatureSet():
+            new = 0 if cached else record.new
+            rate = f", {new / record.seconds:,.0f} img/s" if new else ""
+            return f"extract\t{_backbone(record)}: {new:,} new, {record.new + record.reused - new:,} reused{rate}"
+        case Candidate():
+            return f"train\t{_candidate(record)}"
+        case Evaluation():
+            return f"evaluate\t{', '.join(f'{name} {record.metrics[name][0]:.4f}' for name in record.metrics if name.endswith('/accuracy'))}"
+        case RegisteredModel():
+            return f"register\t{record.name} version {record.version}, {record.alias}"
+    raise TypeError(f"no words for {type(record).__name__}")
+
+
+def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
+    """The summary of a run as (what, value) pairs."""
+    dataset, features, model = outcome.dataset, outcome.features, outcome.model
+    splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
+    rows = [
+        ("dataset", f"{_dataset(dataset)}\n{splits}\nversion {dataset.version}"),
+        ("features", f"{outcome.new:,} new, {features.new + features.reused - outcome.new:,} reused; {features.width} an image\n"
+         f"{_backbone(features)}, layer {features.layer}, {features.precision} on {features.device}"),
+        ("candidate", _candidate(outcome.candidate)),
+    ]  # fmt: skip
+    if dataset.findings:
+        rows.insert(1, ("findings", "\n".join(dataset.findings)))
+    shown = [f"{split}/{name}" for split in (dataset.report_on, dataset.choose_on) for name in ("accuracy", "f1_macro", "roc_auc_macro")]
+    rows += [(name, interval(outcome.evaluation, name)) for name in shown if name in outcome.evaluation.metrics]
+    return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {model.alias}")]
+
+
+def interval(evaluation: Evaluation, name: str) -> str:
+    """A figure with its 95% interval."""
+    value, low, high = evaluation.metrics[name]
+    return f"{value:.4f}  [{low:.4f}, {high:.4f}]"
+
+
+def one_line(outcome: Outcome) -> str:
+    """The outcome in one line, for logs."""
+    value = interval(outcome.evaluation, outcome.headline)
+    return f"{outcome.model.name} version {outcome.model.version} ({outcome.model.alias}): {outcome.headline} {value}"
+
+
+def _dataset(dataset: Dataset) -> str:
+    kept_out = f", {dataset.quarantined:,} quarantined" if dataset.quarantined else ""
+    return f"{dataset.source}: {sum(dataset.counts.values()):,} images, {len(dataset.classes):,} classes{kept_out}"
+
+
+def _backbone(features: FeatureSet) -> str:
+    return f"{features.backbone} ({features.weights.rpartition('/')[2]})"
+
+
+def _candidate(candidate: Candidate) -> str:
+    chosen = ", ".join(f"{name} {value:g}" for name, value in candidate.chosen.items())
+    return f"{candidate.method} head, {chosen} chosen on validation"

@@ -1,0 +1,175 @@
+"""A pipeline run as MLflow sees it: parameters, dataset, curves, figures, and where it all came from."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlflow.data
+import pandas as pd
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+
+from flows.config import PipelineConfig
+from flows.summary import describe
+from tasks.fingerprint import code_version
+from tasks.progress import tell
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
+from tasks.workspace import Workspace
+
+R = TypeVar("R", bound=Record)
+
+
+class TrackedRun:
+    """Records what each stage hands over, in MLflow and for whoever watches."""
+
+    def __init__(self, client: MlflowClient, run_id: str, workspace: Workspace) -> None:
+        self.client, self.id, self.workspace = client, run_id, workspace
+        self._started = time.time()
+        self._since = time.monotonic()
+
+    def is_cached(self, record: Record) -> bool:
+        """Whether a record was found, not made by this run."""
+        return record.made < self._started
+
+    def record(self, record: R) -> R:
+        """Log a stage's result and pass it on."""
+        match record:
+            case Dataset():
+                self._log_dataset(record)
+            case Preprocessed():
+                self.client.log_artifact(self.id, str(record.preview), "data") if self._is_news(record) else None
+            case FeatureSet():
+                self._log_features(record)
+            case Candidate():
+                self._log_curves(record)
+            case Evaluation():
+                self._log_evaluation(record)
+            case RegisteredModel():
+                self._log_model(record)
+        now = time.monotonic()
+        tell(f"{describe(record, self.is_cached(record))}\t{now - self._since:.1f} s")
+        self._since = now
+        return record
+
+    def set_tags(self, **tags: Any) -> None:
+        """Set tags of the run; keys are written with dots for underscores."""
+        values = [RunTag(key.replace("_", "."), str(value)) for key, value in tags.items()]
+        self.client.log_batch(self.id, tags=values, synchronous=True)
+
+    def _is_news(self, record: Record) -> bool:
+        """Whether no earlier run of the experiment has stored this record's files: nothing is stored twice."""
+        kind = type(record).__name__.lower()
+        run = self.client.get_run(self.id)
+        same = self.client.search_runs(
+            [run.info.experiment_id],
+            f"tags.`{kind}` = '{record.fingerprint}' and attributes.status = 'FINISHED'",
+            max_results=1,
+        )
+        self.client.set_tag(self.id, kind, record.fingerprint)
+        if same:
+            self.client.set_tag(self.id, f"{kind}.files", same[0].info.run_id)
+            self.client.set_tag(
+                self.id,
+                "mlflow.note.content",
+                "Nothing to compute again: pictures and tables of unchanged stages lie with the run that made them, "
+                f"[{same[0].info.run_name}](#/experiments/{run.info.experiment_id}/runs/{same[0].info.run_id}).",
+            )
+        return not same
+
+    def _log_dataset(self, dataset: Dataset) -> None:
+        manifest = dataset.read_manifest()
+        source = self.workspace.dvc_file
+        named = mlflow.data.from_pandas(manifest, source=str(source), name=dataset.source, digest=dataset.version)
+        entity = named._to_mlflow_entity()
+        self.client.log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+        self.set_tags(data_version=dataset.version, data_source=dataset.source)
+        self._log_metrics({f"images/{split}": count for split, count in dataset.counts.items()})
+        self._log_metrics({"images/quarantined": dataset.quarantined})
+        if self._is_news(dataset):
+            self.client.log_artifact(self.id, str(source), "data")
+            self.client.log_artifact(self.id, str(dataset.quarantine), "data")
+
+    def _log_features(self, features: FeatureSet) -> None:
+        new = 0 if self.is_cached(features) else features.new
+        self._log_metrics({"features/new": new, "features/reused": features.new + features.reused - new})
+        shown = features.model_dump(include={"backbone", "weights", "digest", "layer", "precision", "device"})
+        self.set_tags(**{f"backbone_{key}": value for key, value in shown.items()})
+
+    def _log_curves(self, candidate: Candidate) -> None:
+        curves = pd.read_parquet(candidate.curves)
+        now = int(time.time() * 1000)
+        points = [
+            Metric(f"curve/{name}", float(value), now, int(step))
+            for name in curves.columns.drop("step")
+            for step, value in zip(curves["step"], curves[name], strict=True)
+        ]
+        for start in range(0, len(points), 1000):
+            self.client.log_batch(self.id, metrics=points[start : start + 1000])
+        self._log_metrics({f"chosen/{name}": value for name, value in candidate.chosen.items()})
+        self.set_tags(candidate=candidate.fingerprint)
+
+    def _log_evaluation(self, evaluation: Evaluation) -> None:
+        for name, (value, low, high) in evaluation.metrics.items():
+            self._log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
+        if self._is_news(evaluation):
+            for path in sorted(evaluation.report.iterdir()):
+                self.client.log_artifact(self.id, str(path), "figures" if path.suffix == ".png" else "tables")
+
+    def _log_model(self, model: RegisteredModel) -> None:
+        self.set_tags(model_name=model.name, model_version=model.version, model_alias=model.alias, gate=model.verdict)
+
+    def _log_metrics(self, values: dict[str, float]) -> None:
+        now = int(time.time() * 1000)
+        known = [Metric(key, float(value), now, 0) for key, value in values.items() if not math.isnan(value)]
+        self.client.log_batch(self.id, metrics=known)
+
+
+@contextmanager
+def tracked(config: PipelineConfig, workspace: Workspace, run_name: str) -> Iterator[TrackedRun]:
+    """Open an MLflow run for the configuration; it ends as finished, failed or killed, as the block does."""
+    client = MlflowClient(workspace.tracking_uri)
+    run = client.create_run(_experiment(client, config.name, workspace), run_name=run_name)
+    _log_origin(client, run.info.run_id, config, workspace)
+    status = "FAILED"
+    try:
+        yield TrackedRun(client, run.info.run_id, workspace)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        client.set_terminated(run.info.run_id, status)
+
+
+def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
+    if found := client.get_experiment_by_name(name):
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+    local = workspace.tracking_uri.startswith("sqlite:")
+    return client.create_experiment(name, (workspace.mlruns / "artifacts" / name).as_uri() if local else None)
+
+
+def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, workspace: Workspace) -> None:
+    """Configuration and code version: what it takes to do it again."""
+    settings = config.model_dump(mode="json", by_alias=True)
+    flat = pd.json_normalize(settings).iloc[0].to_dict()
+    params = [Param(key, json.dumps(value) if isinstance(value, list) else str(value)) for key, value in flat.items() if value is not None]
+    tags = [RunTag("code.version", code_version(Path(__file__).parent.parent / "tasks"))]
+    if commit := _git_commit(workspace.root):
+        tags.append(RunTag("mlflow.source.git.commit", commit))
+    client.log_batch(run_id, params=params, tags=tags)
+    client.log_text(run_id, yaml.safe_dump(settings, sort_keys=False), "config.yaml")
+
+
+def _git_commit(folder: Path) -> str | None:
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
+    return asked.stdout.strip() if asked.returncode == 0 else None

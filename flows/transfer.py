@@ -1,0 +1,50 @@
+"""The main flow: labelled images in, a registered model out."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger, runtime
+from prefect.artifacts import create_markdown_artifact
+
+from flows.config import PipelineConfig
+from flows.summary import Outcome, one_line, summary_rows
+from flows.tracking import tracked
+from tasks.evaluate.door import evaluate
+from tasks.extract.door import extract
+from tasks.ingest.door import ingest
+from tasks.preprocess.door import preprocess
+from tasks.register.door import register
+from tasks.train.door import train
+from tasks.workspace import Workspace
+
+
+def _run_name() -> str:
+    return f"{runtime.flow_run.parameters['config'].name}-{runtime.flow_run.id[:8]}"
+
+
+@flow(name="transfer", flow_run_name=_run_name, log_prints=False)
+def transfer(config: PipelineConfig) -> Outcome:
+    """Move what a pretrained backbone knows to the team's own classes."""
+    with tracked(config, Workspace.find(), run_name=runtime.flow_run.name) as run:
+        run.set_tags(prefect_flow_run=runtime.flow_run.id)
+        dataset = run.record(ingest(config.ingest))
+        preprocessed = run.record(preprocess(config.preprocess, dataset))
+        features = run.record(extract(config.extract, dataset, preprocessed))
+        candidate = run.record(train(config.train, dataset, features))
+        evaluation = run.record(evaluate(config.evaluate, dataset, features, candidate))
+        model = run.record(
+            register(config.register_, config.name, run.id, dataset, preprocessed, features, candidate, evaluation)
+        )
+        new = 0 if run.is_cached(features) else features.new
+        outcome = Outcome(
+            run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
+            model=model, new=new,
+        )  # fmt: skip
+    _announce(outcome)
+    return outcome
+
+
+def _announce(outcome: Outcome) -> None:
+    """Leave the summary where those who look at Prefect find it."""
+    get_run_logger().info(one_line(outcome))
+    rows = "\n".join(f"| {what} | {value.replace(chr(10), '<br>')} |" for what, value in summary_rows(outcome))
+    create_markdown_artifact(f"| | |\n|---|---|\n{rows}\n\nMLflow run `{outcome.run_id}`", key="summary")

@@ -1,0 +1,29 @@
+"""Errors a user can act on. Each message says what is wrong, where, and what to do about it.
+
+The command line prints any `HeadstartError` as one line and exits with code 2; every other exception is a bug
+and keeps its traceback.
+"""
+
+
+class HeadstartError(Exception):
+    """Base of every error that the user, not the code, has to mend."""
+
+
+class ConfigurationError(HeadstartError):
+    """The configuration names something that does not exist or has the wrong type."""
+
+
+class DataError(HeadstartError):
+    """A dataset or an image is missing, unreadable or cannot be learned from."""
+
+
+class WeightsError(HeadstartError):
+    """Backbone weights are missing, unreachable or belong to another architecture."""
+
+
+class RegistryError(HeadstartError):
+    """A registered model, version or alias is missing, or the registry cannot be reached or written."""
+
+
+class ServerError(HeadstartError):
+    """A server that a run needs could not be started or reached."""

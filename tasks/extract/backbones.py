@@ -1,0 +1,135 @@
+"""Backbones: a pretrained network cut off at the layer whose output becomes the features."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from tasks.errors import ConfigurationError, WeightsError
+from tasks.extract.weights import State, Weights, build_network
+
+
+class Backbone(nn.Module):
+    """Maps uint8 images ``[N, 3, S, S]`` to float32 features ``[N, width]``.
+
+    Inputs are standardised on the device with the mean and standard deviation that the network was trained
+    with.
+    """
+
+    def __init__(self, network: nn.Module, weights: Weights, layer: str | None, pool: str) -> None:
+        super().__init__()
+        self.layer, self.pool = layer or penultimate_layer(network), pool
+        self.trunk = _cut(network.eval(), self.layer)
+        self.register_buffer("mean", torch.tensor(weights.mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(weights.std).view(1, 3, 1, 1) * 255)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = (images.float() - self.mean) / self.std
+        return pooled(self.trunk(pixels.contiguous(memory_format=torch.channels_last))["features"], self.pool).float()
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What it takes to rebuild a backbone around a state dict."""
+
+    name: str
+    layer: str
+    pool: str
+    num_classes: int
+
+
+def load_backbone(name: str, weights: Weights, layer: str | None = None, pool: str = "avg") -> tuple[Backbone, Outline]:
+    """Build a network, load weights into it and cut it off at ``layer``.
+
+    The number of classes it was trained for does not matter, nor whether its own classifier is among the
+    weights.
+
+    Raises:
+        WeightsError: the weights belong to another architecture.
+        ConfigurationError: there is no such network, or no such layer in it.
+    """
+    network = load_network(name, weights)
+    backbone = Backbone(network, weights, layer, pool)
+    return backbone, Outline(name, backbone.layer, pool, _source_classes(network))
+
+
+def load_network(name: str, weights: Weights) -> nn.Module:
+    """The whole classifier with its weights, in eval mode."""
+    network = build_network(name)
+    head = last_classifier(network)
+    if f"{head}.weight" in weights.state:
+        network = build_network(name, num_classes=len(weights.state[f"{head}.weight"]))
+    _load_state(network, {key: value for key, value in weights.state.items() if ".aux" not in key and "AuxLogits" not in key}, name, head, weights.source)
+    return network.eval()
+
+
+def last_classifier(network: nn.Module) -> str:
+    """Name of the last linear layer or, in a network without one, the last convolution."""
+    modules = list(network.named_modules())
+    for kind in (nn.Linear, nn.Conv2d):
+        if names := [name for name, module in modules if isinstance(module, kind)]:
+            return names[-1]
+    raise ConfigurationError("the network has neither a linear nor a convolutional layer")
+
+
+def penultimate_layer(network: nn.Module) -> str:
+    """The node just before the network's own classifier."""
+    nodes = _nodes(network)
+    head = last_classifier(network)
+    return nodes[next(index for index, node in enumerate(nodes) if node == head) - 1]
+
+
+def pooled(features: torch.Tensor, pool: str) -> torch.Tensor:
+    """Any layer's output as ``[N, width]``: maps ``[N, C, H, W]`` are averaged or flattened; of tokens
+    ``[N, T, C]`` the average (or all) is taken."""
+    if features.ndim == 2 or pool == "flatten":
+        return features.flatten(1)
+    return features.mean((2, 3)) if features.ndim == 4 else features.mean(1)
+
+
+def _source_classes(network: nn.Module) -> int:
+    head = network.get_submodule(last_classifier(network))
+    return len(head.weight)  # type: ignore[arg-type]
+
+
+def _nodes(network: nn.Module) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fx warns where training and evaluation graphs differ; only the latter is used
+        return get_graph_node_names(network.eval())[1]
+
+
+def _cut(network: nn.Module, layer: str) -> nn.Module:
+    nodes = _nodes(network)
+    # A module is named by what it contains, too: "features" stands for its last node.
+    if not any(node == layer or node.startswith(f"{layer}.") for node in nodes):
+        near = get_close_matches(layer, nodes, n=3, cutoff=0.3)
+        raise ConfigurationError(
+            f"extract.layer: the network has no layer {layer!r}; near it: {', '.join(near) or 'none'}; "
+            f"the last ones are {', '.join(nodes[-6:])}"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return create_feature_extractor(network, {layer: "features"})
+
+
+def _load_state(network: nn.Module, state: State, name: str, head: str, source: str) -> None:
+    wanted = network.state_dict()
+    wrong = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    missing = [key for key in wanted if key not in state and not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in wanted]
+    if wrong or missing or unexpected:
+        told = [
+            f"{len(keys)} {what} (first: {keys[0]})"
+            for what, keys in (("missing", missing), ("of another shape", wrong), ("unknown", unexpected))
+            if keys
+        ]
+        raise WeightsError(
+            f"extract.weights: {source} does not belong to {name}; of its {len(wanted)} tensors: {'; '.join(told)}. "
+            "Name the architecture that it was trained with in extract.backbone"
+        )
+    network.load_state_dict(state, strict=False)

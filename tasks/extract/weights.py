@@ -1,0 +1,159 @@
+"""Where a backbone's weights come from, and what is wrong with them when they cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import safe_open
+from torch import nn
+
+from tasks.errors import ConfigurationError, WeightsError
+from tasks.extract.residual import ResNet32px
+
+BUILTIN = "resnet_32px"
+BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "resnet_32px.safetensors"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+State = dict[str, torch.Tensor]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network's parameters and what came with them.
+
+    Attributes:
+        state: the state dict.
+        mean, std: what inputs were standardised with in training, in units of 1/255.
+        source: as the configuration names them.
+    """
+
+    state: State
+    mean: Triple
+    std: Triple
+    source: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names, types, shapes and bytes of the parameters, whatever file they came in."""
+        hashed = hashlib.sha256()
+        for name in sorted(self.state):
+            tensor = self.state[name].detach().cpu().contiguous()
+            hashed.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+            hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return hashed.hexdigest()
+
+
+def network_names() -> list[str]:
+    """Every backbone that can be named: the built-in one and torchvision's classifiers."""
+    return [BUILTIN, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def build_network(name: str, num_classes: int = 1000) -> nn.Module:
+    """An untrained classifier.
+
+    Raises:
+        ConfigurationError: there is no network of that name.
+    """
+    if name == BUILTIN:
+        return ResNet32px(num_classes)
+    if name not in network_names():
+        near = get_close_matches(name, network_names(), n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigurationError(
+            f"extract.backbone: there is no network {name!r}{hint} Any torchvision classifier works; "
+            "`headstart doctor` lists them"
+        )
+    options: dict[str, Any] = {"num_classes": num_classes}
+    if name in ("googlenet", "inception_v3"):
+        # Their auxiliary classifiers serve training from scratch only; the inputs of torchvision's weights are
+        # standardised a second time, inside.
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": True}
+    return torchvision.models.get_model(name, weights=None, **options)
+
+
+def read_weights(name: str, source: str, path: Path) -> Weights:
+    """Find the weights that ``source`` names for network ``name``.
+
+    Args:
+        source: ``builtin``, ``imagenet``, ``random``, or the file as the configuration writes it.
+        path: that file, where ``source`` is one.
+
+    Raises:
+        WeightsError: they are not there, cannot be downloaded or cannot be read.
+    """
+    match source:
+        case "builtin":
+            if name != BUILTIN:
+                raise WeightsError(
+                    f"extract.weights: 'builtin' belongs to the backbone {BUILTIN!r}, not to {name!r}: "
+                    f"name 'imagenet' or a file of {name} weights"
+                )
+            return _from_file(BUILTIN_WEIGHTS, source)
+        case "imagenet":
+            return _from_torchvision(name)
+        case "random":
+            torch.manual_seed(0)
+            return Weights(build_network(name).state_dict(), IMAGENET_MEAN, IMAGENET_STD, source)
+        case _:
+            return _from_file(path, source)
+
+
+def _from_torchvision(name: str) -> Weights:
+    if name == BUILTIN:
+        raise WeightsError(f"extract.weights: there are no ImageNet weights of {name!r}; name 'builtin'")
+    build_network(name, num_classes=10)
+    weights = torchvision.models.get_model_weights(name)["DEFAULT"]
+    transforms = weights.transforms()
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise WeightsError(
+            f"the ImageNet weights of {name} could not be downloaded ({getattr(error, 'reason', error)}): "
+            f"fetch {os.path.basename(weights.url)} from {weights.url} elsewhere and put it into {folder}, "
+            "or name a local file in extract.weights"
+        ) from error
+    return Weights(dict(state), tuple(transforms.mean), tuple(transforms.std), "imagenet")
+
+
+def _from_file(path: Path, source: str) -> Weights:
+    if not path.is_file():
+        raise WeightsError(f"extract.weights: {path} does not exist; name a .safetensors or .pth file, 'imagenet' or 'builtin'")
+    try:
+        state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
+    except Exception as error:  # safetensors and torch raise many types on damaged files
+        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+    return Weights(state, _triple(metadata, "mean", IMAGENET_MEAN), _triple(metadata, "std", IMAGENET_STD), source)
+
+
+def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, file.metadata() or {}
+
+
+def _read_torch(path: Path) -> State:
+    """Read a ``.pth`` file without running what a pickle could contain."""
+    loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model", "model_state_dict"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise ValueError("it holds no state dict")
+    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def _triple(metadata: dict[str, str], key: str, default: Triple) -> Triple:
+    if key not in metadata:
+        return default
+    first, second, third = map(float, metadata[key].split(","))
+    return first, second, third

@@ -1,0 +1,1 @@
+"""Ingest: from wherever labelled images lie to one versioned dataset."""

@@ -1,0 +1,18 @@
+"""The ``preprocess`` section of a configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.ingest.config import Section
+
+
+class PreprocessConfig(Section):
+    """How images of any size become the square that the backbone sees."""
+
+    size: int = Field(default=32, ge=8, le=2048)
+    """Side of the square in pixels; best what the backbone was trained with (32 built in, 224 ImageNet)."""
+    fit: Literal["crop", "squash", "pad"] = "crop"
+    """Crop to the centre, ignore the aspect ratio, or pad with black."""

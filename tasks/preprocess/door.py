@@ -1,0 +1,46 @@
+"""The door of the preprocess stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.door import stage
+from tasks.fingerprint import code_version, fingerprint
+from tasks.preprocess.config import PreprocessConfig
+from tasks.preprocess.preview import COLUMNS, channel_statistics, contact_sheet
+from tasks.preprocess.recipe import Recipe, load_pixels
+from tasks.records import Dataset, Preprocessed
+from tasks.workspace import Workspace, fresh_folder
+
+SHEET_ROWS = 4
+
+
+@stage()
+def preprocess(config: PreprocessConfig, dataset: Dataset) -> Preprocessed:
+    """Settle how images become the backbone's input, and show it on a sample."""
+    return preview_recipe(config, dataset, Workspace.find())
+
+
+def preview_recipe(config: PreprocessConfig, dataset: Dataset, workspace: Workspace) -> Preprocessed:
+    """Apply the recipe to a sample of the training images.
+
+    Pixels of the whole set are not kept: extraction streams them through the same recipe, and only where it
+    has no features yet.
+    """
+    manifest = dataset.read_manifest()
+    training = manifest[manifest["split"] == "train"]
+    sample = training.sample(min(COLUMNS * SHEET_ROWS, len(training)), random_state=0)
+    pixels = load_pixels([dataset.image(hash) for hash in sample["hash"]], Recipe(config.size, config.fit), "preview")
+    mean, std = channel_statistics(pixels)
+    name = fingerprint(code_version(Path(__file__).parent), dataset.fingerprint, config.model_dump())
+    final = workspace.cache / "previews" / name
+    with fresh_folder(final) as folder:
+        contact_sheet(pixels, folder / "preview.png")
+    return Preprocessed(
+        fingerprint=name,
+        size=config.size,
+        fit=config.fit,
+        preview=final / "preview.png",
+        mean=tuple(mean),  # type: ignore[arg-type]
+        std=tuple(std),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,175 @@
+"""What one stage hands to the next: small frozen records of paths, fingerprints and counts, never arrays.
+
+Heavy things lie in the files that a record names. Their schemas:
+
+========================  ==========================================================================
+manifest (Parquet)        path (str, relative to ``data/``), label (str), split (str: train, tune, val
+                          or test), hash (str, MD5 of the file as DVC computes it), size (int64,
+                          bytes), width and height (int32, pixels, upright)
+quarantine (CSV)          path, label, reason
+curves (Parquet)          step (int64) and any of l2, train/loss, train/accuracy, tune/loss,
+                          tune/accuracy, val/loss, val/accuracy (float64)
+predictions (Parquet)     path, label, predicted (str), probability (float32), hash
+metrics (JSON)            ``{"test/accuracy": {"value": 0.98, "low": 0.96, "high": 0.99}, ...}``
+========================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.fingerprint import file_digest
+
+Split = Literal["train", "tune", "val", "test"]
+
+
+class Record(BaseModel):
+    """Base of all records.
+
+    Attributes:
+        fingerprint: names the content; equal fingerprints, equal content.
+        made: when, in seconds since the epoch. A record older than the run that hands it on was found in a
+            cache.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    made: float = Field(default_factory=time.time)
+
+    def files(self) -> list[Path]:
+        """The files without which this record is worth nothing."""
+        return [value for _, value in self if isinstance(value, Path)]
+
+
+class Dataset(Record):
+    """A version of a labelled image set.
+
+    Attributes:
+        version: DVC's MD5 of the ``data/`` folder, as in ``data.dvc``.
+        manifest: one row per image (Parquet).
+        quarantine: what was kept out, and why (CSV).
+        images: DVC's content-addressed store. Reading from it, not from ``data/``, a run keeps its images even
+            while another pipeline replaces ``data/``.
+        classes: in the order of the model's outputs.
+        counts: images per split.
+        choose_on: the split that every choice is made on.
+        report_on: the split that only the final figure is read from.
+        findings: one line per thing worth knowing about the data.
+    """
+
+    source: str
+    version: str
+    manifest: Path
+    quarantine: Path
+    images: Path
+    classes: tuple[str, ...]
+    counts: dict[Split, int]
+    choose_on: Split
+    report_on: Split
+    quarantined: int
+    findings: tuple[str, ...] = ()
+
+    def read_manifest(self) -> pd.DataFrame:
+        """The manifest, in the order of ``path``."""
+        return pd.read_parquet(self.manifest)
+
+    def image(self, hash: str) -> Path:
+        """The stored file of an image."""
+        return self.images / hash[:2] / hash[2:]
+
+
+class Preprocessed(Record):
+    """How images become the backbone's input, and a picture of it.
+
+    Attributes:
+        size, fit: see `tasks.preprocess.recipe.Recipe`.
+        preview: a sheet of images as the network sees them (PNG).
+        mean, std: per channel over a sample of training images, in units of 1/255.
+    """
+
+    size: int
+    fit: Literal["crop", "squash", "pad"]
+    preview: Path
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class FeatureSet(Record):
+    """A backbone's features of every image of a dataset.
+
+    Attributes:
+        store: folder of the feature space (see `tasks.extract.store`).
+        weights: the backbone's weights as the configuration names them; ``digest`` is their SHA-256.
+        width: features per image.
+        new, reused: images computed by this extraction, and found in the store.
+    """
+
+    store: Path
+    backbone: str
+    weights: str
+    digest: str
+    layer: str
+    pool: Literal["avg", "flatten"]
+    width: int
+    precision: str
+    device: str
+    new: int
+    reused: int
+    seconds: float
+
+
+class Candidate(Record):
+    """A trained head.
+
+    Attributes:
+        head: weights (safetensors) whose metadata says how to build the head.
+        curves: how training went (Parquet).
+        chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
+        score: accuracy on ``choose_on`` of the model that the choice was made by.
+    """
+
+    method: str
+    head: Path
+    curves: Path
+    chosen: dict[str, float]
+    score: float
+
+
+class Evaluation(Record):
+    """Figures of merit of a candidate, and where the tables and pictures lie.
+
+    Attributes:
+        report: folder with ``metrics.json``, per-class tables, predictions and figures.
+        metrics: ``split/name`` to (value, low, high), the bounds of a 95% interval.
+    """
+
+    report: Path
+    metrics: dict[str, tuple[float, float, float]]
+
+
+class RegisteredModel(Record):
+    """A version of a registered model.
+
+    Attributes:
+        version: of the registered model ``name``.
+        alias: ``champion`` or ``challenger``.
+        verdict: what the gate decided, in words.
+        new: False when this candidate was registered before.
+    """
+
+    name: str
+    version: int
+    alias: Literal["champion", "challenger"]
+    verdict: str
+    new: bool
+
+
+def content_fingerprint(path: Path) -> str:
+    """Fingerprint of a file that a record names."""
+    return file_digest(path)[:16]

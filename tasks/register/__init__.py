@@ -1,0 +1,1 @@
+"""Register: from a candidate to a version that people can serve, promote and roll back."""

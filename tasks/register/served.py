@@ -1,0 +1,71 @@
+"""What MLflow loads and serves: an `ImageClassifier` behind MLflow's prediction interface.
+
+MLflow runs this file when it loads the model ("models from code"), so no pickle is involved.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from tasks.errors import DataError
+from tasks.ingest.decode import ImageLike
+from tasks.register.classifier import ImageClassifier
+
+SERVING = "__pyfunc_model_path__"
+"""MLflow's scoring server sets it; strings that come over the network must not name files of this machine."""
+
+
+# MLflow recommends annotations, which it would take for the schema; the signature says more.
+warnings.filterwarnings("ignore", message=".*type hints to the `predict` method", category=UserWarning)
+
+
+class ServedClassifier(PythonModel):
+    """Takes a column ``image``: bytes of an image file, the same in base64, or, in Python only, a path, a Pillow
+    image or an array. Returns ``label``, ``probability`` and ``top_k`` per image."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        self.classifier = ImageClassifier.load(Path(context.artifacts["bundle"]))
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        # No annotations: MLflow would read them as the schema, which the signature gives more precisely.
+        top_k = int((params or {}).get("top_k", 5))
+        try:
+            return self.classifier.predict([_image(entry) for entry in _column(model_input)], top_k)
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def _column(model_input: Any) -> Sequence[Any]:
+    if isinstance(model_input, pd.DataFrame):
+        return model_input["image" if "image" in model_input else model_input.columns[0]].tolist()
+    return model_input
+
+
+def _image(entry: Any) -> ImageLike:
+    if isinstance(entry, dict):
+        entry = entry.get("image")
+    if isinstance(entry, list):
+        return np.asarray(entry, dtype=np.uint8)
+    if not isinstance(entry, str):
+        return entry
+    if SERVING not in os.environ and Path(entry[:4096]).is_file():
+        return Path(entry)
+    try:
+        return base64.b64decode(entry.partition("base64,")[2] or entry, validate=True)
+    except binascii.Error as error:
+        raise DataError(f"{entry[:60]!r} is neither the base64 of an image file nor a path that exists here") from error
+
+
+mlflow.models.set_model(ServedClassifier())

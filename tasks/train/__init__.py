@@ -1,0 +1,1 @@
+"""Train: from features (or pixels) and labels to a candidate model."""

@@ -1,0 +1,67 @@
+"""The door of the train stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from tasks.door import stage
+from tasks.extract.store import FeatureStore
+from tasks.fingerprint import code_version, fingerprint
+from tasks.records import Candidate, Dataset, FeatureSet, content_fingerprint
+from tasks.train.config import TrainConfig
+from tasks.train.solvers import Fit, Labelled, fit_linear, fit_mlp
+from tasks.workspace import Workspace, fresh_folder
+
+
+@stage()
+def train(config: TrainConfig, dataset: Dataset, features: FeatureSet) -> Candidate:
+    """Fit the head to the training images; choose on validation; leave the held-out split alone."""
+    return train_head(config, dataset, features, Workspace.find())
+
+
+def train_head(config: TrainConfig, dataset: Dataset, features: FeatureSet, workspace: Workspace) -> Candidate:
+    """Fit a head on cached features.
+
+    Where ``choose_on`` is a part of the given training split (`tune`), a linear head is fitted once more to the
+    whole of it with the chosen regularisation: the held-out images are others.
+    """
+    manifest = dataset.read_manifest()
+    fitting = labelled(dataset, features, manifest[manifest["split"] == "train"])
+    choosing = labelled(dataset, features, manifest[manifest["split"] == dataset.choose_on])
+    count = len(dataset.classes)
+    if config.method == "linear":
+        both = manifest[manifest["split"].isin(["train", "tune"])]
+        refit = labelled(dataset, features, both) if dataset.choose_on == "tune" else None
+        fit = fit_linear(fitting, choosing, count, refit)
+    else:
+        options = config.model_dump(exclude={"method"})
+        fit = fit_mlp(fitting, choosing, count, **options)
+    return _keep(fit, config, dataset, features, workspace)
+
+
+def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame) -> Labelled:
+    """Features float32 ``[N, width]`` and labels int64 ``[N]`` of some rows of the manifest."""
+    matrix = FeatureStore(features.store).read(rows["hash"].tolist())
+    codes = pd.Categorical(rows["label"], categories=list(dataset.classes)).codes
+    return torch.from_numpy(matrix), torch.tensor(codes, dtype=torch.int64)
+
+
+def _keep(fit: Fit, config: TrainConfig, dataset: Dataset, features: FeatureSet, workspace: Workspace) -> Candidate:
+    code = code_version(Path(__file__).parent)
+    name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint)
+    final = workspace.cache / "candidates" / name
+    curves = fit.curves.rename(columns=lambda column: column.replace("validation/", f"{dataset.choose_on}/"))
+    with fresh_folder(final) as folder:
+        fit.head.save(folder / "head.safetensors")
+        curves.to_parquet(folder / "curves.parquet", index=False)
+    return Candidate(
+        fingerprint=fingerprint(dataset.version, features.fingerprint, content_fingerprint(final / "head.safetensors")),
+        method=config.method,
+        head=final / "head.safetensors",
+        curves=final / "curves.parquet",
+        chosen=fit.chosen,
+        score=fit.score,
+    )

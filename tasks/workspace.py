@@ -1,0 +1,89 @@
+"""Where a team's data, runs and caches lie."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that a team works in: normally a clone of this project or a DVC repository of their own.
+
+    ``data/`` and ``data.dvc`` hold the dataset, ``mlruns/`` what runs leave behind, ``.headstart/`` caches that
+    may be deleted at any time.
+    """
+
+    root: Path
+
+    @classmethod
+    def find(cls) -> Workspace:
+        """The folder named by ``HEADSTART_WORKSPACE``, else the nearest one above the current folder that DVC
+        knows, else the current folder."""
+        if named := os.environ.get("HEADSTART_WORKSPACE"):
+            return cls(Path(named).resolve())
+        here = Path.cwd()
+        return cls(next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here))
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def dvc_file(self) -> Path:
+        return self.root / "data.dvc"
+
+    @property
+    def mlruns(self) -> Path:
+        return self.root / "mlruns"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow store: ``MLFLOW_TRACKING_URI`` where it is set, else ``mlruns/mlflow.db``."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / ".headstart"
+
+    def resolve(self, path: str | Path) -> Path:
+        """A path as a configuration writes it: ``~`` expanded, relative to the workspace."""
+        return (self.root / Path(path).expanduser()).resolve()
+
+    def check_writable(self) -> None:
+        """Raise before any work is done if a run could not leave its results.
+
+        Raises:
+            ConfigurationError: ``mlruns/`` or the cache folder cannot be created or written.
+        """
+        for folder in (self.mlruns, self.cache):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{folder} cannot be written ({error.strerror}): a run leaves its results there. "
+                    "Mend its permissions, or name another workspace in HEADSTART_WORKSPACE"
+                ) from error
+
+
+@contextmanager
+def fresh_folder(final: Path) -> Iterator[Path]:
+    """Fill a folder that appears under its name complete or not at all.
+
+    Yields an empty folder beside ``final``. When the block ends well, it takes that name (what another process
+    has put there meanwhile stays); when it does not, it is removed.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}-", ignore_cleanup_errors=True) as temporary:
+        filling = Path(temporary) / final.name
+        filling.mkdir()
+        yield filling
+        if not final.exists():
+            filling.replace(final)

@@ -1,0 +1,270 @@
+"""The local Prefect server: its environment, its life cycle, and what a short-lived process leaves in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from flows.server import (
+    PREFERRED_PORT,
+    ensure_server,
+    prepare_environment,
+    server_status,
+    stop_server,
+)
+from tasks.errors import ServerError
+
+ROOT = Path(__file__).parents[2]
+
+START = "import sys, pathlib, flows.server as server; print(server.ensure_server(pathlib.Path(sys.argv[1])))"
+
+# The last argument chooses whether the interpreter may still deliver something on its way out.
+RUN = """
+import os, sys
+from pathlib import Path
+from flows.server import deliver_events, ensure_server
+
+ensure_server(Path(sys.argv[1]))
+from prefect import flow, get_run_logger, task
+
+class Result:
+    pass
+
+@task(task_run_name="{name}")
+def step(name: str, before: list[Result]) -> Result:
+    get_run_logger().info("step %s", name)
+    return Result()
+
+@flow(name=sys.argv[2])
+def diamond() -> None:
+    a = step("a", [])
+    b, c = step("b", [a]), step("c", [a])
+    d = step("d", [b, c])
+    step("f", [step("e", [d])])
+
+for _ in range(2):
+    diamond()
+    assert deliver_events()
+if sys.argv[3] == "abruptly":
+    os._exit(0)
+"""
+
+
+@contextmanager
+def untouched_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(("PREFECT_", "HEADSTART_")) or name == "DO_NOT_TRACK":
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    with untouched_environment():
+        yield
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "my $HOME workspace"
+    path.mkdir()
+    yield path
+    stop_server(path)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("served workspace")
+    try:
+        with untouched_environment():
+            ensure_server(path)
+        yield path
+    finally:
+        stop_server(path)
+
+
+def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+
+
+def servers_of(workspace: Path) -> list[int]:
+    home, found = str(workspace.resolve() / "mlruns" / "prefect"), []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "server" in process.cmdline() and process.environ().get("PREFECT_HOME") == home:
+                found.append(process.pid)
+    return found
+
+
+def post(workspace: Path, path: str, body: dict[str, Any]) -> Any:
+    server = server_status(workspace)
+    assert server is not None
+    return httpx.post(f"{server.url}{path}", json=body, timeout=30).raise_for_status().json()
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (result := holds()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return result
+
+
+def test_import_does_not_import_prefect() -> None:
+    code = "import sys, flows.server; print(flows.server.deliver_events(), 'prefect' in sys.modules)"
+    assert python(code).communicate() == ("True False\n", "")
+
+
+def test_environment_keeps_prefect_private_and_in_the_workspace(workspace: Path) -> None:
+    os.environ["PREFECT_PROFILE"] = "elsewhere"
+    os.environ["PREFECT_HOME"] = "/elsewhere"
+    prepare_environment(workspace)
+    assert os.environ["PREFECT_HOME"] == str(workspace.resolve() / "mlruns" / "prefect")
+    assert os.environ["DO_NOT_TRACK"] == "1"
+    assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert "PREFECT_PROFILE" not in os.environ
+
+
+def test_environment_leaves_what_the_user_exported(workspace: Path) -> None:
+    chosen = {"PREFECT_LOGGING_CONFIG_PATH": "/my/logging.yml", "PREFECT_SERVER_ANALYTICS_ENABLED": "true"}
+    os.environ.update(chosen)
+    prepare_environment(workspace)
+    assert {name: os.environ[name] for name in chosen} == chosen
+
+
+def test_environment_of_a_parent_is_replaced(workspace: Path, tmp_path: Path) -> None:
+    prepare_environment(tmp_path / "parent")
+    prepare_environment(workspace)
+    assert Path(os.environ["PREFECT_LOGGING_CONFIG_PATH"]).is_relative_to(workspace.resolve())
+
+
+def test_exported_address_without_a_server_is_an_error(workspace: Path) -> None:
+    os.environ["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
+    with pytest.raises(ServerError, match=r"http://127.0.0.1:9/api.*PREFECT_API_URL"):
+        ensure_server(workspace)
+    assert not servers_of(workspace)
+
+
+def test_exported_address_of_a_server_is_used(served: Path, workspace: Path) -> None:
+    server = server_status(served)
+    assert server is not None
+    os.environ["PREFECT_API_URL"] = server.url
+    assert ensure_server(workspace) == server.url
+    assert server_status(workspace) is None
+
+
+def test_server_is_found_again(served: Path) -> None:
+    server = server_status(served)
+    assert server is not None
+    assert ensure_server(served) == os.environ["PREFECT_API_URL"] == server.url
+    assert servers_of(served) == [server.pid]
+    assert httpx.get(server.dashboard, follow_redirects=True).is_success
+    settings = httpx.get(f"{server.url}/admin/settings").json()
+    assert settings["server"]["analytics_enabled"] is False
+
+
+def test_concurrent_callers_share_one_server_that_outlives_them(workspace: Path) -> None:
+    callers = [python(START, workspace) for _ in range(2)]
+    results = [caller.communicate() for caller in callers]
+    server = server_status(workspace)
+    assert server is not None
+    assert results == [(f"{server.url}\n", "")] * 2
+    assert servers_of(workspace) == [server.pid]
+    assert stop_server(workspace)
+    assert not servers_of(workspace)
+    assert not (workspace / "mlruns/prefect/server.json").exists()
+    assert not stop_server(workspace)
+
+
+def test_stale_record_and_taken_port_are_survived(workspace: Path) -> None:
+    prepare_environment(workspace)
+    record = workspace / "mlruns/prefect/server.json"
+    # A process id that is in use again, by a program that is no server.
+    record.write_text(json.dumps({"pid": os.getpid(), "url": "http://127.0.0.1:9/api", "started": 0.0}))
+    assert server_status(workspace) is None
+    with socket.socket() as other:
+        with suppress(OSError):
+            other.bind(("127.0.0.1", PREFERRED_PORT))
+            other.listen()
+        url = ensure_server(workspace)
+    assert httpx.URL(url).port != PREFERRED_PORT
+    assert [json.loads(record.read_text())["pid"]] == servers_of(workspace)
+    assert stop_server(workspace)
+    assert "PREFECT_API_URL" not in os.environ
+
+
+def test_server_that_ends_early_is_an_error_that_names_its_log(workspace: Path) -> None:
+    os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = "sqlite+aiosqlite:////nowhere/at/all.db"
+    with pytest.raises(ServerError, match=r"server\.log"):
+        ensure_server(workspace)
+    assert not servers_of(workspace)
+    assert "unable to open database file" in (workspace / "mlruns/prefect/server.log").read_text()
+    assert "PREFECT_API_URL" not in os.environ
+
+
+@pytest.mark.parametrize("ending", ["normally", "abruptly"])
+def test_runs_reach_the_server_and_nothing_reaches_the_terminal(served: Path, ending: str) -> None:
+    name = f"diamond-{ending}"
+    process = python(RUN, served, name, ending)
+    assert process.communicate() == ("", "")
+    assert process.returncode == 0
+
+    of_flow = {"flows": {"name": {"any_": [name]}}}
+    flow_runs = post(served, "/flow_runs/filter", of_flow)
+    assert states(flow_runs) == ["COMPLETED"] * 2
+    assert eventually(lambda: states(task_runs(served, of_flow)) == ["COMPLETED"] * 12)
+    for flow_run in flow_runs:
+        of_run = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
+        assert inputs(task_runs(served, of_run)) == {
+            "a": set(), "b": {"a"}, "c": {"a"}, "d": {"b", "c"}, "e": {"d"}, "f": {"e"},
+        }
+        logs = post(served, "/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}})
+        messages = [line["message"] for line in logs]
+        assert {f"step {step}" for step in "abcdef"} <= set(messages)
+        assert messages.count("Finished in state Completed()") == 7
+        assert f"Flow run '{flow_run['name']}' - Finished" in (served / "mlruns/headstart.log").read_text()
+
+
+def task_runs(workspace: Path, chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(post(workspace, "/task_runs/filter", chosen))
+
+
+def states(runs: list[dict[str, Any]]) -> list[str]:
+    return [run["state_type"] for run in runs]
+
+
+def inputs(runs: list[dict[str, Any]]) -> dict[str, set[str]]:
+    names = {run["id"]: run["name"] for run in runs}
+    return {run["name"]: {names[each["id"]] for each in run["task_inputs"]["before"]} for run in runs}
+
+
+@pytest.mark.xfail(
+    tuple(map(int, version("sqlalchemy").split(".")[:2])) >= (2, 1),
+    strict=True, raises=httpx.HTTPStatusError,
+    reason="Prefect 3.8 cannot insert scheduled runs with SQLAlchemy 2.1: no bulk_dml for FlowRun.state",
+)
+def test_schedules_create_runs(served: Path) -> None:
+    flow = post(served, "/flows/", {"name": "scheduled"})
+    schedule = {"schedule": {"interval": 60}, "active": True}
+    body = {"name": "every", "flow_id": flow["id"], "schedules": [schedule]}
+    deployment = post(served, "/deployments/", body)
+    post(served, f"/deployments/{deployment['id']}/schedule", {"min_runs": 2})
+    assert len(post(served, "/flow_runs/filter", {"flows": {"name": {"any_": ["scheduled"]}}})) >= 2
