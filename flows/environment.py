@@ -17,7 +17,8 @@ QUIET_AND_PRIVATE = {
     "DVC_NO_ANALYTICS": "1",
     # Git is asked for the code version once, where a run is recorded.
     "GIT_PYTHON_REFRESH": "quiet",
-    # Compilers announce on stderr which accelerators they did not find.
+    # The compiler announces on stderr which accelerators it did not find.
+    "TORCH_LOGS": "-all",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 

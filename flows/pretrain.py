@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
@@ -40,6 +41,15 @@ class ScheduleConfig(Section):
     seed: int = 0
 
 
+class ProbeConfig(IngestConfig):
+    """A dataset to try the backbone on, and which of its features."""
+
+    layer: str | None = None
+    """As in the ``extract`` section."""
+    pool: Literal["avg", "flatten"] = "avg"
+    """As in the ``extract`` section."""
+
+
 class PretrainConfig(Section):
     """What to pretrain on, how, and what to probe the result with."""
 
@@ -48,7 +58,7 @@ class PretrainConfig(Section):
     """Images of the source task, with train and val."""
     size: int = Field(default=32, ge=8)
     schedule: ScheduleConfig = ScheduleConfig()
-    probes: dict[str, IngestConfig] = {}
+    probes: dict[str, ProbeConfig] = {}
     """Datasets that a linear head is fitted to afterwards, by name."""
     licence: str = "see the source data's terms"
     """Note for the card."""
@@ -95,10 +105,13 @@ def fit_backbone(config: PretrainConfig, workspace: Workspace) -> tuple[Weights,
 
 
 @task(name="probe backbone", persist_result=False)
-def probe_backbone(weights: Weights, probe: IngestConfig, size: int, workspace: Workspace) -> dict[str, tuple[int, int]]:
+def probe_backbone(weights: Weights, probe: ProbeConfig, size: int, workspace: Workspace) -> dict[str, tuple[int, int]]:
     """Linear probes of the pretrained network and of the same network with random weights."""
     random = Weights(build_network(BUILTIN).state_dict(), weights.mean, weights.std, "random")
-    backbones = {"pretrained": load_backbone(BUILTIN, weights)[0], "random": load_backbone(BUILTIN, random)[0]}
+    backbones = {
+        name: load_backbone(BUILTIN, state, probe.layer, probe.pool)[0]
+        for name, state in (("pretrained", weights), ("random", random))
+    }
     return linear_probes(backbones, probe, Recipe(size), workspace)
 
 
@@ -119,7 +132,7 @@ def _card(
     classes: int, command: str, workspace: Workspace,
 ) -> str:  # fmt: skip
     parameters = sum(p.numel() for p in _without_head(build_network(BUILTIN)))
-    rows = "\n".join(_probe_row(name, right) for name, right in results.items())
+    rows = "\n".join(_probe_row(f"{name}, {config.probes[name].layer or 'last layer'}", right) for name, right in results.items())
     archive = config.source.archive
     data = f"`{Path(archive).name}`, SHA-256 `{file_digest(workspace.resolve(archive))}`" if archive else str(config.source)
     return f"""# {BUILTIN}: {config.name}
@@ -141,13 +154,13 @@ The built-in backbone (`tasks/extract/residual.py`): {parameters:,} parameters, 
 Frozen, a linear head on top; its regularisation is chosen on validation images, the figure is of held-out ones,
 with Wilson's 95% interval. *Random* is the same network untrained.
 
-| dataset | pretrained | random |
+| dataset, layer | pretrained | random |
 |---|---|---|
 {rows}
 
 ## Configuration
 ```yaml
-{yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False).strip()}
+{yaml.safe_dump(config.model_dump(exclude_none=True, exclude_defaults=True), sort_keys=False).strip()}
 ```
 """
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from tasks.progress import progress
 from tasks.train.heads import Head
 
-L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
+L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 """Strengths of regularisation that are tried, strong to weak, each starting from the last one's solution."""
 
 Labelled = tuple[torch.Tensor, torch.Tensor]
