@@ -34,8 +34,7 @@ def evaluate_candidate(
 ) -> Evaluation:
     """Write a report (see `tasks.records` for the files' schemas) and return its figures.
 
-    On ``tune``, a part of train that a linear head is fitted to once more, the accuracy is the one that the
-    choice was made by, and nothing else is reported.
+    Nothing is reported on ``tune``: it is a part of train, and a head may have been fitted to it.
     """
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import nn
 
 from tasks.errors import ConfigurationError, WeightsError
 from tasks.extract.residual import ResNet32px
+from tasks.progress import progress
 
 BUILTIN = "resnet_32px"
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "resnet_32px.safetensors"
@@ -67,7 +70,7 @@ def build_network(name: str, num_classes: int = 1000) -> nn.Module:
         return ResNet32px(num_classes)
     if name not in network_names():
         near = get_close_matches(name, network_names(), n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ConfigurationError(
             f"extract.backbone: there is no network {name!r}{hint} Any torchvision classifier works; "
             "`headstart doctor` lists them"
@@ -114,7 +117,9 @@ def _from_torchvision(name: str) -> Weights:
     weights = torchvision.models.get_model_weights(name)["DEFAULT"]
     transforms = weights.transforms()
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
+        # torch.hub announces a download on stderr; the progress bar does so here.
+        with progress("download", total=0, unit="file"), redirect_stderr(StringIO()):
+            state = weights.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(

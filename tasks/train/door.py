@@ -12,8 +12,12 @@ from tasks.extract.store import FeatureStore
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, content_fingerprint
 from tasks.train.config import TrainConfig
-from tasks.train.solvers import Fit, Labelled, fit_linear, fit_mlp
+from tasks.train.solvers import Fit, Labelled, fit_linear, fit_linear_cross_validated, fit_mlp
 from tasks.workspace import Workspace, fresh_folder
+
+
+CROSS_VALIDATED = 5_000
+"""Up to this many training images, five fits cost less than the images that one validation part would take."""
 
 
 @stage()
@@ -25,20 +29,21 @@ def train(config: TrainConfig, dataset: Dataset, features: FeatureSet) -> Candid
 def train_head(config: TrainConfig, dataset: Dataset, features: FeatureSet, workspace: Workspace) -> Candidate:
     """Fit a head on cached features.
 
-    Where ``choose_on`` is a part of the given training split (`tune`), a linear head is fitted once more to the
-    whole of it with the chosen regularisation: the held-out images are others.
+    Where ``choose_on`` is only a part of a small training split (`tune`), a linear head's regularisation is
+    chosen by cross-validation instead, and the head is fitted to all of train: the held-out images are others.
     """
     manifest = dataset.read_manifest()
+    everything = manifest[manifest["split"].isin(["train", "tune"])]
+    count = len(dataset.classes)
+    if config.method == "linear" and dataset.choose_on == "tune" and len(everything) <= CROSS_VALIDATED:
+        fit = fit_linear_cross_validated(labelled(dataset, features, everything), count)
+        return _keep(fit, config, dataset, features, workspace)
     fitting = labelled(dataset, features, manifest[manifest["split"] == "train"])
     choosing = labelled(dataset, features, manifest[manifest["split"] == dataset.choose_on])
-    count = len(dataset.classes)
     if config.method == "linear":
-        both = manifest[manifest["split"].isin(["train", "tune"])]
-        refit = labelled(dataset, features, both) if dataset.choose_on == "tune" else None
-        fit = fit_linear(fitting, choosing, count, refit)
+        fit = fit_linear(fitting, choosing, count)
     else:
-        options = config.model_dump(exclude={"method"})
-        fit = fit_mlp(fitting, choosing, count, **options)
+        fit = fit_mlp(fitting, choosing, count, **config.model_dump(exclude={"method"}))
     return _keep(fit, config, dataset, features, workspace)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
+from sklearn.model_selection import StratifiedKFold
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tasks.progress import progress
+from tasks.progress import Advance, progress
 from tasks.train.heads import Head
 
 L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
@@ -30,36 +31,60 @@ class Fit:
     curves: pd.DataFrame = field(repr=False)
 
 
-def fit_linear(train: Labelled, validation: Labelled, classes: int, refit: Labelled | None = None) -> Fit:
+def fit_linear(train: Labelled, validation: Labelled, classes: int) -> Fit:
     """Multinomial logistic regression by L-BFGS for a path of L2 strengths; validation picks the strength.
 
     Minimises mean cross-entropy + l2/2·‖W‖² (the bias is free) on standardised features, which is
     scikit-learn's `LogisticRegression` with C = 1/(l2·N).
-
-    Args:
-        refit: if given, the chosen strength is fitted once more to these images too.
     """
-    head = Head(train[0].shape[1], classes).standardise_like(train[0])
-    rows, best, since_best = [], (-1.0, float("inf"), 0.0, head), 0
     with progress("train", total=len(L2_PATH), unit="fit") as advance:
-        for step, l2 in enumerate(L2_PATH):
-            solve(head, train, l2)
-            row = {"step": step, "l2": l2} | _measure(head, train, "train") | _measure(head, validation, "validation")
-            rows.append(row)
-            # Between equal accuracies the smaller loss is the better calibrated model.
-            key = (row["validation/accuracy"], -row["validation/loss"])
-            if key > (best[0], -best[1]):
-                best, since_best = (key[0], -key[1], l2, copy.deepcopy(head)), 0
-            else:
-                since_best += 1
-            advance(1)
-            if since_best == 3:  # along the path, accuracy rises and then falls
-                break
-    score, _, l2, chosen = best
-    if refit is not None:
-        chosen = Head(train[0].shape[1], classes).standardise_like(refit[0])
-        solve(chosen, refit, l2)
-    return Fit(chosen.eval(), score, {"l2": l2}, pd.DataFrame(rows))
+        rows, heads = _follow_path(train, validation, classes, advance)
+    best = _best(pd.DataFrame(rows))
+    return Fit(heads[best].eval(), rows[best]["validation/accuracy"], {"l2": rows[best]["l2"]}, pd.DataFrame(rows))
+
+
+def fit_linear_cross_validated(train: Labelled, classes: int, folds: int = 5, seed: int = 0) -> Fit:
+    """As `fit_linear`, for training sets too small to give a part away: the strength is chosen by stratified
+    cross-validation, and fitted once more to all images.
+
+    ``score`` is the accuracy over the folds; the curves are means over them.
+    """
+    features, labels = train
+    # No more folds than the rarest class has images.
+    folds = max(2, min(folds, int(labels.bincount(minlength=classes).min())))
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    paths = []
+    with progress("train", total=folds * len(L2_PATH), unit="fit") as advance:
+        for kept, left in splitter.split(features, labels):
+            rows, _ = _follow_path((features[kept], labels[kept]), (features[left], labels[left]), classes, advance)
+            paths.append(pd.DataFrame(rows))
+    curves = pd.concat(paths).groupby("step", as_index=False).mean()
+    best = _best(curves)
+    l2 = float(curves["l2"][best])
+    head = Head(features.shape[1], classes).standardise_like(features)
+    solve(head, train, l2)
+    return Fit(head.eval(), float(curves["validation/accuracy"][best]), {"l2": l2}, curves)
+
+
+def _follow_path(
+    train: Labelled, validation: Labelled, classes: int, advance: Advance
+) -> tuple[list[dict[str, float]], list[Head]]:
+    head = Head(train[0].shape[1], classes).standardise_like(train[0])
+    rows, heads = [], []
+    for step, l2 in enumerate(L2_PATH):
+        solve(head, train, l2)
+        rows.append(
+            {"step": step, "l2": l2} | _measure(head, train, "train") | _measure(head, validation, "validation")
+        )
+        heads.append(copy.deepcopy(head))
+        advance(1)
+    return rows, heads
+
+
+def _best(curves: pd.DataFrame) -> int:
+    """The row of the highest accuracy; among equals, the smaller loss is the better calibrated model."""
+    ranked = curves.sort_values(["validation/accuracy", "validation/loss"], ascending=[False, True], kind="stable")
+    return int(ranked.index[0])
 
 
 def solve(head: Head, train: Labelled, l2: float, iterations: int = 300) -> None:
@@ -89,17 +114,18 @@ def fit_mlp(
     torch.manual_seed(seed)
     head = Head(train[0].shape[1], classes, hidden).standardise_like(train[0])
     optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate)
-    rows, best = [], (-1.0, float("inf"), 0, head)
+    rows, heads = [], []
     with progress("train", total=epochs, unit="epoch") as advance:
         for epoch in range(1, epochs + 1):
             _one_epoch(head, train, optimiser, batch_size)
-            row = {"step": epoch} | _measure(head, train, "train") | _measure(head, validation, "validation")
-            rows.append(row)
-            if (row["validation/accuracy"], -row["validation/loss"]) > (best[0], -best[1]):
-                best = (row["validation/accuracy"], row["validation/loss"], epoch, copy.deepcopy(head))
+            rows.append(
+                {"step": epoch} | _measure(head, train, "train") | _measure(head, validation, "validation")
+            )
+            heads.append(copy.deepcopy(head))
             advance(1)
-    score, _, epoch, chosen = best
-    return Fit(chosen.eval(), score, {"epoch": epoch}, pd.DataFrame(rows))
+    curves = pd.DataFrame(rows)
+    best = _best(curves)
+    return Fit(heads[best].eval(), float(curves["validation/accuracy"][best]), {"epoch": best + 1}, curves)
 
 
 def _one_epoch(head: Head, train: Labelled, optimiser: torch.optim.Optimizer, batch_size: int) -> None:

@@ -1,0 +1,37 @@
+# One entry per habit. `make demo` and `make test` do all the set-up themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint bench clean
+help:
+	@echo "make demo   install, and run the pipeline on embedded data"
+	@echo "make test   install, and run the tests"
+	@echo "make lint   format check, lint, types"
+	@echo "make bench  the benchmarks (long; needs ../shared)"
+	@echo "make clean  stop the local server; remove caches, not results"
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "headstart needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
+	@echo "installing into $(VENV) (a few minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock 2>&1 | grep -v "^WARNING: Location" || true
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . 2>&1 | grep -v "^WARNING: Location" || true
+	@$(BIN)/python -c 'import flows.cli, prefect, mlflow, dvc, torchvision, lightning, pytest'
+	@touch $@
+
+demo: $(VENV)/installed
+	@$(BIN)/headstart run configs/digits.yaml
+
+test: $(VENV)/installed
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+bench: $(VENV)/installed
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	@-test -x $(BIN)/headstart && $(BIN)/headstart ui --stop
+	@rm -rf .headstart .pytest_cache .mypy_cache .ruff_cache

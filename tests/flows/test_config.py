@@ -1,0 +1,68 @@
+"""Reading configurations: what is wrong is named, with where and what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.config import PipelineConfig, read_config
+from flows.pretrain import PretrainConfig
+from tasks.errors import ConfigurationError
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "pipeline.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_ready_configuration_is_valid(path: Path) -> None:
+    read_config(path, (), PretrainConfig if path.stem == "pretrain" else PipelineConfig)
+
+
+def test_a_name_is_all_that_is_needed(write) -> None:
+    config = read_config(write("name: mine"))
+    assert config.ingest.source.embedded == "digits" and config.extract.weights == "builtin"
+
+
+def test_overrides_reach_into_sections_and_keep_their_types(write) -> None:
+    config = read_config(write("name: mine"), ["train.epochs=5", "train.method=mlp", "extract.layer=null", "ingest.source={folder: x}"])
+    assert (config.train.epochs, config.train.method, config.extract.layer) == (5, "mlp", None)
+    assert config.ingest.source.folder == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "told"),
+    [
+        ("name: x\ntrain: {epoch: 3}", [], ["pipeline.yaml", "'train.epoch'", "did you mean 'epochs'"]),
+        ("name: x\ntrian: {}", [], ["'trian'", "'train'"]),
+        ("name: x\ningest: {source: {foldr: a}}", [], ["'ingest.source.foldr'", "'folder'"]),
+        ("name: x\nregister: {promotes: never}", [], ["'register.promotes'", "'promote'"]),
+        ("name: x\ntrain: {epochs: many}", [], ["train.epochs", "'many'", "integer"]),
+        ("name: x", ["train.epochs=0"], ["train.epochs", "greater than or equal to 1"]),
+        ("name: x", ["train.epochs"], ["section.key=value"]),
+        ("name: x", ["name.first=3"], ["'name' is a value"]),
+        ("name: x\ningest: {source: {folder: a, archive: b}}", [], ["exactly one of", "folder", "archive"]),
+        ("train: {}", [], ["'name' is missing"]),
+        ("name: [", [], ["no valid YAML"]),
+        ("- a", [], ["keys and values"]),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_with_file_key_and_remedy(write, text: str, overrides: list[str], told: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_config(write(text), overrides)
+    assert all(part in str(caught.value) for part in told), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nowhere.yaml"):
+        read_config(tmp_path / "nowhere.yaml")

@@ -1,0 +1,300 @@
+"""The main job from end to end, as a user runs it: real Prefect, MLflow and DVC, in processes of their own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+DIGITS = str(ROOT / "configs" / "digits.yaml")
+
+
+@dataclass
+class Home:
+    """A workspace that commands run in, apart from the clone."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "HEADSTART_"))}
+        return kept | {"HEADSTART_WORKSPACE": str(self.root), "COLUMNS": "120"}
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db")
+
+    @property
+    def api(self) -> str:
+        return json.loads((self.root / "mlruns/prefect/server.json").read_text())["url"]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *arguments], cwd=ROOT, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def headstart(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def flow_runs(self) -> list[dict]:
+        return httpx.post(f"{self.api}/flow_runs/filter", json={"sort": "START_TIME_ASC"}).json()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("home with a space"))
+    yield home
+    home.headstart("ui", "--stop")
+
+
+@pytest.fixture(scope="module")
+def first(home: Home) -> subprocess.CompletedProcess[str]:
+    """The first run in a fresh workspace."""
+    return home.headstart("run", DIGITS)
+
+
+@pytest.fixture(scope="module")
+def second(home: Home, first: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """The same run again."""
+    return home.headstart("run", DIGITS)
+
+
+@pytest.fixture(scope="module")
+def mlp(home: Home, second: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """A worse head: version 2."""
+    return home.headstart("run", DIGITS, "-s", "train.method=mlp", "-s", "train.epochs=1", "--quiet")
+
+
+def test_the_first_run_registers_a_good_champion_and_says_nothing_else(home: Home, first) -> None:
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    assert "1,797 new, 0 reused" in first.stdout and "digits version 1, champion" in first.stdout
+    assert not re.search(r"warning|traceback", first.stdout, re.IGNORECASE)
+    [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test/accuracy"] >= 0.97
+    assert run.data.metrics["test/accuracy_low"] < run.data.metrics["test/accuracy"] < run.data.metrics["test/accuracy_high"]
+    assert home.client.get_model_version_by_alias("digits", "champion").version in (1, "1")
+
+
+def test_the_data_version_is_the_one_that_the_project_names(home: Home, first) -> None:
+    committed, made = (ROOT / "data.dvc").read_text(), (home.root / "data.dvc").read_text()
+    assert made == committed
+    [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id], max_results=1, order_by=["start_time"])
+    assert run.data.tags["data.version"] in committed
+    assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["data.version"]
+
+
+def test_the_run_holds_curves_figures_and_tables(home: Home, first) -> None:
+    [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id], max_results=1, order_by=["start_time"])
+    stored = {file.path for folder in ("figures", "tables", "data") for file in home.client.list_artifacts(run.info.run_id, folder)}
+    assert {"figures/test_confusion.png", "figures/test_roc.png", "figures/curves.png", "tables/test_per_class.csv", "data/preview.png", "data/data.dvc"} <= stored
+    assert len(home.client.get_metric_history(run.info.run_id, "curve/val/accuracy")) > 3
+
+
+def test_prefect_knows_all_six_stages_and_what_depends_on_what(home: Home, first) -> None:
+    [run] = [run for run in home.flow_runs() if run["state_type"] == "COMPLETED"][:1]
+    tasks = httpx.post(f"{home.api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [run["id"]]}}}).json()
+    by_name = {task["name"].rsplit("-", 1)[0]: task for task in tasks}
+    assert set(by_name) == {"ingest", "preprocess", "extract", "train", "evaluate", "register"}
+    assert all(task["state_type"] == "COMPLETED" for task in tasks)
+    upstream = {entry["id"] for inputs in by_name["train"]["task_inputs"].values() for entry in inputs}
+    assert upstream == {by_name["ingest"]["id"], by_name["extract"]["id"]}
+
+
+def test_a_second_run_reuses_everything_and_copies_nothing(home: Home, first, second) -> None:
+    assert second.returncode == 0 and second.stderr == ""
+    assert "0 new, 1,797 reused" in second.stdout and "digits version 1, champion" in second.stdout
+    assert len(home.client.search_model_versions("name='digits'")) == 1
+    runs = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id], order_by=["start_time"])
+    assert [run.info.status for run in runs[:2]] == ["FINISHED"] * 2
+    assert runs[0].data.metrics["test/accuracy"] == runs[1].data.metrics["test/accuracy"]
+    assert [file.path for file in home.client.list_artifacts(runs[1].info.run_id)] == ["config.yaml"]
+    assert len(list((home.root / ".headstart/features").glob("*/part-*.arrow"))) == 1
+
+
+def test_a_worse_version_waits_as_challenger_and_quiet_prints_one_line(home: Home, mlp) -> None:
+    assert mlp.returncode == 0 and mlp.stderr == ""
+    assert len(mlp.stdout.strip().splitlines()) == 1 and "digits version 2 (challenger)" in mlp.stdout
+
+
+def test_promote_and_roll_back_move_the_alias_and_keep_the_reason(home: Home, mlp) -> None:
+    assert home.headstart("promote", "digits", "2", "--why", "a try").returncode == 0
+    assert str(home.client.get_model_version_by_alias("digits", "champion").version) == "2"
+    assert home.headstart("rollback", "digits", "--why", "no good").returncode == 0
+    assert str(home.client.get_model_version_by_alias("digits", "champion").version) == "1"
+    listed = home.headstart("models", "digits").stdout
+    assert "a try" in listed and "no good" in listed and "gate" in listed and "champion" in listed
+
+
+def test_a_folder_is_predicted_in_batch_and_bad_images_keep_their_row(home: Home, first, tmp_path: Path) -> None:
+    for label in "37":
+        shutil.copytree(home.root / "data" / label, tmp_path / "photos" / label)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"not an image")
+    output = tmp_path / "predictions.parquet"
+    finished = home.headstart("predict", "digits@champion", str(tmp_path / "photos"), "-o", str(output))
+    assert finished.returncode == 0, finished.stderr
+    predictions = pd.read_parquet(output)
+    good = predictions[predictions["error"].isna()]
+    truth = good["path"].map(lambda path: Path(path).parent.name)
+    assert len(predictions) == len(list((tmp_path / "photos").rglob("*.png")))
+    assert (good["label"] == truth).mean() > 0.97
+    assert "broken.png" in predictions.loc[predictions["error"].notna(), "path"].item()
+
+
+def test_mlflow_serves_the_champion_over_rest(home: Home, first) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # As after `source .venv/bin/activate`: MLflow starts uvicorn by name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = home.environment | {"MLFLOW_TRACKING_URI": f"sqlite:///{home.root}/mlruns/mlflow.db", "PATH": path}
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/digits@champion", "--env-manager", "local", "-p", str(port), "-h", "127.0.0.1"]
+    server = subprocess.Popen(command, env=environment, cwd=home.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/ping")
+        png = base64.b64encode(sorted((home.root / "data" / "5").glob("*.png"))[0].read_bytes()).decode()
+        body = {"dataframe_split": {"columns": ["image"], "data": [[png]]}, "params": {"top_k": 3}}
+        [answer] = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=60).json()["predictions"]
+        assert answer["label"] == "5" and answer["probability"] > 0.5
+        assert [entry["label"] for entry in answer["top_k"]][0] == "5" and len(answer["top_k"]) == 3
+        leak = {"dataframe_split": {"columns": ["image"], "data": [["/etc/hostname"]]}}
+        assert httpx.post(f"http://127.0.0.1:{port}/invocations", json=leak, timeout=60).status_code == 400
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def _wait_for(address: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(address, timeout=2).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.5)
+    raise AssertionError(f"{address} never answered")
+
+
+def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) -> None:
+    before = {run["id"] for run in home.flow_runs()}
+    experiment = home.client.get_experiment_by_name("digits").experiment_id
+    tracked = len(home.client.search_runs([experiment]))
+    process = home.start("serve", DIGITS, "--interval", "15")
+    try:
+        deadline = time.monotonic() + 150
+        done: list[dict] = []
+        while len(done) < 2 and time.monotonic() < deadline:
+            time.sleep(2)
+            done = [run for run in home.flow_runs() if run["id"] not in before and run["state_type"] == "COMPLETED"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert len(done) >= 2, (out, err)
+    assert err == "" and "Traceback" not in out
+    lateness = [pd.Timestamp(run["start_time"]) - pd.Timestamp(run["expected_start_time"]) for run in done]
+    assert max(lateness) < pd.Timedelta(seconds=60), lateness
+    assert len(home.client.search_runs([experiment])) >= tracked + 2
+
+
+def _photos(folder: Path, classes: int) -> str:
+    for label in range(classes):
+        (folder / f"c{label}").mkdir(parents=True)
+        for index in range(3):
+            Image.fromarray(np.full((8, 8, 3), 40 * index + label, np.uint8)).save(folder / f"c{label}" / f"{index}.png")
+    folder.mkdir(exist_ok=True)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("missing folder", "does not exist"),
+        ("empty folder", "no images in class folders"),
+        ("one class", "only one class"),
+        ("corrupt archive", "cannot be unpacked"),
+        ("another architecture", "does not belong to resnet18"),
+        ("no weights", "vgg16-397923af.pth"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_two(home: Home, first, tmp_path: Path, case: str, told: str) -> None:
+    broken = tmp_path / "photos.tar.gz"
+    broken.write_bytes(b"\x1f\x8b nothing")
+    weights = ROOT / "tasks/extract/weights/resnet_32px.safetensors"
+    override = {
+        "missing folder": [f"ingest.source={{folder: '{tmp_path}/none'}}"],
+        "empty folder": [f"ingest.source={{folder: '{_photos(tmp_path / 'a', 0)}'}}"],
+        "one class": [f"ingest.source={{folder: '{_photos(tmp_path / 'b', 1)}'}}"],
+        "corrupt archive": [f"ingest.source={{archive: '{broken}'}}"],
+        "another architecture": ["extract.backbone=resnet18", f"extract.weights={weights}", "extract.layer=null"],
+        "no weights": ["extract.backbone=vgg16", "extract.weights=imagenet", "extract.layer=features"],
+    }[case]
+    if case == "no weights":
+        # Wherever the test runs, the download host is not reached.
+        home = Home(home.root)
+        os.environ.update({"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path)})
+    try:
+        finished = home.headstart("run", DIGITS, *(part for each in override for part in ("-s", each)))
+    finally:
+        for name in ("https_proxy", "TORCH_HOME"):
+            os.environ.pop(name, None)
+    lines = finished.stderr.strip().splitlines()
+    assert finished.returncode == 2, finished.stderr
+    assert len(lines) == 1 and lines[0].startswith("error ") and told in lines[0], finished.stderr
+
+
+@pytest.mark.parametrize("arguments", [("promote", "nothing", "1"), ("rollback", "nothing"), ("models", "nothing"), ("predict", "nothing", "data")])
+def test_an_unknown_model_is_told_with_those_that_there_are(home: Home, first, arguments: tuple[str, ...]) -> None:
+    if arguments[0] == "predict":
+        arguments = ("predict", "nothing", str(home.root / "data"))
+    finished = home.headstart(*arguments)
+    assert finished.returncode == 2
+    assert "no registered model 'nothing'" in finished.stderr and "digits" in finished.stderr
+
+
+def test_an_unwritable_mlruns_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("a file in the way")
+    finished = Home(tmp_path).headstart("run", DIGITS)
+    assert finished.returncode == 2 and "mlruns" in finished.stderr and len(finished.stderr.strip().splitlines()) == 1
+
+
+def test_a_wrong_key_is_told_before_any_work(home: Home) -> None:
+    finished = home.headstart("run", DIGITS, "-s", "train.epoch=3")
+    assert finished.returncode == 2 and "did you mean 'epochs'" in finished.stderr
+
+
+def test_help_is_quick_and_has_an_example(home: Home) -> None:
+    for command in ("run", "serve", "ui", "models", "promote", "rollback", "predict", "pretrain", "doctor"):
+        finished = home.headstart(command, "--help")
+        assert finished.returncode == 0 and "Example: headstart" in finished.stdout
+
+
+@pytest.mark.shared
+def test_photos_with_train_and_val_report_on_val_and_choose_on_train(home: Home, shared: Path) -> None:
+    weights, archive = shared / "weights/mobilenet_v2-imagenet.safetensors", shared / "datasets/hymenoptera.tar.gz"
+    finished = home.headstart("run", str(ROOT / "configs/hymenoptera.yaml"), "-s", f"extract.weights={weights}", "-s", f"ingest.source={{archive: {archive}}}")
+    assert finished.returncode == 0 and finished.stderr == "", finished.stderr
+    [run] = home.client.search_runs([home.client.get_experiment_by_name("hymenoptera").experiment_id])
+    assert run.data.metrics["images/val"] == 153 and "test/accuracy" not in run.data.metrics
+    assert run.data.metrics["val/accuracy"] >= 0.90

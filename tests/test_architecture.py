@@ -1,0 +1,67 @@
+"""The rules of the house, read from the code's imports (see docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STAGES = ["ingest", "preprocess", "extract", "train", "evaluate", "register"]
+# What runs where torch alone is installed: serving images, GPU machines without the orchestration.
+COMPUTE = ["ingest/decode.py", "preprocess/recipe.py", "extract/backbones.py", "extract/engine.py", "extract/weights.py",
+           "extract/residual.py", "train/heads.py", "train/solvers.py"]  # fmt: skip
+SOURCES = sorted((ROOT / "tasks").rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_stage_imports_only_stages_before_it_and_no_flow(path: Path) -> None:
+    parts = path.relative_to(ROOT / "tasks").parts
+    allowed = set(STAGES[: STAGES.index(parts[0]) + 1]) if parts[0] in STAGES else set()
+    for module in imports(path):
+        assert module.split(".")[0] != "flows", f"{name(path)} imports {module}"
+        below = module.split(".")[1:2]
+        if module.startswith("tasks.") and below[0] in STAGES:
+            assert below[0] in allowed, f"{name(path)} imports {module}, a later stage"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_prefect_is_met_only_at_the_doors_and_mlflow_only_in_register(path: Path) -> None:
+    used = {module.split(".")[0] for module in imports(path)}
+    assert "prefect" not in used or path.name == "door.py"
+    assert "mlflow" not in used or path.parent.name == "register"
+    assert "lightning" not in used or path.name == "pretraining.py"
+
+
+@pytest.mark.parametrize("file", COMPUTE)
+def test_compute_code_needs_neither_prefect_nor_mlflow_nor_dvc_however_far_one_follows_its_imports(file: str) -> None:
+    seen, waiting = set(), [ROOT / "tasks" / file]
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        for module in imports(path):
+            assert module.split(".")[0] not in {"prefect", "mlflow", "dvc", "pydantic", "lightning"}, (name(path), module)
+            target = ROOT / (module.replace(".", "/") + ".py")
+            if target.is_file() and target not in seen:
+                waiting.append(target)
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "flows").glob("*.py"))], ids=name)
+def test_no_file_holds_two_ideas(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
