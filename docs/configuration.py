@@ -30,7 +30,8 @@ def page() -> str:
     """The whole page."""
     parts = [
         "# Configuration",
-        "One section per stage; every key but `name` has a default. `headstart run CONFIG -s section.key=value` overrides one.",
+        "One section per stage; every key but `name` has a default. "
+        "`headstart run CONFIG -s section.key=value` overrides one.",
         "This page is written by `python docs/configuration.py` from the code.",
     ]
     for name, field in PipelineConfig.model_fields.items():

@@ -24,8 +24,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")]
-Overrides = Annotated[list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")]
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
+]
+Overrides = Annotated[
+    list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print one line at the end only.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Registered model.")]
 Why = Annotated[str, typer.Option("--why", "-m", help="Reason, kept with the move.")]
@@ -38,9 +42,9 @@ def run(config: ConfigFile, set_: Overrides = [], quiet: Quiet = False) -> None:
     Example: headstart run configs/digits.yaml -s train.method=mlp -s train.epochs=5
     """
     workspace, server = _prepare()
-    from flows.config import read_config
+    from flows.config import PipelineConfig, read_config
 
-    settings = read_config(config, set_)
+    settings = read_config(config, set_, PipelineConfig)
     from flows.console import out, show_outcome, shown
     from flows.server import deliver_events
     from flows.summary import one_line
@@ -70,15 +74,17 @@ def serve(
     """
     if (cron is None) == (interval is None):
         raise ConfigurationError("headstart serve needs either --cron or --interval, for example --cron '0 3 * * *'")
-    from flows.config import read_config
+    from flows.config import PipelineConfig, read_config
 
-    settings = read_config(config, set_)
+    settings = read_config(config, set_, PipelineConfig)
     _, server = _prepare()
     from flows.console import out
     from flows.deployments import serve_pipeline
 
     when = f"cron {cron}" if cron else f"every {interval} s"
-    out.print(f"serving {settings.name} ({when}); runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True)
+    out.print(
+        f"serving {settings.name} ({when}); runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True
+    )
     serve_pipeline(settings, cron, timedelta(seconds=interval) if interval else None)
 
 
@@ -104,7 +110,10 @@ def ui(
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with mlflow_server(workspace, port) as address:
-        out.print(f"MLflow   {address}\nPrefect  {server.removesuffix('/api')}\nCtrl-C ends MLflow's page; `headstart ui --stop` stops Prefect")
+        out.print(
+            f"MLflow   {address}\nPrefect  {server.removesuffix('/api')}\n"
+            "Ctrl-C ends MLflow's page; `headstart ui --stop` stops Prefect"
+        )
         signal.pause()
 
 
@@ -149,7 +158,9 @@ def rollback(name: Name, why: Why = "") -> None:
 def predict(
     model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")],
     folder: Annotated[str, typer.Argument(help="Folder with images, searched in depth.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="File to write, .parquet or .csv.")] = "predictions.parquet",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="File to write, .parquet or .csv.")
+    ] = "predictions.parquet",
     top_k: Annotated[int, typer.Option(min=1, help="Classes kept per image.")] = 5,
     quiet: Quiet = False,
 ) -> None:

@@ -34,7 +34,7 @@ class PipelineConfig(Section):
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
 
 
-def read_config(path: Path, overrides: Sequence[str] = (), model: type[Config] = PipelineConfig) -> Config:  # type: ignore[assignment]
+def read_config(path: Path, overrides: Sequence[str], model: type[Config]) -> Config:
     """Read a YAML file, apply ``section.key=value`` overrides, and check the whole.
 
     Raises:
@@ -43,7 +43,9 @@ def read_config(path: Path, overrides: Sequence[str] = (), model: type[Config] =
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}. Name a .yaml file; configs/ has examples") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}. Name a .yaml file; configs/ has examples"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +38,14 @@ class RunConsole:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        columns = (SpinnerColumn(), TextColumn("{task.description:<11}"), BarColumn(30), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<11}"),
+            BarColumn(30),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
         self.bars = Progress(*columns, console=out, transient=True, disable=quiet or not out.is_terminal)
 
     def begin(self, what: str, total: int, unit: str) -> int:
@@ -63,7 +79,13 @@ def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> 
     for what, value in summary_rows(outcome):
         bold = what in (outcome.headline, "model")
         table.add_row(what, Text(value, style="bold" if bold else ""))
-    table.add_row("look", Text(f"headstart ui        run {outcome.run_id[:8]} with curves, figures and tables" + (f"; flow at {server.removesuffix('/api')}" if server else "")))
+    table.add_row(
+        "look",
+        Text(
+            f"headstart ui        run {outcome.run_id[:8]} with curves, figures and tables"
+            + (f"; flow at {server.removesuffix('/api')}" if server else "")
+        ),
+    )
     table.add_row("use", Text(f"headstart predict {outcome.model.name}@{outcome.model.alias} FOLDER"))
     out.print()
     out.print(table)

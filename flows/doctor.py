@@ -30,20 +30,24 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
     checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
     downloaded = sorted(path.name for path in checkpoints.glob("*.pth")) if checkpoints.is_dir() else []
     server = server_status(workspace.root)
+    free, total = memory.available / 2**30, memory.total / 2**30
+    size = f"{BUILTIN_WEIGHTS.stat().st_size / 1e6:.1f} MB" if BUILTIN_WEIGHTS.is_file() else "missing"
+    local = server.dashboard if server else "no server runs; a run starts one"
     return [
-        ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB memory free"),
+        ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
+        ("memory", f"{free:.1f} of {total:.1f} GiB free"),
         ("python", f"{platform.python_version()} ({sys.prefix})"),
         ("devices", ", ".join(_devices())),
         ("a run takes", f"{device}, {str(choose_precision('auto', device)).removeprefix('torch.')}"),
         ("workspace", f"{workspace.root}, {disk.free / 2**30:.0f} GiB free, {_writable(workspace)}"),
         ("dataset", read_version(workspace) if workspace.dvc_file.is_file() else "none yet"),
-        ("weights", "builtin: " + (f"{BUILTIN_WEIGHTS.stat().st_size / 1e6:.1f} MB" if BUILTIN_WEIGHTS.is_file() else "missing")),
+        ("weights", f"builtin: {size}"),
         ("", f"imagenet: {', '.join(downloaded) if downloaded else 'none'} in {checkpoints}"),
         ("backbones", f"{len(network_names())}: {', '.join(network_names())}"),
-        ("prefect", os.environ.get("PREFECT_API_URL") or (server.dashboard if server else "no server runs; a run starts one")),
+        ("prefect", os.environ.get("PREFECT_API_URL") or local),
         ("mlflow", workspace.tracking_uri),
         ("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)),
-    ]  # fmt: skip
+    ]
 
 
 def _devices() -> list[str]:

@@ -18,7 +18,18 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
     """
     client = MlflowClient(workspace.tracking_uri)
     found = [get_model(client, name)] if name else client.search_registered_models()
-    table = Table("model", "version", "alias", "val accuracy", "held-out accuracy", "data version", "backbone", "run", box=None, pad_edge=False)
+    table = Table(
+        "model",
+        "version",
+        "alias",
+        "val accuracy",
+        "held-out accuracy",
+        "data version",
+        "backbone",
+        "run",
+        box=None,
+        pad_edge=False,
+    )
     for model in found:
         aliases = {str(version): alias for alias, version in model.aliases.items()}
         versions = client.search_model_versions(f"name='{model.name}'")

@@ -58,7 +58,9 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
             advance(len(chunk))
     predictions = pd.concat(parts, ignore_index=True).assign(model=version)
     temporary = target.with_name(f".{target.name}")
-    predictions.to_csv(temporary, index=False) if target.suffix == ".csv" else predictions.to_parquet(temporary, index=False)
+    predictions.to_csv(temporary, index=False) if target.suffix == ".csv" else predictions.to_parquet(
+        temporary, index=False
+    )
     temporary.replace(target)
     failed = int(predictions["error"].notna().sum())
     return {"predicted": len(predictions) - failed, "failed": failed}
@@ -91,7 +93,15 @@ def _predict_chunk(classifier: ImageClassifier, images: list[Path], top_k: int) 
         return classifier.predict(images, top_k).assign(path=[str(image) for image in images], error=None)
     except DataError as error:
         if len(images) == 1:
-            return pd.DataFrame({"path": [str(images[0])], "error": [str(error)], "label": [None], "probability": [float("nan")], "top_k": [[]]})
+            return pd.DataFrame(
+                {
+                    "path": [str(images[0])],
+                    "error": [str(error)],
+                    "label": [None],
+                    "probability": [float("nan")],
+                    "top_k": [[]],
+                }
+            )
     # Halving finds the few bad ones without giving up batches for the many good ones.
     middle = len(images) // 2
     halves = [_predict_chunk(classifier, half, top_k) for half in (images[:middle], images[middle:])]

@@ -58,7 +58,7 @@ class PretrainConfig(Section):
     """Images of the source task, with train and val."""
     size: int = Field(default=32, ge=8)
     schedule: ScheduleConfig = ScheduleConfig()
-    probes: dict[str, ProbeConfig] = {}
+    probes: dict[str, ProbeConfig] = Field(default_factory=dict)
     """Datasets that a linear head is fitted to afterwards, by name."""
     licence: str = "see the source data's terms"
     """Note for the card."""
@@ -79,7 +79,9 @@ def pretrain(config: PretrainConfig, output: str, command: str = "headstart pret
     results = {name: probe_backbone(weights, probe, config.size, workspace) for name, probe in config.probes.items()}
     _save(weights, config, classes, target)
     target.with_suffix(".md").write_text(_card(config, target, accuracy, results, classes, command, workspace))
-    return {"source": accuracy} | {name: right["pretrained"][0] / right["pretrained"][1] for name, right in results.items()}
+    return {"source": accuracy} | {
+        name: right["pretrained"][0] / right["pretrained"][1] for name, right in results.items()
+    }
 
 
 @task(name="fit backbone", persist_result=False)
@@ -94,13 +96,20 @@ def fit_backbone(config: PretrainConfig, workspace: Workspace) -> tuple[Weights,
             if not images:
                 raise DataError(f"{config.source} has no {split} images; pretraining needs train/ and val/")
             labels = torch.tensor([classes.index(image.label) for image in images])
-            splits[split] = (load_pixels([image.path for image in images], Recipe(config.size), f"decode {split}"), labels)
+            splits[split] = (
+                load_pixels([image.path for image in images], Recipe(config.size), f"decode {split}"),
+                labels,
+            )
     folder = workspace.cache / "pretraining" / fingerprint(config.model_dump(include={"source", "size", "schedule"}))
     folder.mkdir(parents=True, exist_ok=True)
     network, accuracy, (mean, std) = pretrain_supervised(
         ResNet32px(len(classes)), splits["train"], splits["val"], Schedule(**config.schedule.model_dump()), folder
     )
-    state = {key: value for key, value in network.state_dict().items() if not key.startswith("head.") and "num_batches" not in key}
+    state = {
+        key: value
+        for key, value in network.state_dict().items()
+        if not key.startswith("head.") and "num_batches" not in key
+    }
     return Weights(state, tuple(mean), tuple(std), "pretrained"), accuracy, len(classes)  # type: ignore[arg-type]
 
 
@@ -132,9 +141,15 @@ def _card(
     classes: int, command: str, workspace: Workspace,
 ) -> str:  # fmt: skip
     parameters = sum(p.numel() for p in _without_head(build_network(BUILTIN)))
-    rows = "\n".join(_probe_row(f"{name}, {config.probes[name].layer or 'last layer'}", right) for name, right in results.items())
+    rows = "\n".join(
+        _probe_row(f"{name}, {config.probes[name].layer or 'last layer'}", right) for name, right in results.items()
+    )
     archive = config.source.archive
-    data = f"`{Path(archive).name}`, SHA-256 `{file_digest(workspace.resolve(archive))}`" if archive else str(config.source)
+    data = (
+        f"`{Path(archive).name}`, SHA-256 `{file_digest(workspace.resolve(archive))}`"
+        if archive
+        else str(config.source)
+    )
     return f"""# {BUILTIN}: {config.name}
 
 The built-in backbone (`tasks/extract/residual.py`): {parameters:,} parameters, {target.stat().st_size / 1e6:.2f} MB,

@@ -245,8 +245,13 @@ def _launched(home: Path) -> Server:
     with (home / "server.log").open("ab") as log:
         # The home as working folder keeps a project's .env and prefect.toml away from the server.
         process = subprocess.Popen(
-            [sys.executable, *COMMAND], cwd=home, env=_server_environment(home, port), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            [sys.executable, *COMMAND],
+            cwd=home,
+            env=_server_environment(home, port),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     server = Server(process.pid, f"http://{HOST}:{port}/api", time.time())
     _write(home / "server.json", json.dumps(asdict(server)))

@@ -22,6 +22,11 @@ class Outcome(BaseModel):
     """Images whose features this run computed."""
 
     @property
+    def reused(self) -> int:
+        """Images whose features were there."""
+        return self.features.new + self.features.reused - self.new
+
+    @property
     def headline(self) -> str:
         """Name of the figure that the run is judged by, on images that nothing was chosen on."""
         return f"{self.dataset.report_on}/accuracy"
@@ -41,7 +46,8 @@ def describe(record: Record, cached: bool) -> str:
         case Candidate():
             return f"train\t{_candidate(record)}"
         case Evaluation():
-            return f"evaluate\t{', '.join(f'{name} {record.metrics[name][0]:.4f}' for name in record.metrics if name.endswith('/accuracy'))}"
+            shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith("/accuracy")}
+            return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         case RegisteredModel():
             return f"register\t{record.name} version {record.version}, {record.alias}"
     raise TypeError(f"no words for {type(record).__name__}")
@@ -53,13 +59,17 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     rows = [
         ("dataset", f"{_dataset(dataset)}\n{splits}\nversion {dataset.version}"),
-        ("features", f"{outcome.new:,} new, {features.new + features.reused - outcome.new:,} reused; {features.width} an image\n"
+        ("features", f"{outcome.new:,} new, {outcome.reused:,} reused; {features.width} an image\n"
          f"{_backbone(features)}, layer {features.layer}, {features.precision} on {features.device}"),
         ("candidate", _candidate(outcome.candidate)),
     ]  # fmt: skip
     if dataset.findings:
         rows.insert(1, ("findings", "\n".join(dataset.findings)))
-    shown = [f"{split}/{name}" for split in (dataset.report_on, dataset.choose_on) for name in ("accuracy", "f1_macro", "roc_auc_macro")]
+    shown = [
+        f"{split}/{name}"
+        for split in (dataset.report_on, dataset.choose_on)
+        for name in ("accuracy", "f1_macro", "roc_auc_macro")
+    ]
     rows += [(name, interval(outcome.evaluation, name)) for name in shown if name in outcome.evaluation.metrics]
     return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {model.alias}")]
 

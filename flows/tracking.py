@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import math
 import subprocess
@@ -11,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import mlflow.data
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from flows.config import PipelineConfig
@@ -87,7 +88,7 @@ class TrackedRun:
     def _log_dataset(self, dataset: Dataset) -> None:
         manifest = dataset.read_manifest()
         source = self.workspace.dvc_file
-        named = mlflow.data.from_pandas(manifest, source=str(source), name=dataset.source, digest=dataset.version)
+        named = from_pandas(manifest, source=str(source), name=dataset.source, digest=dataset.version)
         entity = named._to_mlflow_entity()
         self.client.log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
         self.set_tags(data_version=dataset.version, data_source=dataset.source)
@@ -155,15 +156,26 @@ def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
             client.restore_experiment(found.experiment_id)
         return found.experiment_id
     local = workspace.tracking_uri.startswith("sqlite:")
-    return client.create_experiment(name, (workspace.mlruns / "artifacts" / name).as_uri() if local else None)
+    artifacts = (workspace.mlruns / "artifacts" / name).as_uri() if local else None
+    # The kind decides which view MLflow's page opens with.
+    return client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
 
 
 def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, workspace: Workspace) -> None:
     """Configuration and code version: what it takes to do it again."""
     settings = config.model_dump(mode="json", by_alias=True)
     flat = pd.json_normalize(settings).iloc[0].to_dict()
-    params = [Param(key, json.dumps(value) if isinstance(value, list) else str(value)) for key, value in flat.items() if value is not None]
-    tags = [RunTag("code.version", code_version(Path(__file__).parent.parent / "tasks"))]
+    params = [
+        Param(str(key), json.dumps(value) if isinstance(value, list) else str(value))
+        for key, value in flat.items()
+        if value is not None
+    ]
+    tags = [
+        RunTag("code.version", code_version(Path(__file__).parent.parent / "tasks")),
+        RunTag("mlflow.user", getpass.getuser()),
+        RunTag("mlflow.source.type", "LOCAL"),
+        RunTag("mlflow.source.name", "headstart run"),
+    ]
     if commit := _git_commit(workspace.root):
         tags.append(RunTag("mlflow.source.git.commit", commit))
     client.log_batch(run_id, params=params, tags=tags)

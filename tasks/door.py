@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Task, task
-from prefect.cache_policies import CachePolicy
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.context import TaskRunContext
 from prefect.results import ResultRecord
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
@@ -53,7 +53,7 @@ def _forget_if_incomplete(result: Path) -> None:
     if not result.is_file():
         return
     try:
-        record = ResultRecord.deserialize(result.read_bytes()).result
+        record: Any = ResultRecord.deserialize(result.read_bytes()).result
         complete = all(path.exists() for path in record.files())
     except Exception:  # whatever a killed process or another version left there, it is only a cache
         complete = False
@@ -78,15 +78,15 @@ def stage(state: Callable[..., Any] | None = None, cached: bool = True) -> Calla
     def make(function: Callable[P, R]) -> Task[P, R]:
         source = sys.modules[function.__module__].__file__
         assert source is not None
-        return task(
-            function,
+        make_task: Any = task(
             retries=2,
             retry_delay_seconds=[2, 10],
             retry_condition_fn=_is_worth_retrying,
-            cache_policy=StageCache(code=Path(source).parent, state=state) if cached else None,
+            cache_policy=StageCache(code=Path(source).parent, state=state) if cached else NO_CACHE,
             persist_result=True,
             result_serializer="json",
             cache_result_in_memory=False,
         )
+        return cast(Task[P, R], make_task(function))
 
     return make

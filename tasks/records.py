@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.fingerprint import file_digest
 
 Split = Literal["train", "tune", "val", "test"]
+Alias = Literal["champion", "challenger"]
 
 
 class Record(BaseModel):
@@ -165,7 +166,7 @@ class RegisteredModel(Record):
 
     name: str
     version: int
-    alias: Literal["champion", "challenger"]
+    alias: Alias
     verdict: str
     new: bool
 

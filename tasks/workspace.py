@@ -81,7 +81,9 @@ def fresh_folder(final: Path) -> Iterator[Path]:
     has put there meanwhile stays); when it does not, it is removed.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}-", ignore_cleanup_errors=True) as temporary:
+    with tempfile.TemporaryDirectory(
+        dir=final.parent, prefix=f".{final.name}-", ignore_cleanup_errors=True
+    ) as temporary:
         filling = Path(temporary) / final.name
         filling.mkdir()
         yield filling

@@ -11,8 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STAGES = ["ingest", "preprocess", "extract", "train", "evaluate", "register"]
 # What runs where torch alone is installed: serving images, GPU machines without the orchestration.
-COMPUTE = ["ingest/decode.py", "preprocess/recipe.py", "extract/backbones.py", "extract/engine.py", "extract/weights.py",
-           "extract/residual.py", "train/heads.py", "train/solvers.py"]  # fmt: skip
+COMPUTE = [
+    "ingest/decode.py", "preprocess/recipe.py", "extract/backbones.py", "extract/engine.py", "extract/weights.py",
+    "extract/residual.py", "train/heads.py", "train/solvers.py",
+]  # fmt: skip
 SOURCES = sorted((ROOT / "tasks").rglob("*.py"))
 
 
@@ -56,7 +58,10 @@ def test_compute_code_needs_neither_prefect_nor_mlflow_nor_dvc_however_far_one_f
         path = waiting.pop()
         seen.add(path)
         for module in imports(path):
-            assert module.split(".")[0] not in {"prefect", "mlflow", "dvc", "pydantic", "lightning"}, (name(path), module)
+            assert module.split(".")[0] not in {"prefect", "mlflow", "dvc", "pydantic", "lightning"}, (
+                name(path),
+                module,
+            )
             target = ROOT / (module.replace(".", "/") + ".py")
             if target.is_file() and target not in seen:
                 waiting.append(target)

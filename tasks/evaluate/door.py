@@ -46,7 +46,9 @@ def evaluate_candidate(
             measured = _report_split(split, config, dataset, features, candidate, folder)
             metrics |= {f"{split}/{metric}": interval for metric, interval in measured.items()}
             advance(1)
-        curves_figure(pd.read_parquet(candidate.curves), f"{candidate.method} head").savefig(folder / "curves.png", dpi=120)
+        curves_figure(pd.read_parquet(candidate.curves), f"{candidate.method} head").savefig(
+            folder / "curves.png", dpi=120
+        )
         named = {key: dict(zip(("value", "low", "high"), interval, strict=True)) for key, interval in metrics.items()}
         (folder / "metrics.json").write_text(json.dumps(named, indent=2))
     return Evaluation(fingerprint=name, report=final, metrics=metrics)

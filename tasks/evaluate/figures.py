@@ -29,29 +29,46 @@ def confusion_figure(scores: Scores, classes: Sequence[str], title: str) -> Figu
     axes.set(xlabel="predicted", ylabel="true")
     if count <= LEGIBLE:
         names = [_short(name) for name in classes]
-        axes.set_xticks(range(count), names, rotation=45 if max(map(len, names)) > 2 else 0, ha="center" if max(map(len, names)) <= 2 else "right")
+        axes.set_xticks(
+            range(count),
+            names,
+            rotation=45 if max(map(len, names)) > 2 else 0,
+            ha="center" if max(map(len, names)) <= 2 else "right",
+        )
         axes.set_yticks(range(count), names)
         for (row, column), number in np.ndenumerate(scores.confusion):
             if number:
-                axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=8, color="white" if rows[row, column] > 0.5 else "black")
+                axes.text(
+                    column,
+                    row,
+                    f"{number:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if rows[row, column] > 0.5 else "black",
+                )
     return figure
 
 
-def roc_figure(labels: np.ndarray, probabilities: np.ndarray, scores: Scores, classes: Sequence[str], title: str) -> Figure:
+def roc_figure(
+    labels: np.ndarray, probabilities: np.ndarray, scores: Scores, classes: Sequence[str], title: str
+) -> Figure:
     """ROC curve of each class against the rest; with more than ten classes, of the five worst."""
     figure, axes = _axes(6.5, 5.5, title)
     ranked = scores.per_class["roc_auc"].dropna().sort_values()
-    if len(classes) == 2:
-        shown = [1]
-    else:
-        shown = sorted(ranked.index if len(classes) <= FEW else ranked.index[:5])
+    shown = [1] if len(classes) == 2 else sorted(ranked.index if len(classes) <= FEW else ranked.index[:5])
     for c in shown:
         if c in ranked.index:
             false_positive, true_positive, _ = roc_curve(labels == c, probabilities[:, c])
             axes.plot(false_positive, true_positive, lw=1.4, label=f"{_short(classes[c])}  {ranked[c]:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.legend(title="area under the curve" if len(classes) <= FEW else "the five smallest areas", fontsize=8, loc="lower right", frameon=False)
+    axes.legend(
+        title="area under the curve" if len(classes) <= FEW else "the five smallest areas",
+        fontsize=8,
+        loc="lower right",
+        frameon=False,
+    )
     return figure
 
 
@@ -61,7 +78,7 @@ def curves_figure(curves: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     figure.suptitle(title)
     for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for column, colour in zip([c for c in curves if c.endswith(f"/{what}")], (GREY, BLUE), strict=False):
+        for column, colour in zip([str(c) for c in curves if str(c).endswith(f"/{what}")], (GREY, BLUE), strict=False):
             axes.plot(curves[x], curves[column], "o-", ms=3, color=colour, label=column)
         axes.set(xlabel="L2 regularisation" if x == "l2" else "epoch", ylabel=what)
         if x == "l2":
@@ -84,7 +101,9 @@ def reliability_figure(labels: np.ndarray, probabilities: np.ndarray, title: str
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.set_title(title)
     above.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
-    above.bar(edges[:-1][filled], accuracy, width=1 / CALIBRATION_BINS, align="edge", color=BLUE, alpha=0.8, edgecolor="white")
+    above.bar(
+        edges[:-1][filled], accuracy, width=1 / CALIBRATION_BINS, align="edge", color=BLUE, alpha=0.8, edgecolor="white"
+    )
     above.set(ylabel="accuracy", ylim=(0, 1.01))
     below.bar(edges[:-1], count, width=1 / CALIBRATION_BINS, align="edge", color=GREY)
     below.set(xlabel="confidence", ylabel="images", xlim=(0, 1))

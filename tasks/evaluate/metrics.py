@@ -56,7 +56,12 @@ def score(
     metrics |= _macro_intervals(confusion, resamples, random)
     metrics |= _resampled_intervals(labels, probabilities, min(resamples, 200), random)
     per_class = pd.DataFrame(
-        {"label": list(classes), "images": confusion.sum(1), **dict(zip(("precision", "recall", "f1"), table, strict=True)), "roc_auc": areas}
+        {
+            "label": list(classes),
+            "images": confusion.sum(1),
+            **dict(zip(("precision", "recall", "f1"), table, strict=True)),
+            "roc_auc": areas,
+        }
     )
     return Scores(metrics, per_class, confusion)
 

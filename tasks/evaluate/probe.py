@@ -20,7 +20,9 @@ from tasks.train.solvers import Labelled, fit_linear
 from tasks.workspace import Workspace
 
 
-def linear_probes(backbones: dict[str, Backbone], source: IngestConfig, recipe: Recipe, workspace: Workspace) -> dict[str, tuple[int, int]]:
+def linear_probes(
+    backbones: dict[str, Backbone], source: IngestConfig, recipe: Recipe, workspace: Workspace
+) -> dict[str, tuple[int, int]]:
     """Fit a linear head on each backbone's features of a dataset, its strength chosen on validation.
 
     Returns:
@@ -37,7 +39,9 @@ def linear_probes(backbones: dict[str, Backbone], source: IngestConfig, recipe: 
         results = {}
         for name, backbone in backbones.items():
             features = _features(backbone, paths, recipe, f"probe {name}")
-            part = {split: _rows(features, labels, manifest["split"] == split) for split in ("train", choose_on, report_on)}
+            part = {
+                split: _rows(features, labels, manifest["split"] == split) for split in ("train", choose_on, report_on)
+            }
             head = fit_linear(part["train"], part[choose_on], len(classes)).head
             right = predict_probabilities(head, part[report_on][0]).argmax(1) == part[report_on][1]
             results[name] = (int(right.sum()), len(right))

@@ -21,6 +21,9 @@ class Backbone(nn.Module):
     with.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, network: nn.Module, weights: Weights, layer: str | None, pool: str) -> None:
         super().__init__()
         self.layer, self.pool = layer or penultimate_layer(network), pool
@@ -64,7 +67,13 @@ def load_network(name: str, weights: Weights) -> nn.Module:
     head = last_classifier(network)
     if f"{head}.weight" in weights.state:
         network = build_network(name, num_classes=len(weights.state[f"{head}.weight"]))
-    _load_state(network, {key: value for key, value in weights.state.items() if ".aux" not in key and "AuxLogits" not in key}, name, head, weights.source)
+    _load_state(
+        network,
+        {key: value for key, value in weights.state.items() if ".aux" not in key and "AuxLogits" not in key},
+        name,
+        head,
+        weights.source,
+    )
     return network.eval()
 
 
@@ -120,7 +129,11 @@ def _cut(network: nn.Module, layer: str) -> nn.Module:
 def _load_state(network: nn.Module, state: State, name: str, head: str, source: str) -> None:
     wanted = network.state_dict()
     wrong = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    missing = [key for key in wanted if key not in state and not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")]
+    missing = [
+        key
+        for key in wanted
+        if key not in state and not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")
+    ]
     unexpected = [key for key in state if key not in wanted]
     if wrong or missing or unexpected:
         told = [

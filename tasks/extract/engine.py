@@ -55,7 +55,7 @@ def forward_all(
     Raises:
         DataError: an image cannot be decoded.
     """
-    backbone = backbone.to(device=device, memory_format=torch.channels_last).eval()
+    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
     mixed = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
     for pixels in batches(images, recipe, batch_size):
         with torch.inference_mode(), mixed:

@@ -8,6 +8,8 @@ what a linear head wants, at the cost of few parameters.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -44,10 +46,8 @@ class ResNet32px(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU()
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(i, o) for i, o in zip(WIDTHS, WIDTHS[1:], strict=False)))
-        self.expand = nn.Sequential(
-            nn.Conv2d(WIDTHS[-1], FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU()
-        )
+        self.blocks = nn.Sequential(*(ResidualBlock(i, o) for i, o in itertools.pairwise(WIDTHS)))
+        self.expand = nn.Sequential(nn.Conv2d(WIDTHS[-1], FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU())
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.head = nn.Linear(FEATURES, num_classes)

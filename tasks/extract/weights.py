@@ -132,7 +132,9 @@ def _from_torchvision(name: str) -> Weights:
 
 def _from_file(path: Path, source: str) -> Weights:
     if not path.is_file():
-        raise WeightsError(f"extract.weights: {path} does not exist; name a .safetensors or .pth file, 'imagenet' or 'builtin'")
+        raise WeightsError(
+            f"extract.weights: {path} does not exist; name a .safetensors or .pth file, 'imagenet' or 'builtin'"
+        )
     try:
         state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
     except Exception as error:  # safetensors and torch raise many types on damaged files
@@ -143,7 +145,9 @@ def _from_file(path: Path, source: str) -> Weights:
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, file.metadata() or {}
+        return {
+            key: value.float() if value.is_floating_point() else value for key, value in state.items()
+        }, file.metadata() or {}
 
 
 def _read_torch(path: Path) -> State:

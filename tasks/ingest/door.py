@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.manifest import assign_splits, check_labels, find_images, findings, take_in
 from tasks.ingest.sources import fetch, source_state
 from tasks.ingest.versioning import add_version
-from tasks.records import Dataset
+from tasks.records import Dataset, Split
 from tasks.workspace import Workspace, fresh_folder
 
 
@@ -50,7 +51,7 @@ def ingest_images(config: IngestConfig, workspace: Workspace) -> Dataset:
         quarantine=folder / "quarantine.csv",
         images=images,
         classes=classes,
-        counts=manifest["split"].value_counts().to_dict(),
+        counts=cast(dict[Split, int], manifest["split"].value_counts().to_dict()),
         choose_on=choose_on,
         report_on=report_on,
         quarantined=len(quarantine),

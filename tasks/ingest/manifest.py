@@ -16,7 +16,7 @@ from tasks.ingest.decode import decode
 from tasks.progress import progress
 from tasks.records import Split
 
-EXTENSIONS = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
+EXTENSIONS = frozenset([".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"])
 SPLITS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 BLOCK = 512
 
@@ -168,7 +168,9 @@ def check_labels(manifest: pd.DataFrame) -> tuple[str, ...]:
     """
     classes = tuple(sorted(manifest["label"].unique()))
     if len(classes) < 2:
-        raise DataError(f"only one class was found ({', '.join(classes)}): a classifier needs at least two class folders")
+        raise DataError(
+            f"only one class was found ({', '.join(classes)}): a classifier needs at least two class folders"
+        )
     trained = set(manifest.loc[manifest["split"] == "train", "label"])
     if missing := [name for name in classes if name not in trained]:
         raise DataError(f"no training image for {', '.join(missing)}: give more images of it, or remove the class")
@@ -177,7 +179,9 @@ def check_labels(manifest: pd.DataFrame) -> tuple[str, ...]:
 
 def findings(manifest: pd.DataFrame) -> list[str]:
     """What a careful reader would want to know: the same image twice, under two labels, in two splits."""
-    groups = manifest.groupby("hash").agg(copies=("path", "size"), labels=("label", "nunique"), splits=("split", "nunique"))
+    groups = manifest.groupby("hash").agg(
+        copies=("path", "size"), labels=("label", "nunique"), splits=("split", "nunique")
+    )
     noted = {
         "images are exact copies of others": int((groups["copies"] - 1).sum()),
         "images stand under two labels": int((groups["labels"] > 1).sum()),

@@ -43,7 +43,9 @@ def source_state(source: SourceConfig, workspace: Workspace) -> str:
         return fingerprint(str(source))
     path = workspace.resolve(named)
     files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
-    states = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    states = [
+        (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()
+    ]
     return fingerprint(states)
 
 
@@ -51,7 +53,10 @@ def _existing(path: Path, kind: str) -> Path:
     present = path.is_dir() if kind == "folder" else path.is_file()
     if not present:
         what = "is not a " + kind if path.exists() else "does not exist"
-        raise DataError(f"{path} {what}: ingest.source.{kind} must name {'a folder of images' if kind == 'folder' else 'a .tar.gz, .tar or .zip file'}")
+        raise DataError(
+            f"{path} {what}: ingest.source.{kind} must name "
+            + ("a folder of images" if kind == "folder" else "a .tar.gz, .tar or .zip file")
+        )
     return path
 
 

@@ -30,7 +30,11 @@ def add_version(filled: Path, workspace: Workspace) -> tuple[str, Path]:
         if not (workspace.root / ".dvc").is_dir():
             has_git = (workspace.root / ".git").exists()
             _dvc(workspace, "init", "--quiet", *([] if has_git else ["--no-scm"]))
-            for option, value in {"core.analytics": "false", "core.check_update": "false", "cache.type": HARDLINKS}.items():
+            for option, value in {
+                "core.analytics": "false",
+                "core.check_update": "false",
+                "cache.type": HARDLINKS,
+            }.items():
                 _dvc(workspace, "config", option, value)
         _replace(workspace.data, filled, workspace.cache / "replaced")
         _dvc(workspace, "add", "--quiet", "data")

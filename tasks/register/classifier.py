@@ -66,7 +66,14 @@ class ImageClassifier:
         # The precision that the head was trained behind, as far as this machine has it.
         native = choose_precision("auto", where)
         precision = native if description["precision"] == "bfloat16" else torch.float32
-        return cls(backbone, Head.load(folder / HEAD), Recipe(**description["recipe"]), description["classes"], where, precision)
+        return cls(
+            backbone,
+            Head.load(folder / HEAD),
+            Recipe(**description["recipe"]),
+            description["classes"],
+            where,
+            precision,
+        )
 
     def probabilities(self, images: Sequence[ImageLike], batch_size: int = 64) -> torch.Tensor:
         """Class probabilities float32 ``[N, classes]``.
@@ -98,5 +105,3 @@ class ImageClassifier:
             "probability": [row[0]["probability"] for row in rows],
             "top_k": rows,
         })  # fmt: skip
-
-

@@ -22,7 +22,7 @@ from tasks.extract.backbones import load_backbone
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
+from tasks.records import Alias, Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
 from tasks.register import registry, served
 from tasks.register.classifier import package
 from tasks.register.config import RegisterConfig
@@ -55,7 +55,7 @@ def register(
     known = registry.find_candidate(client, name, candidate.fingerprint)
     champion = registry.champion_of(client, name)
     if known and champion:
-        alias = registry.CHAMPION if known.version == champion.version else registry.CHALLENGER
+        alias: Alias = registry.CHAMPION if known.version == champion.version else registry.CHALLENGER
         return _record(name, known, alias, f"nothing changed: this is version {known.version}", new=False)
     version = known or _new_version(client, name, run_id, dataset, preprocessed, features, candidate, workspace)
     alias, verdict = assign_alias(client, name, version, candidate.score, config)
@@ -81,7 +81,7 @@ def _new_version(
 
 def assign_alias(
     client: MlflowClient, name: str, version: ModelVersion, score: float, config: RegisterConfig
-) -> tuple[str, str]:
+) -> tuple[Alias, str]:
     """Make a new version ``champion`` if the gate lets it through, else ``challenger``."""
     passed, verdict = registry.judge(score, registry.champion_of(client, name))
     if passed and config.promote == "auto":
@@ -125,8 +125,8 @@ def log_model(
     return info.model_uri
 
 
-def _record(name: str, version: ModelVersion, alias: str, verdict: str, new: bool) -> RegisteredModel:
+def _record(name: str, version: ModelVersion, alias: Alias, verdict: str, new: bool) -> RegisteredModel:
     number = int(version.version)
     return RegisteredModel(
         fingerprint=f"{name}/{number}", name=name, version=number, alias=alias, verdict=verdict, new=new
-    )  # type: ignore[arg-type]
+    )

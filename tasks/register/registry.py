@@ -17,8 +17,10 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
+from tasks.records import Alias
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION: Alias = "champion"
+CHALLENGER: Alias = "challenger"
 CANDIDATE, SCORE, DATA = "candidate", "score", "data_version"
 MOVE = "move."
 
@@ -47,7 +49,11 @@ def get_model(client: MlflowClient, name: str) -> RegisteredModel:
         known = [model.name for model in client.search_registered_models()]
         raise RegistryError(
             f"there is no registered model {name!r}; "
-            + (f"there are: {', '.join(known)}" if known else "none has been registered yet: `headstart run CONFIG` does")
+            + (
+                f"there are: {', '.join(known)}"
+                if known
+                else "none has been registered yet: `headstart run CONFIG` does"
+            )
         ) from error
 
 
@@ -63,9 +69,9 @@ def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersi
             return client.get_model_version(name, str(which))
         return client.get_model_version_by_alias(name, str(which))
     except MlflowException as error:
-        versions = [version.version for version in client.search_model_versions(f"name='{name}'")]
+        numbers = sorted(int(version.version) for version in client.search_model_versions(f"name='{name}'"))
         raise RegistryError(
-            f"model {name!r} has no version or alias {which!r}; versions: {', '.join(map(str, sorted(map(int, versions))))}; "
+            f"model {name!r} has no version or alias {which!r}; versions: {', '.join(map(str, numbers))}; "
             f"aliases: {', '.join(model.aliases) or 'none'}"
         ) from error
 

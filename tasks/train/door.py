@@ -15,7 +15,6 @@ from tasks.train.config import TrainConfig
 from tasks.train.solvers import Fit, Labelled, fit_linear, fit_linear_cross_validated, fit_mlp
 from tasks.workspace import Workspace, fresh_folder
 
-
 CROSS_VALIDATED = 5_000
 """Up to this many training images, five fits cost less than the images that one validation part would take."""
 

@@ -18,6 +18,9 @@ class Head(nn.Module):
     range of regularisation fit every backbone.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, width: int, classes: int, hidden: int | None = None) -> None:
         super().__init__()
         self.width, self.classes, self.hidden = width, classes, hidden

@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from tasks.progress import Advance, progress
@@ -34,9 +36,7 @@ class Schedule:
     seed: int = 0
 
 
-def augment(
-    images: torch.Tensor, generator: torch.Generator, *, pad: int = 4, grayscale: float = 0.1
-) -> torch.Tensor:
+def augment(images: torch.Tensor, generator: torch.Generator, *, pad: int = 4, grayscale: float = 0.1) -> torch.Tensor:
     """Random shift by up to ``pad`` pixels (reflected borders), horizontal flip and, for a share ``grayscale``
     of the images, removal of colour; each drawn per image. uint8 ``[N, 3, H, W]`` in and out."""
     n, _, height, width = images.shape
@@ -83,6 +83,9 @@ class Batches:
 class SupervisedPretraining(L.LightningModule):
     """Cross-entropy training of ``network`` on standardised pixels."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(
         self, network: nn.Module, schedule: Schedule, steps: int, mean: torch.Tensor, std: torch.Tensor
     ) -> None:
@@ -109,11 +112,15 @@ class SupervisedPretraining(L.LightningModule):
         correct = (self(images).argmax(1) == labels).float().mean()
         self.log("val/accuracy", correct, batch_size=len(labels))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         matrices = [p for p in self.parameters() if p.ndim > 1]
         vectors = [p for p in self.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": self.schedule.weight_decay},
+            {"params": vectors},
+        ]
         optimizer = torch.optim.SGD(
-            [{"params": matrices, "weight_decay": self.schedule.weight_decay}, {"params": vectors}],
+            groups,
             lr=self.schedule.learning_rate,
             momentum=0.9,
             nesterov=True,

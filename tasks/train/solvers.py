@@ -118,9 +118,7 @@ def fit_mlp(
     with progress("train", total=epochs, unit="epoch") as advance:
         for epoch in range(1, epochs + 1):
             _one_epoch(head, train, optimiser, batch_size)
-            rows.append(
-                {"step": epoch} | _measure(head, train, "train") | _measure(head, validation, "validation")
-            )
+            rows.append({"step": epoch} | _measure(head, train, "train") | _measure(head, validation, "validation"))
             heads.append(copy.deepcopy(head))
             advance(1)
     curves = pd.DataFrame(rows)

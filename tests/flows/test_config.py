@@ -29,12 +29,16 @@ def test_every_ready_configuration_is_valid(path: Path) -> None:
 
 
 def test_a_name_is_all_that_is_needed(write) -> None:
-    config = read_config(write("name: mine"))
+    config = read_config(write("name: mine"), (), PipelineConfig)
     assert config.ingest.source.embedded == "digits" and config.extract.weights == "builtin"
 
 
 def test_overrides_reach_into_sections_and_keep_their_types(write) -> None:
-    config = read_config(write("name: mine"), ["train.epochs=5", "train.method=mlp", "extract.layer=null", "ingest.source={folder: x}"])
+    config = read_config(
+        write("name: mine"),
+        ["train.epochs=5", "train.method=mlp", "extract.layer=null", "ingest.source={folder: x}"],
+        PipelineConfig,
+    )
     assert (config.train.epochs, config.train.method, config.extract.layer) == (5, "mlp", None)
     assert config.ingest.source.folder == "x"
 
@@ -58,11 +62,11 @@ def test_overrides_reach_into_sections_and_keep_their_types(write) -> None:
 )  # fmt: skip
 def test_mistakes_are_named_with_file_key_and_remedy(write, text: str, overrides: list[str], told: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read_config(write(text), overrides)
+        read_config(write(text), overrides, PipelineConfig)
     assert all(part in str(caught.value) for part in told), caught.value
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="nowhere.yaml"):
-        read_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml"):
+        read_config(tmp_path / "nowhere.yaml", (), PipelineConfig)

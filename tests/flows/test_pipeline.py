@@ -35,7 +35,9 @@ class Home:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "HEADSTART_"))}
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "HEADSTART_"))
+        }
         return kept | {"HEADSTART_WORKSPACE": str(self.root), "COLUMNS": "120"}
 
     @property
@@ -94,22 +96,41 @@ def test_the_first_run_registers_a_good_champion_and_says_nothing_else(home: Hom
     [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/accuracy"] >= 0.97
-    assert run.data.metrics["test/accuracy_low"] < run.data.metrics["test/accuracy"] < run.data.metrics["test/accuracy_high"]
+    assert (
+        run.data.metrics["test/accuracy_low"]
+        < run.data.metrics["test/accuracy"]
+        < run.data.metrics["test/accuracy_high"]
+    )
     assert home.client.get_model_version_by_alias("digits", "champion").version in (1, "1")
 
 
 def test_the_data_version_is_the_one_that_the_project_names(home: Home, first) -> None:
     committed, made = (ROOT / "data.dvc").read_text(), (home.root / "data.dvc").read_text()
     assert made == committed
-    [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id], max_results=1, order_by=["start_time"])
+    [run] = home.client.search_runs(
+        [home.client.get_experiment_by_name("digits").experiment_id], max_results=1, order_by=["start_time"]
+    )
     assert run.data.tags["data.version"] in committed
     assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["data.version"]
 
 
 def test_the_run_holds_curves_figures_and_tables(home: Home, first) -> None:
-    [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id], max_results=1, order_by=["start_time"])
-    stored = {file.path for folder in ("figures", "tables", "data") for file in home.client.list_artifacts(run.info.run_id, folder)}
-    assert {"figures/test_confusion.png", "figures/test_roc.png", "figures/curves.png", "tables/test_per_class.csv", "data/preview.png", "data/data.dvc"} <= stored
+    [run] = home.client.search_runs(
+        [home.client.get_experiment_by_name("digits").experiment_id], max_results=1, order_by=["start_time"]
+    )
+    stored = {
+        file.path
+        for folder in ("figures", "tables", "data")
+        for file in home.client.list_artifacts(run.info.run_id, folder)
+    }
+    assert {
+        "figures/test_confusion.png",
+        "figures/test_roc.png",
+        "figures/curves.png",
+        "tables/test_per_class.csv",
+        "data/preview.png",
+        "data/data.dvc",
+    } <= stored
     assert len(home.client.get_metric_history(run.info.run_id, "curve/val/accuracy")) > 3
 
 
@@ -127,7 +148,9 @@ def test_a_second_run_reuses_everything_and_copies_nothing(home: Home, first, se
     assert second.returncode == 0 and second.stderr == ""
     assert "0 new, 1,797 reused" in second.stdout and "digits version 1, champion" in second.stdout
     assert len(home.client.search_model_versions("name='digits'")) == 1
-    runs = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id], order_by=["start_time"])
+    runs = home.client.search_runs(
+        [home.client.get_experiment_by_name("digits").experiment_id], order_by=["start_time"]
+    )
     assert [run.info.status for run in runs[:2]] == ["FINISHED"] * 2
     assert runs[0].data.metrics["test/accuracy"] == runs[1].data.metrics["test/accuracy"]
     assert [file.path for file in home.client.list_artifacts(runs[1].info.run_id)] == ["config.yaml"]
@@ -170,15 +193,36 @@ def test_mlflow_serves_the_champion_over_rest(home: Home, first) -> None:
     # As after `source .venv/bin/activate`: MLflow starts uvicorn by name.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = home.environment | {"MLFLOW_TRACKING_URI": f"sqlite:///{home.root}/mlruns/mlflow.db", "PATH": path}
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/digits@champion", "--env-manager", "local", "-p", str(port), "-h", "127.0.0.1"]
-    server = subprocess.Popen(command, env=environment, cwd=home.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/digits@champion",
+        "--env-manager",
+        "local",
+        "-p",
+        str(port),
+        "-h",
+        "127.0.0.1",
+    ]
+    server = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=home.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         _wait_for(f"http://127.0.0.1:{port}/ping")
         png = base64.b64encode(sorted((home.root / "data" / "5").glob("*.png"))[0].read_bytes()).decode()
         body = {"dataframe_split": {"columns": ["image"], "data": [[png]]}, "params": {"top_k": 3}}
         [answer] = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=60).json()["predictions"]
         assert answer["label"] == "5" and answer["probability"] > 0.5
-        assert [entry["label"] for entry in answer["top_k"]][0] == "5" and len(answer["top_k"]) == 3
+        assert next(entry["label"] for entry in answer["top_k"]) == "5" and len(answer["top_k"]) == 3
         leak = {"dataframe_split": {"columns": ["image"], "data": [["/etc/hostname"]]}}
         assert httpx.post(f"http://127.0.0.1:{port}/invocations", json=leak, timeout=60).status_code == 400
     finally:
@@ -222,7 +266,9 @@ def _photos(folder: Path, classes: int) -> str:
     for label in range(classes):
         (folder / f"c{label}").mkdir(parents=True)
         for index in range(3):
-            Image.fromarray(np.full((8, 8, 3), 40 * index + label, np.uint8)).save(folder / f"c{label}" / f"{index}.png")
+            Image.fromarray(np.full((8, 8, 3), 40 * index + label, np.uint8)).save(
+                folder / f"c{label}" / f"{index}.png"
+            )
     folder.mkdir(exist_ok=True)
     return str(folder)
 
@@ -238,7 +284,9 @@ def _photos(folder: Path, classes: int) -> str:
         ("no weights", "vgg16-397923af.pth"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line_and_exit_code_two(home: Home, first, tmp_path: Path, case: str, told: str) -> None:
+def test_what_the_user_can_mend_is_one_line_and_exit_code_two(
+    home: Home, first, tmp_path: Path, case: str, told: str
+) -> None:
     broken = tmp_path / "photos.tar.gz"
     broken.write_bytes(b"\x1f\x8b nothing")
     weights = ROOT / "tasks/extract/weights/resnet_32px.safetensors"
@@ -264,7 +312,10 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_two(home: Home, first,
     assert len(lines) == 1 and lines[0].startswith("error ") and told in lines[0], finished.stderr
 
 
-@pytest.mark.parametrize("arguments", [("promote", "nothing", "1"), ("rollback", "nothing"), ("models", "nothing"), ("predict", "nothing", "data")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("promote", "nothing", "1"), ("rollback", "nothing"), ("models", "nothing"), ("predict", "nothing", "data")],
+)
 def test_an_unknown_model_is_told_with_those_that_there_are(home: Home, first, arguments: tuple[str, ...]) -> None:
     if arguments[0] == "predict":
         arguments = ("predict", "nothing", str(home.root / "data"))
@@ -293,7 +344,14 @@ def test_help_is_quick_and_has_an_example(home: Home) -> None:
 @pytest.mark.shared
 def test_photos_with_train_and_val_report_on_val_and_choose_on_train(home: Home, shared: Path) -> None:
     weights, archive = shared / "weights/mobilenet_v2-imagenet.safetensors", shared / "datasets/hymenoptera.tar.gz"
-    finished = home.headstart("run", str(ROOT / "configs/hymenoptera.yaml"), "-s", f"extract.weights={weights}", "-s", f"ingest.source={{archive: {archive}}}")
+    finished = home.headstart(
+        "run",
+        str(ROOT / "configs/hymenoptera.yaml"),
+        "-s",
+        f"extract.weights={weights}",
+        "-s",
+        f"ingest.source={{archive: {archive}}}",
+    )
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
     [run] = home.client.search_runs([home.client.get_experiment_by_name("hymenoptera").experiment_id])
     assert run.data.metrics["images/val"] == 153 and "test/accuracy" not in run.data.metrics

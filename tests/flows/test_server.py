@@ -101,8 +101,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -234,7 +237,12 @@ def test_runs_reach_the_server_and_nothing_reaches_the_terminal(served: Path, en
     for flow_run in flow_runs:
         of_run = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
         assert inputs(task_runs(served, of_run)) == {
-            "a": set(), "b": {"a"}, "c": {"a"}, "d": {"b", "c"}, "e": {"d"}, "f": {"e"},
+            "a": set(),
+            "b": {"a"},
+            "c": {"a"},
+            "d": {"b", "c"},
+            "e": {"d"},
+            "f": {"e"},
         }
         logs = post(served, "/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}})
         messages = [line["message"] for line in logs]
@@ -258,7 +266,8 @@ def inputs(runs: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 @pytest.mark.xfail(
     tuple(map(int, version("sqlalchemy").split(".")[:2])) >= (2, 1),
-    strict=True, raises=httpx.HTTPStatusError,
+    strict=True,
+    raises=httpx.HTTPStatusError,
     reason="Prefect 3.8 cannot insert scheduled runs with SQLAlchemy 2.1: no bulk_dml for FlowRun.state",
 )
 def test_schedules_create_runs(served: Path) -> None:
