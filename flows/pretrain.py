@@ -19,7 +19,7 @@ from tasks.evaluate.metrics import wilson
 from tasks.evaluate.probe import linear_probes
 from tasks.extract.backbones import load_backbone
 from tasks.extract.residual import ResNet32px
-from tasks.extract.weights import BUILTIN, Weights, build_network
+from tasks.extract.weights import BUILTIN, Weights, build_network, read_weights
 from tasks.fingerprint import file_digest, fingerprint
 from tasks.ingest.config import IngestConfig, Section, SourceConfig
 from tasks.ingest.manifest import find_images
@@ -161,7 +161,7 @@ The built-in backbone (`tasks/extract/residual.py`): {parameters:,} parameters, 
 | data | {data} |
 | source accuracy (val, top-1) | {accuracy:.4f} |
 | seed | {config.schedule.seed} |
-| weights | SHA-256 `{file_digest(target)}` |
+| weights | SHA-256 of the parameters `{read_weights(BUILTIN, str(target), target).digest}` |
 | licence | {config.licence} |
 | command | `{command}` |
 
@@ -175,7 +175,7 @@ with Wilson's 95% interval. *Random* is the same network untrained.
 
 ## Configuration
 ```yaml
-{yaml.safe_dump(config.model_dump(exclude_none=True, exclude_defaults=True), sort_keys=False).strip()}
+{yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False).strip()}
 ```
 """
 

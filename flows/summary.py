@@ -38,7 +38,8 @@ def describe(record: Record, cached: bool) -> str:
         case Dataset():
             return f"ingest\t{_dataset(record)}"
         case Preprocessed():
-            return f"preprocess\t{record.size}×{record.size} pixels, {record.fit}"
+            views = ", ten views" if record.views == "ten" else ""
+            return f"preprocess\t{record.size}×{record.size} pixels, {record.fit}{views}"
         case FeatureSet():
             new = 0 if cached else record.new
             rate = f", {new / record.seconds:,.0f} img/s" if new else ""

@@ -89,13 +89,14 @@ class Preprocessed(Record):
     """How images become the backbone's input, and a picture of it.
 
     Attributes:
-        size, fit: see `tasks.preprocess.recipe.Recipe`.
+        size, fit, views: see `tasks.preprocess.recipe.Recipe`.
         preview: a sheet of images as the network sees them (PNG).
         mean, std: per channel over a sample of training images, in units of 1/255.
     """
 
     size: int
     fit: Literal["crop", "squash", "pad"]
+    views: Literal["one", "ten"] = "one"
     preview: Path
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

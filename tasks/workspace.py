@@ -88,4 +88,8 @@ def fresh_folder(final: Path) -> Iterator[Path]:
         filling.mkdir()
         yield filling
         if not final.exists():
-            filling.replace(final)
+            try:
+                filling.replace(final)
+            except OSError:
+                if not final.is_dir():  # else another process was faster, with the same content
+                    raise

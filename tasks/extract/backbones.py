@@ -67,13 +67,10 @@ def load_network(name: str, weights: Weights) -> nn.Module:
     head = last_classifier(network)
     if f"{head}.weight" in weights.state:
         network = build_network(name, num_classes=len(weights.state[f"{head}.weight"]))
-    _load_state(
-        network,
-        {key: value for key, value in weights.state.items() if ".aux" not in key and "AuxLogits" not in key},
-        name,
-        head,
-        weights.source,
-    )
+    state = {
+        key: tensor for key, tensor in weights.state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))
+    }
+    _load_state(network, state, name, head, weights.source)
     return network.eval()
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from tasks.door import stage
+from tasks.extract import backbones
 from tasks.extract.backbones import Backbone, load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.engine import choose_device, choose_precision, forward_all
-from tasks.extract.store import VERSION, FeatureStore
+from tasks.extract.store import FeatureStore
 from tasks.extract.weights import read_weights
-from tasks.fingerprint import fingerprint
+from tasks.fingerprint import file_digest, fingerprint
+from tasks.ingest import decode
+from tasks.preprocess import recipe as geometry
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 from tasks.records import Dataset, FeatureSet, Preprocessed
@@ -43,11 +47,11 @@ def extract_features(
     backbone, outline = load_backbone(config.backbone, weights, config.layer, config.pool)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    recipe = Recipe(preprocessed.size, preprocessed.fit)
+    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)
     space = {
         "backbone": outline.name, "weights": weights.digest, "layer": outline.layer, "pool": outline.pool,
-        "mean": weights.mean, "std": weights.std, "size": recipe.size, "fit": recipe.fit,
-        "precision": str(precision), "version": VERSION,
+        "mean": weights.mean, "std": weights.std, "size": recipe.size, "fit": recipe.fit, "views": recipe.views,
+        "precision": str(precision), "code": _code(),
     }  # fmt: skip
     store = FeatureStore.open(workspace.cache / "features" / fingerprint(space), space)
 
@@ -86,6 +90,12 @@ def _fill(
                 computed.append(features.numpy())
                 advance(len(features))
             store.append(hashes, np.concatenate(computed))
+
+
+def _code() -> str:
+    """What turns a file into features: a change there makes another feature space."""
+    modules = (decode, geometry, backbones)
+    return fingerprint([file_digest(Path(str(module.__file__))) for module in modules])
 
 
 def _weights_file_state(config: ExtractConfig) -> list[float]:

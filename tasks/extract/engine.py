@@ -50,15 +50,16 @@ def forward_all(
 ) -> Iterator[torch.Tensor]:
     """Features of images in their order, a batch at a time: float32 ``[n, width]`` on the CPU.
 
-    Decoding runs in threads beside the forward pass.
+    Decoding runs in threads beside the forward pass. Of several views of an image, the mean is taken.
 
     Raises:
         DataError: an image cannot be decoded.
     """
     backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
     mixed = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
-    for pixels in batches(images, recipe, batch_size):
+    for pixels in batches(images, recipe, max(1, batch_size // recipe.count)):
         with torch.inference_mode(), mixed:
-            features = backbone(pixels.to(device)).cpu()
+            views = pixels.to(device).reshape(-1, *pixels.shape[-3:])
+            features = backbone(views).reshape(len(pixels), recipe.count, -1).mean(1).cpu()
         # Outside the block: a generator's caller would go on in the contexts that it yields in.
         yield features

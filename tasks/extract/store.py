@@ -13,9 +13,6 @@ import pyarrow as pa
 
 from tasks.workspace import fresh_folder
 
-VERSION = 1
-"""Raise it when the same key would mean other numbers."""
-
 
 class FeatureStore:
     """Features of one *feature space*: one backbone, layer, preprocessing and precision.

@@ -120,10 +120,11 @@ def _from_torchvision(name: str) -> Weights:
         # torch.hub announces a download on stderr; the progress bar does so here.
         with progress("download", total=0, unit="file"), redirect_stderr(StringIO()):
             state = weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    except Exception as error:  # no connection, a broken one (wrong hash), or half a file from an earlier one
         folder = Path(torch.hub.get_dir()) / "checkpoints"
+        why = _first_line(getattr(error, "reason", error))
         raise WeightsError(
-            f"the ImageNet weights of {name} could not be downloaded ({getattr(error, 'reason', error)}): "
+            f"the ImageNet weights of {name} could not be downloaded or read ({why}): "
             f"fetch {os.path.basename(weights.url)} from {weights.url} elsewhere and put it into {folder}, "
             "or name a local file in extract.weights"
         ) from error
@@ -137,17 +138,21 @@ def _from_file(path: Path, source: str) -> Weights:
         )
     try:
         state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
+        mean, std = _triple(metadata, "mean", IMAGENET_MEAN), _triple(metadata, "std", IMAGENET_STD)
     except Exception as error:  # safetensors and torch raise many types on damaged files
-        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
-    return Weights(state, _triple(metadata, "mean", IMAGENET_MEAN), _triple(metadata, "std", IMAGENET_STD), source)
+        raise WeightsError(f"{path} cannot be read as weights: {_first_line(error)}") from error
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    return Weights(state, mean, std, source)
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        return {
-            key: value.float() if value.is_floating_point() else value for key, value in state.items()
-        }, file.metadata() or {}
+        return state, file.metadata() or {}
 
 
 def _read_torch(path: Path) -> State:

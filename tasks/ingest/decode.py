@@ -47,6 +47,11 @@ def _open(image: ImageLike) -> Image.Image:
         case Image.Image():
             opened = image
         case np.ndarray():
+            if image.dtype.kind == "f" or image.ndim not in (2, 3):
+                # Pillow would take floats in 0..1 for a black image.
+                raise DataError(
+                    f"an array {list(image.shape)} of {image.dtype} is no image: give uint8 [H, W] or [H, W, 3 or 4]"
+                )
             opened = Image.fromarray(image)
         case bytes():
             opened = Image.open(io.BytesIO(image))

@@ -35,7 +35,7 @@ class Found:
 def find_images(root: Path) -> tuple[list[Found], list[Path]]:
     """Read a tree's layout, ``class/file`` or ``split/class/file``; deeper folders belong to their class.
 
-    A tree that consists of one folder around such a layout is entered.
+    One folder around such a layout is entered, whatever other files lie beside it.
 
     Returns:
         The images in the order of their paths, and the files that are no images by their extension.
@@ -45,8 +45,8 @@ def find_images(root: Path) -> tuple[list[Found], list[Path]]:
     """
     top = _unwrapped(root)
     files = sorted(path for path in top.rglob("*") if path.is_file() and not _is_hidden(path, top))
-    named = {entry.name for entry in top.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    split_above = bool(named) and named <= set(SPLITS)
+    named = {entry.name for entry in _visible(top) if entry.is_dir()}
+    split_above = bool(named) and {name.lower() for name in named} <= set(SPLITS)
     depth = 2 if split_above else 1
     images, others = [], []
     for path in files:
@@ -55,7 +55,7 @@ def find_images(root: Path) -> tuple[list[Found], list[Path]]:
         if path.suffix.lower() not in EXTENSIONS or len(parts) <= depth:
             others.append(path)
         else:
-            images.append(Found(path, relative, parts[depth - 1], SPLITS[parts[0]] if split_above else None))
+            images.append(Found(path, relative, parts[depth - 1], SPLITS[parts[0].lower()] if split_above else None))
     if not images:
         raise DataError(
             f"{root} holds no images in class folders: expected class/*.jpg or train/class/*.jpg "
@@ -65,12 +65,21 @@ def find_images(root: Path) -> tuple[list[Found], list[Path]]:
 
 
 def _unwrapped(root: Path) -> Path:
-    entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")]
-    if len(entries) == 1 and entries[0].is_dir() and entries[0].name not in SPLITS:
-        below = [entry for entry in entries[0].iterdir() if not entry.name.startswith(".")]
-        if below and all(entry.is_dir() for entry in below):
-            return _unwrapped(entries[0])
+    entries = _visible(root)
+    folders = [entry for entry in entries if entry.is_dir()]
+    if len(folders) == 1 and folders[0].name.lower() not in SPLITS:
+        below = _visible(folders[0])
+        if any(entry.is_dir() for entry in below) and not any(map(_is_image, entries + below)):
+            return _unwrapped(folders[0])
     return root
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if not _is_hidden(entry, folder)]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
 
 
 def _is_hidden(path: Path, top: Path) -> bool:
@@ -142,7 +151,7 @@ def assign_splits(manifest: pd.DataFrame, val: float, test: float) -> tuple[pd.D
     given = set(manifest["split"].dropna())
     split = manifest["split"].astype(object)
     choose, report = "val", "test"
-    if not given:
+    if given <= {"train"}:
         split = pd.Series("train", index=manifest.index, dtype=object)
         split[position < test + val] = "val"
         split[position < test] = "test"

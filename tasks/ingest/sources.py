@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zipfile
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -60,18 +62,33 @@ def _existing(path: Path, kind: str) -> Path:
     return path
 
 
+_UNPACKING = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+)
+"""What reading a damaged, hostile or encrypted archive raises."""
+
+
 def _unpacked(archive: Path, scratch: Path) -> Path:
     target = scratch / "unpacked"
     target.mkdir(parents=True)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
-                _extract(opened, opened.infolist(), target)
+                _extract(opened, ((member, member.filename) for member in opened.infolist()), target)
         else:
             with tarfile.open(archive) as opened:
-                # The data filter refuses absolute paths, "..", links that leave the folder, and devices (PEP 706).
-                _extract(opened, opened, target, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+                # The data filter refuses links that leave the folder, and devices (PEP 706).
+                _extract(opened, ((member, member.name) for member in opened), target, filter="data")
+                while opened.fileobj.read(1 << 20):  # type: ignore[union-attr]
+                    pass  # up to the checksum that stands at the end of a compressed archive
+    except _UNPACKING as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, tarfile.TarError):
             raise  # the disk, not the archive
         raise DataError(f"{archive} cannot be unpacked: {error}. Is it a whole .tar.gz, .tar or .zip file?") from error
@@ -81,7 +98,9 @@ def _unpacked(archive: Path, scratch: Path) -> Path:
 def _extract(archive: Any, members: Any, target: Path, **options: Any) -> None:
     done = 0
     with progress("unpack", total=0, unit="file") as advance:
-        for member in members:
+        for member, name in members:
+            if name.startswith("/") or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"its member {name} lies outside it")
             archive.extract(member, target, **options)
             done += 1
             if done % 500 == 0:
@@ -110,10 +129,11 @@ def _torchvision(name: str, downloads: Path, scratch: Path) -> Path:
     if not isinstance(dataset_type, type):
         from difflib import get_close_matches
 
-        near = get_close_matches(name, zoo.__all__, n=1, cutoff=0.4)
+        names = {known.lower(): known for known in zoo.__all__}
+        near = get_close_matches(name.lower(), names, n=1, cutoff=0.4)
         raise ConfigurationError(
             f"ingest.source.torchvision: torchvision has no dataset {name!r}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            + (f"; did you mean {names[near[0]]!r}?" if near else "")
         )
     root = scratch / "torchvision"
     for split, options in _torchvision_splits(dataset_type).items():

@@ -16,3 +16,5 @@ class PreprocessConfig(Section):
     """Side of the square in pixels; best what the backbone was trained with (32 built in, 224 ImageNet)."""
     fit: Literal["crop", "squash", "pad"] = "crop"
     """Crop to the centre, ignore the aspect ratio, or pad with black."""
+    views: Literal["one", "ten"] = "one"
+    """`ten` averages the features of ten crops of each image, in training and serving: steadier, ten times the work."""

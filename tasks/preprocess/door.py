@@ -40,6 +40,7 @@ def preview_recipe(config: PreprocessConfig, dataset: Dataset, workspace: Worksp
         fingerprint=name,
         size=config.size,
         fit=config.fit,
+        views=config.views,
         preview=final / "preview.png",
         mean=tuple(mean),  # type: ignore[arg-type]
         std=tuple(std),  # type: ignore[arg-type]

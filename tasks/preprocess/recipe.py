@@ -15,6 +15,13 @@ from tasks.ingest.decode import ImageLike, decode
 from tasks.progress import progress
 
 Fit = Literal["crop", "squash", "pad"]
+Views = Literal["one", "ten"]
+
+MARGIN = 0.875
+"""Share of the short side that each of ten crops takes: the 224 of 256 pixels usual for ImageNet."""
+
+LONGEST = 8
+"""Ratio of the sides beyond which an image is shortened before it is scaled."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +32,23 @@ class Recipe:
         size: side of the square, pixels.
         fit: ``crop`` scales the short side to ``size`` and takes the centre; ``squash`` ignores the aspect
             ratio; ``pad`` scales the long side and fills with black.
+        views: ``one``, or ``ten``: centre and corners of the whole image, scaled slightly larger, and their mirror
+            images (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks",
+            4.1), over which features are averaged.
     """
 
     size: int
     fit: Fit = "crop"
+    views: Views = "one"
+
+    @property
+    def count(self) -> int:
+        """Views of an image."""
+        return 10 if self.views == "ten" else 1
 
     def __call__(self, image: ImageLike) -> torch.Tensor:
-        """Decode one image and fit it: uint8 tensor ``[3, size, size]``, RGB, 0..255.
+        """Decode one image and fit it: uint8 tensor ``[3, size, size]`` or, of ten views, ``[10, 3, size, size]``;
+        RGB, 0..255.
 
         Resizing is bilinear with antialiasing, in either direction.
 
@@ -39,18 +56,26 @@ class Recipe:
             DataError: the image cannot be decoded.
         """
         pixels = F.pil_to_tensor(decode(image))
+        if self.views == "ten":
+            larger = Recipe(round(self.size / MARGIN), self.fit)._scaled(pixels)
+            return torch.stack(F.ten_crop(larger, [self.size, self.size]))
+        return F.center_crop(self._scaled(pixels), [self.size, self.size])
+
+    def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale so that the square is the centre of the result."""
+        if self.fit == "crop":
+            # Of a strip, all that is far from the centre would be scaled up only to be cut off.
+            most = LONGEST * min(pixels.shape[-2:])
+            pixels = F.center_crop(pixels, [min(side, most) for side in pixels.shape[-2:]])
         height, width = pixels.shape[-2:]
-        if (height, width) == (self.size, self.size):
-            return pixels
         match self.fit:
             case "squash":
-                return F.resize(pixels, [self.size, self.size], antialias=True)
+                target = [self.size, self.size]
             case "crop":
-                scale = self.size / min(height, width)
+                target = [max(1, round(side * self.size / min(height, width))) for side in (height, width)]
             case "pad":
-                scale = self.size / max(height, width)
-        target = [max(1, round(height * scale)), max(1, round(width * scale))]
-        return F.center_crop(F.resize(pixels, target, antialias=True), [self.size, self.size])
+                target = [max(1, round(side * self.size / max(height, width))) for side in (height, width)]
+        return pixels if target == [height, width] else F.resize(pixels, target, antialias=True)
 
 
 def batches(images: Sequence[ImageLike], recipe: Recipe, batch: int) -> Iterator[torch.Tensor]:

@@ -106,9 +106,10 @@ def log_model(
     _, outline = load_backbone(features.backbone, weights, features.layer, features.pool)
     manifest = dataset.read_manifest()
     example = dataset.image(manifest.loc[manifest["split"] == dataset.report_on, "hash"].iloc[0]).read_bytes()
+    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)
     with tempfile.TemporaryDirectory() as folder:
         package(
-            Path(folder), outline=outline, weights=weights, recipe=Recipe(preprocessed.size, preprocessed.fit),
+            Path(folder), outline=outline, weights=weights, recipe=recipe,
             precision=features.precision, head=candidate.head, classes=dataset.classes,
         )  # fmt: skip
         mlflow.set_tracking_uri(workspace.tracking_uri)

@@ -61,7 +61,7 @@ def fit_linear_cross_validated(train: Labelled, classes: int, folds: int = 5, se
     curves = pd.concat(paths).groupby("step", as_index=False).mean()
     best = _best(curves)
     l2 = float(curves["l2"][best])
-    head = Head(features.shape[1], classes).standardise_like(features)
+    head = _start(train, classes)
     solve(head, train, l2)
     return Fit(head.eval(), float(curves["validation/accuracy"][best]), {"l2": l2}, curves)
 
@@ -69,7 +69,7 @@ def fit_linear_cross_validated(train: Labelled, classes: int, folds: int = 5, se
 def _follow_path(
     train: Labelled, validation: Labelled, classes: int, advance: Advance
 ) -> tuple[list[dict[str, float]], list[Head]]:
-    head = Head(train[0].shape[1], classes).standardise_like(train[0])
+    head = _start(train, classes)
     rows, heads = [], []
     for step, l2 in enumerate(L2_PATH):
         solve(head, train, l2)
@@ -79,6 +79,14 @@ def _follow_path(
         heads.append(copy.deepcopy(head))
         advance(1)
     return rows, heads
+
+
+def _start(train: Labelled, classes: int) -> Head:
+    """A linear head at zero: the minimum does not depend on the start, but its last bits do."""
+    head = Head(train[0].shape[1], classes).standardise_like(train[0])
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    return head
 
 
 def _best(curves: pd.DataFrame) -> int:

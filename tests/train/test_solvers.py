@@ -1,0 +1,95 @@
+"""Heads on cached features: the right minimum, chosen on validation, the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from tasks.train.heads import Head, predict_probabilities
+from tasks.train.solvers import L2_PATH, Labelled, fit_linear, fit_linear_cross_validated, fit_mlp, solve
+
+
+def blobs(classes: int, count: int, seed: int, spread: float = 1.5) -> Labelled:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, 12, generator=torch.Generator().manual_seed(9))
+    labels = torch.arange(count) % classes
+    return centres[labels] + spread * torch.randn(count, 12, generator=generator), labels
+
+
+MLP = {"hidden": 16, "epochs": 6, "learning_rate": 1e-2, "batch_size": 32}
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("l2", [0.1, 1e-3])
+def test_the_solution_is_scikit_learns(classes: int, l2: float) -> None:
+    features, labels = blobs(classes, 300, seed=0)
+    head = Head(12, classes).standardise_like(features)
+    solve(head, (features, labels), l2)
+    scaled = ((features - head.mean) / head.std).numpy()
+    oracle = LogisticRegression(C=1 / (l2 * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
+    wanted = oracle.predict_proba(scaled)
+    if classes == 2:
+        # scikit-learn fits one weight vector for two classes; ours fits two, which share the same penalty twice over.
+        oracle = LogisticRegression(C=2 / (l2 * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
+        wanted = oracle.predict_proba(scaled)
+    assert np.abs(predict_probabilities(head, features).numpy() - wanted).max() < 2e-3
+
+
+def test_the_strength_is_the_best_on_validation_and_the_curves_say_so() -> None:
+    train, validation = blobs(4, 60, seed=1), blobs(4, 400, seed=2)
+    fit = fit_linear(train, validation, 4)
+    assert fit.curves["l2"].tolist() == list(L2_PATH)
+    assert fit.score == fit.curves["validation/accuracy"].max()
+    right = (predict_probabilities(fit.head, validation[0]).argmax(1) == validation[1]).double().mean().item()
+    assert right == fit.score
+    again = fit_linear(train, validation, 4)
+    assert all(
+        torch.equal(a, b) for a, b in zip(fit.head.state_dict().values(), again.head.state_dict().values(), strict=True)
+    )
+
+
+def test_cross_validation_scores_as_new_images_do_and_fits_all() -> None:
+    train, fresh = blobs(3, 200, seed=3), blobs(3, 4000, seed=4)
+    fit = fit_linear_cross_validated(train, 3)
+    accuracy = (predict_probabilities(fit.head, fresh[0]).argmax(1) == fresh[1]).double().mean().item()
+    assert abs(fit.score - accuracy) < 0.06
+    assert torch.allclose(fit.head.mean, train[0].mean(0))
+
+
+def test_a_constant_feature_survives() -> None:
+    features, labels = blobs(3, 90, seed=5)
+    features[:, 0] = 7.0
+    fit = fit_linear((features, labels), (features, labels), 3)
+    assert torch.isfinite(predict_probabilities(fit.head, features)).all()
+
+
+def test_the_mlp_learns_what_a_linear_head_cannot() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(600, 2, generator=generator)
+    labels = ((features[:, 0] > 0) ^ (features[:, 1] > 0)).long()
+    train, validation = (features[:400], labels[:400]), (features[400:], labels[400:])
+    options = MLP | {"epochs": 30}
+    assert fit_mlp(train, validation, 2, seed=0, **options).score > 0.9 > fit_linear(train, validation, 2).score + 0.2
+
+
+def test_one_seed_gives_one_mlp_and_the_best_epoch_is_kept() -> None:
+    train, validation = blobs(4, 200, seed=6), blobs(4, 200, seed=7)
+    first, same, other = (fit_mlp(train, validation, 4, seed=seed, **MLP) for seed in (0, 0, 1))
+    weights = [fit.head.state_dict()["layers.0.weight"] for fit in (first, same, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert first.score == first.curves["validation/accuracy"].max()
+    assert first.curves["validation/accuracy"][int(first.chosen["epoch"]) - 1] == first.score
+
+
+@pytest.mark.parametrize("hidden", [None, 8])
+def test_a_head_comes_back_from_its_file(tmp_path: Path, hidden: int | None) -> None:
+    features, _ = blobs(3, 50, seed=8)
+    head = Head(12, 3, hidden).standardise_like(features).eval()
+    head.save(tmp_path / "head.safetensors")
+    loaded = Head.load(tmp_path / "head.safetensors")
+    assert torch.equal(loaded(features), head(features))
+    assert torch.allclose(predict_probabilities(loaded, features).sum(1), torch.ones(50))
