@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import RepeatedStratifiedKFold
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -16,6 +16,9 @@ from tasks.train.heads import Head
 
 L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 """Strengths of regularisation that are tried, strong to weak, each starting from the last one's solution."""
+
+HELD_OUT = 1_000
+"""With fewer held-out predictions, one or two images would decide between strengths."""
 
 Labelled = tuple[torch.Tensor, torch.Tensor]
 """Features float32 ``[N, width]`` and labels int64 ``[N]``."""
@@ -45,16 +48,17 @@ def fit_linear(train: Labelled, validation: Labelled, classes: int) -> Fit:
 
 def fit_linear_cross_validated(train: Labelled, classes: int, folds: int = 5, seed: int = 0) -> Fit:
     """As `fit_linear`, for training sets too small to give a part away: the strength is chosen by stratified
-    cross-validation, and fitted once more to all images.
+    cross-validation, repeated until at least `HELD_OUT` predictions decide, and fitted once more to all images.
 
     ``score`` is the accuracy over the folds; the curves are means over them.
     """
     features, labels = train
     # No more folds than the rarest class has images.
     folds = max(2, min(folds, int(labels.bincount(minlength=classes).min())))
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    repeats = -(-HELD_OUT // len(labels))
+    splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
     paths = []
-    with progress("train", total=folds * len(L2_PATH), unit="fit") as advance:
+    with progress("train", total=folds * repeats * len(L2_PATH), unit="fit") as advance:
         for kept, left in splitter.split(features, labels):
             rows, _ = _follow_path((features[kept], labels[kept]), (features[left], labels[left]), classes, advance)
             paths.append(pd.DataFrame(rows))
