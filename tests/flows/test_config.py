@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,8 @@ def test_mistakes_are_named_with_file_key_and_remedy(write, text: str, overrides
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml"):
         read_config(tmp_path / "nowhere.yaml", (), PipelineConfig)
+
+
+def test_the_page_of_all_keys_is_the_code_s() -> None:
+    page = runpy.run_path(str(CONFIGS.parent / "docs" / "configuration.py"))["page"]()
+    assert page == (CONFIGS.parent / "docs" / "configuration.md").read_text()
