@@ -91,7 +91,9 @@ def _unpacked(archive: Path, scratch: Path) -> Path:
     except _UNPACKING as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, tarfile.TarError):
             raise  # the disk, not the archive
-        raise DataError(f"{archive} cannot be unpacked: {error}. Is it a whole .tar.gz, .tar or .zip file?") from error
+        raise DataError(
+            f"{archive} cannot be unpacked: {' '.join(str(error).split())}. Is it a whole .tar.gz, .tar or .zip file?"
+        ) from error
     return target
 
 
