@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from prefect.flows import EntrypointType
+
 from flows.config import PipelineConfig
 from flows.transfer import transfer
 
@@ -20,5 +22,6 @@ def serve_pipeline(config: PipelineConfig, cron: str | None = None, interval: ti
         interval=interval,
         limit=1,
         print_starting_message=False,
+        entrypoint_type=EntrypointType.MODULE_PATH,
         tags=["headstart"],
     )

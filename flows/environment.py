@@ -15,6 +15,8 @@ QUIET_AND_PRIVATE = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_ENV_MANAGER_CONDA_WARNING": "true",
     "DVC_NO_ANALYTICS": "1",
+    # For the processes of scheduled runs; this one sends its warnings to the log.
+    "PYTHONWARNINGS": "ignore",
     # Git is asked for the code version once, where a run is recorded.
     "GIT_PYTHON_REFRESH": "quiet",
     # The compiler announces on stderr which accelerators it did not find.

@@ -1,6 +1,6 @@
 """The main flow: labelled images in, a registered model out."""
 
-from __future__ import annotations
+# No postponed annotations here: Prefect builds the form of its parameters from the real types.
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
