@@ -18,7 +18,8 @@ from tasks.workspace import Workspace
 
 
 def _run_name() -> str:
-    return f"{runtime.flow_run.parameters['config'].name}-{runtime.flow_run.id[:8]}"
+    # The end of the id: it begins with the time, which runs of one schedule share.
+    return f"{runtime.flow_run.parameters['config'].name}-{runtime.flow_run.id[-8:]}"
 
 
 @flow(name="transfer", flow_run_name=_run_name, log_prints=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,6 @@ SERVING = "__pyfunc_model_path__"
 """MLflow's scoring server sets it; strings that come over the network must not name files of this machine."""
 
 
-# MLflow recommends annotations, which it would take for the schema; the signature says more.
-warnings.filterwarnings("ignore", message=".*type hints to the `predict` method", category=UserWarning)
-
-
 class ServedClassifier(PythonModel):
     """Takes a column ``image``: bytes of an image file, the same in base64, or, in Python only, a path, a Pillow
     image or an array. Returns ``label``, ``probability`` and ``top_k`` per image."""
@@ -37,8 +32,9 @@ class ServedClassifier(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         self.classifier = ImageClassifier.load(Path(context.artifacts["bundle"]))
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        # No annotations: MLflow would read them as the schema, which the signature gives more precisely.
+    def predict(
+        self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         top_k = int((params or {}).get("top_k", 5))
         try:
             return self.classifier.predict([_image(entry) for entry in _column(model_input)], top_k)
