@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from flows import data
 from tasks.errors import ConfigurationError, HeadstartError
 from tasks.workspace import Workspace
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+app.add_typer(data.app, name="data")
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")

@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field, ValidationError
 from tasks.errors import ConfigurationError
 from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
-from tasks.ingest.config import IngestConfig, Section
+from tasks.ingest.config import IngestConfig
 from tasks.preprocess.config import PreprocessConfig
 from tasks.register.config import RegisterConfig
+from tasks.section import Section
 from tasks.train.config import TrainConfig
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -68,7 +69,10 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise ConfigurationError(f"-s {override}: {name!r} is a value, not a section")
         values = below
-    values[last] = yaml.safe_load(value)
+    try:
+        values[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        values[last] = value  # such as */label, which would be an alias in YAML
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from flows.summary import Outcome, summary_rows
 from tasks.progress import watched_by
+from tasks.records import Dataset
 from tasks.workspace import Workspace
 
 out = Console(highlight=False)
@@ -59,8 +61,29 @@ class RunConsole:
 
     def tell(self, line: str) -> None:
         if not self.quiet:
-            stage, sentence, took = line.split("\t")
+            stage, sentence, took = f"{line}\t".split("\t")[:3]
             out.print(f"[green]✓[/] {stage:<11} {sentence} [dim]{took}[/]", soft_wrap=True)
+
+
+def findings_table(dataset: Dataset) -> Table:
+    """What the checks of a dataset found: count, what it is, what was done, an example."""
+    table = Table("count", "finding", "policy", "for example", box=None, pad_edge=False)
+    table.columns[0].justify = "right"
+    for row in pd.read_csv(dataset.report / "checks.csv", keep_default_na=False, dtype=str).to_dict("records"):
+        table.add_row(f"{int(row['count']):,}", row["what"], row["policy"], Text(row["example"], overflow="ellipsis"))
+    return table
+
+
+def changes_table(changes: pd.DataFrame, most: int) -> Table:
+    """How many of each change there are, and the first ones; see `tasks.ingest.compare`."""
+    table = Table("change", "count", "path", "before", "after", box=None, pad_edge=False)
+    each = max(1, most // changes["change"].nunique())
+    for change, rows in changes.groupby("change", observed=True):
+        head = (str(change), f"{len(rows):,}")
+        for path, before, after in rows[["path", "before", "after"]].head(each).fillna("").astype(str).to_numpy():
+            table.add_row(*head, path, before, after)
+            head = ("", "")
+    return table
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from flows.server import server_status
 from tasks.errors import HeadstartError
 from tasks.extract.engine import choose_device, choose_precision
 from tasks.extract.weights import BUILTIN_WEIGHTS, network_names
-from tasks.ingest.versioning import read_version
+from tasks.ingest.versioning import current_version
 from tasks.workspace import Workspace
 
 LIBRARIES = ("torch", "torchvision", "lightning", "prefect", "mlflow", "dvc", "pandas", "pyarrow")
@@ -40,7 +40,7 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
         ("devices", ", ".join(_devices())),
         ("a run takes", f"{device}, {str(choose_precision('auto', device)).removeprefix('torch.')}"),
         ("workspace", f"{workspace.root}, {disk.free / 2**30:.0f} GiB free, {_writable(workspace)}"),
-        ("dataset", read_version(workspace) if workspace.dvc_file.is_file() else "none yet"),
+        ("dataset", current_version(workspace) or "none yet"),
         ("weights", f"builtin: {size}"),
         ("", f"imagenet: {', '.join(downloaded) if downloaded else 'none'} in {checkpoints}"),
         ("backbones", f"{len(network_names())}: {', '.join(network_names())}"),

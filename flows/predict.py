@@ -8,9 +8,9 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from prefect import flow
+from tasks.ingest.manifest import EXTENSIONS
 
 from tasks.errors import ConfigurationError, DataError
-from tasks.ingest.manifest import EXTENSIONS
 from tasks.progress import progress
 from tasks.register.classifier import ImageClassifier
 from tasks.register.registry import CHAMPION, get_version

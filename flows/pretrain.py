@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import torch
 import yaml
 from prefect import flow, task
@@ -14,17 +14,18 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import nn
 
-from tasks.errors import DataError
 from tasks.evaluate.metrics import wilson
 from tasks.evaluate.probe import linear_probes
 from tasks.extract.backbones import load_backbone
 from tasks.extract.residual import ResNet32px
 from tasks.extract.weights import BUILTIN, Weights, build_network, read_weights
 from tasks.fingerprint import file_digest, fingerprint
-from tasks.ingest.config import IngestConfig, Section, SourceConfig
-from tasks.ingest.manifest import find_images
-from tasks.ingest.sources import fetch
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
+from tasks.ingest.sources import AnySource
+from tasks.ingest.sources.archive import ArchiveSource
 from tasks.preprocess.recipe import Recipe, load_pixels
+from tasks.section import Section
 from tasks.train.pretraining import Schedule, pretrain_supervised
 from tasks.workspace import Workspace
 
@@ -54,8 +55,8 @@ class PretrainConfig(Section):
     """What to pretrain on, how, and what to probe the result with."""
 
     name: str
-    source: SourceConfig
-    """Images of the source task, with train and val."""
+    source: AnySource
+    """Images of the source task; its held-out split gives the source accuracy."""
     size: int = Field(default=32, ge=8)
     schedule: ScheduleConfig = ScheduleConfig()
     probes: dict[str, ProbeConfig] = Field(default_factory=dict)
@@ -87,30 +88,30 @@ def pretrain(config: PretrainConfig, output: str, command: str = "headstart pret
 @task(name="fit backbone", persist_result=False)
 def fit_backbone(config: PretrainConfig, workspace: Workspace) -> tuple[Weights, float, int]:
     """Train from scratch; returns the weights, the source accuracy and the number of source classes."""
-    with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="pretrain-") as scratch:
-        found, _ = find_images(fetch(config.source, workspace, Path(scratch)))
-        classes = sorted({image.label for image in found})
-        splits = {}
-        for split in ("train", "val"):
-            images = [image for image in found if image.split == split]
-            if not images:
-                raise DataError(f"{config.source} has no {split} images; pretraining needs train/ and val/")
-            labels = torch.tensor([classes.index(image.label) for image in images])
-            splits[split] = (
-                load_pixels([image.path for image in images], Recipe(config.size), f"decode {split}"),
-                labels,
-            )
+    dataset = ingest_images(IngestConfig(source=config.source), workspace, into_data=False)
+    manifest = dataset.read_manifest()
+    splits = {}
+    for split, names in {"train": ("train", "tune"), "val": (dataset.report_on,)}.items():
+        rows = manifest[manifest["split"].isin(names)]
+        labels = pd.Categorical(rows["label"], categories=list(dataset.classes)).codes
+        paths = [dataset.image(hash) for hash in rows["hash"]]
+        pixels = load_pixels(paths, Recipe(config.size), f"decode {split}")
+        splits[split] = (pixels, torch.tensor(labels, dtype=torch.int64))
     folder = workspace.cache / "pretraining" / fingerprint(config.model_dump(include={"source", "size", "schedule"}))
     folder.mkdir(parents=True, exist_ok=True)
     network, accuracy, (mean, std) = pretrain_supervised(
-        ResNet32px(len(classes)), splits["train"], splits["val"], Schedule(**config.schedule.model_dump()), folder
+        ResNet32px(len(dataset.classes)),
+        splits["train"],
+        splits["val"],
+        Schedule(**config.schedule.model_dump()),
+        folder,
     )
     state = {
         key: value
         for key, value in network.state_dict().items()
         if not key.startswith("head.") and "num_batches" not in key
     }
-    return Weights(state, tuple(mean), tuple(std), "pretrained"), accuracy, len(classes)  # type: ignore[arg-type]
+    return Weights(state, tuple(mean), tuple(std), "pretrained"), accuracy, len(dataset.classes)  # type: ignore[arg-type]
 
 
 @task(name="probe backbone", persist_result=False)
@@ -144,12 +145,11 @@ def _card(
     rows = "\n".join(
         _probe_row(f"{name}, {config.probes[name].layer or 'last layer'}", right) for name, right in results.items()
     )
-    archive = config.source.archive
-    data = (
-        f"`{Path(archive).name}`, SHA-256 `{file_digest(workspace.resolve(archive))}`"
-        if archive
-        else str(config.source)
-    )
+    source = config.source
+    data = str(source)
+    if isinstance(source, ArchiveSource):
+        archive = workspace.resolve(source.archive)
+        data = f"`{archive.name}`, SHA-256 `{file_digest(archive)}`"
     return f"""# {BUILTIN}: {config.name}
 
 The built-in backbone (`tasks/extract/residual.py`): {parameters:,} parameters, {target.stat().st_size / 1e6:.2f} MB,

@@ -66,6 +66,9 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if dataset.findings:
         rows.insert(1, ("findings", "\n".join(dataset.findings)))
+    if features.look_alikes:
+        across = f"{features.straddling:,} across splits" if features.straddling else "none across splits"
+        rows.insert(-1, ("look-alikes", f"{features.confirmed:,} pairs confirmed by their features, {across}"))
     shown = [
         f"{split}/{name}"
         for split in (dataset.report_on, dataset.choose_on)

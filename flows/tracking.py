@@ -96,13 +96,22 @@ class TrackedRun:
         self._log_metrics({"images/quarantined": dataset.quarantined})
         if self._is_news(dataset):
             self.client.log_artifact(self.id, str(source), "data")
-            self.client.log_artifact(self.id, str(dataset.quarantine), "data")
+            for path in sorted(dataset.report.iterdir()):
+                if path != dataset.manifest:
+                    self.client.log_artifact(self.id, str(path), "data")
 
     def _log_features(self, features: FeatureSet) -> None:
         new = 0 if self.is_cached(features) else features.new
         self._log_metrics({"features/new": new, "features/reused": features.new + features.reused - new})
         shown = features.model_dump(include={"backbone", "weights", "digest", "layer", "precision", "device"})
         self.set_tags(**{f"backbone_{key}": value for key, value in shown.items()})
+        if features.look_alikes:
+            self._log_metrics(
+                {"look_alikes/confirmed": features.confirmed, "look_alikes/straddling": features.straddling}
+            )
+            if self._is_news(features):
+                for path in sorted(features.look_alikes.iterdir()):
+                    self.client.log_artifact(self.id, str(path), "data")
 
     def _log_curves(self, candidate: Candidate) -> None:
         curves = pd.read_parquet(candidate.curves)

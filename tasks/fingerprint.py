@@ -29,3 +29,20 @@ def code_version(folder: Path) -> str:
     """Fingerprint of the Python sources in a folder, so that changed code never meets an old cache."""
     sources = sorted(folder.rglob("*.py"))
     return fingerprint([(source.relative_to(folder).as_posix(), file_digest(source)) for source in sources])
+
+
+class RunningFingerprint:
+    """Fingerprint of a sequence too long to be held at once."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._digest = hashlib.sha256()
+        self.add(*parts)
+
+    def add(self, *parts: Any) -> None:
+        """Take in the next element, made of JSON-like values."""
+        self._digest.update(json.dumps(parts, default=str).encode("ascii") + b"\n")
+
+    @property
+    def value(self) -> str:
+        """The fingerprint of everything added so far."""
+        return self._digest.hexdigest()[:LENGTH]

@@ -3,10 +3,16 @@
 Heavy things lie in the files that a record names. Their schemas:
 
 ========================  ==========================================================================
-manifest (Parquet)        path (str, relative to ``data/``), label (str), split (str: train, tune, val
-                          or test), hash (str, MD5 of the file as DVC computes it), size (int64,
-                          bytes), width and height (int32, pixels, upright)
-quarantine (CSV)          path, label, reason
+manifest (Parquet)        path (str, relative to ``data/``), label (str; list of str where an image may have
+                          several; null where it has none), split (str: train, tune, val, test, or pool,
+                          which is not learned from), domain and group (str or null), hash (str, MD5 of the
+                          file as DVC computes it), size (int64, bytes), width and height (int32, pixels,
+                          upright), dhash (int64 or null, difference hash)
+quarantine (CSV)          path, label, kind, reason
+checks (CSV)              finding, policy, count, what, example
+near_duplicates (CSV)     first, first_split, second, second_split, bits (that differ); in look_alikes, also
+                          cosine (of the features) and confirmed (bool)
+checks (JSON)             items, images, quarantined, findings, classes, imbalance, splits, domains, formats, sizes
 curves (Parquet)          step (int64) and any of l2, train/loss, train/accuracy, tune/loss,
                           tune/accuracy, val/loss, val/accuracy (float64)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
@@ -25,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.fingerprint import file_digest
 
-Split = Literal["train", "tune", "val", "test"]
+Split = Literal["train", "tune", "val", "test", "pool"]
 Alias = Literal["champion", "challenger"]
 
 
@@ -54,25 +60,28 @@ class Dataset(Record):
     Attributes:
         version: DVC's MD5 of the ``data/`` folder, as in ``data.dvc``.
         manifest: one row per image (Parquet).
-        quarantine: what was kept out, and why (CSV).
+        report: folder with ``checks.json``, ``checks.csv``, ``checks.png``, ``quarantine.csv`` (what was kept out,
+            and why) and ``near_duplicates.csv``.
         images: DVC's content-addressed store. Reading from it, not from ``data/``, a run keeps its images even
             while another pipeline replaces ``data/``.
         classes: in the order of the model's outputs.
         counts: images per split.
         choose_on: the split that every choice is made on.
         report_on: the split that only the final figure is read from.
+        multi_label: whether an image may have several labels.
         findings: one line per thing worth knowing about the data.
     """
 
     source: str
     version: str
     manifest: Path
-    quarantine: Path
+    report: Path
     images: Path
     classes: tuple[str, ...]
     counts: dict[Split, int]
     choose_on: Split
     report_on: Split
+    multi_label: bool = False
     quarantined: int
     findings: tuple[str, ...] = ()
 
@@ -110,6 +119,8 @@ class FeatureSet(Record):
         weights: the backbone's weights as the configuration names them; ``digest`` is their SHA-256.
         width: features per image.
         new, reused: images computed by this extraction, and found in the store.
+        look_alikes: folder with ``look_alikes.csv`` and ``look_alikes.png``; None where ingestion found none.
+        confirmed, straddling: pairs of look-alikes that the features confirm, and those of them across splits.
     """
 
     store: Path
@@ -124,6 +135,9 @@ class FeatureSet(Record):
     new: int
     reused: int
     seconds: float
+    look_alikes: Path | None = None
+    confirmed: int = 0
+    straddling: int = 0
 
 
 class Candidate(Record):

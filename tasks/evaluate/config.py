@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tasks.ingest.config import Section
+from tasks.section import Section
 
 
 class EvaluateConfig(Section):

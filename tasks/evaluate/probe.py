@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +10,7 @@ import torch
 from tasks.extract.backbones import Backbone
 from tasks.extract.engine import choose_device, choose_precision, forward_all
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.manifest import assign_splits, check_labels, find_images, take_in
-from tasks.ingest.sources import fetch
+from tasks.ingest.door import ingest_images
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 from tasks.train.heads import predict_probabilities
@@ -28,23 +26,20 @@ def linear_probes(
     Returns:
         Per backbone, the number of held-out images classified right, and of all of them.
     """
-    workspace.cache.mkdir(exist_ok=True, parents=True)
-    with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="probe-") as temporary:
-        scratch = Path(temporary)
-        manifest, _ = take_in(find_images(fetch(source.source, workspace, scratch))[0], scratch / "images")
-        manifest, choose_on, report_on = assign_splits(manifest, source.val, source.test)
-        classes = check_labels(manifest)
-        paths = [scratch / "images" / path for path in manifest["path"]]
-        labels = torch.tensor(pd.Categorical(manifest["label"], categories=list(classes)).codes, dtype=torch.int64)
-        results = {}
-        for name, backbone in backbones.items():
-            features = _features(backbone, paths, recipe, f"probe {name}")
-            part = {
-                split: _rows(features, labels, manifest["split"] == split) for split in ("train", choose_on, report_on)
-            }
-            head = fit_linear(part["train"], part[choose_on], len(classes)).head
-            right = predict_probabilities(head, part[report_on][0]).argmax(1) == part[report_on][1]
-            results[name] = (int(right.sum()), len(right))
+    dataset = ingest_images(source, workspace, into_data=False)
+    manifest = dataset.read_manifest()
+    paths = [dataset.image(hash) for hash in manifest["hash"]]
+    labels = torch.tensor(pd.Categorical(manifest["label"], categories=list(dataset.classes)).codes, dtype=torch.int64)
+    results = {}
+    for name, backbone in backbones.items():
+        features = _features(backbone, paths, recipe, f"probe {name}")
+        train, choose, report = (
+            _rows(features, labels, manifest["split"] == split)
+            for split in ("train", dataset.choose_on, dataset.report_on)
+        )
+        head = fit_linear(train, choose, len(dataset.classes)).head
+        right = predict_probabilities(head, report[0]).argmax(1) == report[1]
+        results[name] = (int(right.sum()), len(right))
     return results
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.ingest.config import Section
+from tasks.section import Section
 
 
 class ExtractConfig(Section):

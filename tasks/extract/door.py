@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from tasks.extract import backbones
 from tasks.extract.backbones import Backbone, load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.engine import choose_device, choose_precision, forward_all
+from tasks.extract.look_alikes import confirm
 from tasks.extract.store import FeatureStore
 from tasks.extract.weights import read_weights
 from tasks.fingerprint import file_digest, fingerprint
@@ -21,7 +24,7 @@ from tasks.preprocess import recipe as geometry
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 from tasks.records import Dataset, FeatureSet, Preprocessed
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, fresh_folder
 
 COMMIT_EVERY = 4096
 """Images between two writes: what a killed run loses at most."""
@@ -55,9 +58,12 @@ def extract_features(
     }  # fmt: skip
     store = FeatureStore.open(workspace.cache / "features" / fingerprint(space), space)
 
-    wanted = dataset.read_manifest()["hash"].drop_duplicates()
+    manifest = dataset.read_manifest()
+    wanted = manifest.loc[manifest["split"] != "pool", "hash"].drop_duplicates()
     missing = wanted[~wanted.isin(store.known())].tolist()
     _fill(store, missing, dataset, backbone, recipe, device, precision, config.batch_size)
+    seconds = time.monotonic() - started
+    name = fingerprint(space, dataset.fingerprint, dataset.report.name)
     return FeatureSet(
         fingerprint=fingerprint(space, dataset.fingerprint),
         store=store.folder,
@@ -71,7 +77,8 @@ def extract_features(
         device=str(device),
         new=len(missing),
         reused=len(wanted) - len(missing),
-        seconds=time.monotonic() - started,
+        seconds=seconds,
+        **_look_alikes(dataset, store, workspace.cache / "look_alikes" / name),
     )
 
 
@@ -90,6 +97,16 @@ def _fill(
                 computed.append(features.numpy())
                 advance(len(features))
             store.append(hashes, np.concatenate(computed))
+
+
+def _look_alikes(dataset: Dataset, store: FeatureStore, final: Path) -> dict[str, Any]:
+    """What the features say about the pairs that look alike, where there are any."""
+    with (dataset.report / "near_duplicates.csv").open() as pairs:
+        if sum(1 for _ in islice(pairs, 2)) < 2:
+            return {}
+    with fresh_folder(final) as folder:
+        confirmed, straddling = confirm(dataset, store, folder)
+    return {"look_alikes": final, "confirmed": confirmed, "straddling": straddling}
 
 
 def _code() -> str:

@@ -2,49 +2,120 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Section(BaseModel):
-    """Base of every configuration section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from tasks.ingest.kinds import Action, Unusable
+from tasks.ingest.sources import AnySource, DigitsSource
+from tasks.section import Section
 
 
-class SourceConfig(Section):
-    """Where the labelled images are. Exactly one of these."""
+class SplitConfig(Section):
+    """Which images are learned from, chosen on and held out."""
 
-    embedded: Literal["digits"] | None = None
-    """A dataset that comes with a library: scikit-learn's 1,797 handwritten digits."""
-    folder: str | None = None
-    """Folder with one sub-folder per class, or with train/, val/ and test/ above those."""
-    archive: str | None = None
-    """Such a folder in a .tar.gz, .tar or .zip file."""
-    torchvision: str | None = None
-    """Name of a torchvision dataset, for example CIFAR10; downloaded once."""
+    by: Literal["auto", "given", "hash", "stratified", "group"] = "auto"
+    """How splits come about. ``given``: as the source says. ``hash``: by the image's content, so that adding images
+    never moves old ones. ``stratified``: the same share of every class; adding images may move a few. ``group``: by
+    the hash of the group, so that no patient or scene is in two splits. ``auto``: given where the source gives
+    splits, by group where it gives groups, else by hash."""
+    val: float = Field(default=0.15, ge=0.0, lt=0.5)
+    """Share of images that choices are made on."""
+    test: float = Field(default=0.2, ge=0.0, lt=0.9)
+    """Share of images held out for the final figure."""
+    folds: int | None = Field(default=None, ge=3, le=100)
+    """Cross-validation: cut into this many parts; ``fold`` is the test split and the next one val."""
+    fold: int = Field(default=0, ge=0)
+    """Which part is the test split, counted from 0."""
+    shots: int | None = Field(default=None, ge=1)
+    """Learn from this many images per class only; the other training images go to the pool."""
+    seed: int = 0
+    """Draws the ``shots``."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_of(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            known = set(cls.model_fields)
-            given = [key for key, entry in value.items() if key in known and entry is not None]
-            if len(given) != 1 and set(value) <= known:
-                raise ValueError(f"name exactly one of {', '.join(sorted(known))}; given: {given or 'none'}")
-        return value
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> SplitConfig:
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is none of {self.folds} folds, which count from 0")
+        if self.folds is not None and self.by == "given":
+            raise ValueError("folds make splits anew, so by cannot be given")
+        return self
 
-    def __str__(self) -> str:
-        return next(f"{kind}:{value}" for kind, value in self if value is not None)
+
+class ChecksConfig(Section):
+    """What is done about a finding: ``fail`` stops the run, ``quarantine`` keeps the image out and lists it with the
+    reason, ``warn`` takes it in and says so."""
+
+    bad_row: Unusable = "quarantine"
+    """Rows of a table that say nothing usable."""
+    unsafe_path: Unusable = "quarantine"
+    """Names that lead out of their folder or root, links and devices in archives."""
+    missing: Unusable = "quarantine"
+    """Files that a table names and nobody has, or that cannot be read."""
+    hidden: Unusable = "quarantine"
+    """Hidden files and the clutter of operating systems."""
+    empty: Unusable = "quarantine"
+    """Files of zero bytes."""
+    too_large: Unusable = "quarantine"
+    """Files or images beyond the limits."""
+    not_an_image: Unusable = "quarantine"
+    """Files that are no images."""
+    truncated: Unusable = "quarantine"
+    """Images that end too early."""
+    undecodable: Unusable = "quarantine"
+    """Images that cannot be decoded."""
+    no_label: Unusable = "quarantine"
+    """Images in no class folder (an unlabelled pool says so: a folder ``unlabelled/``, an empty label)."""
+    no_split: Unusable = "quarantine"
+    """Images without a split in a source that gives splits."""
+    wrong_extension: Action = "warn"
+    """Files whose name promises another format."""
+    rotated: Action = "warn"
+    """Images that EXIF turns upright."""
+    alpha: Action = "warn"
+    """Images with transparency."""
+    palette: Action = "warn"
+    """Palette images."""
+    cmyk: Action = "warn"
+    """Images in CMYK, YCbCr, Lab or HSV."""
+    deep: Action = "warn"
+    """Images of more than 8 bits per channel."""
+    animated: Action = "warn"
+    """Images of several frames."""
+    conflicting_label: Action = "quarantine"
+    """Copies of one image under different labels; all of them are kept out."""
+    straddling: Unusable = "quarantine"
+    """Copies of one image in different splits; the one held out most is kept: test, then val, then train."""
+    duplicate: Action = "quarantine"
+    """Exact copies of another image of the same split; the first one is kept."""
+    near_straddling: Action = "warn"
+    """Images that look like one of another split; ``quarantine`` keeps the one held out most."""
+    near_duplicate: Action = "warn"
+    """Images that look like another one of the same split; ``quarantine`` keeps the first one."""
+    near_bits: int = Field(default=2, ge=0, le=3)
+    """Two images look alike when at most this many of the 64 bits of their perceptual hashes differ."""
+
+
+class LimitsConfig(Section):
+    """What is too much to be a photo or a dataset, and would only fill memory or disk."""
+
+    pixels: int = Field(default=100_000_000, ge=1)
+    """Of one image."""
+    bytes: int = Field(default=256 * 2**20, ge=1)
+    """Of one file."""
+    files: int = Field(default=20_000_000, ge=1)
+    """Of one source."""
+    total_bytes: int = Field(default=2 * 2**40, ge=1)
+    """Of all files of one source together."""
 
 
 class IngestConfig(Section):
-    """Which images to learn from, and how to split them where they come without a split."""
+    """Which images to learn from, how they are checked, and how they are split."""
 
-    source: SourceConfig = SourceConfig(embedded="digits")
-    """Where the labelled images are."""
-    val: float = Field(default=0.15, ge=0.0, lt=0.5)
-    """Share of images that choices are made on, where the source does not say."""
-    test: float = Field(default=0.2, ge=0.0, lt=0.9)
-    """Share of images held out for the final figure, where the source has no split at all."""
+    source: AnySource = DigitsSource(embedded="digits")
+    """Where the images are; one of the sources in docs/data.md."""
+    split: SplitConfig = SplitConfig()
+    """Which images are learned from, chosen on and held out."""
+    checks: ChecksConfig = ChecksConfig()
+    """What is done about findings."""
+    limits: LimitsConfig = LimitsConfig()
+    """What is too much to be a photo or a dataset."""

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from tasks.errors import DataError
 
@@ -15,8 +15,9 @@ ImageLike = str | Path | bytes | Image.Image | np.ndarray
 """What users have: a path, the bytes of an image file, a Pillow image, or an array ``[H, W]`` or
 ``[H, W, 3 or 4]``, uint8 in 0..255."""
 
-MAX_PIXELS = 100_000_000
-"""A larger image is refused before it is decoded: it is a decompression bomb or a mistake."""
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+"""A larger image is refused before it is decoded, by Pillow too: it is a decompression bomb. Ingestion sets a lower
+limit (``ingest.limits.pixels``)."""
 
 _WHITE = (255, 255, 255, 255)
 
@@ -35,14 +36,21 @@ def decode(image: ImageLike) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow warns of large or slightly odd files; the limit below and the decoder itself decide.
             warnings.simplefilter("ignore")
-            return _to_rgb(ImageOps.exif_transpose(_open(image)))
+            decoded = to_rgb(open_image(image))
+            return decoded.copy() if decoded is image else decoded
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise some twenty different types on malformed files.
         raise DataError(f"{_name(image)} cannot be decoded as an image: {error}") from error
 
 
-def _open(image: ImageLike) -> Image.Image:
+def open_image(image: ImageLike) -> Image.Image:
+    """Read an image's header, not yet its pixels.
+
+    Raises:
+        DataError: an array is no image, or the image has more than `MAX_PIXELS` pixels.
+        Exception: of some twenty types, from Pillow.
+    """
     match image:
         case Image.Image():
             opened = image
@@ -63,8 +71,11 @@ def _open(image: ImageLike) -> Image.Image:
     return opened
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+def to_rgb(opened: Image.Image) -> Image.Image:
+    """The pixels of an opened image by the rule of `decode`."""
+    turned = opened.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+    image = ImageOps.exif_transpose(opened) if turned else opened
+    if image.mode == "RGB" and not image.has_transparency_data:
         image.load()
         return image
     if image.mode.startswith("I;16") or image.mode == "I":

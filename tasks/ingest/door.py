@@ -2,67 +2,173 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from tasks.door import stage
-from tasks.fingerprint import fingerprint
+from tasks.errors import DataError
+from tasks.fingerprint import RunningFingerprint, code_version, fingerprint
+from tasks.ingest import relations
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.manifest import assign_splits, check_labels, find_images, findings, take_in
-from tasks.ingest.sources import fetch, source_state
-from tasks.ingest.versioning import add_version
+from tasks.ingest.examine import Limits
+from tasks.ingest.intake import take_in
+from tasks.ingest.journal import USED, Journal
+from tasks.ingest.kinds import KINDS
+from tasks.ingest.report import write_report
+from tasks.ingest.splits import assign_splits, check_learnable, is_given, mark_unsplit
+from tasks.ingest.versioning import MANIFEST, Entry, check_out, keep_file, object_store, tidy, write_version
 from tasks.records import Dataset, Split
 from tasks.workspace import Workspace, fresh_folder
 
+BATCH = 65_536
+"""Rows of the manifest written at once."""
 
-@stage(state=lambda config: source_state(config.source, Workspace.find()))
+
+@stage(state=lambda config: config.source.state(Workspace.find()))
 def ingest(config: IngestConfig) -> Dataset:
-    """Bring the images of a source into ``data/``, split and versioned."""
+    """Bring the images of a source into ``data/``, checked, split and versioned."""
     return ingest_images(config, Workspace.find())
 
 
-def ingest_images(config: IngestConfig, workspace: Workspace) -> Dataset:
-    """Read a source, keep out what cannot be decoded, split, and add a version of ``data/``.
+def ingest_images(config: IngestConfig, workspace: Workspace, into_data: bool = True) -> Dataset:
+    """Read a source, keep out what cannot be learned from, split, and add a version of the dataset.
+
+    Args:
+        into_data: False leaves ``data/`` and ``data.dvc`` alone; the version is in the store only.
 
     Raises:
-        DataError: the source is missing, empty, corrupt or has one class only.
+        DataError: the source is missing, empty, corrupt or has one class only, or a finding's policy is ``fail``.
+        ConfigurationError: the configuration asks for what the source does not have.
     """
     workspace.cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="ingest-", ignore_cleanup_errors=True) as temporary:
-        scratch = Path(temporary)
-        found, others = find_images(fetch(config.source, workspace, scratch))
-        filled = scratch / "data"
-        filled.mkdir()
-        manifest, quarantine = take_in(found, filled)
-        manifest, choose_on, report_on = assign_splits(manifest, config.val, config.test)
-        classes = check_labels(manifest)
-        manifest.to_parquet(filled / "manifest.parquet", index=False)
-        version, images = add_version(filled, workspace)
-    folder = _keep_beside(manifest, quarantine, workspace, version)
-    notes = [f"{len(others):,} files are no images"] if others else []
+    store = object_store(workspace)
+    tidy(store)
+    multi_label = config.source.is_multi_label()
+    limits = Limits(config.limits.pixels, config.limits.bytes)
+    with (
+        tempfile.TemporaryDirectory(dir=workspace.cache, prefix="ingest-", ignore_cleanup_errors=True) as temporary,
+        Journal.open(workspace.cache / "ingest.db", Path(temporary), limits) as journal,
+    ):
+        items = config.source.items(workspace, config.limits.bytes)
+        take_in(items, config.source.total(workspace), journal, store, config.limits, multi_label)
+        choose_on, report_on = _settle(journal, config)
+        needed: tuple[Split, ...] = ("train", choose_on, report_on)
+        classes = check_learnable(journal, needed, multi_label)
+        manifest = Path(temporary) / MANIFEST
+        _write_manifest(journal, multi_label, manifest)
+        entry = Entry(MANIFEST, keep_file(manifest, store), manifest.stat().st_size)
+        version = write_version(_entries(journal, entry), store)
+        final = workspace.cache / "datasets" / version.name / _findings_fingerprint(journal, config)
+        if not final.exists():
+            with fresh_folder(final) as folder:
+                write_report(journal, config.checks, folder)
+                manifest.rename(folder / MANIFEST)
+        report = json.loads((final / "checks.json").read_text())
+        if into_data:
+            journal.sql.execute("CREATE INDEX work.by_path ON rows (path)")
+            find = f"SELECT hash FROM rows WHERE path = ? AND {USED}"
+            check_out(
+                version, _entries(journal, entry), lambda path: entry.hash if path == MANIFEST else
+                journal.one(find, path), workspace, store,
+            )  # fmt: skip
     return Dataset(
-        fingerprint=fingerprint(version),
+        fingerprint=fingerprint(version.name, choose_on, report_on, config.checks.near_bits),
         source=str(config.source),
-        version=version,
-        manifest=folder / "manifest.parquet",
-        quarantine=folder / "quarantine.csv",
-        images=images,
+        version=version.name,
+        manifest=final / MANIFEST,
+        report=final,
+        images=store,
         classes=classes,
-        counts=cast(dict[Split, int], manifest["split"].value_counts().to_dict()),
+        counts=cast(dict[Split, int], report["splits"]),
         choose_on=choose_on,
         report_on=report_on,
-        quarantined=len(quarantine),
-        findings=tuple(findings(manifest) + notes),
+        multi_label=multi_label,
+        quarantined=report["quarantined"],
+        findings=_findings(report),
     )
 
 
-def _keep_beside(manifest: pd.DataFrame, quarantine: pd.DataFrame, workspace: Workspace, version: str) -> Path:
-    """``data/`` may be replaced by the next dataset; a run goes on reading its own manifest."""
-    final = workspace.cache / "datasets" / version
-    with fresh_folder(final) as folder:
-        manifest.to_parquet(folder / "manifest.parquet", index=False)
-        quarantine.to_csv(folder / "quarantine.csv", index=False)
-    return final
+def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
+    """Labels, relations between images, and splits, in the order in which they depend on each other."""
+    relations.place_by_folders(journal, config.source.is_multi_label())
+    if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"):
+        _refuse_empty(journal, config)
+    relations.keep_paths_apart(journal)
+    if given := is_given(journal, config.split):
+        mark_unsplit(journal)
+    else:
+        journal.sql.execute("UPDATE rows SET split = NULL WHERE split <> 'pool'")
+    relations.check_usable(journal, config.checks)
+    relations.note_oddities(journal, config.checks)
+    relations.settle_copies(journal, config.checks)
+    splits = assign_splits(journal, config.split, given)
+    relations.settle_look_alikes(journal, config.checks)
+    return splits
+
+
+def _refuse_empty(journal: Journal, config: IngestConfig) -> None:
+    found = journal.counts("SELECT kind, COUNT(*) FROM rows GROUP BY kind ORDER BY 2 DESC")
+    if not found:
+        raise DataError(f"{config.source} holds nothing: expected class/*.jpg or train/class/*.jpg")
+    first = journal.sql.execute("SELECT path, reason FROM rows ORDER BY id LIMIT 1").fetchone()
+    counts = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in found.items())
+    raise DataError(
+        f"{config.source} holds no images in class folders (expected class/*.jpg or train/class/*.jpg): "
+        f"{counts}; the first: {first[0]} ({first[1]})"
+    )
+
+
+def _write_manifest(journal: Journal, multi_label: bool, path: Path) -> None:
+    label = pa.list_(pa.string()) if multi_label else pa.string()
+    schema = pa.schema([
+        ("path", pa.string()), ("label", label), ("split", pa.string()), ("domain", pa.string()),
+        ("group", pa.string()), ("hash", pa.string()), ("size", pa.int64()), ("width", pa.int32()),
+        ("height", pa.int32()), ("dhash", pa.int64()),
+    ])  # fmt: skip
+    rows = journal.sql.execute(
+        """SELECT path, label, split, domain, "group", hash, size, width, height, dhash
+        FROM rows JOIN contents USING (hash) WHERE rows.kind IS NULL ORDER BY path"""
+    )
+    with parquet.ParquetWriter(path, schema) as writer:
+        while block := rows.fetchmany(BATCH):
+            columns: list[Any] = list(map(list, zip(*block, strict=True)))
+            if multi_label:
+                columns[1] = [None if text is None else json.loads(text) for text in columns[1]]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _entries(journal: Journal, manifest: Entry) -> Iterator[Entry]:
+    """All files of the version in the order of their paths."""
+    rows = journal.sql.execute(
+        "SELECT path, hash, size FROM rows JOIN contents USING (hash) WHERE rows.kind IS NULL "
+        "UNION ALL SELECT ?, ?, ? ORDER BY 1",
+        manifest,
+    )
+    return (Entry(*row) for row in rows)
+
+
+def _findings_fingerprint(journal: Journal, config: IngestConfig) -> str:
+    """Sources of the same images may hold different other things."""
+    running = RunningFingerprint(code_version(Path(__file__).parent), config.model_dump(mode="json"))
+    for row in journal.sql.execute(
+        "SELECT path, label, kind, reason FROM rows WHERE kind IS NOT NULL ORDER BY path, id"
+    ):
+        running.add(*row)
+    for row in journal.sql.execute(
+        "SELECT noted.kind, path, noted.reason FROM noted JOIN rows USING (id) ORDER BY 1, 2"
+    ):
+        running.add(*row)
+    return running.value
+
+
+def _findings(report: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{found['count']:,} {KINDS[kind]}" + (": kept out" if found["policy"] == "quarantine" else "")
+        for kind, found in report["findings"].items()
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tasks.ingest.config import Section
+from tasks.section import Section
 
 
 class RegisterConfig(Section):

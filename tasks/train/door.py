@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from tasks.door import stage
+from tasks.errors import ConfigurationError
 from tasks.extract.store import FeatureStore
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, content_fingerprint
@@ -30,7 +31,15 @@ def train_head(config: TrainConfig, dataset: Dataset, features: FeatureSet, work
 
     Where ``choose_on`` is only a part of a small training split (`tune`), a linear head's regularisation is
     chosen by cross-validation instead, and the head is fitted to all of train: the held-out images are others.
+
+    Raises:
+        ConfigurationError: images have several labels.
     """
+    if dataset.multi_label:
+        raise ConfigurationError(
+            f"the images of {dataset.source} have several labels each, and train.method {config.method} gives one: "
+            "name one label column in ingest.source.label"
+        )
     manifest = dataset.read_manifest()
     everything = manifest[manifest["split"].isin(["train", "tune"])]
     count = len(dataset.classes)

@@ -43,8 +43,9 @@ def dataset(workspace: Workspace, count: int, labels: str = "ab", split: str = "
     name = fingerprint(rows)
     manifest = workspace.root / f"{name}.parquet"
     pd.DataFrame(rows).to_parquet(manifest)
+    (workspace.root / "near_duplicates.csv").write_text("first,first_split,second,second_split,bits\n")
     return Dataset(
-        fingerprint=name, source="test", version=name, manifest=manifest, quarantine=manifest, images=images,
+        fingerprint=name, source="test", version=name, manifest=manifest, report=workspace.root, images=images,
         classes=tuple(labels), counts={}, choose_on="val", report_on="test", quarantined=0,
     )  # fmt: skip
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tasks.ingest.manifest import assign_splits, check_labels, find_images, findings, take_in
 
 from tasks.errors import DataError
-from tasks.ingest.manifest import assign_splits, check_labels, find_images, findings, take_in
 
 
 def draw(*paths: Path) -> None:

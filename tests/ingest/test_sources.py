@@ -1,196 +1,204 @@
-"""Where images come from: folders, archives (also hostile and broken ones) and torchvision."""
+"""Folders, and what holds of every source: how it is named, that its state is cheap, that a new one is one file."""
 
 from __future__ import annotations
 
-import io
+import builtins
+import inspect
 import os
-import tarfile
-import zipfile
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
+from sklearn.datasets import load_digits
 
 from tasks.errors import ConfigurationError, DataError
-from tasks.ingest.config import SourceConfig
-from tasks.ingest.manifest import find_images
-from tasks.ingest.sources import fetch, source_state
+from tasks.ingest import sources
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.decode import decode
+from tasks.ingest.door import ingest_images
+from tasks.ingest.sources import SOURCES, Item, Source, read_source
 from tasks.workspace import Workspace
-
-NAMES = ["photos/cat/1.png", "photos/cat/2.png", "photos/dog/1.png"]
-
-
-def picture(seed: int = 0, side: int = 40) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+from tests.ingest.pictures import encoded, png
 
 
-def pack(path: Path, members: dict[str, bytes]) -> Path:
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in members.items():
-                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    else:
-        with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-            for name, content in members.items():
-                information = tarfile.TarInfo(name)
-                information.size = len(content)
-                archive.addfile(information, io.BytesIO(content))
-    return path
+def items(source: dict[str, Any], workspace: Workspace) -> list[Item]:
+    return list(read_source(source).items(workspace))
 
 
-def unpack(path: Path, workspace: Workspace, scratch: Path) -> Path:
-    return fetch(SourceConfig(archive=str(path)), workspace, scratch)
+def state(source: dict[str, Any], workspace: Workspace) -> str:
+    return read_source(source).state(workspace)
 
 
-def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(name))
 
 
-@pytest.mark.parametrize("name", ["photos.tar.gz", "photos.tar", "photos.zip"])
-def test_archive_is_unpacked_with_its_bytes(name: str, workspace: Workspace, tmp_path: Path) -> None:
-    members = {name: picture(seed) for seed, name in enumerate(NAMES)}
-    pack(workspace.root / name, members)
-    root = fetch(SourceConfig(archive=name), workspace, tmp_path / "scratch")
-    assert {path: (root / path).read_bytes() for path in files(root)} == members
-    assert [image.label for image in find_images(root)[0]] == ["cat", "cat", "dog"]
+def test_folder_yields_every_file_in_order_with_where_to_read_it(workspace: Workspace) -> None:
+    write(workspace.root / "photos", "dog/1.png", "cat/b/2.png", "cat/10.png", "cat/9.png", "README.txt")
+    found = items({"folder": "photos"}, workspace)
+    assert [item.path for item in found] == ["README.txt", "cat/10.png", "cat/9.png", "cat/b/2.png", "dog/1.png"]
+    for item in found:
+        assert (item.place, item.content, item.problem) == (str(workspace.root / "photos" / item.path), None, None)
+        assert (item.layout, item.labels, item.split) == ("auto", None, None)
+    assert read_source({"folder": "photos"}).total(workspace) == len(found)
 
 
-@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
-@pytest.mark.parametrize("name", ["../outside.png", "cat/../../../outside.png", "ABSOLUTE/outside.png"])
-def test_archive_that_would_write_outside_is_refused(
-    suffix: str, name: str, workspace: Workspace, tmp_path: Path
-) -> None:
-    name = name.replace("ABSOLUTE", str(tmp_path / "elsewhere"))
-    path = pack(tmp_path / f"hostile{suffix}", {"cat/1.png": picture(), name: picture(), "dog/1.png": picture()})
-    with pytest.raises(DataError, match="hostile"):
-        unpack(path, workspace, tmp_path / "deep" / "scratch")
-    assert not list(tmp_path.rglob("outside.png"))
+@pytest.mark.parametrize("name", ["photos", "./photos/", "ABSOLUTE/photos", "file://ABSOLUTE/photos", "~/photos"])
+def test_folder_may_be_named_in_every_way(name: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(workspace.root))
+    write(workspace.root / "photos", "cat/1.png")
+    named = name.replace("ABSOLUTE", str(workspace.root))
+    assert [item.path for item in items({"folder": named}, workspace)] == ["cat/1.png"]
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-@pytest.mark.parametrize("target", ["../../secret", "ABSOLUTE/secret"])
-def test_link_that_leaves_the_archive_is_refused(
-    kind: bytes, target: str, workspace: Workspace, tmp_path: Path
-) -> None:
-    (tmp_path / "secret").write_bytes(picture())
-    path = tmp_path / "hostile.tar"
-    with tarfile.open(path, "w") as archive:
-        link = tarfile.TarInfo("cat/1.png")
-        link.type, link.linkname = kind, target.replace("ABSOLUTE", str(tmp_path))
-        archive.addfile(link)
-    with pytest.raises(DataError, match="hostile"):
-        unpack(path, workspace, tmp_path / "scratch")
-    assert not list((tmp_path / "scratch").rglob("1.png"))
+def test_file_urls_are_decoded(workspace: Workspace) -> None:
+    write(workspace.root / "my photos ü", "cat/1.png")
+    url = (workspace.root / "my photos ü").as_uri()
+    assert "%20" in url
+    assert [item.path for item in items({"folder": url}, workspace)] == ["cat/1.png"]
 
 
-def test_link_into_a_folder_outside_cannot_be_written_through(workspace: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    path = tmp_path / "hostile.tar"
-    with tarfile.open(path, "w") as archive:
-        link = tarfile.TarInfo("cat")
-        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "elsewhere")
-        archive.addfile(link)
-        archive.addfile(tarfile.TarInfo("cat/1.png"))
-    with pytest.raises(DataError):
-        unpack(path, workspace, tmp_path / "scratch")
-    assert files(tmp_path / "elsewhere") == set()
+def test_hidden_folder_is_one_item_and_is_not_entered(workspace: Workspace) -> None:
+    write(workspace.root / "photos", "cat/1.png", ".git/a/1.png", ".git/b/2.png", "dog/__MACOSX/1.png", "dog/.x")
+    found = {item.path: item.problem and item.problem.kind for item in items({"folder": "photos"}, workspace)}
+    assert found == {"cat/1.png": None, ".git": "hidden", "dog/__MACOSX": "hidden", "dog/.x": "hidden"}
 
 
-DAMAGES = [(suffix, damage) for suffix in (".tar.gz", ".tar", ".zip") for damage in ("half", "tail", "text", "empty")]
-# A plain tar keeps no checksum of its members' content.
-DAMAGES += [(suffix, damage) for suffix in (".tar.gz", ".zip") for damage in ("scrambled", "scrambled code")]
+def test_links_are_followed_but_not_in_circles(workspace: Workspace) -> None:
+    write(workspace.root, "elsewhere/1.png", "photos/cat/1.png")
+    (workspace.root / "photos" / "dog").symlink_to(workspace.root / "elsewhere")
+    (workspace.root / "photos" / "cat" / "round").symlink_to(workspace.root / "photos")
+    (workspace.root / "elsewhere" / "here").symlink_to(".")
+    assert [item.path for item in items({"folder": "photos"}, workspace)] == ["cat/1.png", "dog/1.png"]
 
 
-@pytest.mark.parametrize(("suffix", "damage"), DAMAGES)
-def test_corrupt_archive_is_a_data_error(suffix: str, damage: str, workspace: Workspace, tmp_path: Path) -> None:
-    content = repr(list(range(20_000))).encode()  # compresses well, unlike pictures
-    path = pack(tmp_path / f"photos{suffix}", {
-        f"cat/{seed}.png": content if damage == "scrambled code" else picture(seed) for seed in range(8)
-    })  # fmt: skip
-    whole = path.read_bytes()
-    middle = len(whole) // 2
-    scrambled = (
-        whole[: middle - 2000]
-        + bytes(byte ^ 0xA5 for byte in whole[middle - 2000 : middle + 2000])
-        + whole[middle + 2000 :]
-    )
-    path.write_bytes({
-        "half": whole[:middle], "tail": whole[: middle // 8], "text": b"no archive\n" * 50, "empty": b"",
-        "scrambled": scrambled, "scrambled code": scrambled,
-    }[damage])  # fmt: skip
-    with pytest.raises(DataError, match="photos"):
-        unpack(path, workspace, tmp_path / "scratch")
+def test_tree_deeper_than_pythons_stack_is_read(workspace: Workspace) -> None:
+    write(workspace.root / "photos", "a/" * 200 + "1.png")
+    before = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(len(inspect.stack()) + 100)
+        found = items({"folder": "photos"}, workspace)
+    finally:
+        sys.setrecursionlimit(before)
+    assert [item.path for item in found] == ["a/" * 200 + "1.png"]
 
 
-def test_encrypted_zip_is_a_data_error(workspace: Workspace, tmp_path: Path) -> None:
-    path = pack(tmp_path / "photos.zip", {"cat/1.png": picture()})
-    content = bytearray(path.read_bytes())
-    content[6] |= 1  # flag of the local header
-    content[content.index(b"PK\x01\x02") + 8] |= 1  # and of the directory
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="photos"):
-        unpack(path, workspace, tmp_path / "scratch")
+def test_folder_that_cannot_be_listed_is_one_item(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(workspace.root / "photos", "cat/1.png", "locked/2.png")
+    listdir = os.listdir
+
+    def refuse(path: str) -> list[str]:
+        if path.endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert [item.path for item in items({"folder": "photos"}, workspace)] == ["cat/1.png", "locked"]
 
 
-@pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_missing_source_is_a_data_error_that_names_it(kind: str, workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"nowhere does not exist: ingest.source.{kind}"):
-        fetch(SourceConfig(**{kind: "nowhere"}), workspace, tmp_path)
-
-
-def test_folder_for_an_archive_and_an_archive_for_a_folder_are_data_errors(
-    workspace: Workspace, tmp_path: Path
-) -> None:
-    (workspace.root / "folder").mkdir()
+def test_missing_folder_is_a_data_error_that_names_it(workspace: Workspace) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist: ingest\.source\.folder"):
+        items({"folder": "nowhere"}, workspace)
     (workspace.root / "file").write_bytes(b"x")
-    with pytest.raises(DataError, match="is not a archive"):
-        fetch(SourceConfig(archive="folder"), workspace, tmp_path)
-    with pytest.raises(DataError, match="is not a folder"):
-        fetch(SourceConfig(folder="file"), workspace, tmp_path)
+    with pytest.raises(DataError, match="file is not a folder"):
+        items({"folder": "file"}, workspace)
 
 
-def test_users_own_folder_is_read_where_it_is(workspace: Workspace, tmp_path: Path) -> None:
-    (workspace.root / "mine").mkdir()
-    assert fetch(SourceConfig(folder="mine"), workspace, tmp_path / "scratch") == workspace.root / "mine"
-    assert not (tmp_path / "scratch").exists()
+@pytest.mark.parametrize("name", ["data", "data/cat", "./data/../data"])
+def test_folder_that_headstart_fills_is_refused(name: str, workspace: Workspace) -> None:
+    write(workspace.data, "cat/1.png")
+    with pytest.raises(DataError, match="headstart itself fills"):
+        items({"folder": name}, workspace)
+
+
+def test_unknown_layout_is_a_configuration_error_before_anything_is_read(workspace: Workspace) -> None:
+    for source in ({"folder": "nowhere"}, {"archive": "nowhere"}):
+        with pytest.raises(ConfigurationError, match="'lable' must be one of label, split"):
+            items(source | {"layout": "split/lable"}, workspace)
+
+
+@pytest.mark.parametrize("name", ["simplecache::s3://b/x", "dask://b/x", "github://b/x", "ftp://b/x"])
+def test_urls_of_other_schemes_are_not_read(name: str, workspace: Workspace) -> None:
+    """Among fsspec's are some that write files or run programs."""
+    for kind in ("folder", "archive", "table", "webdataset"):
+        with pytest.raises(ConfigurationError, match="are not read"):
+            items({kind: name}, workspace)
+
+
+@pytest.mark.parametrize("source", [{}, {"folder": "a", "archive": "b"}, {"folders": "a"}, {"layout": "label"}])
+def test_exactly_one_source_is_to_be_named(source: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="name exactly one of folder, archive, table"):
+        IngestConfig.model_validate({"source": source})
+
+
+def test_typo_in_a_key_is_answered_with_what_was_meant() -> None:
+    with pytest.raises(ValidationError, match="unknown key 'layuot'; did you mean 'layout'"):
+        IngestConfig.model_validate({"source": {"folder": "a", "layuot": "label"}})
+    with pytest.raises(ValidationError, match="known here: archive, layout"):
+        IngestConfig.model_validate({"source": {"archive": "a", "roots": []}})
 
 
 def test_state_of_a_folder_changes_with_its_files(workspace: Workspace) -> None:
-    folder = workspace.root / "mine"
+    folder, source = workspace.root / "photos", {"folder": "photos"}
     (folder / "cat").mkdir(parents=True)
-    file = folder / "cat" / "1.png"
-    source = SourceConfig(folder="mine")
-    states = [source_state(source, workspace)]
-    file.write_bytes(b"12")
-    states.append(source_state(source, workspace))
-    assert source_state(source, workspace) == states[-1]
-    file.write_bytes(b"123")
-    states.append(source_state(source, workspace))
-    os.utime(file, ns=(1, 1))
-    states.append(source_state(source, workspace))
-    file.rename(folder / "cat" / "2.png")
-    states.append(source_state(source, workspace))
+    states = [state(source, workspace)]
+    changes = [
+        lambda file: file.write_bytes(b"12"), lambda file: file.write_bytes(b"123"),
+        lambda file: os.utime(file, ns=(1, 1)), lambda file: file.rename(folder / "cat" / "2.png"),
+    ]  # fmt: skip
+    for change in changes:
+        change(folder / "cat" / "1.png")
+        states.append(state(source, workspace))
+        assert state(source, workspace) == states[-1]
     assert len(set(states)) == 5
 
 
-def test_state_of_an_archive_changes_with_the_file_and_a_missing_one_has_a_state(workspace: Workspace) -> None:
-    source = SourceConfig(archive="photos.zip")
-    missing = source_state(source, workspace)
-    pack(workspace.root / "photos.zip", {"cat/1.png": picture()})
-    before = source_state(source, workspace)
-    pack(workspace.root / "photos.zip", {"cat/1.png": picture(side=41)})
-    assert len({missing, before, source_state(source, workspace)}) == 3
+@pytest.mark.parametrize("source", [{"folder": "photos"}, {"archive": "a.tar"}, {"webdataset": "*.tar"}])
+def test_state_opens_no_file(source: dict[str, str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(workspace.root, "photos/cat/1.png", "photos/dog/2.png", "a.tar")
+    for name in ("open", "io.open", "os.open"):
+        module = sys.modules[name.rpartition(".")[0]] if "." in name else builtins
+        monkeypatch.setattr(module, name.rpartition(".")[2], lambda *_, **__: pytest.fail("a file was opened"))
+    assert state(source, workspace)
 
 
-@pytest.mark.parametrize(
-    "typo, meant",
-    [("CIFAR11", "CIFAR10"), ("cifar10", "CIFAR10"), ("FashionMnist", "FashionMNIST"), ("flowers102", "Flowers102")],
-)
-def test_typo_in_a_torchvision_name_is_answered_with_what_was_meant(
-    typo: str, meant: str, workspace: Workspace, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigurationError, match=f"did you mean '{meant}'"):
-        fetch(SourceConfig(torchvision=typo), workspace, tmp_path)
+def test_digits_are_scikit_learns(workspace: Workspace) -> None:
+    oracle, found = load_digits(), items({"embedded": "digits"}, workspace)
+    assert len(found) == read_source({"embedded": "digits"}).total(workspace) == len(oracle.target)
+    for item, pixels, label in zip(found, oracle.images, oracle.target, strict=True):
+        assert item.labels == (str(label),) and item.content is not None
+        np.testing.assert_array_equal(np.asarray(decode(item.content))[..., 0], np.round(pixels * 255 / 16))
+
+
+class Colours(Source):
+    """A source as a user writes one."""
+
+    colours: int
+    """Images per colour."""
+    remembers: ClassVar[bool] = False
+
+    def items(self, workspace: Workspace, limit: int = 2**28) -> Iterator[Item]:
+        """Flat images, all different."""
+        for shade in range(self.colours):
+            for channel, label in enumerate(("red", "green")):
+                pixels = np.zeros((4, 4, 3), np.uint8)
+                pixels[..., channel] = 255 - shade
+                content = encoded(Image.fromarray(pixels), "BMP")
+                yield Item(f"{label}/{shade}.bmp", content=content, labels=(label,))
+
+
+def test_new_source_is_one_class_and_its_name(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SOURCES", (*SOURCES, Colours))
+    config = IngestConfig.model_validate({"source": {"colours": 20}})
+    dataset = ingest_images(config, workspace, into_data=False)
+    assert (dataset.source, dataset.classes, sum(dataset.counts.values())) == ("colours:20", ("green", "red"), 40)
+    assert config.model_dump()["source"] == {"colours": 20}
+    with pytest.raises(ValidationError, match="valid integer"):
+        IngestConfig.model_validate({"source": {"colours": "many"}})

@@ -1,0 +1,173 @@
+"""The `headstart data` commands: versions of the dataset, compared, restored and shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.workspace import Workspace
+
+app = typer.Typer(
+    help="Versions of the dataset: list, compare, restore and share them.\n\nA VERSION is current, a version or the "
+    "beginning of one, an MLflow run, or a model (NAME, NAME@ALIAS, NAME@NUMBER), whose data is meant.",
+    no_args_is_help=True,
+)
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="Version, run or model.")]
+Remote = Annotated[str | None, typer.Option("--remote", "-r", help="DVC remote; the default one if not given.")]
+SHOWN = 20
+
+
+@app.command()
+def ingest(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
+    set_: Annotated[list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key.")] = [],  # noqa: B006
+) -> None:
+    """Check, split and version the images of a configuration, without learning from them.
+
+    Example: headstart data ingest configs/digits.yaml
+    """
+    workspace = _settle()
+    from flows.config import PipelineConfig, read_config
+    from flows.console import findings_table, out, shown
+    from tasks.ingest.door import ingest_images
+
+    settings = read_config(config, set_, PipelineConfig)
+    with shown():
+        dataset = ingest_images(settings.ingest, workspace)
+    splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
+    out.print(f"{dataset.source}: {splits}; {dataset.quarantined:,} quarantined", soft_wrap=True)
+    out.print(findings_table(dataset))
+    out.print(f"version {dataset.version}\nreport  {dataset.report}", soft_wrap=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """Every version that a run, a model or this workspace knows.
+
+    Example: headstart data list
+    """
+    workspace = _settle()
+    from rich.table import Table
+
+    from flows.console import out
+    from flows.versions import known_versions
+    from tasks.ingest.versioning import current_version
+
+    table = Table("version", "first used (UTC)", "source", "images", "runs", "models", "", box=None, pad_edge=False)
+    current = current_version(workspace)
+    for version in known_versions(workspace):
+        where = ["current"] if version.name == current else []
+        where += [] if version.here else ["not here"]
+        images = f"{version.images:,}" if version.images else ""
+        table.add_row(
+            version.name[:12], version.day, version.source, images, str(len(version.runs)), ", ".join(version.models),
+            ", ".join(where),
+        )  # fmt: skip
+    out.print(table if table.row_count else "no versions yet: `headstart run CONFIG` makes one")
+
+
+@app.command()
+def diff(
+    before: Version,
+    after: Version,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all changes to this .csv or .parquet file.")
+    ] = None,
+    remote: Remote = None,
+) -> None:
+    """Which images and labels came, went and changed; fetches manifests only, no images.
+
+    Example: headstart data diff digits@1 current -o changes.csv
+    """
+    workspace = _settle()
+    from flows.console import changes_table, out
+    from flows.versions import resolve
+    from tasks.ingest.compare import compare
+    from tasks.ingest.remotes import fetch_version
+    from tasks.ingest.versioning import read_manifest
+
+    names = [resolve(named, workspace) for named in (before, after)]
+    for name in names:
+        fetch_version(name, workspace, remote, images=False)
+    changes = compare(*(read_manifest(name, workspace) for name in names))
+    if output is not None:
+        _write(changes, output)
+    out.print(f"{names[0]} → {names[1]}", soft_wrap=True)
+    out.print(changes_table(changes, SHOWN) if len(changes) else "no image, label or split differs")
+    if len(changes) > SHOWN and output is None:
+        out.print(f"{SHOWN} of {len(changes):,} shown; -o FILE writes all")
+
+
+def _write(changes, output: Path) -> None:  # type: ignore[no-untyped-def]
+    from tasks.errors import ConfigurationError
+
+    if output.suffix not in (".csv", ".parquet"):
+        raise ConfigurationError(f"{output} must end in .csv or .parquet")
+    changes.to_csv(output, index=False) if output.suffix == ".csv" else changes.to_parquet(output, index=False)
+
+
+@app.command()
+def checkout(version: Version, remote: Remote = None) -> None:
+    """Put a version into data/ and data.dvc, fetching from the remote what is not here.
+
+    Example: headstart data checkout digits@champion
+    """
+    workspace = _settle()
+    from flows.console import out, shown
+    from flows.versions import resolve
+    from tasks.ingest.remotes import fetch_version
+    from tasks.ingest.versioning import restore_version
+
+    name = resolve(version, workspace)
+    with shown():
+        fetched = fetch_version(name, workspace, remote)
+        restored = restore_version(name, workspace)
+    out.print(f"data/ is version {name}: {restored.files:,} files, {fetched:,} fetched", soft_wrap=True)
+
+
+@app.command()
+def push(version: Version = "current", remote: Remote = None) -> None:
+    """Send a version to the remote; what is there already is not sent again.
+
+    Example: headstart data push digits@champion
+    """
+    workspace = _settle()
+    from flows.console import out, shown
+    from flows.versions import resolve
+    from tasks.ingest.remotes import push_version
+
+    name = resolve(version, workspace)
+    with shown():
+        sent, address = push_version(name, workspace, remote)
+    out.print(f"version {name}: {sent:,} files sent to {address}", soft_wrap=True)
+
+
+@app.command()
+def pull(version: Version = "current", remote: Remote = None) -> None:
+    """Fetch a version from the remote into this workspace's store; the current one goes into data/ too.
+
+    Example: headstart data pull
+    """
+    workspace = _settle()
+    from flows.console import out, shown
+    from flows.versions import resolve
+    from tasks.ingest.remotes import fetch_version
+    from tasks.ingest.versioning import current_version, restore_version
+
+    name = resolve(version, workspace)
+    with shown():
+        fetched = fetch_version(name, workspace, remote)
+        if name == current_version(workspace):
+            restore_version(name, workspace)
+    out.print(f"version {name}: {fetched:,} files fetched", soft_wrap=True)
+
+
+def _settle() -> Workspace:
+    from flows.environment import settle
+
+    workspace = Workspace.find()
+    settle(workspace)
+    return workspace

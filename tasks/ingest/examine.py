@@ -1,0 +1,201 @@
+"""What can be known of one file from its content; runs in worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tasks.errors import DataError
+from tasks.ingest.decode import open_image, to_rgb
+from tasks.ingest.storage import TooLarge, read
+
+SMALLEST_HASHED = 32
+"""Pixels of the shorter side below which a perceptual hash says nothing."""
+
+READERS = 16
+"""Files of an object store that one process waits for at once."""
+
+
+class Work(NamedTuple):
+    """A file to examine: its bytes, or where to read them."""
+
+    place: str | None
+    content: bytes | None
+
+
+class Limits(NamedTuple):
+    """What is refused."""
+
+    pixels: int
+    bytes: int
+
+
+class Examined(NamedTuple):
+    """What is known of a content.
+
+    Attributes:
+        hash: MD5 of the bytes, in hexadecimal; None where they could not be read.
+        width, height: upright, in pixels.
+        dhash: difference hash (64 bits as a signed integer); None for small or flat images.
+        odd: kinds of `tasks.ingest.kinds.ODD`, each between commas.
+        kind, reason: why it cannot be used; None where it can.
+    """
+
+    hash: str | None
+    size: int = 0
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    mode: str = ""
+    dhash: int | None = None
+    odd: str = ""
+    kind: str | None = None
+    reason: str | None = None
+
+
+def examine_all(works: Sequence[Work], limits: Limits, store: Path) -> list[Examined]:
+    """Examine files, and put those that can be used into a content-addressed store of DVC's layout."""
+    if any(work.place and "://" in work.place for work in works):
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(lambda work: examine_one(work, limits, store), works))
+    return [examine_one(work, limits, store) for work in works]
+
+
+def examine_one(work: Work, limits: Limits, store: Path) -> Examined:
+    """Examine one file; see `examine_all`."""
+    try:
+        content = work.content if work.content is not None else read(str(work.place), limits.bytes)
+    except TooLarge as error:
+        return Examined(None, kind="too_large", reason=str(error))
+    except (OSError, DataError) as error:
+        return Examined(None, kind="missing", reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    if len(content) > limits.bytes:
+        return Examined(None, kind="too_large", reason=f"more than {limits.bytes:,} bytes (ingest.limits.bytes)")
+    examined = examine(content, limits)
+    if examined.kind is None and examined.hash is not None:
+        keep(content, examined.hash, store)
+    return examined
+
+
+def examine(content: bytes, limits: Limits) -> Examined:
+    """Decode a file's bytes once and tell what is known of them."""
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if not content:
+        return Examined(digest, kind="empty", reason="zero bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = open_image(content)
+            width, height = opened.size
+            if width * height > limits.pixels:
+                reason = f"{width}×{height} pixels (ingest.limits.pixels is {limits.pixels:,})"
+                return Examined(digest, len(content), kind="too_large", reason=reason)
+            odd, mode, kind = oddities(opened), opened.mode, opened.format or ""
+            image = to_rgb(opened)
+    except Exception as error:  # Pillow's plugins raise some twenty different types on malformed files
+        return Examined(digest, len(content), kind=_kind_of(error), reason=_told(error))
+    return Examined(digest, len(content), *image.size, kind, mode, difference_hash(image), f",{','.join(odd)},")
+
+
+def _kind_of(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not_an_image"
+    if isinstance(error, Image.DecompressionBombError | DataError):
+        return "too_large"
+    text = str(error).lower()
+    ended = "truncated" in text or "premature" in text or "unexpected end" in text or isinstance(error, EOFError)
+    return "truncated" if ended else "undecodable"
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that Pillow knows"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def oddities(opened: Image.Image) -> list[str]:
+    """Kinds of `tasks.ingest.kinds.ODD` that the header of an opened image shows."""
+    deep = opened.mode.startswith(("I", "F")) or any(";16" in str(tile) for tile in getattr(opened, "tile", ()))
+    found = {
+        "rotated": opened.getexif().get(0x0112) in range(2, 9),
+        "alpha": opened.has_transparency_data,
+        "palette": opened.mode in ("P", "PA"),
+        "cmyk": opened.mode in ("CMYK", "YCbCr", "LAB", "HSV"),
+        "deep": deep,
+        "animated": _is_animated(opened),
+    }
+    return [kind for kind, is_so in found.items() if is_so]
+
+
+def _is_animated(opened: Image.Image) -> bool:
+    try:
+        return bool(getattr(opened, "is_animated", False))
+    except Exception:  # a damaged later frame; the first one, which is all that is taken, may be whole
+        return False
+
+
+def difference_hash(image: Image.Image) -> int | None:
+    """Perceptual hash of 64 bits: is each pixel of the 9×8 grey thumbnail darker than its right neighbour?
+
+    Source: N. Krawetz, "Kind of like that", 2013. Small and nearly flat images have none: theirs would all be alike.
+    """
+    if min(image.size) < SMALLEST_HASHED:
+        return None
+    thumbnail = image.convert("L").resize((9, 8), Image.Resampling.BOX)
+    grey = np.frombuffer(thumbnail.tobytes(), np.uint8).reshape(8, 9)
+    bits = grey[:, 1:] > grey[:, :-1]
+    if not 8 <= np.count_nonzero(bits) <= 56:
+        return None
+    return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
+
+
+def keep(content: bytes, digest: str, store: Path) -> None:
+    """Put a content into DVC's store, whole or not at all."""
+    final = f"{store}/{digest[:2]}/{digest[2:]}"
+    if os.path.exists(final):
+        return
+    temporary = f"{waiting_room(store)}/{os.getpid()}-{threading.get_ident()}-{digest}"
+    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o444)  # write-protected, as DVC does
+    try:
+        written = os.write(descriptor, content)
+        while written < len(content):
+            written += os.write(descriptor, content[written:])
+    finally:
+        os.close(descriptor)
+    try:
+        os.replace(temporary, final)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(final), exist_ok=True)
+        os.replace(temporary, final)
+
+
+@cache
+def waiting_room(store: Path) -> Path:
+    """Folder for half-written objects, on the store's disk and outside of what DVC looks at."""
+    room = store.parent.parent / "headstart-tmp"
+    room.mkdir(parents=True, exist_ok=True)
+    return room
+
+
+def begin_work(parent: int) -> None:
+    """Settle a worker process: it ends when the process that feeds it is killed, and decoders' complaints, which
+    their C libraries print, go nowhere; what counts of them is in the findings."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,52 @@
+"""What can be the matter with an image, and what is done about it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Action = Literal["fail", "quarantine", "warn"]
+Unusable = Literal["fail", "quarantine"]
+
+UNUSABLE = {
+    "bad_row": "rows of a table that say nothing usable",
+    "unsafe_path": "names that lead out of their folder or root, links, devices",
+    "missing": "files that a table names and nobody has, or that cannot be read",
+    "hidden": "hidden files and the clutter of operating systems",
+    "empty": "files of zero bytes",
+    "too_large": "files or images beyond the limits (decompression bombs)",
+    "not_an_image": "files that are no images",
+    "truncated": "images that end too early",
+    "undecodable": "images that cannot be decoded",
+    "no_label": "images that stand in no class folder",
+    "no_split": "images without a split in a source that gives splits",
+}
+"""Kinds of findings whose images cannot be learned from: kept out, or a reason to stop."""
+
+ODD = {
+    "wrong_extension": "files whose name promises another format",
+    "rotated": "images that EXIF turns upright",
+    "alpha": "images with transparency, laid over white",
+    "palette": "palette images",
+    "cmyk": "images in CMYK, YCbCr, Lab or HSV",
+    "deep": "images of more than 8 bits per channel, scaled to 8",
+    "animated": "images of several frames, of which the first is taken",
+}
+"""Kinds of findings whose images are right once decoded; see `tasks.ingest.decode`."""
+
+RELATIONS = {
+    "conflicting_label": "copies of one image under different labels",
+    "straddling": "copies of one image in different splits",
+    "duplicate": "exact copies of another image of the same split",
+    "near_straddling": "images that look like one of another split",
+    "near_duplicate": "images that look like another one of the same split",
+}
+"""Kinds of findings between images."""
+
+KINDS = UNUSABLE | ODD | RELATIONS
+
+
+class Problem(NamedTuple):
+    """Why an image, file or row is kept out: a key of `UNUSABLE`, and the reason in words."""
+
+    kind: str
+    reason: str

@@ -1,0 +1,244 @@
+"""What images are to each other, and to the labels: copies, contradictions, look-alikes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import DataError
+from tasks.ingest.config import ChecksConfig
+from tasks.ingest.journal import USED, Journal
+from tasks.ingest.kinds import KINDS, ODD, UNUSABLE
+from tasks.ingest.layout import Layout
+from tasks.ingest.versioning import MANIFEST
+
+HELD_OUT_MOST = "CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 WHEN 'tune' THEN 2 WHEN 'train' THEN 3 ELSE 4 END"
+"""SQL order in which one of several copies is kept."""
+
+MAX_PAIRS = 100_000
+"""Look-alike pairs that are listed at most; a dataset with more has another problem."""
+
+COPIES = f"""
+    SELECT id, 'copy of ' || kept AS reason, split, kept_split FROM (
+        SELECT id, split, ROW_NUMBER() OVER best AS place, FIRST_VALUE(path) OVER best AS kept,
+               FIRST_VALUE(split) OVER best AS kept_split
+        FROM rows
+        WHERE {USED} AND hash IN (SELECT hash FROM rows WHERE {USED} GROUP BY hash HAVING COUNT(*) > 1)
+        WINDOW best AS (PARTITION BY hash ORDER BY {HELD_OUT_MOST}, label IS NULL, path, id)
+    ) WHERE place > 1
+"""
+
+SUFFIXES = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"), "MPO": ("jpg", "jpeg", "mpo"), "TIFF": ("tif", "tiff"),
+    "PPM": ("ppm", "pgm", "pbm", "pnm", "pfm", "pam"), "JPEG2000": ("jp2", "j2k", "jpc", "jpf", "jpx", "j2c"),
+    "PNG": ("png", "apng"), "BMP": ("bmp", "dib"), "DIB": ("bmp", "dib"), "SGI": ("sgi", "rgb", "rgba", "bw"),
+    "TGA": ("tga", "icb", "vda", "vst"), "EPS": ("eps", "ps"), "AVIF": ("avif", "avifs"),
+}  # fmt: skip
+"""What files of a format are called, where that is not the format's own name."""
+
+SUFFIX = "lower(replace(path, rtrim(path, replace(path, '.', '')), ''))"
+"""SQL for what follows the last dot of a path."""
+
+_USUAL = [f"(format = '{kind}' AND {SUFFIX} IN {known})" for kind, known in SUFFIXES.items()]
+MISNAMED = f"NOT ({SUFFIX} = lower(format) OR {' OR '.join(_USUAL)})"
+"""SQL for a name that promises another format than the file has."""
+
+
+FOLDER = "rtrim(path, replace(path, '/', ''))"
+"""SQL for the folder of a path, with a slash at its end."""
+
+
+def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
+    """Give the rows of trees the label, split, domain and group that their folders say; see `Layout`.
+
+    Args:
+        multi_label: whether the dataset's labels are lists, as when a folder is joined to a table of several labels.
+
+    Raises:
+        ConfigurationError: a layout is not understood.
+    """
+    sql = journal.sql
+    trees = sql.execute("SELECT DISTINCT layout, domain FROM rows WHERE layout IS NOT NULL").fetchall()
+    for text, domain in trees:
+        # Where images of other domains lie below folders of their names, those mean nothing here.
+        above = f"{domain}/" if domain else ""
+        tree = "layout = ? AND domain IS ?"
+        folders = sql.execute(f"SELECT DISTINCT {FOLDER} FROM rows WHERE {tree} AND {USED}", (text, domain)).fetchall()
+        layout = Layout.find(text, [name.removeprefix(above).rstrip("/") for (name,) in folders])
+        found = sql.execute(f"SELECT id, path FROM rows WHERE {tree} AND {USED} ORDER BY id", (text, domain))
+        while block := found.fetchmany(10_000):
+            values = []
+            for id, path in block:
+                placed = layout.place(path.removeprefix(above))
+                kind = None if placed.label is not None or placed.split == "pool" else "no_label"
+                reason = f"stands in no class folder (layout: {'/'.join(layout.words)})" if kind else None
+                label = json.dumps([placed.label]) if multi_label and placed.label is not None else placed.label
+                values.append(
+                    (above + placed.path, label, placed.split, placed.domain or domain, placed.group, kind,
+                     reason, id)
+                )  # fmt: skip
+            sql.executemany(
+                'UPDATE rows SET path=?, label=?, split=?, domain=?, "group"=?, kind=?, reason=? WHERE id=?', values
+            )
+    sql.execute(f"UPDATE rows SET split = 'pool' WHERE label IS NULL AND {USED}")
+    sql.commit()
+
+
+def check_usable(journal: Journal, checks: ChecksConfig) -> None:
+    """Stop where unusable items are to stop the run.
+
+    Raises:
+        DataError: a kind whose policy is ``fail`` was found.
+    """
+    for kind in UNUSABLE:
+        if getattr(checks, kind) == "fail":
+            _fail(journal, kind, "SELECT id, reason FROM rows WHERE kind = ?", kind)
+
+
+def note_oddities(journal: Journal, checks: ChecksConfig) -> None:
+    """Note, or keep out, images whose files are odd: rotated, CMYK, called .png but JPEG..."""
+    sql = journal.sql
+    # Most images are not odd: one reading of the large tables, not one for each kind.
+    sql.execute(
+        f"""CREATE TEMP TABLE oddities AS SELECT id, path, format, mode, odd, {MISNAMED} AS misnamed
+        FROM rows JOIN contents USING (hash) WHERE {USED} AND (odd <> ',,' OR {MISNAMED})"""
+    )
+    for kind in ODD:
+        condition = "misnamed" if kind == "wrong_extension" else f"odd LIKE '%,{kind},%'"
+        said = "'called ' || path || ', but ' || format" if kind == "wrong_extension" else "mode || ' ' || format"
+        found = f"""SELECT id, {said} AS reason FROM temp.oddities JOIN rows USING (id, path)
+            WHERE {USED} AND {condition}"""
+        apply(journal, kind, found, getattr(checks, kind))
+    sql.execute("DROP TABLE temp.oddities")
+
+
+def keep_paths_apart(journal: Journal) -> None:
+    """Two rows of one path cannot both be in a folder; the first one is kept. Nor can a file be called as a folder."""
+    journal.sql.execute(
+        f"""UPDATE rows SET kind = 'duplicate', reason = 'listed before' WHERE {USED} AND id NOT IN
+        (SELECT MIN(id) FROM rows WHERE {USED} GROUP BY path, hash, label)"""
+    )
+    journal.sql.execute(
+        f"""UPDATE rows SET kind = 'conflicting_label', reason = 'its path stands for different images or labels'
+        WHERE {USED} AND path IN (SELECT path FROM rows WHERE {USED} GROUP BY path HAVING COUNT(*) > 1)"""
+    )
+    folders: set[str] = set()
+    for (name,) in journal.sql.execute(f"SELECT DISTINCT {FOLDER} FROM rows WHERE {USED}"):
+        while (name := name.rpartition("/")[0]) and name not in folders:
+            folders.add(name)
+    journal.sql.execute("CREATE TEMP TABLE folders (name TEXT PRIMARY KEY) WITHOUT ROWID")
+    journal.sql.executemany("INSERT INTO temp.folders VALUES (?)", ((name,) for name in folders))
+    journal.sql.execute(
+        f"""UPDATE rows SET kind = 'unsafe_path', reason = 'its name is that of a folder, or of the manifest'
+        WHERE {USED} AND (path IN (SELECT name FROM temp.folders) OR path = ?1 OR path LIKE ?1 || '/%')""",
+        (MANIFEST,),
+    )
+    journal.sql.execute("DROP TABLE temp.folders")
+    journal.sql.commit()
+
+
+def settle_copies(journal: Journal, checks: ChecksConfig) -> None:
+    """Find copies under different labels, in different given splits, and in the same one."""
+    contradictions = f"""
+        SELECT id, 'stands under ' || labels AS reason FROM rows JOIN (
+            SELECT hash, GROUP_CONCAT(DISTINCT label) AS labels FROM rows WHERE {USED} AND label IS NOT NULL
+            GROUP BY hash HAVING COUNT(DISTINCT label) > 1
+        ) USING (hash) WHERE {USED} AND label IS NOT NULL
+    """
+    apply(journal, "conflicting_label", contradictions, checks.conflicting_label)
+    across = f"SELECT id, reason || ' (' || kept_split || ')' AS reason FROM ({COPIES}) WHERE split IS NOT kept_split"
+    apply(journal, "straddling", across, checks.straddling)
+    apply(journal, "duplicate", f"SELECT id, reason FROM ({COPIES})", checks.duplicate)
+
+
+def settle_look_alikes(journal: Journal, checks: ChecksConfig) -> None:
+    """Find images that look alike by their perceptual hashes, across and within splits."""
+    rows = journal.sql.execute(
+        f"""SELECT id, dhash FROM rows JOIN contents USING (hash) WHERE rows.kind IS NULL AND dhash IS NOT NULL
+        ORDER BY {HELD_OUT_MOST}, path"""
+    )
+    table = np.fromiter(rows, dtype=[("id", np.int64), ("dhash", np.int64)])
+    first, second, bits = near_pairs(table["dhash"].view(np.uint64), checks.near_bits)
+    pairs = zip(table["id"][first].tolist(), table["id"][second].tolist(), bits.tolist(), strict=True)
+    journal.sql.executemany("INSERT INTO near VALUES (?,?,?)", pairs)
+    journal.sql.commit()
+    for kind, relation in (("near_straddling", "<>"), ("near_duplicate", "=")):
+        found = f"""
+            SELECT b.id, 'looks like ' || a.path || ' (' || a.split || ', ' || bits || ' bits differ)' AS reason
+            FROM near JOIN rows a ON a.id = first JOIN rows b ON b.id = second
+            WHERE a.kind IS NULL AND b.kind IS NULL AND a.hash <> b.hash AND a.split {relation} b.split
+            GROUP BY b.id
+        """
+        apply(journal, kind, found, getattr(checks, kind))
+
+
+def near_pairs(hashes: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of 64-bit hashes that differ in at most ``bits`` bits, up to `MAX_PAIRS`.
+
+    Cut into ``bits + 1`` bands, two such hashes are equal in at least one (the pigeonhole principle; multi-index
+    hashing, Norouzi et al. 2012), so only hashes that share a band are compared.
+
+    Args:
+        hashes: uint64 ``[N]``.
+
+    Returns:
+        Positions ``[P]`` of the first and of the second of each pair, the first below the second, and the number of
+        differing bits ``[P]``.
+    """
+    bands = bits + 1
+    width = 64 // bands
+    found: set[tuple[int, int, int]] = set()
+    for band in range(bands):
+        mask = np.uint64((1 << (64 - band * width if band == bands - 1 else width)) - 1)
+        keys = (hashes >> np.uint64(band * width)) & mask
+        order = np.argsort(keys, kind="stable")
+        keys, start = keys[order], np.arange(len(order))
+        for distance in range(1, len(order)):
+            start = start[start + distance < len(order)]
+            start = start[keys[start] == keys[start + distance]]
+            if not len(start) or len(found) >= MAX_PAIRS:
+                break
+            one, other = order[start], order[start + distance]
+            differing = np.bitwise_count(hashes[one] ^ hashes[other])
+            near = differing <= bits
+            one, other, differing = one[near], other[near], differing[near]
+            pairs = (np.minimum(one, other), np.maximum(one, other), differing)
+            found.update(zip(*(column.tolist() for column in pairs), strict=True))
+    table = np.array(sorted(found)[:MAX_PAIRS], dtype=np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def apply(journal: Journal, kind: str, found: str, action: str) -> None:
+    """Do what the policy says about the rows that a query (id, reason) finds.
+
+    Raises:
+        DataError: the policy is ``fail`` and there are any.
+    """
+    if action == "fail":
+        _fail(journal, kind, found)
+    elif action == "warn":
+        journal.sql.execute(f"INSERT INTO noted SELECT ?, * FROM ({found})", (kind,))
+    else:
+        journal.sql.execute(f"CREATE TEMP TABLE picked AS SELECT * FROM ({found})")
+        journal.sql.execute("CREATE UNIQUE INDEX temp.picked_id ON picked (id)")
+        journal.sql.execute(
+            """UPDATE rows SET kind = ?, reason = picked.reason FROM temp.picked AS picked
+            WHERE rows.id = picked.id""",
+            (kind,),
+        )
+        journal.sql.execute("DROP TABLE temp.picked")
+    journal.sql.commit()
+
+
+def _fail(journal: Journal, kind: str, found: str, *parameters: Any) -> None:
+    count = journal.one(f"SELECT COUNT(*) FROM ({found})", *parameters)
+    if not count:
+        return
+    query = f"SELECT path, found.reason FROM ({found}) AS found JOIN rows USING (id) ORDER BY path LIMIT 1"
+    path, reason = journal.sql.execute(query, parameters).fetchone()
+    raise DataError(
+        f"{count:,} {KINDS[kind]}, the first: {path} ({reason}). ingest.checks.{kind} is fail; "
+        "quarantine keeps them out"
+    )

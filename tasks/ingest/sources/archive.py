@@ -1,0 +1,185 @@
+"""A folder of images in an archive, read as a stream and never unpacked."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any, ClassVar, Self
+
+import zstandard
+
+from tasks.errors import DataError
+from tasks.fingerprint import fingerprint
+from tasks.ingest.kinds import Problem
+from tasks.ingest.layout import Layout
+from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
+from tasks.ingest.storage import is_hidden, open_stream, stamp_of, told_as_data_error
+from tasks.workspace import Workspace
+
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError, ValueError,
+    RuntimeError,
+)  # fmt: skip
+"""What reading a damaged, hostile or encrypted archive raises."""
+
+
+COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
+}
+"""How compressed tar files begin, and what reads them."""
+
+
+class ArchiveSource(Source):
+    """A folder of images in a .tar, .tar.gz, .tar.bz2, .tar.xz, .tar.zst or .zip file."""
+
+    archive: str
+    """Path or URL."""
+    layout: str = "auto"
+    """What the folders mean, as in the source ``folder``."""
+    remembers: ClassVar[bool] = False
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Every member, in the archive's order."""
+        if self.layout != "auto":
+            Layout.parse(self.layout)
+        place = archive_place(self.archive, workspace, "archive")
+        for name, content, problem in members(place, limit):
+            if problem is None and is_hidden(name):
+                problem = Problem("hidden", "hidden, or left by the operating system")
+            yield Item(name, content=content if problem is None else None, problem=problem, layout=self.layout)
+
+    def state(self, workspace: Workspace) -> str:
+        """Size and time of the archive."""
+        return fingerprint(str(self), self.layout, stamp_of(archive_place(self.archive, workspace, "archive")))
+
+
+def archive_place(name: str, workspace: Workspace, key: str) -> Path | str:
+    """Where an archive lies.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    path = local_path(name, workspace)
+    if path is None:
+        return name
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise DataError(f"{path} {what}: ingest.source.{key} must name a .tar, .tar.gz, .tar.zst or .zip file")
+    return path
+
+
+def members(place: Path | str, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
+    """Name, content and problem of every member of an archive; nothing is written anywhere, and no member of more
+    than ``limit`` bytes is read into memory.
+
+    Raises:
+        DataError: the archive is damaged, encrypted or none.
+    """
+    try:
+        with open_archive(place) as opened:
+            yield from (
+                _zip_members(opened, limit) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened, limit)
+            )
+    except DAMAGED as error:
+        told = " ".join(str(error).split())
+        raise DataError(
+            f"{place} cannot be unpacked: {told}. Is it a whole .tar, .tar.gz, .tar.zst or .zip file?"
+        ) from error
+    except OSError as error:
+        if isinstance(place, Path) and error.errno is not None:
+            raise  # the disk, not the archive
+        raise DataError(f"{place} cannot be unpacked: {' '.join(str(error).split())}. Is it whole?") from error
+
+
+@contextmanager
+def open_archive(place: Path | str) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+    """Open an archive by what it is, not by what it is called."""
+    with told_as_data_error(str(place)) if isinstance(place, str) else nullcontext(), open_stream(place) as raw:
+        start = raw.read(6)
+        raw.seek(0)
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            with zipfile.ZipFile(raw) as archive:
+                yield archive
+        else:
+            # Not tarfile's own decompression, which checks no checksum and ends after the first of several parts.
+            unpack = next((unpack for magic, unpack in COMPRESSIONS.items() if start.startswith(magic)), nullcontext)
+            with unpack(raw) as plain, tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
+                yield tar
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a tar file. Where a header is damaged or missing, `tarfile` would take that for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.count(0) == tarfile.BLOCKSIZE:  # the zeros that end every whole archive
+                raise
+            raise tarfile.ReadError(f"a header is damaged or missing ({error})") from error
+
+
+def _tar_members(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
+    for member in archive:
+        if member.isdir():
+            continue
+        name = _tidy(member.name)
+        if problem := _unsafe(member.name) or _not_a_file(member) or _too_large(member.size, limit):
+            yield name, None, problem
+        else:
+            opened = archive.extractfile(member)
+            yield name, opened.read() if opened else b"", None
+    # Up to the checksum that stands at the end of a compressed archive.
+    stream: Any = archive.fileobj
+    while stream.read(1 << 20):
+        pass
+
+
+def _not_a_file(member: tarfile.TarInfo) -> Problem | None:
+    if member.isreg():
+        return None
+    what = "a link" if member.issym() or member.islnk() else "a device or pipe"
+    target = f" to {member.linkname}" if member.linkname else ""
+    return Problem("unsafe_path", f"{what}{target}, not a file")
+
+
+def _zip_members(archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
+    for member in archive.infolist():
+        if member.is_dir():
+            continue
+        name = _tidy(member.filename)
+        is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
+        problem = Problem("unsafe_path", "a link, not a file") if is_link else None
+        if problem := problem or _unsafe(member.filename) or _too_large(member.file_size, limit):
+            yield name, None, problem
+        else:
+            with archive.open(member) as opened:
+                content = opened.read(limit + 1)  # a bomb's header may say less than what comes out
+            too_large = _too_large(len(content), limit)
+            yield name, None if too_large else content, too_large
+
+
+def _too_large(size: int, limit: int) -> Problem | None:
+    return Problem("too_large", f"more than {limit:,} bytes (ingest.limits.bytes)") if size > limit else None
+
+
+def _unsafe(name: str) -> Problem | None:
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts or (len(name) > 1 and name[1] == ":"):
+        return Problem("unsafe_path", "its name leads out of the archive")
+    return None
+
+
+def _tidy(name: str) -> str:
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))

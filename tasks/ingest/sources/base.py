@@ -1,0 +1,116 @@
+"""What every source is: a section of the configuration that yields items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote
+
+from tasks.errors import ConfigurationError
+from tasks.fingerprint import RunningFingerprint
+from tasks.ingest.kinds import Problem
+from tasks.records import Split
+from tasks.section import Section
+from tasks.workspace import Workspace
+
+SPLITS: dict[str, Split] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "pool": "pool", "unlabelled": "pool", "unlabeled": "pool",
+}  # fmt: skip
+"""What people call the splits, in lower case."""
+
+LARGEST = 256 * 2**20
+"""Bytes of one file beyond which it is no photo; ``ingest.limits.bytes`` sets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a source holds: an image as a rule, and whatever else lies there.
+
+    Attributes:
+        path: where it belongs in the dataset, with slashes, relative; for a problem, what the source calls it.
+        content: the file's bytes, or None where ``place`` says where to read them.
+        place: path or URL to read from.
+        stamp: changes when the content does (size and time, an ETag); None where that cannot be told.
+        problem: why this cannot be an image of the dataset.
+        labels: None for an unlabelled image.
+        split, domain, group: where the source gives them.
+        layout: set where label, split, domain and group follow from the path; see `tasks.ingest.layout`.
+    """
+
+    path: str
+    content: bytes | None = None
+    place: str | None = None
+    stamp: str | None = None
+    problem: Problem | None = None
+    labels: tuple[str, ...] | None = None
+    split: str | None = None
+    domain: str | None = None
+    group: str | None = None
+    layout: str | None = None
+
+
+class Source(Section):
+    """Where images come from.
+
+    A new source is a file in this folder with one subclass, and its name in ``sources/__init__.py``. The first
+    field is the key that tells it apart in a configuration; `items` does the work.
+    """
+
+    remembers: ClassVar[bool] = True
+    """Whether `items` costs metadata only, so that asking whether anything changed is cheap."""
+
+    @classmethod
+    def key(cls) -> str:
+        """The key that tells this source apart: ``folder`` of ``source: {folder: photos}``."""
+        return next(iter(cls.model_fields))
+
+    def __str__(self) -> str:
+        return f"{self.key()}:{getattr(self, self.key())}"
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Everything that the source holds, one after another; nothing of more than ``limit`` bytes is read whole.
+
+        Raises:
+            DataError: the source is missing or damaged as a whole. What is the matter with one item is the
+                item's ``problem``.
+        """
+        raise NotImplementedError
+
+    def total(self, workspace: Workspace) -> int:
+        """How many items to expect, for progress bars; 0 where only reading would tell."""
+        return 0
+
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several labels, or none of them."""
+        return False
+
+    def state(self, workspace: Workspace) -> str:
+        """Fingerprint that changes when the source does; costs metadata only."""
+        running = RunningFingerprint(str(self))
+        if self.remembers:
+            for item in self.items(workspace):
+                running.add(item.path, item.stamp, item.labels, item.split, item.domain, item.group)
+        return running.value
+
+
+def local_path(name: str, workspace: Workspace) -> Path | None:
+    """The path that a name in a configuration means on this machine; None for a URL of somewhere else.
+
+    Raises:
+        ConfigurationError: URLs of this scheme are not read.
+    """
+    scheme, separator, rest = name.partition("://")
+    if not separator:
+        return workspace.resolve(name)
+    if scheme == "file":
+        return Path(unquote(rest))
+    if scheme not in REMOTE:
+        raise ConfigurationError(f"{name}: URLs of {scheme}:// are not read; known: {', '.join(REMOTE)}, file")
+    return None
+
+
+REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "sftp", "ssh", "hdfs", "memory")
+"""Schemes that are handed to fsspec. Others, such as its chains and caches, may run programs or write files."""

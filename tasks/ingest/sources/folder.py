@@ -1,0 +1,49 @@
+"""A folder of images, on this machine or in an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.errors import DataError
+from tasks.ingest.kinds import Problem
+from tasks.ingest.layout import Layout
+from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
+from tasks.ingest.storage import count_files, is_hidden, walk
+from tasks.workspace import Workspace
+
+
+class FolderSource(Source):
+    """A folder with one sub-folder per class, or with train/, val/ and test/ above those."""
+
+    folder: str
+    """Path, or URL such as s3://bucket/photos, gs://bucket/photos, file:///photos."""
+    layout: str = "auto"
+    """What the folders mean: ``label``, ``split/label``, ``domain/label``, ``group/label``...; ``*`` means nothing."""
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Every file; only names, sizes and times are read."""
+        if self.layout != "auto":
+            Layout.parse(self.layout)
+        for entry in walk(self._root(workspace)):
+            problem = None
+            if is_hidden(entry.relative):
+                problem = Problem("hidden", "hidden, or left by the operating system")
+            yield Item(
+                entry.relative, place=entry.place, stamp=entry.stamp or None, problem=problem, layout=self.layout
+            )
+
+    def total(self, workspace: Workspace) -> int:
+        """Files in the folder."""
+        return count_files(self._root(workspace))
+
+    def _root(self, workspace: Workspace) -> Path | str:
+        root = local_path(self.folder, workspace)
+        if root is None:
+            return self.folder
+        if not root.is_dir():
+            what = "is not a folder" if root.exists() else "does not exist"
+            raise DataError(f"{root} {what}: ingest.source.folder must name a folder of images")
+        if workspace.data == root or workspace.data in root.parents:
+            raise DataError(f"{root} is what headstart itself fills: keep your images in a folder of their own")
+        return root

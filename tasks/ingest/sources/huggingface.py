@@ -1,0 +1,152 @@
+"""Datasets as Hugging Face's `datasets` library lays them out: Parquet files, image folders, saved datasets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tasks.errors import ConfigurationError, DataError
+from tasks.fingerprint import RunningFingerprint
+from tasks.ingest.kinds import Problem
+from tasks.ingest.sources.base import LARGEST, SPLITS, Item, Source
+from tasks.ingest.storage import walk
+from tasks.workspace import Workspace
+
+EXTENSIONS = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpg",
+    b"RIFF": "webp",
+    b"GIF8": "gif",
+    b"II*\x00": "tif",
+    b"BM": "bmp",
+}
+
+
+class HuggingFaceSource(Source):
+    """A dataset of the library `datasets` (pip install 'headstart[huggingface]'): a folder on this machine, or a name
+    on the hub."""
+
+    huggingface: str
+    """Folder (Parquet files, an image folder, or what ``save_to_disk`` wrote), or a name such as
+    ``uoft-cs/cifar10``."""
+    subset: str | None = None
+    """Configuration of the dataset, where it has several."""
+    revision: str | None = None
+    """Commit or tag on the hub; name one, so that a run means the same tomorrow."""
+    image: str | None = None
+    """Column of the images; where it is the only one, it need not be named."""
+    label: str | None = None
+    """Column of the labels; where there is one column of classes, it need not be named."""
+    domain: str | None = None
+    """Column of the domains."""
+    group: str | None = None
+    """Column of the groups."""
+    multi_label: bool = False
+    """Whether the labels are lists."""
+    remembers: ClassVar[bool] = False
+
+    def is_multi_label(self) -> bool:
+        """As configured."""
+        return self.multi_label
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Every row of every split, read as a stream; names of classes instead of their numbers."""
+        for name, rows in self._splits(workspace).items():
+            yield from self._rows(name, rows, workspace)
+
+    def state(self, workspace: Workspace) -> str:
+        """Sizes and times of a folder's files; a name on the hub is taken to mean the same while its revision does."""
+        running = RunningFingerprint(self.model_dump(mode="json"))
+        folder = workspace.resolve(self.huggingface)
+        if folder.is_dir():
+            for entry in walk(folder):
+                running.add(entry.relative, entry.stamp)
+        return running.value
+
+    def _splits(self, workspace: Workspace) -> dict[str, Any]:
+        try:
+            import datasets
+        except ImportError as error:
+            raise DataError(
+                "the source huggingface needs the package datasets: pip install 'headstart[huggingface]'"
+            ) from error
+        datasets.disable_progress_bars()
+        folder = workspace.resolve(self.huggingface)
+        try:
+            if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+                loaded: Any = datasets.load_from_disk(str(folder))
+            else:
+                name = str(folder) if folder.is_dir() else self.huggingface
+                loaded = datasets.load_dataset(name, self.subset, revision=self.revision, streaming=True)
+        except Exception as error:  # the hub, the network and every file format fail in their own ways
+            raise self._told(error, "loaded") from error
+        return dict(loaded) if isinstance(loaded, dict) else {"": loaded}
+
+    def _read(self, rows: Any) -> Iterator[dict[str, Any]]:
+        try:
+            yield from rows
+        except Exception as error:
+            raise self._told(error, "read to its end") from error
+
+    def _told(self, error: Exception, what: str) -> DataError:
+        told = " ".join(str(error).split())[:300]
+        return DataError(f"ingest.source.huggingface: {self.huggingface} cannot be {what}: {told}")
+
+    def _rows(self, split: str, rows: Any, workspace: Workspace) -> Iterator[Item]:
+        import datasets
+
+        features = rows.features or {}
+        image = self.image or _only(features, datasets.Image, "image")
+        label = self.label or _only(features, datasets.ClassLabel, "label", default="label")
+        names = getattr(features.get(label), "names", None) or getattr(
+            getattr(features.get(label), "feature", None), "names", None
+        )
+        if image not in features:
+            raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {', '.join(features)}")
+        # The bytes as they are: decoding happens in one place.
+        rows = rows.cast_column(image, datasets.Image(decode=False))
+        folder = workspace.resolve(self.huggingface)
+        for index, row in enumerate(self._read(rows)):
+            entry = row[image] or {}
+            content, place = entry.get("bytes"), entry.get("path")
+            path = f"{split or 'all'}/{index:07d}"
+            if content is None and place is None:
+                yield Item(path, problem=Problem("missing", "the row has no image"))
+                continue
+            if content is None:
+                place = os.path.normpath(folder / str(place))
+                if not place.startswith(f"{folder}{os.sep}") or not os.path.isfile(place):
+                    reason = f"the row names {entry['path']}, which is no file of the dataset's folder"
+                    yield Item(path, problem=Problem("unsafe_path", reason))
+                    continue
+            suffix = next((known for start, known in EXTENSIONS.items() if (content or b"").startswith(start)), "")
+            suffix = suffix or (Path(str(place)).suffix.lstrip(".") if place else "bin")
+            yield Item(
+                f"{path}.{suffix}",
+                content=content,
+                place=None if content is not None else place,
+                labels=_labels(row.get(label), names),
+                split=SPLITS.get(split.split("[")[0].lower(), split) if split else None,
+                domain=str(row[self.domain]) if self.domain else None,
+                group=str(row[self.group]) if self.group else None,
+            )
+
+
+def _only(features: Any, kind: type, key: str, default: str | None = None) -> str:
+    found = [name for name, feature in features.items() if isinstance(feature, kind)]
+    if len(found) == 1:
+        return found[0]
+    if default is not None and not found:
+        return default
+    raise ConfigurationError(
+        f"ingest.source.{key}: name the column of the {key}s; there are {', '.join(features) or 'none'}"
+    )
+
+
+def _labels(value: Any, names: list[str] | None) -> tuple[str, ...] | None:
+    if value is None or value == -1:  # -1 is the library's convention for a missing class
+        return None
+    values = value if isinstance(value, list) else [value]
+    return tuple(names[entry] if names and isinstance(entry, int) else str(entry) for entry in values)

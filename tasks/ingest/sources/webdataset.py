@@ -1,0 +1,122 @@
+"""WebDataset shards: tar files in which the members of a sample share their name up to the first dot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tasks.errors import DataError
+from tasks.fingerprint import fingerprint
+from tasks.ingest.kinds import Problem
+from tasks.ingest.sources.archive import archive_place, members
+from tasks.ingest.sources.base import LARGEST, SPLITS, Item, Source, local_path
+from tasks.ingest.storage import filesystem, stamp_of
+from tasks.workspace import Workspace
+
+IMAGES = frozenset(["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm"])
+"""What the format's image members are called; ``pyd`` and ``pickle`` members are never opened."""
+
+
+class WebDatasetSource(Source):
+    """Shards of the WebDataset format."""
+
+    webdataset: str
+    """Path or URL of the shards, with braces or wildcards: ``shards/train-{000..127}.tar``, ``s3://b/val-*.tar``."""
+    label: str = "cls"
+    """Member that holds the label; ``json.NAME`` reads a key of the member ``json``. A list there gives several
+    labels."""
+    multi_label: bool = False
+    """Whether an image may have several labels."""
+    remembers: ClassVar[bool] = False
+
+    def is_multi_label(self) -> bool:
+        """As configured."""
+        return self.multi_label
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Every sample of every shard. A shard whose name begins with a split's belongs to that split."""
+        shards = _shards(self.webdataset, workspace)
+        names = [str(shard).rsplit("/", 1)[-1].removesuffix(".tar") for shard in shards]
+        for number, (shard, name) in enumerate(zip(shards, names, strict=True)):
+            split = SPLITS.get(name.split("-")[0].split("_")[0].lower())
+            above = f"{name}/" if len(shards) > 1 else ""
+            above = f"{number:05d}-{above}" if names.count(name) > 1 else above
+            for key, parts in _samples(shard, limit):
+                yield self._item(f"{above}{key}", parts, split)
+
+    def state(self, workspace: Workspace) -> str:
+        """Sizes and times of the shards."""
+        shards = _shards(self.webdataset, workspace)
+        return fingerprint(str(self), self.label, [(str(shard), stamp_of(shard)) for shard in shards])
+
+    def _item(self, path: str, parts: dict[str, bytes | Problem], split: str | None) -> Item:
+        problem = next((part for part in parts.values() if isinstance(part, Problem)), None)
+        images = [extension for extension in parts if extension.rpartition(".")[2] in IMAGES]
+        if problem is None and len(images) != 1:
+            told = ", ".join(sorted(parts)) or "nothing that may be opened"
+            problem = Problem("bad_row", f"the sample has {len(images)} images where one is expected: {told}")
+        if problem is not None:
+            return Item(path, problem=problem)
+        try:
+            labels = _labels(parts, self.label)
+        except (ValueError, TypeError, RecursionError) as error:
+            return Item(path, problem=Problem("bad_row", f"its label cannot be read: {error}"))
+        content: Any = parts[images[0]]
+        return Item(f"{path}.{images[0]}", content=content, labels=labels, split=split)
+
+
+def _labels(parts: dict[str, bytes | Problem], named: str) -> tuple[str, ...] | None:
+    member, _, key = named.partition(".")
+    found: Any = parts.get(member)
+    if found is None:
+        return None
+    text = found.decode()
+    value = json.loads(text) if member == "json" else text.strip()
+    if member == "json":
+        if not isinstance(value, dict):
+            raise ValueError("its JSON is no object")
+        value = value.get(key)
+    if value is None or value == "":
+        return None
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str | int | float) for entry in values):
+        raise ValueError(f"{key} holds neither text nor a number, nor a list of these")
+    return tuple(map(str, values))
+
+
+def _samples(shard: Path | str, limit: int) -> Iterator[tuple[str, dict[str, bytes | Problem]]]:
+    """Neighbouring members of one key; the format promises that they stand together."""
+    current: str | None = None
+    parts: dict[str, bytes | Problem] = {}
+    for name, content, problem in members(shard, limit):
+        folder, _, file = name.rpartition("/")
+        stem, _, extension = file.partition(".")
+        key = f"{folder}/{stem}" if folder else stem
+        if key != current and current is not None:
+            yield current, parts
+            parts = {}
+        current = key
+        if extension.rpartition(".")[2].lower() not in ("pyd", "pickle", "pkl", "pth", "pt"):
+            parts[extension.lower()] = problem or content or b""
+    if current is not None:
+        yield current, parts
+
+
+def _shards(pattern: str, workspace: Workspace) -> list[Path | str]:
+    from braceexpand import braceexpand
+
+    found: list[Path | str] = []
+    for name in braceexpand(pattern):
+        path = local_path(name, workspace)
+        if "*" not in name and "?" not in name:
+            found.append(archive_place(name, workspace, "webdataset"))
+        elif path is None:
+            files, below = filesystem(name)
+            found += [files.unstrip_protocol(match) for match in sorted(files.glob(below))]
+        else:
+            found += sorted(path.parent.glob(path.name))
+    if not found:
+        raise DataError(f"ingest.source.webdataset: no shard is called {pattern}")
+    return found

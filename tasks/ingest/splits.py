@@ -1,0 +1,181 @@
+"""Which images are learned from, which choices are made on, and which are held out."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import cast
+
+from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.config import SplitConfig
+from tasks.ingest.journal import USED, Journal
+from tasks.records import Split
+
+LABELLED = f"{USED} AND label IS NOT NULL"
+
+
+def is_given(journal: Journal, config: SplitConfig) -> bool:
+    """Whether the splits are the source's own.
+
+    Raises:
+        ConfigurationError: splits or groups are asked for that the source does not give.
+    """
+    given = journal.one(f"SELECT COUNT(*) FROM rows WHERE {LABELLED} AND split IS NOT NULL AND split <> 'pool'")
+    if config.by == "given" and not given:
+        raise ConfigurationError("ingest.split.by is given, but the source gives no splits")
+    if config.by == "group" and not journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'):
+        raise ConfigurationError("ingest.split.by is group, but the source gives no groups")
+    return bool(given) and config.folds is None and config.by in ("auto", "given")
+
+
+def mark_unsplit(journal: Journal) -> None:
+    """Where a source gives splits, an image without one cannot be placed by guessing."""
+    journal.sql.execute(
+        f"""UPDATE rows SET kind = 'no_split', reason = 'has no split; other images of the source have one'
+        WHERE {LABELLED} AND split IS NULL"""
+    )
+    journal.sql.commit()
+
+
+def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[Split, Split]:
+    """Give every labelled image a split, keeping those that the source gave.
+
+    A source with train and val only keeps val as the held-out figure, and ``tune``, a part of train by content, is
+    what choices are made on; one with train and test only gets a val out of train.
+
+    Returns:
+        The split to make choices on, and the split to report on.
+    """
+    choose, report = cast(tuple[Split, Split], ("val", "test"))
+    sql = journal.sql
+    sql.create_function("position", 1, position, deterministic=True)
+    if given:
+        found = set(journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY split"))
+        share = None
+        if "test" not in found:
+            choose, report = "tune", "val"
+            share = "tune"
+        elif "val" not in found:
+            share = "val"
+        if share:
+            sql.execute(
+                f"UPDATE rows SET split = ? WHERE {LABELLED} AND split = 'train' AND position(hash) < ?",
+                (share, config.val),
+            )
+    else:
+        _cut(journal, config)
+    if config.shots is not None:
+        _draw_shots(journal, config.shots, config.seed)
+    sql.commit()
+    return choose, report
+
+
+def _cut(journal: Journal, config: SplitConfig) -> None:
+    sql = journal.sql
+    groups = journal.one(f'SELECT COUNT(*) FROM rows WHERE {LABELLED} AND "group" IS NOT NULL')
+    by = config.by if config.by in ("hash", "stratified", "group") else "group" if groups else "hash"
+    sql.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, position REAL)")
+    if by == "stratified":
+        sql.execute(
+            f"""INSERT INTO temp.placed SELECT id, (DENSE_RANK() OVER (PARTITION BY label ORDER BY hash) - 0.5)
+            / total FROM rows JOIN (
+                SELECT label, COUNT(DISTINCT hash) AS total FROM rows WHERE {LABELLED} GROUP BY label
+            ) USING (label) WHERE {LABELLED}"""
+        )
+    elif by == "group":
+        _join_groups(journal)
+        sql.execute(
+            f"""INSERT INTO temp.placed SELECT id, position(COALESCE(joined, 'group ' || "group", hash))
+            FROM rows LEFT JOIN temp.joined ON name = "group" WHERE {LABELLED}"""
+        )
+        sql.execute("DROP TABLE temp.joined")
+    else:
+        sql.execute(f"INSERT INTO temp.placed SELECT id, position(hash) FROM rows WHERE {LABELLED}")
+    if config.folds is None:
+        parts = "CASE WHEN position < :test THEN 'test' WHEN position < :test + :val THEN 'val' ELSE 'train' END"
+    else:
+        fold = "CAST(position * :folds AS INTEGER)"
+        parts = f"CASE {fold} WHEN :fold THEN 'test' WHEN (:fold + 1) % :folds THEN 'val' ELSE 'train' END"
+    sql.execute(
+        f"""UPDATE rows SET split = {parts} FROM temp.placed AS placed WHERE rows.id = placed.id""",
+        {"test": config.test, "val": config.val, "folds": config.folds, "fold": config.fold},
+    )
+    sql.execute("DROP TABLE temp.placed")
+
+
+def position(text: str) -> float:
+    """Where a content or group stands in [0, 1): even over many, and the same whatever else there is.
+
+    An MD5 of a file is its own position, so that datasets keep the splits that its leading digits gave them.
+    """
+    is_hash = len(text) == 32 and all(digit in "0123456789abcdef" for digit in text)
+    digits = text if is_hash else hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return int(digits[:8], 16) / 16**8
+
+
+def _join_groups(journal: Journal) -> None:
+    """Groups that share an image are one group: else its copies would stand in two splits."""
+    sql = journal.sql
+    shared = sql.execute(
+        f"""SELECT hash, "group" FROM rows WHERE {LABELLED} AND "group" IS NOT NULL AND hash IN (
+            SELECT hash FROM rows WHERE {LABELLED} GROUP BY hash HAVING COUNT(DISTINCT "group") > 1
+        ) GROUP BY hash, "group" ORDER BY hash, "group" """
+    )
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := parent.setdefault(name, name)) != name:
+            name = above
+        return name
+
+    first: dict[str, str] = {}
+    for hash, name in shared:
+        one, other = sorted((root(first.setdefault(hash, name)), root(name)))
+        parent[other] = one
+    sql.execute("CREATE TEMP TABLE joined (name TEXT PRIMARY KEY, joined TEXT)")
+    sql.executemany("INSERT INTO temp.joined VALUES (?, ?)", [(name, f"group {root(name)}") for name in parent])
+
+
+def _draw_shots(journal: Journal, shots: int, seed: int) -> None:
+    """Keep so many training images of each class, drawn by content and seed; the others go to the pool."""
+    sql = journal.sql
+    sql.create_function("drawn", 1, lambda hash: position(f"shots {seed} {hash}"), deterministic=True)
+    sql.execute(
+        f"""UPDATE rows SET split = 'pool' WHERE id IN (SELECT id FROM (
+            SELECT id, DENSE_RANK() OVER (PARTITION BY label ORDER BY drawn(hash), hash) AS place FROM rows
+            WHERE {LABELLED} AND split = 'train'
+        ) WHERE place > ?)""",
+        (shots,),
+    )
+
+
+def check_learnable(journal: Journal, needed: tuple[Split, ...], multi_label: bool) -> tuple[str, ...]:
+    """Class names in order, once it is clear that each can be learned.
+
+    Raises:
+        DataError: fewer than two classes, a class without a training image, or a split without images.
+    """
+    import json
+
+    counts = journal.sql.execute(
+        f"SELECT label, SUM(split = 'train') FROM rows WHERE {LABELLED} GROUP BY label ORDER BY label"
+    ).fetchall()
+    trained: dict[str, int] = {}
+    for text, count in counts:
+        for label in json.loads(text) if multi_label else [text]:
+            trained[label] = trained.get(label, 0) + count
+    classes = tuple(sorted(trained))
+    if len(classes) < (1 if multi_label else 2):
+        raise DataError(
+            f"only one class was found ({', '.join(classes)}): a classifier needs at least two class folders"
+            if classes else "no image has a label: class folders, a label column or labelled samples are needed"
+        )  # fmt: skip
+    splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY split")
+    for split in needed:
+        if not splits.get(split):
+            raise DataError(
+                f"no image falls into the split {split!r} (images per split: {splits}): "
+                "give more images, or raise ingest.split.val or ingest.split.test"
+            )
+    if missing := [name for name in classes if not trained[name]]:
+        raise DataError(f"no training image for {', '.join(missing)}: give more images of it, or remove the class")
+    return classes

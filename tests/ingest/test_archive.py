@@ -1,0 +1,215 @@
+"""Archives are read as they are called by nobody: streams of members, of which hostile ones are kept out."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import zstandard
+
+from tasks.errors import DataError
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
+from tasks.ingest.sources import Item, read_source
+from tasks.records import Dataset
+from tasks.workspace import Workspace
+from tests.ingest.pictures import png, tarred, zipped
+
+PHOTOS = {f"photos/{name}": png(name) for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/deep/er/2.png")}
+PACKERS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
+    ".tar": tarred,
+    ".tar.gz": lambda members: gzip.compress(tarred(members)),
+    ".tar.bz2": lambda members: bz2.compress(tarred(members)),
+    ".tar.xz": lambda members: lzma.compress(tarred(members)),
+    ".tar.zst": lambda members: zstandard.ZstdCompressor(write_checksum=True).compress(tarred(members)),
+    ".zip": zipped,
+}
+
+
+def items(path: Path, limit: int = 2**28) -> list[Item]:
+    return list(read_source({"archive": str(path)}).items(Workspace(path.parent), limit))
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_every_format_yields_the_same_members(suffix: str, tmp_path: Path) -> None:
+    found = items(write(tmp_path / f"photos{suffix}", PACKERS[suffix](PHOTOS)))
+    assert {item.path: item.content for item in found} == PHOTOS
+    assert [(item.problem, item.layout, item.labels) for item in found] == [(None, "auto", None)] * len(PHOTOS)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar", "photos.jpg", "photos"])
+def test_archive_is_what_its_bytes_say_not_what_it_is_called(suffix: str, name: str, tmp_path: Path) -> None:
+    found = items(write(tmp_path / name, PACKERS[suffix](PHOTOS)))
+    assert {item.path: item.content for item in found} == PHOTOS
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+def test_archive_of_several_compressed_parts_is_read_to_its_end(
+    compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    """Programs that compress on all cores write such."""
+    content = tarred(PHOTOS)
+    parts = [compress(content[start : start + 4000]) for start in range(0, len(content), 4000)]
+    assert len(items(write(tmp_path / "photos.tar", b"".join(parts)))) == len(PHOTOS)
+
+
+def test_folders_and_dots_in_names_are_tidied_and_clutter_is_hidden(tmp_path: Path) -> None:
+    names = ["./cat/1.png", "cat//2.png", "cat\\3.png", "__MACOSX/cat/._1.png", ".DS_Store"]
+    for content in (tarred(dict.fromkeys(names, b"x")), zipped(dict.fromkeys(names, b"x"))):
+        found = {item.path: item.problem and item.problem.kind for item in items(write(tmp_path / "x", content))}
+        clutter = {"__MACOSX/cat/._1.png": "hidden", ".DS_Store": "hidden"}
+        assert found == {"cat/1.png": None, "cat/2.png": None, "cat/3.png": None} | clutter
+
+
+NAMES = ["../outside.png", "cat/../../outside.png", "ROOT/outside.png", "C:\\outside.png", "C:outside.png",
+         "..\\outside.png", "\\outside.png", "\\\\server\\share\\outside.png", "cat/..", "x" * 256 + "/1"]  # fmt: skip
+MEMBERS = {
+    "cat/link.png": (tarfile.SYMTYPE, "/etc/hostname"), "cat/up.png": (tarfile.SYMTYPE, "../../secret.png"),
+    "cat/hard.png": (tarfile.LNKTYPE, "photos/cat/1.png"), "cat/folder": (tarfile.SYMTYPE, "/tmp"),
+    "cat/folder/1.png": (tarfile.LNKTYPE, "../secret.png"), "cat/pipe.png": (tarfile.FIFOTYPE, ""),
+    "cat/device.png": (tarfile.CHRTYPE, ""), "cat/disk.png": (tarfile.BLKTYPE, ""),
+    "cat/bytes.png": (tarfile.SYMTYPE, "caf\udce9"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str], Dataset]:
+    """A folder, what lay in it before, and what came of a hostile tar and a hostile zip."""
+    root = tmp_path_factory.mktemp("hostile")
+    workspace = Workspace(root / "deep" / "workspace")
+    workspace.root.mkdir(parents=True)
+    (root / "deep" / "secret.png").write_bytes(png("secret"))
+    photos = {f"{'cd'[index % 2]}/{index}.png": png(f"hostile {index}") for index in range(20)}
+    outside = {name.replace("ROOT", str(root)): png(f"outside {name}") for name in NAMES}
+    (workspace.root / "hostile.tar").write_bytes(tarred(photos | outside | MEMBERS | {"cat/caf\udce9.png": b"x"}))
+    link = zipfile.ZipInfo("cat/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    (workspace.root / "hostile.zip").write_bytes(zipped(photos | outside))
+    with zipfile.ZipFile(workspace.root / "hostile.zip", "a") as archive:
+        archive.writestr(link, "/etc/hostname")
+    before = {path.relative_to(root).as_posix() for path in root.rglob("*")}
+    domains = {kind: {"archive": f"hostile.{kind}", "layout": "label"} for kind in ("tar", "zip")}
+    config = {"source": {"domains": domains}, "checks": {"duplicate": "warn"}}
+    return root, before, ingest_images(IngestConfig.model_validate(config), workspace)
+
+
+def test_hostile_members_are_kept_out_as_unsafe(hostile: tuple[Path, set[str], Dataset]) -> None:
+    *_, dataset = hostile
+    listed = pd.read_csv(dataset.report / "quarantine.csv")
+    assert set(listed["kind"]) == {"unsafe_path"}
+    assert listed["path"].str.startswith("tar/").sum() == len(NAMES) + len(MEMBERS) + 1
+    assert listed["path"].str.startswith("zip/").sum() == len(NAMES) + 1
+    assert len(dataset.read_manifest()) == 40
+
+
+def test_hostile_archive_writes_nothing_outside_of_the_workspaces_own_folders(
+    hostile: tuple[Path, set[str], Dataset],
+) -> None:
+    root, before, dataset = hostile
+    own = ("data", "data.dvc", ".dvc", ".headstart", ".dvcignore")
+    after = {path.relative_to(root).as_posix() for path in root.rglob("*")}
+    assert all(name.startswith(tuple(f"deep/workspace/{start}" for start in own)) for name in after - before)
+    data = root / "deep" / "workspace" / "data"
+    found = {path.relative_to(data).as_posix() for path in data.rglob("*") if not path.is_dir()}
+    assert found == set(dataset.read_manifest()["path"]) | {"manifest.parquet"}
+
+
+def test_file_and_folder_of_one_name_cannot_both_be_checked_out(workspace: Workspace) -> None:
+    photos = {f"{'cd'[index % 2]}/{index}.png": png(f"names {index}") for index in range(20)}
+    clash = {"c/x/y": png("a file"), "c/x/y/1.png": png("below it"), "manifest.parquet/1.png": png("manifest")}
+    write(workspace.root / "clash.tar", tarred(photos | clash))
+    config = IngestConfig.model_validate({"source": {"archive": "clash.tar"}})
+    dataset = ingest_images(config, workspace)
+    listed = pd.read_csv(dataset.report / "quarantine.csv")
+    assert dict(zip(listed["path"], listed["kind"], strict=True)) == {
+        "c/x/y": "unsafe_path", "manifest.parquet/1.png": "unsafe_path"
+    }  # fmt: skip
+    assert (workspace.data / "c" / "x" / "y" / "1.png").read_bytes() == clash["c/x/y/1.png"]
+
+
+DAMAGES = [(suffix, damage) for suffix in PACKERS for damage in ("half", "eighth", "text", "empty", "one byte less")]
+# A plain tar keeps no checksum of its members' content.
+DAMAGES += [(suffix, "scrambled") for suffix in PACKERS if suffix != ".tar"]
+# There, the last byte is padding, and a byte of a checksum of what has been read.
+DAMAGES = [entry for entry in DAMAGES if entry not in ((".tar", "one byte less"), (".tar.zst", "one byte less"))]
+
+
+@pytest.mark.parametrize(("suffix", "damage"), DAMAGES)
+@pytest.mark.parametrize("content", ["pictures", "text that compresses well"])
+def test_damaged_archive_is_a_data_error_that_names_it(suffix: str, damage: str, content: str, tmp_path: Path) -> None:
+    text = repr(list(range(20_000))).encode()
+    whole = PACKERS[suffix]({f"cat/{seed}.png": png(f"{seed}") if content == "pictures" else text for seed in range(8)})
+    middle = len(whole) // 2
+    around = slice(middle - 500, middle + 500)
+    damaged = {
+        "half": whole[:middle], "eighth": whole[: len(whole) // 8], "text": b"no archive\n" * 50, "empty": b"",
+        "one byte less": whole[:-1],
+        "scrambled": whole[: around.start] + bytes(byte ^ 0xA5 for byte in whole[around]) + whole[around.stop :],
+    }[damage]  # fmt: skip
+    with pytest.raises(DataError, match=re.escape(f"photos{suffix} cannot be unpacked")):
+        items(write(tmp_path / f"photos{suffix}", damaged))
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 300, 512])
+def test_tar_that_ends_between_two_members_is_a_data_error(beyond: int, tmp_path: Path) -> None:
+    """An interrupted copy ends at a multiple of the disk's blocks, and so perhaps exactly there."""
+    end = 512 + -(-len(next(iter(PHOTOS.values()))) // 512) * 512
+    with pytest.raises(DataError, match=r"header is damaged or missing|unexpected end"):
+        items(write(tmp_path / "photos.tar", tarred(PHOTOS)[: end + beyond]))
+
+
+def test_damaged_header_is_a_data_error_not_the_end(tmp_path: Path) -> None:
+    whole = bytearray(tarred(PHOTOS))
+    whole[whole.index(b"photos/dog/1.png") + 150] ^= 1
+    with pytest.raises(DataError, match="header is damaged"):
+        items(write(tmp_path / "photos.tar", bytes(whole)))
+
+
+def test_encrypted_zip_is_a_data_error(tmp_path: Path) -> None:
+    content = bytearray(zipped(PHOTOS))
+    content[6] |= 1  # flag of the first member
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # and of its entry in the directory
+    with pytest.raises(DataError, match=r"photos\.zip .*encrypted"):
+        items(write(tmp_path / "photos.zip", bytes(content)))
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_member_beyond_the_limit_is_kept_out_and_the_others_are_read(suffix: str, tmp_path: Path) -> None:
+    members = {"cat/1.png": png("small"), "cat/bomb.png": bytes(2**24), "cat/2.png": png("other")}
+    found = items(write(tmp_path / "photos", PACKERS[suffix](members)), limit=10_000)
+    assert {item.path: item.problem and item.problem.kind for item in found} == {
+        "cat/1.png": None, "cat/bomb.png": "too_large", "cat/2.png": None
+    }  # fmt: skip
+    assert [len(item.content or b"") <= 10_000 for item in found] == [True] * 3
+
+
+def test_zip_bomb_whose_header_lies_is_not_inflated(tmp_path: Path) -> None:
+    content = bytearray(zipped({"cat/bomb.png": bytes(2**24)}))
+    for start, offset in ((0, 22), (content.index(b"PK\x01\x02"), 24)):
+        content[start + offset : start + offset + 4] = struct.pack("<I", 100)
+    with pytest.raises(DataError, match=r"photos\.zip"):
+        items(write(tmp_path / "photos.zip", bytes(content)), limit=10_000)
+
+
+def test_missing_archive_or_a_folder_for_one_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist: ingest\.source\.archive"):
+        items(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="folder is not a file"):
+        items(tmp_path / "folder")

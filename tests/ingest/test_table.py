@@ -1,0 +1,228 @@
+"""Tables that list images: what they look like, how labels are written, and where rows may not lead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.sources import Item, read_source
+from tasks.ingest.storage import read
+from tasks.workspace import Workspace
+from tests.ingest.pictures import png
+from tests.ingest.serving import served
+
+ROWS = [("a/1.png", "cat", "train", "day", "p1"), ("a/2.png", "dog", "Validation", "night", "p2"),
+        ("b/3.png", "", "", "", ""), ("b/4 ü.png", "cat, wild", "TEST", "day", "p1")]  # fmt: skip
+HEAD = ("path", "label", "split", "domain", "group")
+TOLD = [(("cat",), "train", "day", "p1"), (("dog",), "val", "night", "p2"), (None, None, None, None),
+        (("cat, wild",), "test", "day", "p1")]  # fmt: skip
+
+
+@pytest.fixture
+def listed(workspace: Workspace) -> Path:
+    """The folder of a table, with the images that `ROWS` names."""
+    folder = workspace.root / "listed"
+    for name, *_ in ROWS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(name))
+    return folder
+
+
+def items(workspace: Workspace, text: str | bytes | None = None, name: str = "t.csv", **options: Any) -> list[Item]:
+    path = workspace.root / "listed" / name
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return list(read_source({"table": f"listed/{name}", **options}).items(workspace))
+
+
+def problems(found: list[Item]) -> dict[str, str | None]:
+    return {item.path: item.problem and item.problem.kind for item in found}
+
+
+def csv(delimiter: str = ",", newline: str = "\n") -> str:
+    return newline.join(delimiter.join(f'"{cell}"' for cell in row) for row in (HEAD, *ROWS)) + newline
+
+
+TABLES: dict[str, bytes] = {
+    "t.csv": csv().encode(), "t.tsv": csv("\t").encode(), "semicolons.csv": csv(";").encode(),
+    "bom.csv": "\ufeff".encode() + csv().encode(), "windows.csv": csv(newline="\r\n").encode(),
+    "UPPER.CSV": csv().encode(), "no end.csv": csv().rstrip("\n").encode(),
+    "blank lines.csv": csv(newline="\n\n").encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_kind_of_text_table_is_read(name: str, listed: Path, workspace: Workspace) -> None:
+    found = items(workspace, TABLES[name], name)
+    assert [(item.labels, item.split, item.domain, item.group) for item in found] == TOLD
+    assert [(item.path, item.place) for item in found] == [(row[0], str(listed / row[0])) for row in ROWS]
+    assert all(item.stamp and item.problem is None for item in found)
+
+
+@pytest.mark.parametrize("options", [{}, {"row_group_size": 1}, {"compression": "zstd"}])
+def test_parquet_tables_are_read(options: dict[str, Any], listed: Path, workspace: Workspace) -> None:
+    frame = pd.DataFrame(ROWS, columns=list(HEAD)).replace("", None)
+    frame.to_parquet(listed / "t.parquet", **options)
+    found = items(workspace, name="t.parquet")
+    assert [(item.labels, item.split, item.domain, item.group) for item in found] == TOLD
+    frame.assign(label=pd.Categorical([3, 4, None, 3])).drop(columns="split").to_parquet(listed / "n.parquet")
+    assert [item.labels for item in items(workspace, name="n.parquet")][:2] == [("3",), ("4",)]
+
+
+def test_quoted_cells_may_hold_delimiters_quotes_and_newlines(listed: Path, workspace: Workspace) -> None:
+    (listed / "new\nline.png").write_bytes(png("new line"))
+    text = '"path","a ""label"", of a kind"\n"new\nline.png","cat ""x"", y"\na/1.png,dog\n'
+    found = items(workspace, text, label='a "label", of a kind')
+    assert [(item.path, item.labels) for item in found] == [("new\nline.png", ('cat "x", y',)), ("a/1.png", ("dog",))]
+
+
+def test_columns_may_have_any_name_and_others_are_ignored(listed: Path, workspace: Workspace) -> None:
+    text = "n,Datei,Art,Teil,Ort,Wer\n1,a/1.png,Katze,test,hier,ich\n"
+    columns = {"image": "Datei", "label": "Art", "split": "Teil", "domain": "Ort", "group": "Wer"}
+    (item,) = items(workspace, text, **columns)
+    assert (item.labels, item.split, item.domain, item.group) == (("Katze",), "test", "hier", "ich")
+
+
+def test_missing_column_is_a_configuration_error_that_names_the_columns(listed: Path, workspace: Workspace) -> None:
+    with pytest.raises(ConfigurationError, match="has no column path, label; it has file, class, x"):
+        items(workspace, "file,class,x\na/1.png,cat,1\n")
+    pd.DataFrame({"path": ["a/1.png"], "klass": ["cat"]}).to_parquet(listed / "t.parquet")
+    with pytest.raises(ConfigurationError, match="has no column label; it has path, klass"):
+        items(workspace, name="t.parquet")
+
+
+def test_several_labels_stand_in_one_cell(listed: Path, workspace: Workspace) -> None:
+    text = "path,label\na/1.png,cat; wild ;\na/2.png,dog\nb/3.png,\nb/4 ü.png,;\n"
+    found = items(workspace, text, separator=";")
+    assert [item.labels for item in found] == [("cat", "wild"), ("dog",), None, None]
+    assert read_source({"table": "x", "separator": ";"}).is_multi_label()
+
+
+def test_several_labels_stand_in_columns_of_0_and_1(listed: Path, workspace: Workspace) -> None:
+    text = "path,cat,dog,wild\na/1.png,1,0,True\na/2.png,0.0,1.0,-1\nb/3.png,,,\nb/4 ü.png,0,0,no\na/1.png,1,2,0\n"
+    found = items(workspace, text, label=["cat", "dog", "wild"])
+    assert [item.labels for item in found] == [("cat", "wild"), ("dog",), None, (), None]
+    assert found[-1].problem == ("bad_row", "row 5: column dog holds '2' where 0 or 1 is expected")
+
+
+def test_bad_rows_are_told_by_their_number_and_the_others_are_read(listed: Path, workspace: Workspace) -> None:
+    rows = ["a/1.png,cat,train", "a/2.png", "gone.png,cat,train", "a/2.png,dog,train,more", "b/3.png,dog,holdout",
+            ",cat,train", "b/4 ü.png,cat,train", "a,cat,test/"]  # fmt: skip
+    found = items(workspace, "\n".join(["path,label,split", *rows]))
+    assert len(found) == len(rows)
+    told = {item.problem.reason.partition(":")[0]: item.problem.kind for item in found if item.problem}
+    bad = {f"row {number}": "bad_row" for number in (2, 4, 5, 6, 8)}
+    assert told == bad | {"row 3": "missing"}
+    assert [item.path for item in found if item.problem is None] == ["a/1.png", "b/4 ü.png"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\0\0", b"PAR1\0\0PAR1", b"path,label\n\xe9.png,cat\n"])
+def test_damaged_table_is_a_data_error_that_names_it(
+    name: str, content: bytes, listed: Path, workspace: Workspace
+) -> None:
+    with pytest.raises((DataError, ConfigurationError), match=name):
+        items(workspace, content, name)
+
+
+@pytest.mark.parametrize("start", [4, 40, 80])
+def test_parquet_damaged_in_the_middle_is_a_data_error(start: int, listed: Path, workspace: Workspace) -> None:
+    pd.DataFrame({"path": [f"{index}.png" for index in range(50)], "label": "cat"}).to_parquet(listed / "t.parquet")
+    content = bytearray((listed / "t.parquet").read_bytes())
+    content[start : start + 40] = bytes(40)
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        items(workspace, bytes(content), "t.parquet")
+
+
+def test_missing_table_or_a_folder_for_one_is_a_data_error(listed: Path, workspace: Workspace) -> None:
+    with pytest.raises(DataError, match=r"t\.csv does not exist: ingest\.source\.table"):
+        items(workspace)
+    with pytest.raises(DataError, match="listed is a folder"):
+        list(read_source({"table": "listed"}).items(workspace))
+
+
+@pytest.mark.parametrize("root", [None, "other", "ABSOLUTE"])
+def test_rows_lead_only_below_the_table_and_the_roots(root: str | None, listed: Path, workspace: Workspace) -> None:
+    for name in ("other/5.png", "outside.png"):
+        (workspace.root / name).parent.mkdir(exist_ok=True)
+        (workspace.root / name).write_bytes(png(name))
+    (listed / "link.png").symlink_to("../outside.png")
+    (listed / "inner.png").symlink_to("a/1.png")
+    (listed / "circle").symlink_to("circle")
+    other = workspace.root / "other"
+    inside = ["a/1.png", "inner.png", str(listed / "a" / "2.png"), "b/../b/3.png"]
+    below_root = [f"{other}/5.png", "../other/5.png"]
+    outside = ["../outside.png", "link.png", "/etc/hostname", "a/../../outside.png", f"file://{listed}/a/1.png",
+               "http://localhost/1.png", "simplecache::file:///etc/hostname", "memory://x.png"]  # fmt: skip
+    others = ["circle/1.png", "~/1.png", "x" * 5000]
+    rows = [f"{row},cat" for row in (*inside, *below_root, *outside, *others)]
+    roots = [] if root is None else [root.replace("ABSOLUTE", str(other))]
+    found = items(workspace, "\n".join(["path,label", *rows]), roots=roots)
+    assert [item.path for item in found[:4]] == ["a/1.png", "a/1.png", "a/2.png", "b/3.png"]
+    assert [(item.path if roots else item.problem[0]) for item in found[4:6]] == [
+        "5.png" if roots else "unsafe_path"
+    ] * 2
+    kinds = [item.problem and item.problem.kind for item in found]
+    assert kinds[:4] == [None] * 4
+    assert kinds[6:] == ["unsafe_path"] * len(outside) + ["missing", "missing", "bad_row"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Address of a web server of a folder with a secret beside it."""
+    for name in ("site/photos/1.png", "site/photos/2.png", "site/other/3.png", "secret.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(name))
+    with served(tmp_path / "site") as url:
+        yield url
+
+
+def test_rows_may_name_urls_below_a_root_only(server: str, listed: Path, workspace: Workspace) -> None:
+    urls = [f"{server}/photos/1.png", "a/1.png", f"{server}/other/3.png", f"{server}/photos/../other/3.png",
+            f"{server}/photos/%2e%2e/other/3.png", f"{server}/photos/%2E./other/3.png", f"{server}/photos.png",
+            f"{server.replace('127.0.0.1', 'localhost')}/photos/1.png", "file:///etc/hostname"]  # fmt: skip
+    text = "\n".join(["path,label", *(f"{url},cat" for url in urls)])
+    found = items(workspace, text, roots=[f"{server}/photos"])
+    assert [(item.path, item.stamp is None) for item in found if not item.problem] == [
+        ("1.png", True),
+        ("a/1.png", False),
+    ]
+    assert {item.problem.kind for item in found if item.problem} == {"unsafe_path"}
+    assert read(str(found[0].place), 10**6) == png("site/photos/1.png")
+    assert len(items(workspace, roots=[server])) == len(urls)
+
+
+def test_remote_table_names_images_beside_itself(server: str, tmp_path: Path, workspace: Workspace) -> None:
+    rows = ["photos/1.png", "photos/2.png", f"{server}/other/3.png", "../secret.png", "photos/%2e%2e/%2e%2e/secret.png",
+            "a::file:///etc/hostname", "file:///etc/hostname", f"{workspace.root}/x.png"]  # fmt: skip
+    (tmp_path / "site" / "t.csv").write_text("\n".join(["path,label", *(f"{row},cat" for row in rows)]))
+    found = list(read_source({"table": f"{server}/t.csv"}).items(workspace))
+    assert [problems([item])[item.path] for item in found] == [None] * 3 + ["unsafe_path"] * 4 + [None]
+    assert found[2].path == "other/3.png" and found[-1].path.startswith("/")  # which ingestion refuses
+    assert read(str(found[1].place), 10**6) == png("site/photos/2.png")
+
+
+def test_remote_table_that_is_not_there_is_a_data_error(server: str, workspace: Workspace) -> None:
+    with pytest.raises(DataError, match=r"nope\.csv cannot be read"):
+        list(read_source({"table": f"{server}/nope.csv"}).items(workspace))
+
+
+def test_state_changes_with_the_table_and_with_the_images_that_it_names(listed: Path, workspace: Workspace) -> None:
+    def state(**options: str) -> str:
+        return read_source({"table": "listed/t.csv", **options}).state(workspace)
+
+    text = "path,label,kind\na/1.png,cat,x\na/2.png,dog,y\n"
+    items(workspace, text)
+    states = [state(), state(label="kind")]
+    (listed / "a" / "1.png").write_bytes(png("another"))
+    states.append(state())
+    items(workspace, text.replace("cat", "kitten"))
+    states.append(state())
+    (listed / "a" / "2.png").unlink()
+    states.append(state())
+    assert len(set(states)) == 5 and state() == states[-1]
