@@ -7,10 +7,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from PIL import Image
 from prefect import flow
-from tasks.ingest.manifest import EXTENSIONS
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.storage import is_hidden, walk
 from tasks.progress import progress
 from tasks.register.classifier import ImageClassifier
 from tasks.register.registry import CHAMPION, get_version
@@ -67,16 +68,18 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted.
+    """All files below a folder that are called as images, in the order of their names; hidden ones are left out.
 
     Raises:
         DataError: the folder is missing or holds no images.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: name one that holds images")
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    files = [Path(entry.place) for entry in walk(folder) if not is_hidden(entry.relative)]
+    images = [path for path in files if path.suffix.lower() in known]
     if not images:
-        raise DataError(f"{folder} holds no images ({' '.join(sorted(EXTENSIONS))})")
+        raise DataError(f"{folder} holds no images: none of its {len(files):,} files is called as an image (.jpg, .png...)")
     return images
 
 
