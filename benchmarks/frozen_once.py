@@ -21,7 +21,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tasks.extract.backbones import Backbone, load_backbone
-from tasks.extract.engine import choose_device, choose_precision, forward_all
+from tasks.extract.engine import forward_all
+from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe, load_pixels
 from tasks.train.solvers import fit_mlp
@@ -66,7 +67,7 @@ def main() -> None:
     digits = load_digits()
     images = [np.asarray(image * 15.9, np.uint8) for image in digits.images[: asked.images]]
     labels = torch.tensor(digits.target[: asked.images])
-    backbone, _ = load_backbone("vgg16", read_weights("vgg16", "random", Path()), "features", "flatten")
+    backbone, _ = load_backbone("vgg16", read_weights("vgg16", "random", Path()), ["features"], "flatten")
     slow = peer(backbone, load_pixels(images, Recipe(32)), labels, asked.epochs)
     fast = ours(backbone, images, labels, asked.epochs)
     print(f"{len(images):,} images, {asked.epochs} epochs, VGG16 at 32 px on {choose_device()}")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows import data
+from flows import data, features
 from tasks.errors import ConfigurationError, HeadstartError
 from tasks.workspace import Workspace
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app, name="data")
+app.add_typer(features.app, name="features")
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")

@@ -14,7 +14,7 @@ import torch
 
 from flows.server import server_status
 from tasks.errors import HeadstartError
-from tasks.extract.engine import choose_device, choose_precision
+from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import BUILTIN_WEIGHTS, network_names
 from tasks.ingest.versioning import current_version
 from tasks.workspace import Workspace

@@ -119,7 +119,7 @@ def probe_backbone(weights: Weights, probe: ProbeConfig, size: int, workspace: W
     """Linear probes of the pretrained network and of the same network with random weights."""
     random = Weights(build_network(BUILTIN).state_dict(), weights.mean, weights.std, "random")
     backbones = {
-        name: load_backbone(BUILTIN, state, probe.layer, probe.pool)[0]
+        name: load_backbone(BUILTIN, state, [probe.layer] if probe.layer else [], probe.pool)[0]
         for name, state in (("pretrained", weights), ("random", random))
     }
     return linear_probes(backbones, probe, Recipe(size), workspace)

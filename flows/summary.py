@@ -61,7 +61,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     rows = [
         ("dataset", f"{_dataset(dataset)}\n{splits}\nversion {dataset.version}"),
         ("features", f"{outcome.new:,} new, {outcome.reused:,} reused; {features.width} an image\n"
-         f"{_backbone(features)}, layer {features.layer}, {features.precision} on {features.device}"),
+         f"{_backbone(features)}, layer {' + '.join(features.layers)}, {features.precision} on {features.device}"),
         ("candidate", _candidate(outcome.candidate)),
     ]  # fmt: skip
     if dataset.findings:

@@ -103,7 +103,8 @@ class TrackedRun:
     def _log_features(self, features: FeatureSet) -> None:
         new = 0 if self.is_cached(features) else features.new
         self._log_metrics({"features/new": new, "features/reused": features.new + features.reused - new})
-        shown = features.model_dump(include={"backbone", "weights", "digest", "layer", "precision", "device"})
+        shown = features.model_dump(include={"backbone", "weights", "digest", "precision", "device"})
+        shown["layer"] = " + ".join(features.layers)
         self.set_tags(**{f"backbone_{key}": value for key, value in shown.items()})
         if features.look_alikes:
             self._log_metrics(

@@ -21,6 +21,10 @@ class WeightsError(HeadstartError):
     """Backbone weights are missing, unreachable or belong to another architecture."""
 
 
+class StorageError(HeadstartError):
+    """Something computed cannot be kept (a full disk, a quota, no locks), or what was kept is damaged."""
+
+
 class RegistryError(HeadstartError):
     """A registered model, version or alias is missing, or the registry cannot be reached or written."""
 

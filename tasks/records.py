@@ -127,8 +127,8 @@ class FeatureSet(Record):
     backbone: str
     weights: str
     digest: str
-    layer: str
-    pool: Literal["avg", "flatten"]
+    layers: tuple[str, ...]
+    pool: Literal["avg", "flatten", "token"]
     width: int
     precision: str
     device: str

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 
 from tasks.extract.backbones import Backbone
-from tasks.extract.engine import choose_device, choose_precision, forward_all
+from tasks.extract.engine import forward_all
+from tasks.extract.precision import choose_device, choose_precision
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.recipe import Recipe

@@ -1,39 +1,47 @@
-"""Backbones: a pretrained network cut off at the layer whose output becomes the features."""
+"""Backbones: a pretrained network cut off at the layers whose outputs become the features."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 import torch
 from torch import nn
+from torchvision.models import SwinTransformer
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from tasks.errors import ConfigurationError, WeightsError
 from tasks.extract.weights import State, Weights, build_network
+
+Pool = Literal["avg", "flatten", "token"]
 
 
 class Backbone(nn.Module):
     """Maps uint8 images ``[N, 3, S, S]`` to float32 features ``[N, width]``.
 
     Inputs are standardised on the device with the mean and standard deviation that the network was trained
-    with.
+    with. Of several layers, the pooled outputs stand side by side.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, network: nn.Module, weights: Weights, layer: str | None, pool: str) -> None:
+    def __init__(self, network: nn.Module, weights: Weights, layers: Sequence[str], pool: Pool) -> None:
         super().__init__()
-        self.layer, self.pool = layer or penultimate_layer(network), pool
-        self.trunk = _cut(network.eval(), self.layer)
+        self.layers, self.pool = tuple(layers) or (penultimate_layer(network),), pool
+        self.trunk = _cut(network.eval(), self.layers)
+        self.channels_last = isinstance(network, SwinTransformer)
+        self.precision = torch.float32
         self.register_buffer("mean", torch.tensor(weights.mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(weights.std).view(1, 3, 1, 1) * 255)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        pixels = (images.float() - self.mean) / self.std
-        return pooled(self.trunk(pixels.contiguous(memory_format=torch.channels_last))["features"], self.pool).float()
+        pixels = ((images.float() - self.mean) / self.std).to(self.precision)
+        found = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
+        return torch.cat([pooled(found[layer], self.pool, self.channels_last) for layer in self.layers], dim=1)
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,15 @@ class Outline:
     """What it takes to rebuild a backbone around a state dict."""
 
     name: str
-    layer: str
-    pool: str
+    layers: tuple[str, ...]
+    pool: Pool
     num_classes: int
 
 
-def load_backbone(name: str, weights: Weights, layer: str | None = None, pool: str = "avg") -> tuple[Backbone, Outline]:
-    """Build a network, load weights into it and cut it off at ``layer``.
+def load_backbone(
+    name: str, weights: Weights, layers: Sequence[str] = (), pool: Pool = "avg"
+) -> tuple[Backbone, Outline]:
+    """Build a network, load weights into it and cut it off at ``layers``, by default where its own classifier begins.
 
     The number of classes it was trained for does not matter, nor whether its own classifier is among the
     weights.
@@ -57,8 +67,8 @@ def load_backbone(name: str, weights: Weights, layer: str | None = None, pool: s
         ConfigurationError: there is no such network, or no such layer in it.
     """
     network = load_network(name, weights)
-    backbone = Backbone(network, weights, layer, pool)
-    return backbone, Outline(name, backbone.layer, pool, _source_classes(network))
+    backbone = Backbone(network, weights, layers, pool)
+    return backbone, Outline(name, backbone.layers, pool, _source_classes(network))
 
 
 def load_network(name: str, weights: Weights) -> nn.Module:
@@ -90,12 +100,29 @@ def penultimate_layer(network: nn.Module) -> str:
     return nodes[next(index for index, node in enumerate(nodes) if node == head) - 1]
 
 
-def pooled(features: torch.Tensor, pool: str) -> torch.Tensor:
-    """Any layer's output as ``[N, width]``: maps ``[N, C, H, W]`` are averaged or flattened; of tokens
-    ``[N, T, C]`` the average (or all) is taken."""
+def pooled(features: torch.Tensor, pool: Pool, channels_last: bool = False) -> torch.Tensor:
+    """Any layer's output as float32 ``[N, width]``.
+
+    Args:
+        features: ``[N, C]``, maps ``[N, C, H, W]`` or tokens ``[N, T, C]``.
+        pool: ``avg`` averages maps over their area and tokens over their number; ``flatten`` takes all; ``token``
+            takes the first token, which is the class token of transformers that have one.
+        channels_last: maps are ``[N, H, W, C]``, as in Swin transformers.
+
+    Raises:
+        ConfigurationError: the first token is asked for, and there are no tokens.
+    """
+    if pool == "token":
+        if features.ndim != 3:
+            raise ConfigurationError(
+                f"extract.pool is token, but the layer's output {list(features.shape[1:])} has no tokens: name a layer "
+                "of a vision transformer such as encoder.ln, or take avg"
+            )
+        return features[:, 0].float()
     if features.ndim == 2 or pool == "flatten":
-        return features.flatten(1)
-    return features.mean((2, 3)) if features.ndim == 4 else features.mean(1)
+        return features.flatten(1).float()
+    area: tuple[int, ...] = (1,) if features.ndim == 3 else (1, 2) if channels_last else (2, 3)
+    return features.mean(area, dtype=torch.float32)
 
 
 def _source_classes(network: nn.Module) -> int:
@@ -109,10 +136,12 @@ def _nodes(network: nn.Module) -> list[str]:
         return get_graph_node_names(network.eval())[1]
 
 
-def _cut(network: nn.Module, layer: str) -> nn.Module:
+def _cut(network: nn.Module, layers: Sequence[str]) -> nn.Module:
     nodes = _nodes(network)
-    # A module is named by what it contains, too: "features" stands for its last node.
-    if not any(node == layer or node.startswith(f"{layer}.") for node in nodes):
+    for layer in layers:
+        # A module is named by what it contains, too: "features" stands for its last node.
+        if any(node == layer or node.startswith(f"{layer}.") for node in nodes):
+            continue
         near = get_close_matches(layer, nodes, n=3, cutoff=0.3)
         raise ConfigurationError(
             f"extract.layer: the network has no layer {layer!r}; near it: {', '.join(near) or 'none'}; "
@@ -120,7 +149,7 @@ def _cut(network: nn.Module, layer: str) -> nn.Module:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return create_feature_extractor(network, {layer: "features"})
+        return create_feature_extractor(network, {layer: layer for layer in layers})
 
 
 def _load_state(network: nn.Module, state: State, name: str, head: str, source: str) -> None:

@@ -9,6 +9,21 @@ from pydantic import Field
 from tasks.section import Section
 
 
+class WorkersConfig(Section):
+    """Who computes the features that are missing. All workers see the workspace under the same path."""
+
+    runner: Literal["none", "threads", "dask", "ray"] = "none"
+    """`none`: this process, or one process for each GPU of this machine. Else the missing images are cut into shards
+    that are mapped as Prefect tasks: on `threads`, on a Dask or on a Ray cluster."""
+    address: str | None = None
+    """Of the cluster's scheduler, for example `tcp://10.0.0.1:8786`; without one, a cluster on this machine is begun
+    for the run."""
+    count: int | None = Field(default=None, ge=1)
+    """Threads, or workers of the cluster that is begun; by default, what the runner takes."""
+    shard: int = Field(default=4096, ge=1)
+    """Images of a shard: what a lost worker loses at most."""
+
+
 class ExtractConfig(Section):
     """Which pretrained network looks at the images, and what of it is kept."""
 
@@ -17,13 +32,24 @@ class ExtractConfig(Section):
     weights: str = "builtin"
     """`builtin`; `imagenet`, torchvision's own, downloaded once; a .safetensors or .pth file; or `random`,
     which is for benchmarks only."""
-    layer: str | None = None
-    """Node whose output is taken; by default what the network's own classifier sees."""
-    pool: Literal["avg", "flatten"] = "avg"
-    """Whether a map of features is averaged over its area or taken as it is."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """`auto` takes bf16 where the device computes it natively."""
+    layer: str | list[str] | None = None
+    """Node whose output is taken, or several in one pass, which then stand side by side; by default what the
+    network's own classifier sees."""
+    pool: Literal["avg", "flatten", "token"] = "avg"
+    """Whether a map of features is averaged over its area or taken as it is; `token` is a transformer's class token."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """`auto` takes what the device computes natively, if a look at the first images shows that it loses nothing that
+    tells them apart, else fp32."""
     device: str = "auto"
     """`auto` takes cuda, mps or cpu, the first that is there."""
-    batch_size: int = Field(default=128, ge=1)
-    """Images in one forward pass."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Images in one forward pass; by default by their size and the device. One too large for the memory is halved."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """`auto` compiles the forward pass where the work left outweighs the compilation."""
+    workers: WorkersConfig = WorkersConfig()
+    """Who computes what is missing."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are named."""
+        return () if self.layer is None else (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from itertools import islice
 from pathlib import Path
@@ -9,25 +10,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.door import stage
-from tasks.extract import backbones
-from tasks.extract.backbones import Backbone, load_backbone
-from tasks.extract.config import ExtractConfig
-from tasks.extract.engine import choose_device, choose_precision, forward_all
+from tasks.errors import ConfigurationError
+from tasks.extract.config import ExtractConfig, WorkersConfig
 from tasks.extract.look_alikes import confirm
+from tasks.extract.precision import choose_device
+from tasks.extract.space import open_space, wanted_keys
 from tasks.extract.store import FeatureStore
-from tasks.extract.weights import read_weights
-from tasks.fingerprint import file_digest, fingerprint
-from tasks.ingest import decode
-from tasks.preprocess import recipe as geometry
+from tasks.extract.work import Work, fill, fill_on, shard_size
+from tasks.fingerprint import fingerprint
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.workspace import Workspace, fresh_folder
-
-COMMIT_EVERY = 4096
-"""Images between two writes: what a killed run loses at most."""
 
 
 @stage(state=lambda config, dataset, preprocessed: _weights_file_state(config))
@@ -43,60 +43,94 @@ def extract_features(
 
     Raises:
         WeightsError: the weights are missing, unreachable or of another architecture.
-        ConfigurationError: there is no such backbone, layer or device.
+        ConfigurationError: there is no such backbone, layer, device or runner.
+        StorageError: the features cannot be written or are damaged.
     """
     started = time.monotonic()
-    weights = read_weights(config.backbone, config.weights, workspace.resolve(config.weights))
-    backbone, outline = load_backbone(config.backbone, weights, config.layer, config.pool)
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
     recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)
-    space = {
-        "backbone": outline.name, "weights": weights.digest, "layer": outline.layer, "pool": outline.pool,
-        "mean": weights.mean, "std": weights.std, "size": recipe.size, "fit": recipe.fit, "views": recipe.views,
-        "precision": str(precision), "code": _code(),
-    }  # fmt: skip
-    store = FeatureStore.open(workspace.cache / "features" / fingerprint(space), space)
-
-    manifest = dataset.read_manifest()
-    wanted = manifest.loc[manifest["split"] != "pool", "hash"].drop_duplicates()
-    missing = wanted[~wanted.isin(store.known())].tolist()
-    _fill(store, missing, dataset, backbone, recipe, device, precision, config.batch_size)
-    seconds = time.monotonic() - started
-    name = fingerprint(space, dataset.fingerprint, dataset.report.name)
+    space = open_space(config, recipe, dataset, workspace, device)
+    wanted = wanted_keys(dataset)
+    missing = wanted[space.store.missing(wanted)]
+    if len(missing):
+        with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="extract-") as folder:
+            keys = Path(folder) / "keys.npy"
+            np.save(keys, missing)
+            work = Work(
+                config.backbone, config.weights, workspace.resolve(config.weights), space.outline.layers, config.pool,
+                recipe, str(space.precision).removeprefix("torch."), config.batch_size, config.compile,
+                space.store.folder, dataset.images, keys, shard_size(space.width),
+            )  # fmt: skip
+            _compute(work, len(missing), config, device)
+    name = fingerprint(space.about, dataset.fingerprint, dataset.report.name)
     return FeatureSet(
-        fingerprint=fingerprint(space, dataset.fingerprint),
-        store=store.folder,
-        backbone=outline.name,
+        fingerprint=fingerprint(space.about, dataset.fingerprint),
+        store=space.store.folder,
+        backbone=space.outline.name,
         weights=config.weights,
-        digest=weights.digest,
-        layer=outline.layer,
+        digest=space.weights.digest,
+        layers=space.outline.layers,
         pool=config.pool,
-        width=store.read(wanted[:1].tolist()).shape[1],
-        precision=str(precision).removeprefix("torch."),
+        width=space.width,
+        precision=str(space.precision).removeprefix("torch."),
         device=str(device),
         new=len(missing),
         reused=len(wanted) - len(missing),
-        seconds=seconds,
-        **_look_alikes(dataset, store, workspace.cache / "look_alikes" / name),
+        seconds=time.monotonic() - started,
+        **_look_alikes(dataset, space.store, workspace.cache / "look_alikes" / name),
     )
 
 
-def _fill(
-    store: FeatureStore, missing: list[str], dataset: Dataset, backbone: Backbone, recipe: Recipe,
-    device: torch.device, precision: torch.dtype, batch_size: int,
-) -> None:  # fmt: skip
-    with progress("extract", total=len(missing), unit="img") as advance:
-        for start in range(0, len(missing), COMMIT_EVERY):
-            hashes = missing[start : start + COMMIT_EVERY]
-            images = [dataset.image(hash) for hash in hashes]
-            computed: list[np.ndarray] = []
-            for features in forward_all(
-                backbone, images, recipe, device=device, precision=precision, batch_size=batch_size
-            ):
-                computed.append(features.numpy())
-                advance(len(features))
-            store.append(hashes, np.concatenate(computed))
+def _compute(work: Work, count: int, config: ExtractConfig, device: torch.device) -> None:
+    """Have the missing features computed by whoever is configured to."""
+    if config.workers.runner != "none":
+        shards = [slice(start, start + config.workers.shard) for start in range(0, count, config.workers.shard)]
+        extract_shards.with_options(task_runner=_runner(config.workers))(work, config.device, shards)
+    elif config.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        fill_on([torch.device("cuda", index) for index in range(torch.cuda.device_count())], work)
+    else:
+        fill(work, device)
+
+
+@flow(name="extract shards", validate_parameters=False)
+def extract_shards(work: Work, device: str, shards: list[slice]) -> None:
+    """Map the shards of the missing images to the workers of the flow's task runner."""
+    with progress("extract", shards[-1].stop, "img") as advance:
+        futures = [extract_shard.submit(work, device, shard) for shard in shards]
+        for future in as_completed(futures):
+            advance(future.result())
+
+
+@task(name="extract shard", retries=3, retry_delay_seconds=2, cache_policy=NO_CACHE, persist_result=False)
+def extract_shard(work: Work, device: str, shard: slice) -> int:
+    """Compute what is missing of a shard, on the device that this worker has."""
+    return fill(work, choose_device(device), shard)
+
+
+def _runner(workers: WorkersConfig) -> TaskRunner[Any]:
+    """Prefect's task runner for a configuration.
+
+    Raises:
+        ConfigurationError: the package that speaks to this kind of cluster is not installed.
+    """
+    try:
+        match workers.runner:
+            case "dask":
+                from prefect_dask import DaskTaskRunner
+
+                begun = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": None}
+                return DaskTaskRunner(workers.address, cluster_kwargs=None if workers.address else begun)
+            case "ray":
+                from prefect_ray import RayTaskRunner
+
+                return RayTaskRunner(workers.address)
+            case _:
+                return ThreadPoolTaskRunner(max_workers=workers.count or 1)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"extract.workers.runner is {workers.runner}, which needs another package: "
+            f"pip install 'headstart[{workers.runner}]'"
+        ) from error
 
 
 def _look_alikes(dataset: Dataset, store: FeatureStore, final: Path) -> dict[str, Any]:
@@ -107,12 +141,6 @@ def _look_alikes(dataset: Dataset, store: FeatureStore, final: Path) -> dict[str
     with fresh_folder(final) as folder:
         confirmed, straddling = confirm(dataset, store, folder)
     return {"look_alikes": final, "confirmed": confirmed, "straddling": straddling}
-
-
-def _code() -> str:
-    """What turns a file into features: a change there makes another feature space."""
-    modules = (decode, geometry, backbones)
-    return fingerprint([file_digest(Path(str(module.__file__))) for module in modules])
 
 
 def _weights_file_state(config: ExtractConfig) -> list[float]:

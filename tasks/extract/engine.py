@@ -2,64 +2,203 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import Literal
 
 import torch
 
-from tasks.errors import ConfigurationError
+from tasks.errors import HeadstartError
 from tasks.extract.backbones import Backbone
+from tasks.extract.inference import Forward, compiled, compiling_pays, flops, matrix_rate, prepared
 from tasks.ingest.decode import ImageLike
-from tasks.preprocess.recipe import Recipe, batches
+from tasks.preprocess.recipe import Recipe
+from tasks.progress import tell
+
+Compile = Literal["auto", "always", "never"]
+
+PIXELS_AT_ONCE = {"cpu": 8 * 224 * 224, "cuda": 256 * 224 * 224}
+"""Input pixels of a batch, by kind of device: enough to keep its arithmetic busy, few enough for its caches."""
+
+AHEAD = 2
+"""Batches that every stream may be ahead of the reader."""
 
 
-def choose_device(asked: str = "auto") -> torch.device:
-    """The asked device, or the first there is of cuda, mps and cpu.
+class OutOfMemory(HeadstartError):
+    """Not even one image fits into the device's memory."""
 
-    Raises:
-        ConfigurationError: the asked device is not there.
+
+class Engine:
+    """Runs images through a frozen backbone.
+
+    The work is done by *streams*, threads that read, decode, fit and forward whole batches. On a CPU each core is a
+    stream that computes alone: cores never wait for each other in the middle of a layer, and while one decodes, the
+    others multiply. On a GPU the streams decode in turn and feed it without a gap. A batch too large for the memory
+    is halved, and nothing is computed twice.
+
+    Attributes:
+        batch: images of a batch.
+        share: of the device's matrix rate that the forward pass reached, once `run` has measured it.
     """
-    if asked != "auto":
+
+    def __init__(
+        self, backbone: Backbone, recipe: Recipe, device: torch.device, precision: torch.dtype,
+        batch_size: int | None = None, compile: Compile = "auto", cores: int | None = None,
+    ) -> None:  # fmt: skip
+        self.backbone = prepared(backbone, device, precision)
+        self.recipe, self.device, self.precision, self.compile = recipe, device, precision, compile
+        self.batch = max(1, batch_size // recipe.count) if batch_size else default_batch(recipe, device)
+        self.cores = cores or os.cpu_count() or 1
+        self.share: float | None = None
+        self._forward: Forward = self.backbone
+        self._most = self.batch * recipe.count
+        self._settled = compile == "never"
+
+    def run(self, images: Iterable[ImageLike], total: int) -> Iterator[torch.Tensor]:
+        """Features of images in their order, a batch at a time: float32 ``[n, width]`` on the CPU.
+
+        Of several views of an image, the mean is taken.
+
+        Args:
+            images: taken from as they are needed.
+            total: about how many there are.
+
+        Raises:
+            DataError: an image cannot be decoded.
+            OutOfMemory: not even one image fits into the device's memory.
+        """
+        streams, threads = _streams(total, self.device, self.cores)
+        batch = max(1, min(self.batch, -(-total // streams)))
+        coming = iter(images)
+        waiting: deque[Future[torch.Tensor]] = deque()
+        done, started = 0, time.perf_counter()
+        with _computing_threads(threads), ThreadPoolExecutor(streams, initializer=_begin, initargs=(threads,)) as pool:
+            try:
+                while taken := list(islice(coming, batch)):
+                    waiting.append(pool.submit(self._features, taken))
+                    if len(waiting) < AHEAD * streams:
+                        continue
+                    features = waiting.popleft().result()
+                    done += len(features)
+                    yield features
+                    if not self._settled and done >= AHEAD * streams * batch:
+                        self._settle(done / (time.perf_counter() - started), total - done, taken)
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _features(self, images: Sequence[ImageLike]) -> torch.Tensor:
+        pixels = torch.stack([self.recipe(image) for image in images])
+        views = pixels.reshape(-1, *pixels.shape[-3:])
+        if self.device.type == "cuda":
+            views = views.pin_memory()
+        features = self.forward(views.to(self.device, non_blocking=True))
+        return features.reshape(len(images), self.recipe.count, -1).mean(1).cpu()
+
+    @torch.inference_mode()
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
+        """Features ``[N, width]`` of uint8 images ``[N, 3, S, S]`` on the device, in as many parts as its memory
+        asks for."""
+        while True:
+            try:
+                return torch.cat([self._part(part) for part in views.split(self._most)])
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(len(views))
+
+    def _part(self, views: torch.Tensor) -> torch.Tensor:
+        # What was compiled was so for full batches.
+        is_full = len(views) == self.batch * self.recipe.count
+        return self._forward(views) if is_full else self.backbone(views)
+
+    def _halve(self, count: int) -> None:
+        smaller = min(self._most, count) // 2
+        if smaller < 1:
+            raise OutOfMemory(
+                f"one image of {self.recipe.size}×{self.recipe.size} pixels does not fit into the memory of "
+                f"{self.device}: take a smaller preprocess.size or extract.backbone, or extract.device: cpu"
+            )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if smaller < self._most:
+            self._most = smaller
+            tell(f"extract\tout of memory: goes on with {smaller:,} images at once")
+
+    def _settle(self, rate: float, remaining: int, sample: Sequence[ImageLike]) -> None:
+        """Compile, once the work left is known to outweigh it and the machine's limit is not reached anyway."""
+        self._settled = True
+        if self.compile == "auto":
+            needed = rate * flops(self.backbone, self.recipe.size) * self.recipe.count
+            if not compiling_pays(remaining / rate, 0.0):
+                return
+            with _computing_threads(self.cores):
+                self.share = needed / matrix_rate(self.device, self.precision)
+            if not compiling_pays(remaining / rate, self.share):
+                return
+        pixels = torch.cat([self.recipe(image).reshape(-1, 3, self.recipe.size, self.recipe.size) for image in sample])
         try:
-            return torch.empty(0, device=asked).device
-        except (RuntimeError, AssertionError) as error:
-            raise ConfigurationError(f"extract.device: {asked!r} is not there: {str(error).splitlines()[0]}") from error
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            self._forward = self._faster(compiled(self.backbone, pixels.to(self.device)), pixels.to(self.device))
+        except Exception as error:  # no compiler, or one that this network is too much for
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            tell(f"extract\tgoes on without compiling: {told}")
 
-
-def choose_precision(asked: str, device: torch.device) -> torch.dtype:
-    """bf16 where asked for or, for ``auto``, where the device computes it natively; else fp32."""
-    if asked == "auto":
-        if device.type == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
-        asked = "bf16" if native else "fp32"
-    return torch.bfloat16 if asked == "bf16" else torch.float32
+    @torch.inference_mode()
+    def _faster(self, candidate: Forward, pixels: torch.Tensor) -> Forward:
+        return min((candidate, self.backbone), key=lambda forward: _seconds(forward, pixels))
 
 
 def forward_all(
-    backbone: Backbone,
-    images: Sequence[ImageLike],
-    recipe: Recipe,
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    batch_size: int,
-) -> Iterator[torch.Tensor]:
-    """Features of images in their order, a batch at a time: float32 ``[n, width]`` on the CPU.
+    backbone: Backbone, images: Sequence[ImageLike], recipe: Recipe, *, device: torch.device,
+    precision: torch.dtype, batch_size: int | None = None,
+) -> Iterator[torch.Tensor]:  # fmt: skip
+    """Features of images in their order, a batch at a time; see `Engine.run`."""
+    yield from Engine(backbone, recipe, device, precision, batch_size).run(images, len(images))
 
-    Decoding runs in threads beside the forward pass. Of several views of an image, the mean is taken.
 
-    Raises:
-        DataError: an image cannot be decoded.
-    """
-    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
-    mixed = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
-    for pixels in batches(images, recipe, max(1, batch_size // recipe.count)):
-        with torch.inference_mode(), mixed:
-            views = pixels.to(device).reshape(-1, *pixels.shape[-3:])
-            features = backbone(views).reshape(len(pixels), recipe.count, -1).mean(1).cpu()
-        # Outside the block: a generator's caller would go on in the contexts that it yields in.
-        yield features
+def default_batch(recipe: Recipe, device: torch.device) -> int:
+    """Images of a batch where the configuration does not say: by their pixels and what the device likes."""
+    most = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
+    return max(1, min(128 if device.type == "cpu" else 1024, most // (recipe.size**2 * recipe.count)))
+
+
+def _streams(images: int, device: torch.device, cores: int) -> tuple[int, int]:
+    """Streams, and computing threads of each."""
+    streams = max(1, min(cores, images))
+    return streams, (cores // streams if device.type == "cpu" else 1)
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def _computing_threads(count: int) -> Iterator[None]:
+    """The number of threads that one operation is spread over; the streams share the cores among themselves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _seconds(forward: Forward, pixels: torch.Tensor) -> float:
+    """Of one pass, the faster of two."""
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        forward(pixels)[0, 0].item()
+        times.append(time.perf_counter() - started)
+    return min(times)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from os import cpu_count
 from typing import Literal
 
+import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
@@ -55,11 +56,16 @@ class Recipe:
         Raises:
             DataError: the image cannot be decoded.
         """
-        pixels = F.pil_to_tensor(decode(image))
+        return self.fitted(torch.from_numpy(np.array(decode(image))).permute(2, 0, 1))
+
+    def fitted(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Fit an image that is decoded already: uint8 ``[3, H, W]``, on any device."""
         if self.views == "ten":
             larger = Recipe(round(self.size / MARGIN), self.fit)._scaled(pixels)
             return torch.stack(F.ten_crop(larger, [self.size, self.size]))
-        return F.center_crop(self._scaled(pixels), [self.size, self.size])
+        scaled = self._scaled(pixels)
+        square = [self.size, self.size]
+        return scaled if list(scaled.shape[-2:]) == square else F.center_crop(scaled, square)
 
     def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scale so that the square is the centre of the result."""

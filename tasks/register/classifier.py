@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tasks.extract.backbones import Backbone, Outline, load_backbone
-from tasks.extract.engine import choose_device, choose_precision, forward_all
+from tasks.extract.engine import Engine
+from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import Weights
 from tasks.ingest.decode import ImageLike
 from tasks.preprocess.recipe import Recipe
@@ -49,19 +50,19 @@ class ImageClassifier:
         self, backbone: Backbone, head: Head, recipe: Recipe, classes: Sequence[str], device: torch.device,
         precision: torch.dtype,
     ) -> None:  # fmt: skip
-        self.backbone, self.head, self.recipe, self.classes = backbone, head, recipe, list(classes)
-        self.device, self.precision = device, precision
+        self.head, self.recipe, self.classes = head, recipe, list(classes)
+        self.engine = Engine(backbone, recipe, device, precision, compile="never")
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> ImageClassifier:
         """Rebuild the model that `package` wrote."""
         description = json.loads((folder / DESCRIPTION).read_text())
-        outline = Outline(**description["backbone"])
+        outline = Outline(**description["backbone"] | {"layers": tuple(description["backbone"]["layers"])})
         with safe_open(folder / BACKBONE, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             mean, std = ([float(x) for x in file.metadata()[key].split(",")] for key in ("mean", "std"))
         weights = Weights(state, tuple(mean), tuple(std), description["weights"])  # type: ignore[arg-type]
-        backbone, _ = load_backbone(outline.name, weights, outline.layer, outline.pool)
+        backbone, _ = load_backbone(outline.name, weights, outline.layers, outline.pool)
         where = choose_device(device)
         # The precision that the head was trained behind, as far as this machine has it.
         native = choose_precision("auto", where)
@@ -75,7 +76,7 @@ class ImageClassifier:
             precision,
         )
 
-    def probabilities(self, images: Sequence[ImageLike], batch_size: int = 64) -> torch.Tensor:
+    def probabilities(self, images: Sequence[ImageLike]) -> torch.Tensor:
         """Class probabilities float32 ``[N, classes]``.
 
         Raises:
@@ -83,19 +84,16 @@ class ImageClassifier:
         """
         if not len(images):
             return torch.empty(0, len(self.classes))
-        features = forward_all(
-            self.backbone, images, self.recipe, device=self.device, precision=self.precision, batch_size=batch_size
-        )
-        return torch.cat([predict_probabilities(self.head, part) for part in features])
+        return torch.cat([predict_probabilities(self.head, part) for part in self.engine.run(images, len(images))])
 
-    def predict(self, images: Sequence[ImageLike], top_k: int = 5, batch_size: int = 64) -> pd.DataFrame:
+    def predict(self, images: Sequence[ImageLike], top_k: int = 5) -> pd.DataFrame:
         """Predict images.
 
         Returns:
             One row per image: ``label`` (str), ``probability`` (float, 0..1) and ``top_k``, a list of
             ``{"label", "probability"}`` in falling order.
         """
-        values, indices = self.probabilities(images, batch_size).topk(min(top_k, len(self.classes)))
+        values, indices = self.probabilities(images).topk(min(top_k, len(self.classes)))
         rows = [
             [{"label": self.classes[c], "probability": p} for p, c in zip(ps, cs, strict=True)]
             for ps, cs in zip(values.tolist(), indices.tolist(), strict=True)

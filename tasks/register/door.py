@@ -103,7 +103,7 @@ def log_model(
     weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
     if weights.digest != features.digest:
         raise WeightsError(f"{features.weights} changed while the pipeline ran; run it again")
-    _, outline = load_backbone(features.backbone, weights, features.layer, features.pool)
+    _, outline = load_backbone(features.backbone, weights, features.layers, features.pool)
     manifest = dataset.read_manifest()
     example = dataset.image(manifest.loc[manifest["split"] == dataset.report_on, "hash"].iloc[0]).read_bytes()
     recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)

@@ -45,7 +45,7 @@ def seen_by_classifier(network: nn.Module, kind: type[nn.Module], pixels: torch.
 def test_features_are_what_the_networks_own_classifier_sees(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name, num_classes=7)
-    backbone = Backbone(network, weights_of(network), None, "avg").eval()
+    backbone = Backbone(network, weights_of(network), [], "avg").eval()
     with torch.inference_mode():
         features = backbone(images())
     expected = seen_by_classifier(network, nn.Linear, images())
@@ -56,17 +56,53 @@ def test_features_are_what_the_networks_own_classifier_sees(name: str) -> None:
 def test_vision_transformers_features_are_what_its_head_sees() -> None:
     network = torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32)
     nn.init.normal_(network.heads.head.weight)
-    backbone = Backbone(network, weights_of(network), None, "avg").eval()
+    backbone = Backbone(network, weights_of(network), [], "avg").eval()
     with torch.inference_mode():
         features = backbone(images(size=32))
     torch.testing.assert_close(features, seen_by_classifier(network, nn.Linear, images(size=32)), rtol=1e-3, atol=1e-4)
+
+
+def test_several_layers_stand_side_by_side_in_the_order_asked_for() -> None:
+    weights = read_weights("resnet_32px", "builtin", Path())
+    names = ["expand", "blocks.0", "flatten"]
+    together, outline = load_backbone("resnet_32px", weights, names)
+    assert outline.layers == tuple(names)
+    with torch.inference_mode():
+        alone = [load_backbone("resnet_32px", weights, [name])[0](images(size=32)) for name in names]
+        torch.testing.assert_close(together(images(size=32)), torch.cat(alone, dim=1))
+
+
+def test_a_transformers_tokens_are_averaged_or_the_class_token_is_taken() -> None:
+    network = torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32)
+    seen: list[torch.Tensor] = []
+    network.encoder.ln.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    network.eval()(standardised(images(size=32)))
+    for pool, wanted in (("token", seen[0][:, 0]), ("avg", seen[0].mean(1)), ("flatten", seen[0].flatten(1))):
+        features = Backbone(network, weights_of(network), ["encoder.ln"], pool)(images(size=32))  # type: ignore[arg-type]
+        torch.testing.assert_close(features, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_token_of_a_network_without_tokens_is_a_configuration_error() -> None:
+    backbone, _ = load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()), ["expand"], "token")
+    with pytest.raises(ConfigurationError, match=r"no tokens: name a layer"):
+        backbone(images(size=32))
+
+
+def test_maps_of_swin_transformers_are_averaged_over_their_area_not_over_channels() -> None:
+    network = build_network("swin_t", num_classes=7)
+    seen: list[torch.Tensor] = []
+    network.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.inference_mode():
+        network.eval()(standardised(images()))
+        features = Backbone(network, weights_of(network), ["norm"], "avg")(images())
+    torch.testing.assert_close(features, seen[0].mean((1, 2)), rtol=1e-3, atol=1e-4)
 
 
 def test_network_without_a_linear_layer_is_cut_before_its_last_convolution() -> None:
     network = build_network("squeezenet1_1", num_classes=7)
     assert last_classifier(network) == "classifier.1"
     with torch.inference_mode():
-        features = Backbone(network, weights_of(network), None, "avg").eval()(images())
+        features = Backbone(network, weights_of(network), [], "avg").eval()(images())
     expected = seen_by_classifier(network, nn.Conv2d, images()).mean((2, 3))
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
 
@@ -78,11 +114,11 @@ def test_layer_is_taken_by_name_and_pool_decides_its_width(layer: str, channels:
     seen: list[torch.Tensor] = []
     network.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output))
     pixels = images(size=32)
-    averaged, outline = load_backbone("resnet_32px", weights, layer)
-    flat, _ = load_backbone("resnet_32px", weights, layer, "flatten")
+    averaged, outline = load_backbone("resnet_32px", weights, [layer])
+    flat, _ = load_backbone("resnet_32px", weights, [layer], "flatten")
     with torch.inference_mode():
         network((pixels / 255 - torch.tensor(weights.mean).view(3, 1, 1)) / torch.tensor(weights.std).view(3, 1, 1))
-        assert outline.layer == layer
+        assert outline.layers == (layer,)
         assert averaged(pixels).shape == (2, channels)
         assert flat(pixels).shape == (2, channels * side * side)
         torch.testing.assert_close(flat(pixels), seen[0].flatten(1), rtol=1e-3, atol=1e-3)
@@ -92,7 +128,7 @@ def test_layer_is_taken_by_name_and_pool_decides_its_width(layer: str, channels:
 @pytest.mark.parametrize("typo, meant", [("block", "blocks"), ("expnd", "expand"), ("layer4", "the last ones are")])
 def test_wrong_layer_is_answered_with_names_near_it(typo: str, meant: str) -> None:
     with pytest.raises(ConfigurationError, match=f"no layer '{typo}'.*{meant}"):
-        load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()), typo)
+        load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()), [typo])
 
 
 def test_wrong_network_is_answered_with_what_was_meant() -> None:

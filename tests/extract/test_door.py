@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from tasks.errors import DataError, WeightsError
-from tasks.extract import door
+from tasks.extract import door, space, work
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
-from tasks.extract.engine import forward_all
+from tasks.extract.engine import Engine
 from tasks.extract.store import FeatureStore
 from tasks.extract.weights import build_network
 from tasks.fingerprint import fingerprint
@@ -102,7 +102,13 @@ def test_features_of_a_stored_image_do_not_depend_on_when_it_came(workspace: Wor
 
 @pytest.mark.parametrize(
     "changed",
-    [{"layer": "expand"}, {"pool": "flatten"}, {"precision": "bf16"}, {"weights": "random"}],
+    [
+        {"layer": "expand"},
+        {"layer": ["expand", "flatten"]},
+        {"pool": "flatten"},
+        {"precision": "bf16"},
+        {"weights": "random"},
+    ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_other_features_lie_in_a_space_of_their_own(workspace: Workspace, changed: dict[str, str]) -> None:
@@ -121,25 +127,56 @@ def test_batch_size_belongs_to_no_space(workspace: Workspace) -> None:
 
 def test_interrupted_extraction_goes_on_where_it_was(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     images = dataset(workspace, 20)
-    monkeypatch.setattr(door, "COMMIT_EVERY", 8)
-    blocks: list[int] = []
+    monkeypatch.setattr(work, "MOST", 8)
+    run = Engine.run
 
-    def killed_in_the_second_block(backbone, hashes, recipe, **options):  # type: ignore[no-untyped-def]
-        blocks.append(len(hashes))
-        for features in forward_all(backbone, hashes, recipe, **options):
+    def killed_in_the_second_shard(self, images, total):  # type: ignore[no-untyped-def]
+        done = 0
+        for features in run(self, images, total):
             yield features
-            if len(blocks) == 2:
+            done += len(features)
+            if done > 8:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(door, "forward_all", killed_in_the_second_block)
+        patch.setattr(Engine, "run", killed_in_the_second_shard)
         with pytest.raises(KeyboardInterrupt):
             extracted(workspace, images)
     resumed = extracted(workspace, images)
     assert (resumed.reused, resumed.new) == (8, 12)
 
     uninterrupted = extracted(Workspace(workspace.root / "other"), images)
-    np.testing.assert_allclose(matrix(resumed, images), matrix(uninterrupted, images), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(matrix(resumed, images), matrix(uninterrupted, images))
+
+
+def test_precision_is_decided_once_and_not_again_when_images_are_added(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(update={"precision": "auto"})
+    monkeypatch.setattr(space, "choose_precision", lambda asked, device: torch.bfloat16)
+    first = extracted(workspace, dataset(workspace, 10), config)
+    assert first.precision == "bfloat16"
+    monkeypatch.setattr(space, "noise", lambda *_: pytest.fail("checked twice"))
+    second = extracted(workspace, dataset(workspace, 12), config)
+    assert (second.store, second.new) == (first.store, 2)
+
+
+def test_precision_that_loses_what_tells_images_apart_is_not_taken(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space, "choose_precision", lambda asked, device: torch.bfloat16)
+    monkeypatch.setattr(space, "noise", lambda *_: 0.5)
+    features = extracted(workspace, dataset(workspace, 5), CONFIG.model_copy(update={"precision": "auto"}))
+    assert features.precision == "float32"
+
+
+def test_pool_is_neither_wanted_nor_counted(workspace: Workspace) -> None:
+    images = dataset(workspace, 6)
+    rows = images.read_manifest()
+    rows.loc[[0, 3], "split"] = "pool"
+    rows.to_parquet(images.manifest)
+    features = extracted(workspace, images)
+    assert (features.new, features.reused) == (4, 0)
 
 
 def test_image_that_has_gone_from_the_store_is_a_data_error(workspace: Workspace) -> None:

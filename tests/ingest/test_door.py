@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tasks.ingest.config import IngestConfig, SourceConfig
+from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.records import Dataset
 from tasks.workspace import Workspace
@@ -43,7 +43,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     (folder / "a" / "broken.png").write_bytes(b"no image")
     (folder / "a" / "notes.txt").write_bytes(b"no image")
     digits = ingest_images(IngestConfig(), workspace)
-    own = ingest_images(IngestConfig(source=SourceConfig(folder="mine")), workspace)
+    own = ingest_images(IngestConfig.model_validate({"source": {"folder": "mine"}}), workspace)
     own_content = workspace.dvc_file.read_bytes()
     return Story(workspace, digits, own, own_content, ingest_images(IngestConfig(), workspace))
 
@@ -100,13 +100,29 @@ def test_data_folder_holds_the_last_dataset(story: Story) -> None:
 
 
 def test_what_was_kept_out_is_told(story: Story) -> None:
-    assert story.own.quarantined == 1
-    assert pd.read_csv(story.own.quarantine)["path"].str.endswith("broken.png").all()
-    assert "1 files are no images" in story.own.findings
+    kept_out = pd.read_csv(story.own.report / "quarantine.csv")
+    assert story.own.quarantined == 2
+    assert kept_out["path"].tolist() == ["a/broken.png", "a/notes.txt"]
+    assert "2 files that are no images: kept out" in story.own.findings
     assert sum(story.own.counts.values()) == 60
 
 
 def test_nothing_is_left_behind_and_the_source_is_untouched(story: Story) -> None:
     assert not list(story.workspace.cache.glob("ingest-*"))
-    assert not (story.workspace.cache / "replaced").exists()
+    assert {path.name for path in story.workspace.root.iterdir()} == {
+        "mine", "data", "data.dvc", ".dvc", ".dvcignore", ".headstart",
+    }  # fmt: skip
     assert len(list((story.workspace.root / "mine").rglob("*.*"))) == 62
+
+
+def test_another_run_may_be_told_to_leave_data_alone(story: Story) -> None:
+    before = story.workspace.dvc_file.read_bytes()
+    dataset = ingest_images(
+        IngestConfig.model_validate({"source": {"folder": "mine"}, "split": {"by": "stratified"}}),
+        story.workspace,
+        into_data=False,
+    )
+    assert dataset.version not in (story.own.version, story.again.version)
+    assert story.workspace.dvc_file.read_bytes() == before
+    assert pd.read_parquet(story.workspace.data / "manifest.parquet").equals(story.again.read_manifest())
+    assert len(dataset.read_manifest()) == 60

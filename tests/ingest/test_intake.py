@@ -1,0 +1,278 @@
+"""Every content is examined once, ever; what crashes a decoder or is lost meanwhile does not stop a run."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import pytest
+
+from tasks.ingest import examine, intake, sources
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
+from tasks.ingest.examine import Examined, Limits, Work
+from tasks.ingest.journal import Journal
+from tasks.ingest.sources import SOURCES, Item, Source
+from tasks.records import Dataset
+from tasks.workspace import Workspace
+from tests.ingest.pictures import noise, png, tarred
+
+CRASHES = b"a file that crashes its decoder"
+LOG = "examined"
+"""File beside a workspace's store that `logging` writes to."""
+
+
+def crashing(works: Sequence[Work], limits: Limits, store: Path) -> list[Examined]:
+    """What workers run where a decoder crashes; as all such it must be importable there."""
+    for work in works:
+        if work.content == CRASHES:
+            (store / "crashed").touch()
+            os.kill(os.getpid(), signal.SIGSEGV)
+    return examine.examine_all(works, limits, store)
+
+
+def logging(works: Sequence[Work], limits: Limits, store: Path) -> list[Examined]:
+    """What workers run where a test asks which files were examined."""
+    with (store / LOG).open("a") as log:
+        log.writelines(f"{Path(work.place or 'a member').name}\n" for work in works)
+    return examine.examine_all(works, limits, store)
+
+
+def examined(workspace: Workspace) -> list[str]:
+    """Names of the files that were examined since this was last asked."""
+    log = workspace.root / ".dvc/cache/files/md5" / LOG
+    names = log.read_text().split() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return sorted(names)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """An ingested workspace of 24 files of two classes, one of them broken, to be copied."""
+    workspace = Workspace(tmp_path_factory.mktemp("home"))
+    for label in "ab":
+        (workspace.root / "photos" / label).mkdir(parents=True)
+        for number in range(12):
+            (workspace.root / "photos" / label / f"{label}{number}.png").write_bytes(png(f"{label} {number}"))
+    (workspace.root / "photos/a/a3.png").write_bytes(png("a 3")[:300])
+    members = {path.relative_to(workspace.root).as_posix(): path.read_bytes() for path in photos(workspace)}
+    (workspace.root / "photos.tar").write_bytes(tarred(members))
+    ingested(workspace)
+    return workspace
+
+
+@pytest.fixture
+def known(home: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace in which everything is known; `examined` tells what is looked at again."""
+    root = tmp_path / "known"
+    shutil.copytree(home.root, root)  # files keep their times
+    workspace = Workspace(root)
+    monkeypatch.setattr(intake, "examine_all", logging)
+    ingested(workspace)  # here, too, files are known by their paths
+    assert len(examined(workspace)) == 24 and examined(workspace) == []
+    return workspace
+
+
+def photos(workspace: Workspace) -> list[Path]:
+    return sorted(path for path in (workspace.root / "photos").rglob("*") if path.is_file())
+
+
+def ingested(workspace: Workspace, into_data: bool = True, **sections: Any) -> Dataset:
+    config = {"source": {"folder": "photos"}, "split": {"val": 0.3, "test": 0.3}, **sections}
+    return ingest_images(IngestConfig.model_validate(config), workspace, into_data)
+
+
+def same(first: Dataset, second: Dataset) -> bool:
+    """Whether two ingestions came to the same end."""
+    return first.model_dump(exclude={"made"}) == second.model_dump(exclude={"made"}) and all(
+        (first.report / name).read_bytes() == (second.report / name).read_bytes()
+        for name in ("checks.json", "quarantine.csv", "manifest.parquet")
+    )
+
+
+def test_unchanged_folder_is_known_without_opening_a_file(known: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, opened = ingested(known), []
+    folder = str(known.root / "photos")
+    for module, name in ((os, "open"), (builtins, "open"), (io, "open")):
+        plain = getattr(module, name)
+
+        def watched(path: Any, *args: Any, plain: Any = plain, **more: Any) -> Any:
+            opened.append(str(path))
+            return plain(path, *args, **more)
+
+        monkeypatch.setattr(module, name, watched)
+    monkeypatch.setattr(intake._Workers, "_start", lambda self: pytest.fail("workers were started"))
+    again = ingested(known)
+    assert same(again, before) and examined(known) == []
+    assert opened and not [path for path in opened if path.startswith(folder)]
+
+
+def test_members_of_an_unchanged_archive_are_known_by_their_content(known: Workspace) -> None:
+    archive = {"source": {"archive": "photos.tar"}}
+    assert ingested(known, **archive).version == ingested(known).version
+    assert examined(known) == []
+
+
+def test_only_changed_and_new_files_are_read(known: Workspace) -> None:
+    before = ingested(known).read_manifest().set_index("path")["hash"]
+    folder = known.root / "photos" / "a"
+    (folder / "a1.png").write_bytes(png("changed"))
+    (folder / "new.png").write_bytes(png("new"))
+    (folder / "a5.png").rename(folder / "moved.png")
+    after = ingested(known).read_manifest().set_index("path")["hash"]
+    assert examined(known) == ["a1.png", "moved.png", "new.png"]
+    assert set(after.index) - set(before.index) == {"a/new.png", "a/moved.png"}
+    assert after["a/moved.png"] == before["a/a5.png"] and after["a/a1.png"] != before["a/a1.png"]
+    kept = before.index.intersection(after.index).drop("a/a1.png")
+    assert after[kept].equals(before[kept])
+
+
+def test_file_of_the_same_size_and_another_time_is_read_again(known: Workspace) -> None:
+    path = known.root / "photos/b/b2.png"
+    content, size = png("another"), path.stat().st_size
+    assert len(content) == size
+    path.write_bytes(content)
+    assert content in [ingested(known).image(hash).read_bytes() for hash in ingested(known).read_manifest()["hash"]]
+    assert examined(known) == ["b2.png"]
+
+
+def test_content_that_the_store_has_lost_is_put_there_again(known: Workspace) -> None:
+    before = ingested(known)
+    manifest = before.read_manifest().set_index("path")
+    lost = before.image(manifest.loc["b/b7.png", "hash"])
+    lost.unlink()
+    again = ingested(known)
+    assert same(again, before) and examined(known) == ["b7.png"]
+    assert lost.read_bytes() == (known.root / "photos/b/b7.png").read_bytes()
+
+
+def test_store_that_was_deleted_as_a_whole_is_filled_again(known: Workspace) -> None:
+    before = ingested(known)
+    shutil.rmtree(known.root / ".dvc" / "cache")
+    assert same(ingested(known), before)
+    assert len(list(before.images.glob("??/*"))) == 23 + 2
+
+
+@pytest.mark.parametrize("limit", [{"pixels": 40 * 40}, {"bytes": 100_000}])
+def test_other_limits_examine_everything_anew(limit: dict[str, int], known: Workspace) -> None:
+    before = ingested(known)
+    assert same(ingested(known), before) and examined(known) == []
+    after = ingested(known, limits=limit)
+    assert after.version == before.version and len(examined(known)) == 24
+    assert same(ingested(known), before) and examined(known) == []
+
+
+def test_tighter_limits_keep_known_images_out(known: Workspace) -> None:
+    (known.root / "photos/a/large.png").write_bytes(png("large", 41))
+    assert "a/large.png" in set(ingested(known).read_manifest()["path"])
+    after = ingested(known, limits={"pixels": 40 * 40})
+    assert "a/large.png" not in set(after.read_manifest()["path"])
+    assert "a/large.png" in set(ingested(known).read_manifest()["path"])
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(noise("garbage", 100, 100).tobytes())
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def holes(path: Path) -> None:
+    """Keeps the head, so that only reading its tables tells that it is damaged."""
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xaa" * len(content[4096:])
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [garbage, truncated, holes, emptied, Path.unlink])
+def test_damaged_journal_is_begun_anew(harm: Callable[[Path], None], known: Workspace) -> None:
+    before = ingested(known)
+    assert not (known.cache / "ingest.db-wal").exists()
+    harm(known.cache / "ingest.db")
+    assert same(ingested(known), before)
+    assert len(examined(known)) == 24
+    assert same(ingested(known), before) and examined(known) == []
+
+
+def test_journal_that_is_locked_is_not_taken_for_a_damaged_one(
+    known: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, connect = ingested(known), sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda file, **_: connect(file, timeout=0.1))
+    with closing(connect(known.cache / "ingest.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            ingested(known)
+    assert same(ingested(known), before) and examined(known) == []
+
+
+def test_run_keeps_what_it_knows_while_another_one_examines_by_other_limits(tmp_path: Path) -> None:
+    scratch = [tmp_path / name for name in ("one", "other")]
+    for folder in scratch:
+        folder.mkdir()
+    count = "SELECT COUNT(*) FROM rows JOIN contents USING (hash)"
+    with Journal.open(tmp_path / "ingest.db", scratch[0], Limits(1, 1)) as one:
+        one.learn([(None, None, Examined("x", 1, 1, 1))])
+        one.add([("a/1", None, None, "a", None, None, "x", None, None)])
+        with Journal.open(tmp_path / "ingest.db", scratch[1], Limits(2, 2)) as other:
+            assert other.known_contents(["x"]) == {}
+            other.learn([(None, None, Examined("y", 1, 1, 1))])
+            assert one.one(count) == 1 and one.known_contents(["x", "y"]).keys() == {"x"}
+
+
+class Slowly(Source):
+    """Images with one between that crashes its decoder; the source waits until it has."""
+
+    slowly: int
+    """Images before and after it."""
+    remembers: ClassVar[bool] = False
+
+    def items(self, workspace: Workspace, limit: int = 2**28) -> Iterator[Item]:
+        """The images."""
+        for index in range(2 * self.slowly):
+            if index == self.slowly:
+                for number in range(2):
+                    yield Item(f"a/crash {number}.png", content=CRASHES, labels=("a",))
+                    yield Item(f"a/beside {number}.png", content=png(f"beside {number}"), labels=("a",))
+                crashed = workspace.root / ".dvc/cache/files/md5/crashed"
+                deadline = time.monotonic() + 60
+                while not crashed.exists() and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                time.sleep(1)  # until the pool has noticed
+            label = "ab"[index % 2]
+            yield Item(f"{label}/{index}.png", content=png(f"slow {index}"), labels=(label,))
+
+
+@pytest.mark.parametrize("block", [4, 256], ids=["many blocks", "one block"])
+def test_file_that_crashes_its_decoder_is_kept_out_and_all_others_come_in(
+    block: int, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "SOURCES", (*SOURCES, Slowly))
+    monkeypatch.setattr(intake, "examine_all", crashing)
+    monkeypatch.setattr(intake, "BLOCK_ITEMS", block)
+    count = 12 if block == 4 else 40
+    dataset = ingested(workspace, source={"slowly": count})
+    expected = {f"{'ab'[index % 2]}/{index}.png" for index in range(2 * count)} | {"a/beside 0.png", "a/beside 1.png"}
+    assert set(dataset.read_manifest()["path"]) == expected
+    kept_out = pd.read_csv(dataset.report / "quarantine.csv")
+    assert kept_out[["path", "kind", "reason"]].to_numpy().tolist() == [
+        [f"a/crash {number}.png", "undecodable", "its decoder crashed"] for number in range(2)
+    ]
+    checks = json.loads((dataset.report / "checks.json").read_text())
+    assert checks["items"] == 2 * count + 4
