@@ -19,6 +19,8 @@ QUIET_AND_PRIVATE = {
     "PYTHONWARNINGS": "ignore",
     # Git is asked for the code version once, where a run is recorded.
     "GIT_PYTHON_REFRESH": "quiet",
+    # A cluster begun for a run complains of its own end.
+    "DASK_LOGGING__DISTRIBUTED": "critical",
     # The compiler announces on stderr which accelerators it did not find.
     "TORCH_LOGS": "-all",
     "TORCH_CPP_LOG_LEVEL": "ERROR",

@@ -79,7 +79,9 @@ def list_images(folder: Path) -> list[Path]:
     files = [Path(entry.place) for entry in walk(folder) if not is_hidden(entry.relative)]
     images = [path for path in files if path.suffix.lower() in known]
     if not images:
-        raise DataError(f"{folder} holds no images: none of its {len(files):,} files is called as an image (.jpg, .png...)")
+        raise DataError(
+            f"{folder} holds no images: none of its {len(files):,} files is called as an image (.jpg, .png...)"
+        )
     return images
 
 

@@ -99,6 +99,7 @@ class Preprocessed(Record):
 
     Attributes:
         size, fit, views: see `tasks.preprocess.recipe.Recipe`.
+        augmented: how many augmented views of a training image are learned from, beside the plain one.
         preview: a sheet of images as the network sees them (PNG).
         mean, std: per channel over a sample of training images, in units of 1/255.
     """
@@ -106,6 +107,7 @@ class Preprocessed(Record):
     size: int
     fit: Literal["crop", "squash", "pad"]
     views: Literal["one", "ten"] = "one"
+    augmented: int = 0
     preview: Path
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -117,6 +119,7 @@ class FeatureSet(Record):
     Attributes:
         store: folder of the feature space (see `tasks.extract.store`).
         weights: the backbone's weights as the configuration names them; ``digest`` is their SHA-256.
+        variants: folders of the spaces of augmented views of the training images.
         width: features per image.
         new, reused: images computed by this extraction, and found in the store.
         look_alikes: folder with ``look_alikes.csv`` and ``look_alikes.png``; None where ingestion found none.
@@ -124,6 +127,7 @@ class FeatureSet(Record):
     """
 
     store: Path
+    variants: tuple[Path, ...] = ()
     backbone: str
     weights: str
     digest: str

@@ -12,7 +12,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,10 @@ CLAIM, WRITING = ".claim-", ".writing-"
 """How the names of claims and of half-written files begin."""
 
 _held: dict[str, int] = {}
-"""Name and descriptor of what this process holds. A network's locks may be the process's and not the descriptor's:
-asking for one that a thread of this process has would then be granted, and closing the file would end it."""
+_own: dict[str, np.ndarray] = {}
+"""Descriptors of the files that this process holds, and what it has claimed, by the file's name. A network's locks may
+be the process's and not the descriptor's: asking for one that a thread of this process has would then be granted, and
+closing its file would end it."""
 _turn = threading.Lock()
 
 
@@ -42,9 +44,11 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             with storing(folder):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough where a fork has inherited it
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for a fork that has inherited the descriptor
             os.close(descriptor)
 
 
@@ -106,11 +110,11 @@ def claims(folder: Path) -> np.ndarray:
     """
     found = [np.empty(0, KEY)]
     for path in folder.glob(f"{CLAIM}*"):
-        if not is_dead(path, remove=True):
-            try:
-                found.append(np.frombuffer(_read(path), KEY))
-            except FileNotFoundError:
-                continue  # done with, just now
+        if (keys := _own.get(path.name)) is not None:
+            found.append(keys)
+        elif not is_dead(path, remove=True):
+            with suppress(FileNotFoundError):  # done with, just now
+                found.append(np.frombuffer(path.read_bytes(), KEY))
     return np.concatenate(found)
 
 
@@ -123,9 +127,11 @@ def claimed(folder: Path, keys: np.ndarray) -> Iterator[None]:
     """
     with ExitStack() as holding:
         with storing(folder, keys.nbytes):
-            _, descriptor = holding.enter_context(held(folder, CLAIM))
+            path, descriptor = holding.enter_context(held(folder, CLAIM))
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(keys.tobytes())
+        _own[path.name] = keys
+        holding.callback(_own.pop, path.name, None)
         yield
 
 
@@ -166,11 +172,6 @@ def _free(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _read(path: Path) -> bytes:
-    descriptor = _held.get(path.name)
-    return path.read_bytes() if descriptor is None else os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-
-
 def _forget() -> None:
     """A fork holds nothing: else what its parent held would outlive the parent."""
     global _turn
@@ -178,6 +179,7 @@ def _forget() -> None:
     for descriptor in _held.values():
         os.close(descriptor)
     _held.clear()
+    _own.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig, WorkersConfig
 from tasks.extract.look_alikes import confirm
 from tasks.extract.precision import choose_device
-from tasks.extract.space import open_space, wanted_keys
+from tasks.extract.space import Space, open_space, wanted_keys
 from tasks.extract.store import FeatureStore
 from tasks.extract.work import Work, fill, fill_on, shard_size
 from tasks.fingerprint import fingerprint
@@ -50,22 +52,19 @@ def extract_features(
     device = choose_device(config.device)
     recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)
     space = open_space(config, recipe, dataset, workspace, device)
-    wanted = wanted_keys(dataset)
-    missing = wanted[space.store.missing(wanted)]
-    if len(missing):
-        with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="extract-") as folder:
-            keys = Path(folder) / "keys.npy"
-            np.save(keys, missing)
-            work = Work(
-                config.backbone, config.weights, workspace.resolve(config.weights), space.outline.layers, config.pool,
-                recipe, str(space.precision).removeprefix("torch."), config.batch_size, config.compile,
-                space.store.folder, dataset.images, keys, shard_size(space.width),
-            )  # fmt: skip
-            _compute(work, len(missing), config, device)
+    new = reused = 0
+    for number in range(preprocessed.augmented + 1):
+        variant = space.variant(number)
+        wanted = wanted_keys(dataset, "train" if number else None)
+        missing = wanted[variant.store.missing(wanted)]
+        if len(missing):
+            _compute(config, variant, replace(recipe, variant=number), missing, dataset, workspace, device)
+        new, reused = new + len(missing), reused + len(wanted) - len(missing)
     name = fingerprint(space.about, dataset.fingerprint, dataset.report.name)
     return FeatureSet(
-        fingerprint=fingerprint(space.about, dataset.fingerprint),
+        fingerprint=fingerprint(space.about, dataset.fingerprint, preprocessed.augmented),
         store=space.store.folder,
+        variants=tuple(space.variant(number).store.folder for number in range(1, preprocessed.augmented + 1)),
         backbone=space.outline.name,
         weights=config.weights,
         digest=space.weights.digest,
@@ -74,37 +73,58 @@ def extract_features(
         width=space.width,
         precision=str(space.precision).removeprefix("torch."),
         device=str(device),
-        new=len(missing),
-        reused=len(wanted) - len(missing),
+        new=new,
+        reused=reused,
         seconds=time.monotonic() - started,
         **_look_alikes(dataset, space.store, workspace.cache / "look_alikes" / name),
     )
 
 
-def _compute(work: Work, count: int, config: ExtractConfig, device: torch.device) -> None:
+def _compute(
+    config: ExtractConfig, space: Space, recipe: Recipe, missing: np.ndarray, dataset: Dataset, workspace: Workspace,
+    device: torch.device,
+) -> None:  # fmt: skip
     """Have the missing features computed by whoever is configured to."""
-    if config.workers.runner != "none":
-        shards = [slice(start, start + config.workers.shard) for start in range(0, count, config.workers.shard)]
-        extract_shards.with_options(task_runner=_runner(config.workers))(work, config.device, shards)
-    elif config.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
-        fill_on([torch.device("cuda", index) for index in range(torch.cuda.device_count())], work)
-    else:
-        fill(work, device)
+    with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="extract-") as folder:
+        keys = Path(folder) / "keys.npy"
+        np.save(keys, missing)
+        work = Work(
+            config.backbone, config.weights, workspace.resolve(config.weights), space.outline.layers, config.pool,
+            recipe, str(space.precision).removeprefix("torch."), config.batch_size, config.compile,
+            space.store.folder, dataset.images, keys, shard_size(space.width),
+        )  # fmt: skip
+        if config.workers.runner != "none":
+            size = config.workers.shard
+            shards = [slice(start, start + size) for start in range(0, len(missing), size)]
+            flow = extract_shards.with_options(task_runner=_runner(config.workers))
+            flow(work, config.device, shards, _cores(config))
+        elif config.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+            fill_on([torch.device("cuda", index) for index in range(torch.cuda.device_count())], work)
+        else:
+            fill(work, device)
 
 
 @flow(name="extract shards", validate_parameters=False)
-def extract_shards(work: Work, device: str, shards: list[slice]) -> None:
+def extract_shards(work: Work, device: str, shards: list[slice], cores: int) -> None:
     """Map the shards of the missing images to the workers of the flow's task runner."""
     with progress("extract", shards[-1].stop, "img") as advance:
-        futures = [extract_shard.submit(work, device, shard) for shard in shards]
+        futures = [extract_shard.submit(work, device, shard, cores) for shard in shards]
         for future in as_completed(futures):
             advance(future.result())
 
 
 @task(name="extract shard", retries=3, retry_delay_seconds=2, cache_policy=NO_CACHE, persist_result=False)
-def extract_shard(work: Work, device: str, shard: slice) -> int:
-    """Compute what is missing of a shard, on the device that this worker has."""
-    return fill(work, choose_device(device), shard)
+def extract_shard(work: Work, device: str, shard: slice, cores: int) -> int:
+    """Compute what is missing of a shard, on the device that this worker has; returns the images of the shard."""
+    fill(work, choose_device(device), shard, cores)
+    return len(work.read_keys(shard))
+
+
+def _cores(config: ExtractConfig) -> int:
+    """Cores that a shard is computed by: the slots of a cluster's workers stand for a core each."""
+    if config.workers.runner != "threads":
+        return 1
+    return max(1, (os.cpu_count() or 1) // (config.workers.count or 1))
 
 
 def _runner(workers: WorkersConfig) -> TaskRunner[Any]:
@@ -119,11 +139,11 @@ def _runner(workers: WorkersConfig) -> TaskRunner[Any]:
                 from prefect_dask import DaskTaskRunner
 
                 begun = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": None}
-                return DaskTaskRunner(workers.address, cluster_kwargs=None if workers.address else begun)
+                return DaskTaskRunner(address=workers.address, cluster_kwargs=None if workers.address else begun)
             case "ray":
                 from prefect_ray import RayTaskRunner
 
-                return RayTaskRunner(workers.address)
+                return RayTaskRunner(address=workers.address)
             case _:
                 return ThreadPoolTaskRunner(max_workers=workers.count or 1)
     except ImportError as error:

@@ -40,7 +40,7 @@ def prepared(backbone: Backbone, device: torch.device, precision: torch.dtype) -
     ready.trunk = _folded(ready.trunk)
     ready.precision = precision
     ready.to(device)
-    ready.trunk.to(dtype=precision, memory_format=torch.channels_last)
+    ready.trunk.to(precision).to(memory_format=torch.channels_last)
     return ready.requires_grad_(False)
 
 

@@ -122,7 +122,6 @@ def open_part(path: Path, mapped: bool = True) -> Part:
             if batches.num_record_batches != 1:
                 raise ValueError(f"{batches.num_record_batches} record batches in place of one")
             batch = batches.get_batch(0)
-        batch.validate()
         return Part(path, *_views(batch), int(batch.schema.metadata[b"crc32"], 16), nbytes)
     except FileNotFoundError:
         raise
@@ -135,8 +134,6 @@ def _views(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
     if batch.schema.names != ["key", "features"] or batch.schema.field("key").type != pa.binary(KEY.itemsize):
         raise ValueError(f"its columns are {', '.join(batch.schema.names)}")
     key, features = batch.columns
-    if key.null_count or features.null_count or features.values.null_count:
-        raise ValueError("values are missing")
     width = features.type.list_size
     if features.type.value_type != pa.float32() or not width:
         raise ValueError(f"its features are {features.type}")

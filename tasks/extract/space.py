@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from tasks.extract.store import FeatureStore, keys_of
 from tasks.extract.weights import Weights, read_weights
 from tasks.fingerprint import file_digest, fingerprint
 from tasks.ingest import decode
+from tasks.preprocess import augment
 from tasks.preprocess import recipe as geometry
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import tell
@@ -45,6 +46,13 @@ class Space:
     precision: torch.dtype
     width: int
 
+    def variant(self, number: int) -> Space:
+        """The space of an augmented view of the same images; 0 is this one."""
+        if not number:
+            return self
+        about = self.about | {"variant": number}
+        return replace(self, about=about, store=FeatureStore.open(_folder(about, self.store.folder.parent), about))
+
 
 def open_space(
     config: ExtractConfig, recipe: Recipe, dataset: Dataset, workspace: Workspace, device: torch.device
@@ -68,18 +76,25 @@ def open_space(
     about = about | {"precision": str(precision).removeprefix("torch.")}
     with torch.inference_mode():
         width = backbone(torch.zeros(1, 3, recipe.size, recipe.size, dtype=torch.uint8)).shape[1]
-    store = FeatureStore.open(workspace.cache / "features" / fingerprint(about), about)
+    store = FeatureStore.open(_folder(about, workspace.cache / "features"), about)
     return Space(store, about, outline, weights, precision, width)
 
 
-def wanted_keys(dataset: Dataset) -> np.ndarray:
-    """Contents of all images that are learned from or evaluated on, each once, in the order of the manifest.
+def _folder(about: dict[str, object], spaces: Path) -> Path:
+    return spaces / fingerprint(about)
+
+
+def wanted_keys(dataset: Dataset, split: str | None = None) -> np.ndarray:
+    """Contents of all images that are learned from or evaluated on, or of one split, each once, in the order of the
+    manifest.
 
     The manifest is read in blocks, so that memory holds 16 bytes per image.
     """
     with parquet.ParquetFile(dataset.manifest) as manifest:
         blocks = [
-            keys_of(block.filter(pc.not_equal(block["split"], "pool"))["hash"])
+            keys_of(
+                block.filter(pc.equal(block["split"], split) if split else pc.not_equal(block["split"], "pool"))["hash"]
+            )
             for block in manifest.iter_batches(columns=["hash", "split"])
         ]
     keys = np.concatenate(blocks)
@@ -116,5 +131,5 @@ def _write(path: Path, value: object) -> None:
 
 def _code() -> str:
     """What turns a file into features: a change there makes another feature space."""
-    modules = (decode, geometry, backbones, inference)
+    modules = (decode, geometry, augment, backbones, inference)
     return fingerprint([file_digest(Path(str(module.__file__))) for module in modules])

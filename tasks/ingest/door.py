@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -18,13 +17,13 @@ from tasks.ingest import relations
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.examine import Limits
 from tasks.ingest.intake import take_in
-from tasks.ingest.journal import USED, Journal
+from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import KINDS
 from tasks.ingest.report import write_report
 from tasks.ingest.splits import assign_splits, check_learnable, is_given, mark_unsplit
 from tasks.ingest.versioning import MANIFEST, Entry, check_out, keep_file, object_store, tidy, write_version
 from tasks.records import Dataset, Split
-from tasks.workspace import Workspace, fresh_folder
+from tasks.workspace import Workspace
 
 BATCH = 65_536
 """Rows of the manifest written at once."""
@@ -46,29 +45,33 @@ def ingest_images(config: IngestConfig, workspace: Workspace, into_data: bool = 
         DataError: the source is missing, empty, corrupt or has one class only, or a finding's policy is ``fail``.
         ConfigurationError: the configuration asks for what the source does not have.
     """
-    workspace.cache.mkdir(parents=True, exist_ok=True)
+    try:
+        return _ingested(config, workspace, into_data)
+    except DamagedJournal:
+        return _ingested(config, workspace, into_data)
+
+
+def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Dataset:
     store = object_store(workspace)
     tidy(store)
     multi_label = config.source.is_multi_label()
     limits = Limits(config.limits.pixels, config.limits.bytes)
     with (
-        tempfile.TemporaryDirectory(dir=workspace.cache, prefix="ingest-", ignore_cleanup_errors=True) as temporary,
-        Journal.open(workspace.cache / "ingest.db", Path(temporary), limits) as journal,
+        scratch_folder(workspace.cache) as scratch,
+        Journal.open(workspace.cache / "ingest.db", scratch, limits) as journal,
     ):
         items = config.source.items(workspace, config.limits.bytes)
         take_in(items, config.source.total(workspace), journal, store, config.limits, multi_label)
         choose_on, report_on = _settle(journal, config)
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
         classes = check_learnable(journal, needed, multi_label)
-        manifest = Path(temporary) / MANIFEST
+        manifest = scratch / MANIFEST
         _write_manifest(journal, multi_label, manifest)
         entry = Entry(MANIFEST, keep_file(manifest, store), manifest.stat().st_size)
         version = write_version(_entries(journal, entry), store)
         final = workspace.cache / "datasets" / version.name / _findings_fingerprint(journal, config)
         if not final.exists():
-            with fresh_folder(final) as folder:
-                write_report(journal, config.checks, folder)
-                manifest.rename(folder / MANIFEST)
+            _keep_report(journal, config, manifest, final)
         report = json.loads((final / "checks.json").read_text())
         if into_data:
             journal.sql.execute("CREATE INDEX work.by_path ON rows (path)")
@@ -94,16 +97,30 @@ def ingest_images(config: IngestConfig, workspace: Workspace, into_data: bool = 
     )
 
 
+def _keep_report(journal: Journal, config: IngestConfig, manifest: Path, final: Path) -> None:
+    """Put the report and the manifest into a folder that appears whole or not at all."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    folder = manifest.parent / "report"
+    folder.mkdir()
+    write_report(journal, config.checks, folder)
+    manifest.rename(folder / MANIFEST)
+    try:
+        folder.rename(final)
+    except OSError:
+        if not final.is_dir():  # else another run was faster, with the same content
+            raise
+
+
 def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
     """Labels, relations between images, and splits, in the order in which they depend on each other."""
     relations.place_by_folders(journal, config.source.is_multi_label())
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"):
         _refuse_empty(journal, config)
-    relations.keep_paths_apart(journal)
     if given := is_given(journal, config.split):
         mark_unsplit(journal)
     else:
         journal.sql.execute("UPDATE rows SET split = NULL WHERE split <> 'pool'")
+    relations.keep_paths_apart(journal, config.checks)
     relations.check_usable(journal, config.checks)
     relations.note_oddities(journal, config.checks)
     relations.settle_copies(journal, config.checks)

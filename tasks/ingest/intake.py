@@ -184,9 +184,7 @@ class _Workers:
     def submit(self, block: Block) -> Future[list[Examined]] | None:
         """Have the items examined that are not known; None where all are."""
         works = [Work(item.place, item.content) for item, known in block if known is None]
-        if not works:
-            return None
-        return self._start().submit(examine_all, works, self.limits, self.store)
+        return self._submit(works) if works else None
 
     def result(self, block: Block, future: Future[list[Examined]] | None) -> list[Examined]:
         """What was found out. A file that makes a decoder crash takes its process with it, not the run."""
@@ -195,16 +193,20 @@ class _Workers:
         try:
             return future.result()
         except BrokenExecutor:
-            self._pool = None
             return [self._alone(item) for item, known in block if known is None]
 
     def _alone(self, item: Item) -> Examined:
-        future = self._start().submit(examine_all, [Work(item.place, item.content)], self.limits, self.store)
         try:
-            return future.result()[0]
+            return self._submit([Work(item.place, item.content)]).result()[0]
         except BrokenExecutor:
-            self._pool = None
             return Examined(None, kind="undecodable", reason="its decoder crashed")
+
+    def _submit(self, works: list[Work]) -> Future[list[Examined]]:
+        try:
+            return self._start().submit(examine_all, works, self.limits, self.store)
+        except BrokenExecutor:  # by a file that was submitted before
+            self._pool = None
+            return self._start().submit(examine_all, works, self.limits, self.store)
 
     def _start(self) -> Any:
         if self._pool is None:

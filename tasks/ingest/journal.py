@@ -1,28 +1,36 @@
 """What an ingestion knows, in SQLite files, so that memory does not grow with the dataset and a killed run goes on.
 
 ``contents`` and ``seen`` outlive the run: what is known of a content, and which content a file of a certain size and
-time had. ``rows`` is the dataset in the making, one row per thing that the source holds; it lies in a file of the run.
+time had, each by the rule that decided so. ``rows`` is the dataset in the making, one row per thing that the source
+holds; it lies in a folder of the run.
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from tasks.fingerprint import file_digest, fingerprint
 from tasks.ingest import decode, examine
 from tasks.ingest.examine import Examined, Limits
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS known (rule TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS contents (
-    hash TEXT PRIMARY KEY, size INTEGER, width INTEGER, height INTEGER, format TEXT, mode TEXT, dhash INTEGER,
-    odd TEXT, kind TEXT, reason TEXT
+CREATE TABLE IF NOT EXISTS rules (id INTEGER PRIMARY KEY, rule TEXT UNIQUE, used REAL);
+CREATE TABLE IF NOT EXISTS known_contents (
+    rule INTEGER, hash TEXT, size INTEGER, width INTEGER, height INTEGER, format TEXT, mode TEXT, dhash INTEGER,
+    odd TEXT, kind TEXT, reason TEXT, PRIMARY KEY (rule, hash)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen (place TEXT PRIMARY KEY, stamp TEXT, hash TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS known_files (
+    rule INTEGER, place TEXT, stamp TEXT, hash TEXT, PRIMARY KEY (rule, place)
+) WITHOUT ROWID;
 CREATE TABLE work.rows (
     id INTEGER PRIMARY KEY, path TEXT, layout TEXT, domain TEXT, label TEXT, split TEXT, "group" TEXT, hash TEXT,
     kind TEXT, reason TEXT
@@ -32,32 +40,64 @@ CREATE TABLE work.near (first INTEGER, second INTEGER, bits INTEGER);
 CREATE INDEX work.by_hash ON rows (hash);
 """
 
+VIEWS = """
+CREATE TEMP VIEW contents AS
+    SELECT hash, size, width, height, format, mode, dhash, odd, kind, reason FROM main.known_contents WHERE rule = {id};
+CREATE TEMP VIEW seen AS SELECT place, stamp, hash FROM main.known_files WHERE rule = {id};
+"""
+
+FORGOTTEN = 30 * 24 * 3600
+"""Seconds after which a rule that nobody used is forgotten, with all that it decided."""
+
 USED = "rows.kind IS NULL"
 """SQL condition of the rows that are in the dataset so far."""
+
+
+class DamagedJournal(Exception):
+    """A disk fault or another program has damaged a journal, which has been removed: it is only a cache."""
+
+
+@contextmanager
+def scratch_folder(cache: Path) -> Iterator[Path]:
+    """A folder for one run; those of killed runs, whose locks nobody holds any more, are removed."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "ingest.lock"):
+        for left in cache.glob("ingest-*/"):
+            with suppress(Timeout), FileLock(left / "lock", blocking=False):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=cache, prefix="ingest-"))
+        lock = FileLock(folder / "lock")
+        lock.acquire()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 class Journal:
     """The tables of an ingestion. Queries are SQL; `tasks.ingest.relations` and `splits` work on ``rows``."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.sql = connection
+    def __init__(self, connection: sqlite3.Connection, rule: int) -> None:
+        self.sql, self.rule = connection, rule
 
     @classmethod
     @contextmanager
     def open(cls, file: Path, scratch: Path, limits: Limits) -> Iterator[Journal]:
         """Open the journal of a workspace, with fresh ``rows`` in ``scratch``.
 
-        A journal that a disk fault or another program has damaged is begun anew: it is only a cache.
+        Raises:
+            DamagedJournal: now or while it is used; the next one is begun anew.
         """
         try:
-            connection = _connected(file, scratch, limits)
-        except sqlite3.DatabaseError:
+            with closing(sqlite3.connect(file, timeout=60)) as connection:
+                yield cls(connection, _settled(connection, scratch, limits))
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise  # a full disk, say
             for left in file.parent.glob(f"{file.name}*"):
-                left.unlink()
-            (scratch / "rows.db").unlink(missing_ok=True)
-            connection = _connected(file, scratch, limits)
-        with closing(connection):
-            yield cls(connection)
+                left.unlink(missing_ok=True)
+            raise DamagedJournal(str(file)) from error
 
     def known_files(self, places: Sequence[str]) -> dict[str, tuple[str, Examined]]:
         """By place: the stamp that a file had when it was seen, and what is known of the content it had then."""
@@ -77,10 +117,11 @@ class Journal:
         told = [entry for entry in learnt if entry[2].hash is not None]
         with self.sql:
             self.sql.executemany(
-                "INSERT OR REPLACE INTO contents VALUES (?,?,?,?,?,?,?,?,?,?)", [entry for _, _, entry in told]
+                f"INSERT OR REPLACE INTO known_contents VALUES ({self.rule},?,?,?,?,?,?,?,?,?,?)",
+                [entry for _, _, entry in told],
             )
             self.sql.executemany(
-                "INSERT OR REPLACE INTO seen VALUES (?,?,?)",
+                f"INSERT OR REPLACE INTO known_files VALUES ({self.rule},?,?,?)",
                 [(place, stamp, entry.hash) for place, stamp, entry in told if place and stamp],
             )
 
@@ -107,27 +148,27 @@ def _marks(values: Sequence[str]) -> str:
     return f"({','.join('?' * len(values))})"
 
 
-def _connected(file: Path, scratch: Path, limits: Limits) -> sqlite3.Connection:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(file, timeout=60)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("ATTACH ? AS work", (str(scratch / "rows.db"),))
-        # The run's own rows need not outlive it.
-        connection.execute("PRAGMA work.journal_mode = OFF")
-        connection.execute("PRAGMA work.synchronous = OFF")
-        connection.executescript(SCHEMA)
-        rule = _rule(limits)
-        if connection.execute("SELECT rule FROM known").fetchall() != [(rule,)]:
-            with connection:
-                for table in ("known", "contents", "seen"):
-                    connection.execute(f"DELETE FROM {table}")
-                connection.execute("INSERT OR REPLACE INTO known VALUES (?)", (rule,))
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+def _settled(connection: sqlite3.Connection, scratch: Path, limits: Limits) -> int:
+    """Make the tables that are missing; returns what the rule of this run goes by in them."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("ATTACH ? AS work", (str(scratch / "rows.db"),))
+    # The run's own rows need not outlive it.
+    connection.execute("PRAGMA work.journal_mode = OFF")
+    connection.execute("PRAGMA work.synchronous = OFF")
+    connection.executescript(SCHEMA)
+    now = time.time()
+    with connection:
+        # Not at once: another run may be at work by other limits.
+        for (old,) in connection.execute("SELECT id FROM rules WHERE used < ?", (now - FORGOTTEN,)).fetchall():
+            for table, column in (("known_contents", "rule"), ("known_files", "rule"), ("rules", "id")):
+                connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (old,))
+        (id,) = connection.execute(
+            "INSERT INTO rules (rule, used) VALUES (?, ?) ON CONFLICT (rule) DO UPDATE SET used = ?2 RETURNING id",
+            (_rule(limits), now),
+        ).fetchone()
+    connection.executescript(VIEWS.format(id=id))
+    return id
 
 
 def _rule(limits: Limits) -> str:

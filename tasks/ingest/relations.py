@@ -14,7 +14,8 @@ from tasks.ingest.kinds import KINDS, ODD, UNUSABLE
 from tasks.ingest.layout import Layout
 from tasks.ingest.versioning import MANIFEST
 
-HELD_OUT_MOST = "CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 WHEN 'tune' THEN 2 WHEN 'train' THEN 3 ELSE 4 END"
+HELD_OUT_MOST = """CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 WHEN 'tune' THEN 2 WHEN 'train' THEN 3
+    WHEN 'pool' THEN 5 ELSE 4 END"""
 """SQL order in which one of several copies is kept."""
 
 MAX_PAIRS = 100_000
@@ -114,16 +115,30 @@ def note_oddities(journal: Journal, checks: ChecksConfig) -> None:
     sql.execute("DROP TABLE temp.oddities")
 
 
-def keep_paths_apart(journal: Journal) -> None:
-    """Two rows of one path cannot both be in a folder; the first one is kept. Nor can a file be called as a folder."""
-    journal.sql.execute(
-        f"""UPDATE rows SET kind = 'duplicate', reason = 'listed before' WHERE {USED} AND id NOT IN
-        (SELECT MIN(id) FROM rows WHERE {USED} GROUP BY path, hash, label)"""
-    )
-    journal.sql.execute(
-        f"""UPDATE rows SET kind = 'conflicting_label', reason = 'its path stands for different images or labels'
-        WHERE {USED} AND path IN (SELECT path FROM rows WHERE {USED} GROUP BY path HAVING COUNT(*) > 1)"""
-    )
+def keep_paths_apart(journal: Journal, checks: ChecksConfig) -> None:
+    """Two rows of one path cannot both be in a folder, so that none of their policies is to warn; of rows that say the
+    same, the one held out most is kept. Nor can a file be called as a folder.
+
+    Raises:
+        DataError: a kind whose policy is ``fail`` was found.
+    """
+    repeated = "GROUP BY path HAVING COUNT(*) > 1"
+    journal.sql.execute(f"CREATE TEMP TABLE twice AS SELECT path FROM rows WHERE {USED} {repeated}")
+    listed = f"""
+        SELECT id, split, ROW_NUMBER() OVER best AS place, FIRST_VALUE(split) OVER best AS kept_split
+        FROM rows WHERE {USED} AND path IN temp.twice
+        WINDOW best AS (PARTITION BY path, hash, label ORDER BY {HELD_OUT_MOST}, id)
+    """
+    still = f"SELECT path FROM rows WHERE {USED} AND path IN temp.twice {repeated}"
+    contradicting = f"rows WHERE {USED} AND path IN ({still})"
+    for kind, reason, found in (
+        ("straddling", "listed in another split too", f"({listed}) WHERE split IS NOT kept_split"),
+        ("duplicate", "listed twice", f"({listed}) WHERE place > 1"),
+        ("conflicting_label", "its path stands for different images or labels", contradicting),
+    ):
+        action = "fail" if getattr(checks, kind) == "fail" else "quarantine"
+        apply(journal, kind, f"SELECT id, '{reason}' AS reason FROM {found}", action)
+    journal.sql.execute("DROP TABLE temp.twice")
     folders: set[str] = set()
     for (name,) in journal.sql.execute(f"SELECT DISTINCT {FOLDER} FROM rows WHERE {USED}"):
         while (name := name.rpartition("/")[0]) and name not in folders:
@@ -148,7 +163,8 @@ def settle_copies(journal: Journal, checks: ChecksConfig) -> None:
         ) USING (hash) WHERE {USED} AND label IS NOT NULL
     """
     apply(journal, "conflicting_label", contradictions, checks.conflicting_label)
-    across = f"SELECT id, reason || ' (' || kept_split || ')' AS reason FROM ({COPIES}) WHERE split IS NOT kept_split"
+    where = "COALESCE(' (' || kept_split || ')', '')"  # not known yet where splits are made
+    across = f"SELECT id, reason || {where} AS reason FROM ({COPIES}) WHERE split IS NOT kept_split"
     apply(journal, "straddling", across, checks.straddling)
     apply(journal, "duplicate", f"SELECT id, reason FROM ({COPIES})", checks.duplicate)
 

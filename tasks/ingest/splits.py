@@ -11,6 +11,11 @@ from tasks.ingest.journal import USED, Journal
 from tasks.records import Split
 
 LABELLED = f"{USED} AND label IS NOT NULL"
+OPEN = f"{LABELLED} AND split IS NULL"
+"""SQL condition of the images that a split is to be found for; the pool has one."""
+
+RELATED = "label IS NOT NULL AND (rows.kind IS NULL OR rows.kind IN ('duplicate', 'conflicting_label'))"
+"""SQL condition of the rows that tell which groups share an image, also where the image itself is kept out."""
 
 
 def is_given(journal: Journal, config: SplitConfig) -> bool:
@@ -76,20 +81,23 @@ def _cut(journal: Journal, config: SplitConfig) -> None:
     sql.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, position REAL)")
     if by == "stratified":
         sql.execute(
-            f"""INSERT INTO temp.placed SELECT id, (DENSE_RANK() OVER (PARTITION BY label ORDER BY hash) - 0.5)
-            / total FROM rows JOIN (
-                SELECT label, COUNT(DISTINCT hash) AS total FROM rows WHERE {LABELLED} GROUP BY label
-            ) USING (label) WHERE {LABELLED}"""
+            f"""INSERT INTO temp.placed SELECT id, MIN(position) OVER (PARTITION BY hash) FROM (
+                SELECT id, hash, (DENSE_RANK() OVER (PARTITION BY label ORDER BY hash) - 0.5) / total AS position
+                FROM rows JOIN (
+                    SELECT label, COUNT(DISTINCT hash) AS total FROM rows WHERE {OPEN} GROUP BY label
+                ) USING (label) WHERE {OPEN}
+            )"""
         )
     elif by == "group":
         _join_groups(journal)
         sql.execute(
-            f"""INSERT INTO temp.placed SELECT id, position(COALESCE(joined, 'group ' || "group", hash))
-            FROM rows LEFT JOIN temp.joined ON name = "group" WHERE {LABELLED}"""
+            f"""INSERT INTO temp.placed SELECT id, position(COALESCE(joined, 'group ' || known, hash)) FROM (
+                SELECT *, COALESCE("group", MIN("group") OVER (PARTITION BY hash)) AS known FROM rows WHERE {RELATED}
+            ) AS rows LEFT JOIN temp.joined ON name = known WHERE {OPEN}"""
         )
         sql.execute("DROP TABLE temp.joined")
     else:
-        sql.execute(f"INSERT INTO temp.placed SELECT id, position(hash) FROM rows WHERE {LABELLED}")
+        sql.execute(f"INSERT INTO temp.placed SELECT id, position(hash) FROM rows WHERE {OPEN}")
     if config.folds is None:
         parts = "CASE WHEN position < :test THEN 'test' WHEN position < :test + :val THEN 'val' ELSE 'train' END"
     else:
@@ -116,8 +124,8 @@ def _join_groups(journal: Journal) -> None:
     """Groups that share an image are one group: else its copies would stand in two splits."""
     sql = journal.sql
     shared = sql.execute(
-        f"""SELECT hash, "group" FROM rows WHERE {LABELLED} AND "group" IS NOT NULL AND hash IN (
-            SELECT hash FROM rows WHERE {LABELLED} GROUP BY hash HAVING COUNT(DISTINCT "group") > 1
+        f"""SELECT hash, "group" FROM rows WHERE {RELATED} AND "group" IS NOT NULL AND hash IN (
+            SELECT hash FROM rows WHERE {RELATED} GROUP BY hash HAVING COUNT(DISTINCT "group") > 1
         ) GROUP BY hash, "group" ORDER BY hash, "group" """
     )
     parent: dict[str, str] = {}

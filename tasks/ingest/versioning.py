@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +32,12 @@ from tasks.workspace import Workspace
 
 MANIFEST = "manifest.parquet"
 """Name of the manifest in ``data/``."""
+
+BESIDE = ".dvc-init"
+"""Folder in which a repository is made before it takes its place."""
+
+LINKING = ".headstart.tmp"
+"""Name of a file in ``data/`` before it has its own."""
 
 STALE = 24 * 3600
 """Seconds after which a half-written file belongs to nobody."""
@@ -62,22 +67,40 @@ class Version(NamedTuple):
 
 def object_store(workspace: Workspace) -> Path:
     """Folder of DVC's content-addressed store; makes the workspace a DVC repository if it is none."""
-    if not (workspace.root / ".dvc").is_dir():
-        _init(workspace)
     from dvc.repo import Repo
 
+    if not (workspace.root / ".dvc").is_dir() or (workspace.root / BESIDE).exists():
+        with _lock(workspace, "init"):
+            _init(workspace)
     with Repo(str(workspace.root)) as repo:
         return Path(repo.cache.local.path)
 
 
 def _init(workspace: Workspace) -> None:
-    workspace.root.mkdir(parents=True, exist_ok=True)
+    """Initialise DVC beside, then move: killed in between, it would take half a repository for its own."""
+    from dvc.repo import Repo
+
+    beside = workspace.root / BESIDE
+    shutil.rmtree(beside, ignore_errors=True)
+    if (workspace.root / ".dvc").is_dir():
+        return  # another process was faster
+    beside.mkdir()
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # else it says that it has initialised a repository
     has_git = (workspace.root / ".git").exists()
-    _dvc(workspace, "init", "--quiet", *([] if has_git else ["--no-scm"]))
-    # Files in data/ without a second copy, wherever the file system can.
-    for option, value in {"core.analytics": "false", "core.check_update": "false",
-                          "cache.type": "reflink,hardlink,copy"}.items():  # fmt: skip
-        _dvc(workspace, "config", option, value)
+    with Repo.init(str(beside), no_scm=True) as repo, repo.config.edit("repo") as config:
+        # Files in data/ without a second copy, wherever the file system can.
+        config["cache"]["type"] = "reflink,hardlink,copy"
+        config["core"] |= {"analytics": False, "check_update": False}
+        if has_git:
+            del config["core"]["no_scm"]
+    shutil.rmtree(repo.site_cache_dir, ignore_errors=True)  # goes by the folder's name
+    if not (workspace.root / ".dvcignore").exists():
+        os.rename(beside / ".dvcignore", workspace.root / ".dvcignore")
+    os.rename(beside / ".dvc", workspace.root / ".dvc")
+    shutil.rmtree(beside)
+    if has_git:
+        with Repo(str(workspace.root)) as repo, repo.scm_context(autostage=True) as git:
+            git.track_file([str(workspace.root / name) for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore")])
 
 
 def object_path(store: Path, name: str) -> Path:
@@ -170,10 +193,20 @@ def read_manifest(name: str, workspace: Workspace) -> pd.DataFrame:
 
 
 def restore_version(name: str, workspace: Workspace) -> Version:
-    """Make ``data.dvc`` name a version that the store has, and ``data/`` hold its files."""
+    """Make ``data.dvc`` name a version that the store has, and ``data/`` hold its files.
+
+    Raises:
+        DataError: the store does not have this version, or not all of its files.
+    """
     store = object_store(workspace)
     listing = read_listing(name, store)
-    entries = [Entry(path, hash, object_path(store, hash).stat().st_size) for path, hash in listing.items()]
+    try:
+        entries = [Entry(path, hash, object_path(store, hash).stat().st_size) for path, hash in listing.items()]
+    except FileNotFoundError as error:
+        raise DataError(
+            f"files of version {name} are not in this workspace's store; `headstart data pull {name[:8]}` "
+            "fetches them from the remote"
+        ) from error
     version = Version(name, sum(entry.size for entry in entries), len(entries))
     check_out(version, entries, listing.get, workspace, store)
     return version
@@ -186,11 +219,9 @@ def current_version(workspace: Workspace) -> str | None:
     return yaml.safe_load(workspace.dvc_file.read_text())["outs"][0]["md5"]
 
 
-@contextmanager
-def _data_lock(workspace: Workspace) -> Iterator[None]:
+def _lock(workspace: Workspace, name: str) -> FileLock:
     workspace.cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(workspace.cache / "data.lock"):
-        yield
+    return FileLock(workspace.cache / f"{name}.lock")
 
 
 def check_out(
@@ -205,7 +236,7 @@ def check_out(
         entries: files of the version.
         hash_of: the MD5 of the file of a path, None for a path that is not in the version.
     """
-    with _data_lock(workspace):
+    with _lock(workspace, "data"):
         _write_dvc_file(version, workspace)
         _remove_others(workspace.data, hash_of)
         root, ready = f"{workspace.data}{os.sep}", {""}
@@ -223,26 +254,23 @@ def check_out(
 def _write_dvc_file(version: Version, workspace: Workspace) -> None:
     out = {"md5": version.name, "size": version.size, "nfiles": version.files, "hash": "md5", "path": "data"}
     text = yaml.safe_dump({"outs": [out]}, sort_keys=False)
-    if workspace.dvc_file.is_file() and workspace.dvc_file.read_text() == text:
-        return
-    descriptor, temporary = tempfile.mkstemp(dir=workspace.root, prefix=".data.dvc-")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        os.fchmod(descriptor, 0o644)
-    os.replace(temporary, workspace.dvc_file)
-    ignore = workspace.root / ".gitignore"
-    if (workspace.root / ".git").exists() and "/data" not in (ignore.read_text() if ignore.exists() else ""):
-        with ignore.open("a") as file:
-            file.write("/data\n")
+    ignore, temporary = workspace.root / ".gitignore", workspace.root / ".data.dvc.tmp"
+    ignored = ignore.read_text().splitlines() if ignore.exists() else []
+    if (workspace.root / ".git").exists() and "/data" not in ignored:
+        ignore.write_text("\n".join([*ignored, "/data", ""]))
+    temporary.unlink(missing_ok=True)  # of a killed check-out
+    if not workspace.dvc_file.is_file() or workspace.dvc_file.read_text() != text:
+        temporary.write_text(text)
+        os.replace(temporary, workspace.dvc_file)
 
 
 def _remove_others(data: Path, hash_of: Callable[[str], str | None]) -> None:
-    """Remove what other versions left: files that are write-protected, as DVC's links are."""
+    """Remove what other versions left: files that are write-protected, as DVC's links are, and half-made copies."""
     above = len(str(data)) + 1
     for folder, _, names in os.walk(data, topdown=False):
         for name in names:
             path = f"{folder}{os.sep}{name}"
-            if hash_of(path[above:].replace(os.sep, "/")) is None and _is_protected(path):
+            if hash_of(path[above:].replace(os.sep, "/")) is None and (name == LINKING or _is_protected(path)):
                 os.unlink(path)
         if len(folder) > above and not os.listdir(folder):
             os.rmdir(folder)
@@ -264,7 +292,7 @@ def _link(source: str, target: str) -> None:
         if not _is_protected(target):
             os.replace(target, f"{target}.edited")
             tell(f"check out\t{target} was edited; the edit is kept as {target}.edited")
-    temporary = os.path.join(os.path.dirname(target), ".headstart.tmp")  # names may be as long as they can be
+    temporary = os.path.join(os.path.dirname(target), LINKING)  # names may be as long as they can be
     with suppress(FileNotFoundError):
         os.unlink(temporary)
     try:
@@ -274,17 +302,9 @@ def _link(source: str, target: str) -> None:
     os.replace(temporary, target)
 
 
-def _dvc(workspace: Workspace, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    finished = subprocess.run(command, cwd=workspace.root, capture_output=True, text=True)
-    if finished.returncode:
-        told = finished.stderr.strip().splitlines()
-        raise DataError(f"dvc {' '.join(arguments)} failed in {workspace.root}: {told[0] if told else 'no message'}")
-    return finished.stdout.strip()
-
-
 def tidy(store: Path) -> None:
     """Remove what killed ingestions left half-written, once it is old enough not to be another one's at work."""
+    waiting_room.cache_clear()  # the store may have been deleted since
     for left in waiting_room(store).iterdir():
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > STALE:

@@ -18,3 +18,6 @@ class PreprocessConfig(Section):
     """Crop to the centre, ignore the aspect ratio, or pad with black."""
     views: Literal["one", "ten"] = "one"
     """`ten` averages the features of ten crops of each image, in training and serving: steadier, ten times the work."""
+    augmented: int = Field(default=0, ge=0, le=32)
+    """Augmented views of each training image whose features are kept beside the plain one's, as further examples to
+    learn from: random parts, mirrored, slightly recoloured, the same ones every time."""

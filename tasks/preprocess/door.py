@@ -41,6 +41,7 @@ def preview_recipe(config: PreprocessConfig, dataset: Dataset, workspace: Worksp
         size=config.size,
         fit=config.fit,
         views=config.views,
+        augmented=config.augmented,
         preview=final / "preview.png",
         mean=tuple(mean),  # type: ignore[arg-type]
         std=tuple(std),  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from tasks.ingest.decode import ImageLike, decode
+from tasks.preprocess.augment import augmented
 from tasks.progress import progress
 
 Fit = Literal["crop", "squash", "pad"]
@@ -36,16 +37,18 @@ class Recipe:
         views: ``one``, or ``ten``: centre and corners of the whole image, scaled slightly larger, and their mirror
             images (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks",
             4.1), over which features are averaged.
+        variant: 0, or the number of an augmented view that is taken instead; see `tasks.preprocess.augment`.
     """
 
     size: int
     fit: Fit = "crop"
     views: Views = "one"
+    variant: int = 0
 
     @property
     def count(self) -> int:
         """Views of an image."""
-        return 10 if self.views == "ten" else 1
+        return 10 if self.views == "ten" and not self.variant else 1
 
     def __call__(self, image: ImageLike) -> torch.Tensor:
         """Decode one image and fit it: uint8 tensor ``[3, size, size]`` or, of ten views, ``[10, 3, size, size]``;
@@ -60,6 +63,8 @@ class Recipe:
 
     def fitted(self, pixels: torch.Tensor) -> torch.Tensor:
         """Fit an image that is decoded already: uint8 ``[3, H, W]``, on any device."""
+        if self.variant:
+            return augmented(pixels, self.size, self.variant)
         if self.views == "ten":
             larger = Recipe(round(self.size / MARGIN), self.fit)._scaled(pixels)
             return torch.stack(F.ten_crop(larger, [self.size, self.size]))

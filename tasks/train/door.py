@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from tasks.door import stage
 from tasks.errors import ConfigurationError
-from tasks.extract.store import FeatureStore
+from tasks.extract.store import FeatureStore, keys_of
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, content_fingerprint
 from tasks.train.config import TrainConfig
@@ -43,10 +44,11 @@ def train_head(config: TrainConfig, dataset: Dataset, features: FeatureSet, work
     manifest = dataset.read_manifest()
     everything = manifest[manifest["split"].isin(["train", "tune"])]
     count = len(dataset.classes)
-    if config.method == "linear" and dataset.choose_on == "tune" and len(everything) <= CROSS_VALIDATED:
+    small = dataset.choose_on == "tune" and len(everything) <= CROSS_VALIDATED and not features.variants
+    if config.method == "linear" and small:
         fit = fit_linear_cross_validated(labelled(dataset, features, everything), count)
         return _keep(fit, config, dataset, features, workspace)
-    fitting = labelled(dataset, features, manifest[manifest["split"] == "train"])
+    fitting = labelled(dataset, features, manifest[manifest["split"] == "train"], augmented=True)
     choosing = labelled(dataset, features, manifest[manifest["split"] == dataset.choose_on])
     if config.method == "linear":
         fit = fit_linear(fitting, choosing, count)
@@ -55,11 +57,19 @@ def train_head(config: TrainConfig, dataset: Dataset, features: FeatureSet, work
     return _keep(fit, config, dataset, features, workspace)
 
 
-def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame) -> Labelled:
-    """Features float32 ``[N, width]`` and labels int64 ``[N]`` of some rows of the manifest."""
-    matrix = FeatureStore(features.store).read(rows["hash"].tolist())
+def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augmented: bool = False) -> Labelled:
+    """Features float32 ``[N, width]`` and labels int64 ``[N]`` of some rows of the manifest.
+
+    Args:
+        augmented: whether features of the augmented views follow those of the images.
+    """
+    stores = [FeatureStore(folder) for folder in (features.store, *(features.variants if augmented else ()))]
+    keys, count = keys_of(rows["hash"]), len(rows)
+    matrix = np.empty((len(stores) * count, features.width), np.float32)
+    for number, store in enumerate(stores):
+        store.read(keys, out=matrix[number * count : (number + 1) * count])
     codes = pd.Categorical(rows["label"], categories=list(dataset.classes)).codes
-    return torch.from_numpy(matrix), torch.tensor(codes, dtype=torch.int64)
+    return torch.from_numpy(matrix), torch.tensor(codes, dtype=torch.int64).repeat(len(stores))
 
 
 def _keep(fit: Fit, config: TrainConfig, dataset: Dataset, features: FeatureSet, workspace: Workspace) -> Candidate:

@@ -51,7 +51,8 @@ class Noted(NamedTuple):
 
 @dataclass
 class Settled:
-    """All rows in the order of their paths, what was noted of them, and the splits that matter."""
+    """All rows in the order of their paths, what was noted of them (but for their names, which are no files'), and the
+    splits that matter."""
 
     rows: list[Placed]
     noted: list[Noted]
@@ -133,6 +134,7 @@ def settled(
             'SELECT path, label, hash, split, "group", kind, reason FROM rows ORDER BY path, id'
         ).fetchall()
         noted = journal.sql.execute(
-            "SELECT noted.kind, path, noted.reason FROM noted JOIN rows USING (id) ORDER BY 1, 2"
+            "SELECT noted.kind, path, noted.reason FROM noted JOIN rows USING (id) "
+            "WHERE noted.kind <> 'wrong_extension' ORDER BY 1, 2"
         ).fetchall()
     return Settled([Placed(*row) for row in found], [Noted(*row) for row in noted], choose_on, report_on, classes)

@@ -7,10 +7,9 @@ import io
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,40 +17,21 @@ from typing import Any, ClassVar
 import pandas as pd
 import pytest
 
-from tasks.ingest import examine, intake, sources
+from tasks.ingest import intake, sources
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
-from tasks.ingest.examine import Examined, Limits, Work
+from tasks.ingest.examine import Examined, Limits
 from tasks.ingest.journal import Journal
 from tasks.ingest.sources import SOURCES, Item, Source
 from tasks.records import Dataset
 from tasks.workspace import Workspace
 from tests.ingest.pictures import noise, png, tarred
-
-CRASHES = b"a file that crashes its decoder"
-LOG = "examined"
-"""File beside a workspace's store that `logging` writes to."""
-
-
-def crashing(works: Sequence[Work], limits: Limits, store: Path) -> list[Examined]:
-    """What workers run where a decoder crashes; as all such it must be importable there."""
-    for work in works:
-        if work.content == CRASHES:
-            (store / "crashed").touch()
-            os.kill(os.getpid(), signal.SIGSEGV)
-    return examine.examine_all(works, limits, store)
-
-
-def logging(works: Sequence[Work], limits: Limits, store: Path) -> list[Examined]:
-    """What workers run where a test asks which files were examined."""
-    with (store / LOG).open("a") as log:
-        log.writelines(f"{Path(work.place or 'a member').name}\n" for work in works)
-    return examine.examine_all(works, limits, store)
+from tests.ingest.workers import CRASHES, crashing, logging
 
 
 def examined(workspace: Workspace) -> list[str]:
     """Names of the files that were examined since this was last asked."""
-    log = workspace.root / ".dvc/cache/files/md5" / LOG
+    log = workspace.root / "examined"
     names = log.read_text().split() if log.exists() else []
     log.unlink(missing_ok=True)
     return sorted(names)
@@ -59,29 +39,27 @@ def examined(workspace: Workspace) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """An ingested workspace of 24 files of two classes, one of them broken, to be copied."""
-    workspace = Workspace(tmp_path_factory.mktemp("home"))
+    """An ingested workspace of 24 files of two classes, one of them broken, with a copy of it beside."""
+    workspace = Workspace(tmp_path_factory.mktemp("home") / "workspace")
     for label in "ab":
         (workspace.root / "photos" / label).mkdir(parents=True)
         for number in range(12):
             (workspace.root / "photos" / label / f"{label}{number}.png").write_bytes(png(f"{label} {number}"))
     (workspace.root / "photos/a/a3.png").write_bytes(png("a 3")[:300])
     members = {path.relative_to(workspace.root).as_posix(): path.read_bytes() for path in photos(workspace)}
-    (workspace.root / "photos.tar").write_bytes(tarred(members))
+    (workspace.root / "photos.tar").write_bytes(tarred(dict(members)))
     ingested(workspace)
+    shutil.copytree(workspace.root, workspace.root.with_name("copy"))
     return workspace
 
 
 @pytest.fixture
-def known(home: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def known(home: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A workspace in which everything is known; `examined` tells what is looked at again."""
-    root = tmp_path / "known"
-    shutil.copytree(home.root, root)  # files keep their times
-    workspace = Workspace(root)
+    shutil.rmtree(home.root)
+    shutil.copytree(home.root.with_name("copy"), home.root)  # files keep their times
     monkeypatch.setattr(intake, "examine_all", logging)
-    ingested(workspace)  # here, too, files are known by their paths
-    assert len(examined(workspace)) == 24 and examined(workspace) == []
-    return workspace
+    return home
 
 
 def photos(workspace: Workspace) -> list[Path]:
@@ -237,10 +215,12 @@ def test_run_keeps_what_it_knows_while_another_one_examines_by_other_limits(tmp_
 
 
 class Slowly(Source):
-    """Images with one between that crashes its decoder; the source waits until it has."""
+    """Images with two between that crash their decoder."""
 
     slowly: int
-    """Images before and after it."""
+    """Images before and after them."""
+    waits: bool
+    """Whether the source waits until one has."""
     remembers: ClassVar[bool] = False
 
     def items(self, workspace: Workspace, limit: int = 2**28) -> Iterator[Item]:
@@ -250,11 +230,9 @@ class Slowly(Source):
                 for number in range(2):
                     yield Item(f"a/crash {number}.png", content=CRASHES, labels=("a",))
                     yield Item(f"a/beside {number}.png", content=png(f"beside {number}"), labels=("a",))
-                crashed = workspace.root / ".dvc/cache/files/md5/crashed"
-                deadline = time.monotonic() + 60
-                while not crashed.exists() and time.monotonic() < deadline:
+                while self.waits and not (workspace.root / "crashed").exists():
                     time.sleep(0.05)
-                time.sleep(1)  # until the pool has noticed
+                time.sleep(self.waits)  # until the pool has noticed
             label = "ab"[index % 2]
             yield Item(f"{label}/{index}.png", content=png(f"slow {index}"), labels=(label,))
 
@@ -266,13 +244,11 @@ def test_file_that_crashes_its_decoder_is_kept_out_and_all_others_come_in(
     monkeypatch.setattr(sources, "SOURCES", (*SOURCES, Slowly))
     monkeypatch.setattr(intake, "examine_all", crashing)
     monkeypatch.setattr(intake, "BLOCK_ITEMS", block)
-    count = 12 if block == 4 else 40
-    dataset = ingested(workspace, source={"slowly": count})
-    expected = {f"{'ab'[index % 2]}/{index}.png" for index in range(2 * count)} | {"a/beside 0.png", "a/beside 1.png"}
+    dataset = ingested(workspace, source={"slowly": 12, "waits": block == 4})
+    expected = {f"{'ab'[index % 2]}/{index}.png" for index in range(24)} | {"a/beside 0.png", "a/beside 1.png"}
     assert set(dataset.read_manifest()["path"]) == expected
     kept_out = pd.read_csv(dataset.report / "quarantine.csv")
     assert kept_out[["path", "kind", "reason"]].to_numpy().tolist() == [
         [f"a/crash {number}.png", "undecodable", "its decoder crashed"] for number in range(2)
     ]
-    checks = json.loads((dataset.report / "checks.json").read_text())
-    assert checks["items"] == 2 * count + 4
+    assert json.loads((dataset.report / "checks.json").read_text())["items"] == 28

@@ -184,7 +184,7 @@ ROWS = {
     "in and out": "a/../../outside.png,{label},{split}", "absolute": "ROOT/outside.png,{label},{split}",
     "link": "link.png,{label},{split}", "inside": "ROOT/listed/{path},{label},{split}", "folder": "a,{label},{split}",
     "url": "file://ROOT/outside.png,{label},{split}", "web": "http://localhost:9/1.png,{label},{split}",
-    "quoted": '"{path}","{label}","{split}"', "two lines": '"no\n{path}","{label}",{split}', "text": "notes.txt,{label},",
+    "quoted": '"{path}","{label}","{split}"', "two lines": '"no\n{path}","{label}",{split}', "text": "notes.txt,a,",
     "zero": "\0{path},{label},{split}", "long": "{path}" + "x" * 5000 + ",{label},{split}", "other root": "~/{path},a,",
     "surrogate": "\\udce9{path},{label},{split}", "blank": "",
 }  # fmt: skip

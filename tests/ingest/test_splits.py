@@ -108,7 +108,7 @@ def test_groups_spread_over_the_splits_as_asked_for() -> None:
 
 
 def test_images_without_a_group_are_split_by_content() -> None:
-    rows = images(400) + [Row("g1", "a", "one", group="g"), Row("g2", "b", "two", group="g")]
+    rows = [*images(400), Row("g1", "a", "one", group="g"), Row("g2", "b", "two", group="g")]
     by_group, by_hash = settled(rows).splits(), settled(rows, by="hash").splits()
     assert by_group["g1"] == by_group["g2"]
     assert {path: by_group[path] for path in by_hash if path[0] != "g"} == {
