@@ -290,7 +290,7 @@ def cached(scratch: Path, limit: int) -> None:
     keys = addressed(scratch / "store", images)
     FeatureStore.open(scratch / "features", {})
     np.save(scratch / "keys.npy", keys[: len(keys) * 100 // 101])
-    work = Work("vgg16", "random", Path(), ("features",), "avg", Recipe(32), str(PRECISION)[6:], None, "auto",
+    work = Work("vgg16", "random", Path(), ("features",), "avg", Recipe(32), str(PRECISION)[6:], None, "auto", "exact",
                 scratch / "features", scratch / "store", scratch / "keys.npy", 4096)  # fmt: skip
     first = timed(lambda: fill(work, DEVICE))
     again = timed(lambda: fill(work, DEVICE))
@@ -339,8 +339,8 @@ dataset = Dataset(); dataset.manifest = manifest
 keys = wanted_keys(dataset)
 store = FeatureStore.open(root / "features" / manifest.stem, {})
 np.save(root / "keys.npy", keys[store.missing(keys)])
-work = Work("shufflenet_v2_x0_5", "random", Path(), (), "avg", Recipe(16), "bfloat16", None, "never", store.folder,
-            root / "store", root / "keys.npy", 4096)
+work = Work("shufflenet_v2_x0_5", "random", Path(), (), "avg", Recipe(16), "bfloat16", None, "never", "exact",
+            store.folder, root / "store", root / "keys.npy", 4096)
 fill(work, torch.device("cpu"))
 print(len(keys), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

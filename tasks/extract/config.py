@@ -42,6 +42,9 @@ class ExtractConfig(Section):
     tells them apart, else fp32."""
     device: str = "auto"
     """`auto` takes cuda, mps or cpu, the first that is there."""
+    decode: Literal["exact", "device"] = "exact"
+    """`exact`: one decoder everywhere, so that a model sees the same pixels in training and serving; `device`: JPEG
+    files are decoded on the GPU, whose decoder may round pixels by a few of 255 levels."""
     batch_size: int | None = Field(default=None, ge=1)
     """Images in one forward pass; by default by their size and the device. One too large for the memory is halved."""
     compile: Literal["auto", "always", "never"] = "auto"

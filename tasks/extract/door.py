@@ -91,7 +91,7 @@ def _compute(
         work = Work(
             config.backbone, config.weights, workspace.resolve(config.weights), space.outline.layers, config.pool,
             recipe, str(space.precision).removeprefix("torch."), config.batch_size, config.compile,
-            space.store.folder, dataset.images, keys, shard_size(space.width),
+            config.decode, space.store.folder, dataset.images, keys, shard_size(space.width),
         )  # fmt: skip
         if config.workers.runner != "none":
             size = config.workers.shard

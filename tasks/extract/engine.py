@@ -15,12 +15,14 @@ import torch
 
 from tasks.errors import HeadstartError
 from tasks.extract.backbones import Backbone
+from tasks.extract.hardware import decode_on
 from tasks.extract.inference import Forward, compiled, compiling_pays, flops, matrix_rate, prepared
 from tasks.ingest.decode import ImageLike
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import tell
 
 Compile = Literal["auto", "always", "never"]
+Decode = Literal["exact", "device"]
 
 PIXELS_AT_ONCE = {"cpu": 8 * 224 * 224, "cuda": 256 * 224 * 224}
 """Input pixels of a batch, by kind of device: enough to keep its arithmetic busy, few enough for its caches."""
@@ -49,11 +51,12 @@ class Engine:
     def __init__(
         self, backbone: Backbone, recipe: Recipe, device: torch.device, precision: torch.dtype,
         batch_size: int | None = None, compile: Compile = "auto", cores: int | None = None,
+        decode: Decode = "exact",
     ) -> None:  # fmt: skip
         self.backbone = prepared(backbone, device, precision)
         self.recipe, self.device, self.precision, self.compile = recipe, device, precision, compile
         self.batch = max(1, batch_size // recipe.count) if batch_size else default_batch(recipe, device)
-        self.cores = cores or os.cpu_count() or 1
+        self.cores, self.decode = cores or os.cpu_count() or 1, decode
         self.share: float | None = None
         self._forward: Forward = self.backbone
         self._most = self.batch * recipe.count
@@ -95,12 +98,19 @@ class Engine:
                     future.cancel()
 
     def _features(self, images: Sequence[ImageLike]) -> torch.Tensor:
-        pixels = torch.stack([self.recipe(image) for image in images])
-        views = pixels.reshape(-1, *pixels.shape[-3:])
-        if self.device.type == "cuda":
-            views = views.pin_memory()
-        features = self.forward(views.to(self.device, non_blocking=True))
+        features = self.forward(self._views(images))
         return features.reshape(len(images), self.recipe.count, -1).mean(1).cpu()
+
+    def _views(self, images: Sequence[ImageLike]) -> torch.Tensor:
+        """All views of all images on the device: uint8 ``[N, 3, S, S]``."""
+        if self.decode == "device":
+            pixels = torch.stack([self.recipe.fitted(image) for image in decode_on(self.device, images)])
+        else:
+            pixels = torch.stack([self.recipe(image) for image in images])
+        views = pixels.reshape(-1, *pixels.shape[-3:])
+        if self.device.type == "cuda" and views.device.type == "cpu":
+            views = views.pin_memory()
+        return views.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
     def forward(self, views: torch.Tensor) -> torch.Tensor:
@@ -143,9 +153,9 @@ class Engine:
                 self.share = needed / matrix_rate(self.device, self.precision)
             if not compiling_pays(remaining / rate, self.share):
                 return
-        pixels = torch.cat([self.recipe(image).reshape(-1, 3, self.recipe.size, self.recipe.size) for image in sample])
         try:
-            self._forward = self._faster(compiled(self.backbone, pixels.to(self.device)), pixels.to(self.device))
+            views = self._views(sample)
+            self._forward = self._faster(compiled(self.backbone, views), views)
         except Exception as error:  # no compiler, or one that this network is too much for
             told = (str(error).splitlines() or [type(error).__name__])[0]
             tell(f"extract\tgoes on without compiling: {told}")

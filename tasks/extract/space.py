@@ -73,6 +73,8 @@ def open_space(
     precision = choose_precision(config.precision, device)
     if config.precision == "auto" and precision != torch.float32:
         precision = _checked(precision, backbone, recipe, dataset, device, about, workspace.cache / "precisions")
+    if config.decode == "device":
+        about = about | {"decoder": device.type}
     about = about | {"precision": str(precision).removeprefix("torch.")}
     with torch.inference_mode():
         width = backbone(torch.zeros(1, 3, recipe.size, recipe.size, dtype=torch.uint8)).shape[1]

@@ -19,7 +19,7 @@ import torch
 
 from tasks.errors import HeadstartError
 from tasks.extract.backbones import Pool, load_backbone
-from tasks.extract.engine import Compile, Engine
+from tasks.extract.engine import Compile, Decode, Engine
 from tasks.extract.store import FeatureStore
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe
@@ -54,6 +54,7 @@ class Work:
     precision: str
     batch_size: int | None
     compile: Compile
+    decode: Decode
     store: Path
     images: Path
     keys: Path
@@ -163,7 +164,7 @@ def _engine(work: Work, device: torch.device, cores: int | None) -> Engine:
     weights = read_weights(work.backbone, work.weights, work.path)
     backbone, _ = load_backbone(work.backbone, weights, work.layers, work.pool)
     precision = getattr(torch, work.precision)
-    return Engine(backbone, work.recipe, device, precision, work.batch_size, work.compile, cores)
+    return Engine(backbone, work.recipe, device, precision, work.batch_size, work.compile, cores, work.decode)
 
 
 def fill_on(devices: Sequence[torch.device], work: Work) -> None:

@@ -66,7 +66,9 @@ def test_recompressed_copies_across_splits_are_confirmed(found: tuple[Dataset, F
     assert features.look_alikes is not None
     table = pd.read_csv(features.look_alikes / "look_alikes.csv")
     across = table[table["confirmed"] & (table["first_split"] != table["second_split"])]
-    told = {tuple(sorted(Path(path).stem for path in pair)) for pair in zip(across["first"], across["second"], strict=True)}
+    told = {
+        tuple(sorted(Path(path).stem for path in pair)) for pair in zip(across["first"], across["second"], strict=True)
+    }
     assert told >= {tuple(sorted((f"again {3 * copy}", str(3 * copy)))) for copy in range(COPIES)}
     assert (features.straddling, features.confirmed) == (len(across), int(table["confirmed"].sum()))
     assert len(table) == len(pd.read_csv(dataset.report / "near_duplicates.csv"))

@@ -51,8 +51,8 @@ def work_in(store: Path, images: tuple[Path, Path]) -> Work:
     FeatureStore.open(store, {"backbone": "resnet_32px"})
     return Work(
         backbone="resnet_32px", weights="builtin", path=Path("none"), layers=("flatten",), pool="avg",
-        recipe=Recipe(32), precision="float32", batch_size=8, compile="never", store=store, images=images[0],
-        keys=images[1], shard=SHARD,
+        recipe=Recipe(32), precision="float32", batch_size=8, compile="never", decode="exact", store=store,
+        images=images[0], keys=images[1], shard=SHARD,
     )  # fmt: skip
 
 
