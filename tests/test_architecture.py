@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["ingest", "preprocess", "extract", "train", "evaluate", "register"]
-# What runs where torch alone is installed: serving images, GPU machines without the orchestration.
+# What runs where torch alone is installed, or is started anew for every core: serving images, GPU machines without the
+# orchestration, workers.
 COMPUTE = [
-    "ingest/decode.py", "preprocess/recipe.py", "extract/backbones.py", "extract/engine.py", "extract/weights.py",
-    "extract/residual.py", "train/heads.py", "train/solvers.py",
+    "ingest/decode.py", "ingest/examine.py", "preprocess/recipe.py", "extract/backbones.py", "extract/engine.py",
+    "extract/weights.py", "extract/residual.py", "train/heads.py", "train/solvers.py",
 ]  # fmt: skip
 SOURCES = sorted((ROOT / "tasks").rglob("*.py"))
 
@@ -62,9 +63,14 @@ def test_compute_code_needs_neither_prefect_nor_mlflow_nor_dvc_however_far_one_f
                 name(path),
                 module,
             )
-            target = ROOT / (module.replace(".", "/") + ".py")
-            if target.is_file() and target not in seen:
-                waiting.append(target)
+            for target in (ROOT / f"{module.replace('.', '/')}{ending}" for ending in (".py", "/__init__.py")):
+                if target.is_file() and target not in seen:
+                    waiting.append(target)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_importing_a_stages_package_imports_nothing(stage: str) -> None:
+    assert list(imports(ROOT / "tasks" / stage / "__init__.py")) == []
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "flows").glob("*.py"))], ids=name)

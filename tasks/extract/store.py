@@ -146,7 +146,8 @@ class FeatureStore:
             raise ValueError(f"{len(added)} images, and features of shape {features.shape}")
         if not len(added):
             return
-        if (width := self.width) not in (None, features.shape[1]):
+        known = self._index.parts
+        if (width := known[0].width if known else self.width) not in (None, features.shape[1]):
             raise ValueError(f"{features.shape[1]} features an image, and those in {self.folder} have {width}")
         write_part(self.folder, [added], [features])
         _touch(self.folder)

@@ -177,17 +177,17 @@ def fill_on(devices: Sequence[torch.device], work: Work) -> None:
     store, keys = FeatureStore(work.store), work.read_keys()
     for process in processes:
         process.start()
-    left = int(store.missing(keys).sum())
-    with progress("extract", left, "img") as advance:
+    left = keys[store.missing(keys)]
+    with progress("extract", len(left), "img") as advance:
         while any(process.is_alive() for process in processes):
             time.sleep(POLL)
-            now = int(store.missing(keys).sum())
-            advance(left - now)
-            left = now
-    if left := int(store.missing(keys).sum()):
+            still = left[store.missing(left)]
+            advance(len(left) - len(still))
+            left = still
+    if len(left := left[store.missing(left)]):
         codes = ", ".join(f"{device}: {process.exitcode}" for device, process in zip(devices, processes, strict=True))
         raise HeadstartError(
-            f"the processes that extract features ended before {left:,} of {len(keys):,} images were done (exit codes "
+            f"the processes that extract features ended before {len(left):,} of {len(keys):,} images were done (exit codes "
             f"{codes}); their messages are above. What is done is kept: run again to go on"
         )
 

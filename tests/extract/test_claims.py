@@ -134,28 +134,29 @@ def test_claim_of_a_living_process_counts_and_that_of_a_killed_one_does_not(stor
             assert len(list(store.folder.glob(f"{CLAIM}*"))) == 1  # this one's, and not the dead one's
 
 
-def test_claim_does_not_live_on_in_a_fork_of_the_process_that_held_it(store: FeatureStore) -> None:
-    code = """
+FORKER = """
 import os, sys, time; from pathlib import Path
 from tasks.extract.store import FeatureStore
 with FeatureStore(Path(sys.argv[1])).claim([f"{1:032x}"], 1):
-    if os.fork() == 0:
-        os.close(1)
-        time.sleep(600)
-    print(os.getpid(), flush=True)
-    time.sleep(600)
+    if child := os.fork():
+        print(child, flush=True)
+    time.sleep(60)
 """
-    with process(code.replace("os.close(1)", 'print("child", os.getpid(), flush=True)'), store.folder) as parent:
+
+
+def test_claim_does_not_live_on_in_a_fork_of_the_process_that_held_it(store: FeatureStore) -> None:
+    with process(FORKER, store.folder) as parent:
         assert parent.stdout
-        lines = sorted(parent.stdout.readline().split() for _ in range(2))
-        child = int(lines[1][1])
+        child = int(parent.stdout.readline())
         try:
             with store.claim(names([1]), 1) as mine:
                 assert len(mine) == 0
             parent.kill()
             parent.wait()
+            store.wait(names([1]))  # the fork may not have come to its first step yet
             with store.claim(names([1]), 1) as mine:
                 assert len(mine) == 1
+            os.kill(child, 0)
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -288,13 +289,21 @@ def test_file_taken_for_a_dead_ones_before_it_was_locked_is_begun_again(
     assert not path.exists()
 
 
-def test_own_claims_count_where_a_network_gives_locks_to_processes(
+def test_claims_count_where_a_network_gives_locks_to_processes(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There, a process that asks for a lock that it has is granted it."""
-    monkeypatch.setattr(claims_module.fcntl, "flock", lambda *_: None)
-    with store.claim(names([1, 2]), 1) as first, store.claim(names([1, 2]), 2) as second:
-        assert (numbers_of(first), numbers_of(second)) == ([1], [2])
+    """There, a process that asks for a lock that it has is granted it, and loses it by closing the file anywhere."""
+    monkeypatch.setattr(claims_module.fcntl, "flock", claims_module.fcntl.lockf)
+    code = "import fcntl; fcntl.flock = fcntl.lockf\n" + CLAIMER
+    with held(store.folder, WRITING) as (writing, _), store.claim(names(range(5)), 2) as first:
+        FeatureStore.open(store.folder, {})
+        assert writing.exists()
+        with store.claim(names(range(5)), 2) as second:
+            assert (numbers_of(first), numbers_of(second)) == ([0, 1], [2, 3])
+        with process(code, store.folder, 5, 5) as other:
+            assert other.stdout and other.stdout.readline() == "3\n"
+            with store.claim(names(range(5)), 5) as none:
+                assert len(none) == 0
 
 
 @pytest.mark.parametrize(

@@ -289,28 +289,36 @@ def test_merging_under_readers_takes_nothing_from_them(root: Path) -> None:
     assert whole(store, range(number + 1))
 
 
-def test_nobody_claims_what_is_just_being_merged(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_misses_what_is_just_being_merged_waits_for_it(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder may be listed while the old files are gone and the new one is not met with yet."""
-    claimed: list[int] = []
+    results: list[Any] = []
 
     def claim() -> None:
         with FeatureStore(store.folder).claim(keys(range(12)), 12) as mine:
-            claimed.append(len(mine))
+            results.append(len(mine) == 0)
+
+    def read() -> None:
+        results.append(whole(store, range(12)))
 
     def slowly(*arguments: Any) -> Path:
         old = {path: path.rename(path.with_name(f"hidden {path.name}")) for path in store.parts}
-        other.start()
-        other.join(0.3)
-        assert other.is_alive()
+        for other in others:
+            other.start()
+        for other in others:
+            other.join(0.2)
+            assert other.is_alive()
         for path, hidden in old.items():
             hidden.rename(path)
         return write_part(*arguments)
 
-    other = threading.Thread(target=claim)
+    others = [threading.Thread(target=claim), threading.Thread(target=read)]
     monkeypatch.setattr(clearing, "write_part", slowly)
     list(merge(store.folder))
-    other.join(10)
-    assert claimed == [0]
+    for other in others:
+        other.join(10)
+    assert results == [True, True]
 
 
 def test_what_dead_writers_and_repairs_have_left_is_removed(store: FeatureStore, root: Path) -> None:

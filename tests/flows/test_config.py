@@ -50,7 +50,7 @@ def test_overrides_reach_into_sections_and_keep_their_types(write) -> None:
     [
         ("name: x\ntrain: {epoch: 3}", [], ["pipeline.yaml", "'train.epoch'", "did you mean 'epochs'"]),
         ("name: x\ntrian: {}", [], ["'trian'", "'train'"]),
-        ("name: x\ningest: {source: {foldr: a}}", [], ["'ingest.source.foldr'", "'folder'"]),
+        ("name: x\ningest: {source: {foldr: a}}", [], ["ingest.source", "given: foldr; did you mean 'folder'?"]),
         ("name: x\nregister: {promotes: never}", [], ["'register.promotes'", "'promote'"]),
         ("name: x\ntrain: {epochs: many}", [], ["train.epochs", "'many'", "integer"]),
         ("name: x", ["train.epochs=0"], ["train.epochs", "greater than or equal to 1"]),

@@ -121,6 +121,19 @@ def test_bad_rows_are_told_by_their_number_and_the_others_are_read(listed: Path,
     assert [item.path for item in found if item.problem is None] == ["a/1.png", "b/4 ü.png"]
 
 
+def test_rows_of_a_table_longer_than_what_is_held_at_once_keep_their_numbers(
+    listed: Path, workspace: Workspace
+) -> None:
+    kinds = {7: "a/1.png", 11: "a/1.png,cat,and,more", 13: "gone.png,cat"}
+    numbers = range(1, 40_001)
+    rows = [next((row for every, row in kinds.items() if number % (every * 501) == 0), f"a/1.png,{'x' * 90}") for
+            number in numbers]  # fmt: skip
+    found = items(workspace, "\n".join(["path,label", *rows]))
+    told = {int(item.problem.reason.split(":")[0].removeprefix("row ")) for item in found if item.problem}
+    assert told == {number for number in numbers if any(number % (every * 501) == 0 for every in kinds)}
+    assert len(found) == len(rows) and len("\n".join(rows)) > 3 * 2**20
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 @pytest.mark.parametrize("content", [b"\xff\xfe\0\0", b"PAR1\0\0PAR1", b"path,label\n\xe9.png,cat\n"])
 def test_damaged_table_is_a_data_error_that_names_it(

@@ -40,7 +40,9 @@ def read_source(value: Any) -> Any:
     kinds = {kind.key(): kind for kind in SOURCES}
     named = [key for key in value if key in kinds and value[key] is not None]
     if len(named) != 1:
-        raise ValueError(f"name exactly one of {', '.join(kinds)}; given: {', '.join(map(str, value)) or 'none'}")
+        near = [close for key in value for close in get_close_matches(str(key), kinds, n=1)] if not named else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name exactly one of {', '.join(kinds)}; given: {', '.join(map(str, value)) or 'none'}{hint}")
     kind = kinds[named[0]]
     for key in value:
         if key not in kind.model_fields:
