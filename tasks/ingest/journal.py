@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from tasks.fingerprint import file_digest, fingerprint
 from tasks.ingest import decode, examine
@@ -63,7 +63,7 @@ def scratch_folder(cache: Path) -> Iterator[Path]:
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / "ingest.lock"):
         for left in cache.glob("ingest-*/"):
-            with suppress(Timeout), FileLock(left / "lock", blocking=False):
+            with suppress(OSError), FileLock(left / "lock", blocking=False):  # else it is at work, or gone meanwhile
                 shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=cache, prefix="ingest-"))
         lock = FileLock(folder / "lock")
@@ -91,7 +91,9 @@ class Journal:
         """
         try:
             with closing(sqlite3.connect(file, timeout=60)) as connection:
-                yield cls(connection, _settled(connection, scratch, limits))
+                with FileLock(file.with_name("journal.lock")):  # for what SQLite does not wait for others
+                    rule = _settled(connection, scratch, limits)
+                yield cls(connection, rule)
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise  # a full disk, say

@@ -26,8 +26,8 @@ DECREASE = 1e-4
 
 @dataclass(frozen=True)
 class Stop:
-    """When a problem is done: its gradient's size is at most ``size``, and its value at most ``gap`` above the minimum
-    (by the model that L-BFGS has of it).
+    """When a problem is done: its gradient's size is at most ``size``, and no more than the part ``gap`` of its value
+    (which is positive) lies between it and the minimum, going by the curvature of the last step.
 
     A rise of ``noise`` or less may be rounding. A step that has to be cut below ``shortest`` shows that rounding hides
     the way down, and ``limit`` is the most passes over the data: the problem is left where it is.
@@ -74,7 +74,7 @@ class Descent:
             self.points[active], self.values[active], self.sizes[active] = point, value, size
             self.passes[active] += 1
             gap = self._scale[active] / 2 * gradient.square().sum(1)
-            reached = (size <= stop.size) & (gap <= stop.gap)
+            reached = (size <= stop.size) & (gap <= stop.gap * value)
             self.done[active] = reached
             going = ~reached & (step >= stop.shortest) & (self.passes[active] < stop.limit)
             if not going.all():

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import torch
 from sklearn.model_selection import RepeatedStratifiedKFold
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tasks.progress import Advance, progress
+from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
+from tasks.train.logistic import Solutions, measure, solve
 
 L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
-"""Strengths of regularisation that are tried, strong to weak, each starting from the last one's solution."""
+"""Strengths of regularisation that are tried."""
 
 HELD_OUT = 1_000
 """With fewer held-out predictions, one or two images would decide between strengths."""
@@ -35,15 +38,17 @@ class Fit:
 
 
 def fit_linear(train: Labelled, validation: Labelled, classes: int) -> Fit:
-    """Multinomial logistic regression by L-BFGS for a path of L2 strengths; validation picks the strength.
+    """Multinomial logistic regression for a path of L2 strengths; validation picks the strength.
 
     Minimises mean cross-entropy + l2/2·‖W‖² (the bias is free) on standardised features, which is
-    scikit-learn's `LogisticRegression` with C = 1/(l2·N).
+    scikit-learn's `LogisticRegression` with C = 1/(l2·N). The head is on the device of the features.
     """
     with progress("train", total=len(L2_PATH), unit="fit") as advance:
-        rows, heads = _follow_path(train, validation, classes, advance)
-    best = _best(pd.DataFrame(rows))
-    return Fit(heads[best].eval(), rows[best]["validation/accuracy"], {"l2": rows[best]["l2"]}, pd.DataFrame(rows))
+        head, solutions = _solve_path(train, classes, L2_PATH, advance)
+    curves = _curves(head, solutions, train, validation)
+    best = _best(curves)
+    score, l2 = float(curves["validation/accuracy"][best]), float(curves["l2"][best])
+    return Fit(_take(head, solutions, best), score, {"l2": l2}, curves)
 
 
 def fit_linear_cross_validated(train: Labelled, classes: int, folds: int = 5, seed: int = 0) -> Fit:
@@ -59,63 +64,53 @@ def fit_linear_cross_validated(train: Labelled, classes: int, folds: int = 5, se
     splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
     paths = []
     with progress("train", total=folds * repeats * len(L2_PATH), unit="fit") as advance:
-        for kept, left in splitter.split(features, labels):
-            rows, _ = _follow_path((features[kept], labels[kept]), (features[left], labels[left]), classes, advance)
-            paths.append(pd.DataFrame(rows))
+        for kept, left in splitter.split(np.zeros(len(labels)), labels.cpu()):
+            part, rest = (features[kept], labels[kept]), (features[left], labels[left])
+            paths.append(_curves(*_solve_path(part, classes, L2_PATH, advance), part, rest))
     curves = pd.concat(paths).groupby("step", as_index=False).mean()
     best = _best(curves)
     l2 = float(curves["l2"][best])
-    head = _start(train, classes)
-    solve(head, train, l2)
-    return Fit(head.eval(), float(curves["validation/accuracy"][best]), {"l2": l2}, curves)
+    head, solutions = _solve_path(train, classes, [l2])
+    return Fit(_take(head, solutions, 0), float(curves["validation/accuracy"][best]), {"l2": l2}, curves)
 
 
-def _follow_path(
-    train: Labelled, validation: Labelled, classes: int, advance: Advance
-) -> tuple[list[dict[str, float]], list[Head]]:
-    head = _start(train, classes)
-    rows, heads = [], []
-    for step, l2 in enumerate(L2_PATH):
-        solve(head, train, l2)
-        rows.append(
-            {"step": step, "l2": l2} | _measure(head, train, "train") | _measure(head, validation, "validation")
-        )
-        heads.append(copy.deepcopy(head))
-        advance(1)
-    return rows, heads
+def _solve_path(
+    train: Labelled, classes: int, strengths: Sequence[float], advance: Advance = lambda count: None
+) -> tuple[Head, Solutions]:
+    """A head that knows the training images' statistics, and the solutions for features standardised by it."""
+    head = Head(train[0].shape[1], classes).to(train[0].device).standardise_like(train[0])
+    solutions = solve(_standardised(head, train[0]), train[1], classes, strengths, advance=advance)
+    for l2, gradient, converged in zip(strengths, solutions.gradients, solutions.converged, strict=True):
+        if not converged:
+            tell(f"linear head: the search at l2 {l2:g} ended early, at a gradient of {gradient:.1e}")
+    return head, solutions
 
 
-def _start(train: Labelled, classes: int) -> Head:
-    """A linear head at zero: the minimum does not depend on the start, but its last bits do."""
-    head = Head(train[0].shape[1], classes).standardise_like(train[0])
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    return head
+def _standardised(head: Head, features: torch.Tensor) -> torch.Tensor:
+    return (features - head.mean).div_(head.std)
+
+
+def _curves(head: Head, solutions: Solutions, train: Labelled, validation: Labelled) -> pd.DataFrame:
+    """A row for each strength: loss and accuracy on the images that it was fitted to, and on those that choose."""
+    curves = pd.DataFrame({"step": range(len(L2_PATH)), "l2": L2_PATH})
+    for name, (features, labels) in (("train", train), ("validation", validation)):
+        losses, accuracies = measure(solutions, _standardised(head, features), labels)
+        curves[f"{name}/loss"], curves[f"{name}/accuracy"] = losses.tolist(), accuracies.tolist()
+    return curves
+
+
+def _take(head: Head, solutions: Solutions, index: int) -> Head:
+    """The head with one of the solutions in it."""
+    assert isinstance(head.layers, nn.Linear)
+    head.layers.weight.data.copy_(solutions.weights[index])
+    head.layers.bias.data.copy_(solutions.biases[index])
+    return head.eval()
 
 
 def _best(curves: pd.DataFrame) -> int:
     """The row of the highest accuracy; among equals, the smaller loss is the better calibrated model."""
     ranked = curves.sort_values(["validation/accuracy", "validation/loss"], ascending=[False, True], kind="stable")
     return int(ranked.index[0])
-
-
-def solve(head: Head, train: Labelled, l2: float, iterations: int = 300) -> None:
-    """Bring a linear head to the minimum, starting from where it is."""
-    features, labels = (train[0] - head.mean) / head.std, train[1]
-    linear = head.layers
-    assert isinstance(linear, nn.Linear)
-    optimiser = torch.optim.LBFGS(
-        linear.parameters(), max_iter=iterations, tolerance_grad=1e-5, tolerance_change=1e-8,
-        history_size=10, line_search_fn="strong_wolfe",
-    )  # fmt: skip
-
-    def objective() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = cross_entropy(linear(features), labels) + l2 / 2 * linear.weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(objective)  # type: ignore[arg-type]
 
 
 def fit_mlp(

@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,7 +23,7 @@ from tasks.ingest import intake, sources
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.ingest.examine import Examined, Limits
-from tasks.ingest.journal import Journal
+from tasks.ingest.journal import Journal, scratch_folder
 from tasks.ingest.sources import SOURCES, Item, Source
 from tasks.records import Dataset
 from tasks.workspace import Workspace
@@ -212,6 +214,51 @@ def test_run_keeps_what_it_knows_while_another_one_examines_by_other_limits(tmp_
             assert other.known_contents(["x"]) == {}
             other.learn([(None, None, Examined("y", 1, 1, 1))])
             assert one.one(count) == 1 and one.known_contents(["x", "y"]).keys() == {"x"}
+
+
+CROWD = """
+import os, sys, time
+from pathlib import Path
+from tasks.ingest.examine import Examined, Limits
+from tasks.ingest.journal import Journal, scratch_folder
+
+def run(cache, number):
+    with scratch_folder(cache) as scratch, Journal.open(cache / "ingest.db", scratch, Limits(number % 2, 1)) as journal:
+        for content in range(20):
+            journal.learn([(f"/{content}", "stamp", Examined(f"{number} {content}", 1, 1, 1))])
+            journal.add([(f"a/{content}", None, None, "a", None, None, f"{number} {content}", None, None)])
+        assert journal.one("SELECT COUNT(*) FROM rows JOIN contents USING (hash)") == 20
+
+failed = 0
+for attempt in range(30):
+    begin, children = time.time() + 0.1, []
+    for number in range(8):
+        children.append(os.fork())
+        if children[-1] == 0:
+            time.sleep(max(0, begin - time.time()))
+            run(Path(sys.argv[1], str(attempt)), number)
+            os._exit(0)
+    failed += sum(os.waitpid(child, 0)[1] != 0 for child in children)
+sys.exit(failed)
+"""
+"""Runs that begin at the same time in workspaces where there has been none, eight at once."""
+
+
+def test_runs_that_begin_and_end_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CROWD, str(tmp_path)]
+    finished = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert not [path for path in tmp_path.glob("*/*") if path.is_dir()]
+
+
+def test_folders_of_dead_runs_are_removed_and_those_of_others_are_not(tmp_path: Path) -> None:
+    (tmp_path / "ingest-dead" / "report").mkdir(parents=True)
+    with scratch_folder(tmp_path) as one:
+        (one / "rows.db").touch()
+        with scratch_folder(tmp_path) as other:
+            assert {path for path in tmp_path.iterdir() if path.is_dir()} == {one, other}
+            assert (one / "rows.db").exists()
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
 class Slowly(Source):

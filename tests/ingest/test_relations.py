@@ -61,6 +61,9 @@ def test_labelled_image_is_kept_rather_than_its_unlabelled_copy() -> None:
     copies = [row("1 unlabelled", "x", None, split=None), row("2 labelled", "x", split=None)]
     found = settled([*images(40), *copies])
     assert found.kept_out == {"1 unlabelled": "straddling"}
+    assert [placed.reason for placed in found.rows if placed.kind] == ["copy of 2 labelled"]
+    in_the_pool = [copy._replace(split="pool") for copy in copies]
+    assert settled([*images(40), *in_the_pool]).kept_out == {"1 unlabelled": "duplicate"}
 
 
 def test_of_exact_copies_in_one_split_the_first_is_kept() -> None:
@@ -148,9 +151,9 @@ def test_file_cannot_be_called_as_a_folder_is() -> None:
 
 
 def test_name_of_the_manifest_is_its_own() -> None:
-    files = ["manifest.parquet", "manifest.parquet/1.png", "a/manifest.parquet", "manifest.parquet.png"]
-    found = settled([*given_rows(), *(row(name, name) for name in files)])
-    assert found.kept_out == {"manifest.parquet": "unsafe_path", "manifest.parquet/1.png": "unsafe_path"}
+    others = [row(name, name) for name in ("a/manifest.parquet", "manifest.parquet.png", "manifest/parquet")]
+    for name in ("manifest.parquet", "manifest.parquet/1.png"):
+        assert settled([*given_rows(), *others, row(name, name)]).kept_out == {name: "unsafe_path"}
 
 
 flips = st.lists(st.integers(0, 63), max_size=5)

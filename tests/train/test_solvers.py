@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from tasks.progress import watched_by
+from tasks.train import logistic
 from tasks.train.heads import Head, predict_probabilities
-from tasks.train.solvers import L2_PATH, Labelled, fit_linear, fit_linear_cross_validated, fit_mlp, solve
+from tasks.train.solvers import L2_PATH, Labelled, fit_linear, fit_linear_cross_validated, fit_mlp
 
 
 def blobs(classes: int, count: int, seed: int, spread: float = 1.5) -> Labelled:
@@ -24,19 +28,14 @@ MLP = {"hidden": 16, "epochs": 6, "learning_rate": 1e-2, "batch_size": 32}
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("l2", [0.1, 1e-3])
-def test_the_solution_is_scikit_learns(classes: int, l2: float) -> None:
-    features, labels = blobs(classes, 300, seed=0)
-    head = Head(12, classes).standardise_like(features)
-    solve(head, (features, labels), l2)
-    scaled = ((features - head.mean) / head.std).numpy()
-    oracle = LogisticRegression(C=1 / (l2 * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
-    wanted = oracle.predict_proba(scaled)
-    if classes == 2:
-        # scikit-learn fits one weight vector for two classes; ours fits two, which share the same penalty twice over.
-        oracle = LogisticRegression(C=2 / (l2 * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
-        wanted = oracle.predict_proba(scaled)
-    assert np.abs(predict_probabilities(head, features).numpy() - wanted).max() < 2e-3
+def test_the_head_is_scikit_learns(classes: int) -> None:
+    (features, labels), validation = blobs(classes, 300, seed=0), blobs(classes, 200, seed=1)
+    fit = fit_linear((features, labels), validation, classes)
+    scaled = ((features - features.mean(0)) / features.std(0, correction=0)).double().numpy()
+    # scikit-learn fits one weight vector for two classes; ours fits two, which share the same penalty twice over.
+    strength = (2 if classes == 2 else 1) / (fit.chosen["l2"] * len(labels))
+    oracle = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(scaled, labels)
+    assert np.abs(predict_probabilities(fit.head, features).numpy() - oracle.predict_proba(scaled)).max() < 2e-3
 
 
 def test_the_strength_is_the_best_on_validation_and_the_curves_say_so() -> None:
@@ -58,6 +57,23 @@ def test_cross_validation_scores_as_new_images_do_and_fits_all() -> None:
     accuracy = (predict_probabilities(fit.head, fresh[0]).argmax(1) == fresh[1]).double().mean().item()
     assert abs(fit.score - accuracy) < 0.06
     assert torch.allclose(fit.head.mean, train[0].mean(0))
+
+
+def test_a_class_that_a_fold_lacks_does_no_harm() -> None:
+    features, labels = blobs(3, 60, seed=10)
+    labels[labels == 2] = 0
+    labels[0] = 2
+    fit = fit_linear_cross_validated((features, labels), 3)
+    assert np.isfinite(fit.curves.to_numpy()).all() and fit.score > 0.5
+
+
+def test_a_search_that_ends_early_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "STOP", replace(logistic.STOP, limit=2))
+    watcher = Mock()
+    with watched_by(watcher):
+        fit_linear(blobs(3, 60, seed=1), blobs(3, 60, seed=2), 3)
+    assert watcher.tell.call_count and "l2 1e-06 ended early" in watcher.tell.call_args.args[0]
+    assert sum(call.args[1] for call in watcher.advance.call_args_list) == len(L2_PATH)
 
 
 def test_a_constant_feature_survives() -> None:
