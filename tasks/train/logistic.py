@@ -18,6 +18,7 @@ C = 1 / (l2 · Σᵢ ωᵢ). Two things make it fast:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -37,6 +38,10 @@ BLOCK = 1 << 20
 
 TOGETHER = 1 << 25
 """Unknowns that are solved for at a time; L-BFGS keeps some twenty numbers for each."""
+
+SMALL = 1 << 26
+"""Multiplications in a pass, up to which one thread is enough: some 2 ms. Threads that wait for each other at every
+step would take longer, on a busy machine a hundred times as long."""
 
 STOP = Stop(size=TOLERANCE, gap=1e-4, noise=1e-6, shortest=1e-6, limit=1000)
 
@@ -84,15 +89,16 @@ def solve(
     """
     if not features.sum().isfinite():
         raise DataError("some features are not finite numbers; extract them in another precision (extract.precision)")
-    count, width = features.shape
-    if count < width and count <= DECOMPOSED:
+    span = None
+    if len(features) < features.shape[1] and len(features) <= DECOMPOSED:
         # The minimum lies in the span of the images (Kimeldorf & Wahba 1971), so N unknowns a class are enough.
         span, coordinates = torch.linalg.qr(features.T)
-        problem = _Problem(coordinates.T.contiguous(), labels, classes, weights, span)
-    else:
-        problem = _Problem(features, labels, classes, weights)
-    at_once = max(1, TOGETHER // (classes * problem.features.shape[1]))
-    parts = [problem.solve(part, advance) for part in torch.tensor(strengths, device=features.device).split(at_once)]
+        features = coordinates.T.contiguous()
+    with _threads_for(features.numel() * classes * len(strengths)):
+        problem = _Problem(features, labels, classes, weights, span)
+        at_once = max(1, TOGETHER // (classes * features.shape[1]))
+        asked = torch.tensor(strengths, device=features.device).split(at_once)
+        parts = [problem.solve(part, advance) for part in asked]
     return Solutions(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Solutions)))
 
 
@@ -101,10 +107,11 @@ def measure(solutions: Solutions, features: torch.Tensor, labels: torch.Tensor) 
     """Mean cross-entropies and accuracies float64 ``[S]`` on features ``[N, d]`` with labels ``[N]``."""
     losses = torch.zeros_like(solutions.objectives)
     right = torch.zeros_like(losses)
-    for at, logits in _logits(features, solutions.weights, solutions.biases):
-        wanted = labels[at].expand(len(losses), 1, -1)
-        losses -= logits.log_softmax(1).gather(1, wanted).sum((1, 2), dtype=torch.float64)
-        right += (logits.argmax(1) == labels[at]).sum(1)
+    with _threads_for(len(features) * solutions.weights.numel()):
+        for at, logits in _logits(features, solutions.weights, solutions.biases):
+            wanted = labels[at].expand(len(losses), 1, -1)
+            losses -= logits.log_softmax(1).gather(1, wanted).sum((1, 2), dtype=torch.float64)
+            right += (logits.argmax(1) == labels[at]).sum(1)
     return losses / len(labels), right / len(labels)
 
 
@@ -202,6 +209,17 @@ class _Objectives:
         near = sizes <= TOLERANCE
         sizes[near] = (by_weights[near] @ span.T).abs().amax((1, 2))
         return sizes
+
+
+@contextmanager
+def _threads_for(multiplications: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if multiplications <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _logits(

@@ -218,7 +218,7 @@ def test_mlflow_serves_the_champion_over_rest(home: Home, first) -> None:
     )
     try:
         _wait_for(f"http://127.0.0.1:{port}/ping")
-        png = base64.b64encode(sorted((home.root / "data" / "5").glob("*.png"))[0].read_bytes()).decode()
+        png = base64.b64encode(sorted((home.root / "data" / "5").glob("*.png"))[1].read_bytes()).decode()
         body = {"dataframe_split": {"columns": ["image"], "data": [[png]]}, "params": {"top_k": 3}}
         [answer] = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=60).json()["predictions"]
         assert answer["label"] == "5" and answer["probability"] > 0.5

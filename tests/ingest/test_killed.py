@@ -31,7 +31,7 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.workspace import Workspace
 
-for line in sys.stdin:
+while line := sys.stdin.readline():
     root, source = json.loads(line)
     start = time.monotonic()
     child = os.fork()
@@ -41,9 +41,13 @@ for line in sys.stdin:
         dataset = ingest_images(IngestConfig.model_validate({"source": source}), Workspace(Path(root)))
         Path(root, "ended.json").write_text(json.dumps([dataset.version, dataset.fingerprint, str(dataset.report)]))
         os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), time.monotonic() - start, flush=True)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    seconds = time.monotonic() - start
+    sys.stdin.readline()  # until then, nobody else can have its number
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seconds, flush=True)
 """
-"""A process that has imported everything, and ingests in a fork of itself for every line that it reads."""
+"""A process that has imported everything, and ingests in a fork of itself for every line that it reads; another line
+asks how that ended."""
 
 
 class Runs:
@@ -58,19 +62,18 @@ class Runs:
             )  # fmt: skip
 
     def begin(self, root: Path, source: dict[str, str]) -> int:
-        """Start an ingestion; returns its process, which leads a session of its own."""
-        assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps([str(root), source]) + "\n")
-        self.server.stdin.flush()
-        return int(self._line()[0])
+        """Start an ingestion; returns its process, which leads a group of its own."""
+        return int(self._ask(json.dumps([str(root), source]))[0])
 
     def end(self) -> tuple[int, float]:
         """Wait for its end; returns its exit code, negative for a signal, and how long it lasted."""
-        code, seconds = self._line()
+        code, seconds = self._ask("")
         return int(code), float(seconds)
 
-    def _line(self) -> list[str]:
-        assert self.server.stdout is not None
+    def _ask(self, line: str) -> list[str]:
+        assert self.server.stdin is not None and self.server.stdout is not None
+        self.server.stdin.write(f"{line}\n")
+        self.server.stdin.flush()
         return self.server.stdout.readline().split()
 
 
@@ -118,24 +121,21 @@ def outcome(root: Path) -> dict[str, Any]:
     }
 
 
-def survivors(session: int) -> list[psutil.Process]:
-    """Processes of a session that still run."""
+def survivors(group: int) -> list[psutil.Process]:
+    """Processes of a group that still run."""
     found = []
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
             pass
     return found
 
 
-def kill(process: int, group: bool) -> None:
+def kill(process: int, workers: bool) -> None:
     """Kill a run with all its workers, or alone, in which case they must notice."""
-    try:
-        (os.killpg if group else os.kill)(process, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    (os.killpg if workers else os.kill)(process, signal.SIGKILL)
 
 
 def forget(root: Path) -> None:
@@ -155,14 +155,14 @@ def test_killed_ingestions_end_as_an_undisturbed_one(runs: Runs, sources: list[d
         duration.append(seconds)
         undisturbed.append(outcome(tmp_path / f"undisturbed {number}"))
     assert len(undisturbed[0]["data"]) == 596
-    chance, sessions = random.Random(0), []
+    chance, groups = random.Random(0), []
     for number in range(KILLS // KILLS_EACH):
         root, kind, hits = tmp_path / f"killed {number}", number % len(sources), 0
         seconds = duration[kind]
         while hits < KILLS_EACH:
-            sessions.append(runs.begin(root, sources[kind]))
+            groups.append(runs.begin(root, sources[kind]))
             time.sleep(chance.uniform(0, seconds))
-            kill(sessions[-1], group=chance.random() < 0.5)
+            kill(groups[-1], workers=chance.random() < 0.5)
             code, lasted = runs.end()
             assert code in (0, -signal.SIGKILL), runs.log.read_text()
             hits += code != 0
@@ -175,6 +175,6 @@ def test_killed_ingestions_end_as_an_undisturbed_one(runs: Runs, sources: list[d
         for what, expected in undisturbed[kind].items():
             assert found[what] == expected, what
     deadline = time.monotonic() + 20
-    while any(survivors(session) for session in sessions) and time.monotonic() < deadline:
+    while any(survivors(group) for group in groups) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert not [process for session in sessions for process in survivors(session)]
+    assert not [process for group in groups for process in survivors(group)]

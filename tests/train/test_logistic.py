@@ -45,7 +45,7 @@ def exactly(
     shares = torch.ones(len(labels)) if shares is None else shares
     objective = (losses * shares).sum() / shares.double().sum() + l2 / 2 * unknowns[0].square().sum()
     objective.backward()
-    return objective.item(), max(float(part.grad.abs().max()) for part in unknowns)
+    return objective.item(), max(float(part.grad.abs().max()) for part in unknowns if part.grad is not None)
 
 
 def check(
@@ -67,9 +67,10 @@ def check(
         wanted = oracle.predict_proba(features.double().numpy())
         predicted = (features @ found.weights[at].T + found.biases[at]).softmax(1).numpy()
         assert np.abs(predicted - wanted).max() < 5e-3
-        halves = [-oracle.coef_ / 2, oracle.coef_ / 2], [-oracle.intercept_ / 2, oracle.intercept_ / 2]
-        theirs = map(np.concatenate, halves) if classes == 2 else (oracle.coef_, oracle.intercept_)
-        assert value <= exactly(*theirs, features, labels, l2, shares)[0] + 1e-5
+        theirs = [oracle.coef_, oracle.intercept_]
+        if classes == 2:
+            theirs = [np.concatenate([-half, half]) for half in (oracle.coef_ / 2, oracle.intercept_ / 2)]
+        assert value <= exactly(theirs[0], theirs[1], features, labels, l2, shares)[0] + 1e-5
     return found
 
 
@@ -164,7 +165,8 @@ def test_whatever_the_shape_the_gradient_vanishes(count: int, width: int, classe
 
 def test_strengths_that_do_not_fit_together_are_solved_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = clouds(100, 6, 3)
-    together, heard = solve(features, labels, 3, PATH), []
+    together = solve(features, labels, 3, PATH)
+    heard: list[int] = []
     monkeypatch.setattr(logistic, "TOGETHER", 1)
     alone = solve(features, labels, 3, PATH, advance=heard.append)
     assert torch.allclose(together.weights, alone.weights, atol=1e-4)
@@ -210,7 +212,7 @@ def test_problems_of_different_difficulty_descend_together() -> None:
     descent.run(rosenbrock, Stop(size=1e-3, gap=1e-6, noise=1e-7, shortest=1e-6, limit=200), heard.append)
     assert descent.done.all() and sum(heard) == 3
     assert torch.allclose(descent.points, torch.ones(3, 2), atol=2e-2)
-    assert descent.passes.tolist() == sorted(descent.passes.tolist())
+    assert len(set(descent.passes.tolist())) == 3
 
 
 def test_a_descent_that_gets_nowhere_ends_and_says_so() -> None:

@@ -59,6 +59,7 @@ def test_cross_validation_scores_as_new_images_do_and_fits_all() -> None:
     assert torch.allclose(fit.head.mean, train[0].mean(0))
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
 def test_a_class_that_a_fold_lacks_does_no_harm() -> None:
     features, labels = blobs(3, 60, seed=10)
     labels[labels == 2] = 0
