@@ -132,7 +132,7 @@ def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
 def _refuse_empty(journal: Journal, config: IngestConfig) -> None:
     found = journal.counts("SELECT kind, COUNT(*) FROM rows GROUP BY kind ORDER BY 2 DESC")
     if not found:
-        raise DataError(f"{config.source} holds nothing: expected class/*.jpg or train/class/*.jpg")
+        raise DataError(f"{config.source} is empty: no images in class folders (class/*.jpg or train/class/*.jpg)")
     first = journal.sql.execute("SELECT path, reason FROM rows ORDER BY id LIMIT 1").fetchone()
     counts = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in found.items())
     raise DataError(

@@ -247,7 +247,7 @@ def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) 
     tracked = len(home.client.search_runs([experiment]))
     process = home.start("serve", DIGITS, "--interval", "15")
     try:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 220
         done: list[dict] = []
         while len(done) < 2 and time.monotonic() < deadline:
             time.sleep(2)

@@ -199,7 +199,7 @@ def test_size_in_the_manifest_is_that_of_the_upright_image(home: Workspace) -> N
 
 def test_tree_without_images_in_class_folders_is_a_data_error(home: Workspace) -> None:
     (home.root / "empty").mkdir()
-    with pytest.raises(DataError, match=r"folder:empty holds nothing: expected class/\*\.jpg or train/class/\*\.jpg"):
+    with pytest.raises(DataError, match=r"folder:empty is empty: no images in class folders \(class/\*\.jpg or"):
         ingested(home, folder="empty")
     write(home.root / "flat", {"1.png": png("1"), "2.png": png("2")})
     with pytest.raises(
