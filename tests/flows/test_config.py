@@ -37,8 +37,13 @@ def test_a_name_is_all_that_is_needed(write) -> None:
 def test_overrides_reach_into_sections_and_keep_their_types(write) -> None:
     config = read_config(
         write("name: mine"),
-        ["train.epochs=5", "train.method=mlp", "extract.layer=null", "ingest.source={folder: x}"]
-        + ["ingest.source.layout=*/label"],
+        [
+            "train.epochs=5",
+            "train.method=mlp",
+            "extract.layer=null",
+            "ingest.source={folder: x}",
+            "ingest.source.layout=*/label",
+        ],
         PipelineConfig,
     )
     assert (config.train.epochs, config.train.method, config.extract.layer) == (5, "mlp", None)
