@@ -187,8 +187,8 @@ def fill_on(devices: Sequence[torch.device], work: Work) -> None:
     if len(left := left[store.missing(left)]):
         codes = ", ".join(f"{device}: {process.exitcode}" for device, process in zip(devices, processes, strict=True))
         raise HeadstartError(
-            f"the processes that extract features ended before {len(left):,} of {len(keys):,} images were done (exit codes "
-            f"{codes}); their messages are above. What is done is kept: run again to go on"
+            f"the processes that extract features ended before {len(left):,} of {len(keys):,} images were done "
+            f"(exit codes {codes}); their messages are above. What is done is kept: run again to go on"
         )
 
 
