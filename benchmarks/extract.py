@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "datasets"
 DEVICE = choose_device()
 PRECISION = choose_precision("auto", DEVICE)
-PEER_IMAGES = 4_000
+PEER_IMAGES = 2_000
 """Peers are timed on so many images: they are slow, and as slow on the others."""
 
 
@@ -197,7 +197,7 @@ def speed(scratch: Path, which: str, limit: int) -> None:
         speeded = "compiled" if engine._forward is not engine.backbone else "not compiled"
         table.row(f"**{title}, {count:,} files, {speeded}**", f"{rate:,.0f}", f"{rate * needed / 1e9:,.0f}",
                   f"{rate * needed / top:.0%} of {top / 1e9:,.0f}", "")  # fmt: skip
-        some = min(PEER_IMAGES if size == 32 else 600, count)
+        some = min(PEER_IMAGES if size == 32 else 300, count)
         peers = {
             "DataLoader, fp32": loop(headless(name), loader(folder, size, some)),
             f"DataLoader, {str(PRECISION)[6:]} channels_last": loop(

@@ -147,7 +147,7 @@ class _Problem:
         weights, biases = objectives.unknowns(descent.points, torch.arange(len(strengths), device=strengths.device))
         return Solutions(
             weights if self.span is None else weights @ self.span.T,
-            biases, descent.values, descent.sizes, descent.passes, descent.done,
+            biases, descent.values, descent.sizes, descent.passes, descent.sizes <= TOLERANCE,
         )  # fmt: skip
 
 
