@@ -17,8 +17,9 @@ Evaluate = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tens
 """Takes points ``[A, D]`` and the numbers int64 ``[A]`` of the problems that they belong to; gives back values
 float64 ``[A]``, gradients ``[A, D]`` and the sizes ``[A]`` of the gradients, in whatever measure counts."""
 
-PAIRS = 5
-"""Steps that a problem remembers. Ten took as many passes on logistic regressions, and twice the memory."""
+PAIRS = 10
+"""Steps that a problem remembers. On hard logistic regressions five took 15% more passes and twenty 20% fewer; on easy
+ones it made no difference."""
 
 DECREASE = 1e-4
 """Least part of the predicted decrease that a step has to bring (Armijo)."""
@@ -26,8 +27,8 @@ DECREASE = 1e-4
 
 @dataclass(frozen=True)
 class Stop:
-    """When a problem is done: its gradient's size is at most ``size``, and no more than the part ``gap`` of its value
-    (which is positive) lies between it and the minimum, going by the curvature of the last step.
+    """When a problem is done: its gradient's size is at most ``size``, and its value no further above the minimum than
+    ``gap`` and the part ``share`` of itself, going by the curvature of the last step. Values are positive.
 
     A rise of ``noise`` or less may be rounding. A step that has to be cut below ``shortest`` shows that rounding hides
     the way down, and ``limit`` is the most passes over the data: the problem is left where it is.
@@ -35,6 +36,7 @@ class Stop:
 
     size: float
     gap: float
+    share: float
     noise: float
     shortest: float
     limit: int
@@ -74,7 +76,7 @@ class Descent:
             self.points[active], self.values[active], self.sizes[active] = point, value, size
             self.passes[active] += 1
             gap = self._scale[active] / 2 * gradient.square().sum(1)
-            reached = (size <= stop.size) & (gap <= stop.gap * value)
+            reached = (size <= stop.size) & (gap <= stop.gap + stop.share * value)
             self.done[active] = reached
             going = ~reached & (step >= stop.shortest) & (self.passes[active] < stop.limit)
             if not going.all():

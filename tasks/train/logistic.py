@@ -36,14 +36,14 @@ DECOMPOSED = 4096
 BLOCK = 1 << 20
 """Logits that are held at a time: 4 MiB, so that they stay in the processor's cache."""
 
-TOGETHER = 1 << 25
-"""Unknowns that are solved for at a time; L-BFGS keeps some twenty numbers for each."""
+TOGETHER = 1 << 24
+"""Unknowns that are solved for at a time; L-BFGS keeps some thirty numbers for each: 2 GiB."""
 
 SMALL = 1 << 26
 """Multiplications in a pass, up to which one thread is enough: some 2 ms. Threads that wait for each other at every
 step would take longer, on a busy machine a hundred times as long."""
 
-STOP = Stop(size=TOLERANCE, gap=1e-4, noise=1e-6, shortest=1e-6, limit=1000)
+STOP = Stop(size=TOLERANCE, gap=1e-6, share=1e-4, noise=1e-6, shortest=1e-6, limit=1000)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Solutions:
         objectives: float64 ``[S]``.
         gradients: float32 ``[S]``, the largest entry of each gradient.
         passes: int64 ``[S]``, over the features.
-        converged: bool ``[S]``; where it is false, rounding or the limit of passes ended the search.
+        converged: bool ``[S]``, whether that is at most `TOLERANCE`; if not, rounding or the limit of passes ended it.
     """
 
     weights: torch.Tensor

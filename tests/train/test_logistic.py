@@ -209,7 +209,7 @@ def rosenbrock(points: torch.Tensor, active: torch.Tensor) -> tuple[torch.Tensor
 def test_problems_of_different_difficulty_descend_together() -> None:
     descent = Descent(torch.tensor([[-1.2, 1.0]] * 3))
     heard: list[int] = []
-    descent.run(rosenbrock, Stop(size=1e-3, gap=1e-6, noise=1e-7, shortest=1e-6, limit=200), heard.append)
+    descent.run(rosenbrock, Stop(size=1e-3, gap=1e-6, share=0, noise=1e-7, shortest=1e-6, limit=200), heard.append)
     assert descent.done.all() and sum(heard) == 3
     assert torch.allclose(descent.points, torch.ones(3, 2), atol=2e-2)
     assert len(set(descent.passes.tolist())) == 3
@@ -220,7 +220,7 @@ def test_a_descent_that_gets_nowhere_ends_and_says_so() -> None:
         value, gradient, size = rosenbrock(points, active)
         return value, -gradient, size
 
-    stop = Stop(size=1e-3, gap=1e-6, noise=1e-7, shortest=1e-6, limit=200)
+    stop = Stop(size=1e-3, gap=1e-6, share=0, noise=1e-7, shortest=1e-6, limit=200)
     descent = Descent(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
     descent.run(misleading, stop)
     assert descent.done.tolist() == [False, True]
