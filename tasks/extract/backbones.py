@@ -72,16 +72,25 @@ def load_backbone(
 
 
 def load_network(name: str, weights: Weights) -> nn.Module:
-    """The whole classifier with its weights, in eval mode."""
-    network = build_network(name)
+    """The whole classifier with its weights, in eval mode. What the weights lack of its own classifier is zero."""
+    network = _without_values(name)
     head = last_classifier(network)
     if f"{head}.weight" in weights.state:
-        network = build_network(name, num_classes=len(weights.state[f"{head}.weight"]))
+        network = _without_values(name, len(weights.state[f"{head}.weight"]))
     state = {
         key: tensor for key, tensor in weights.state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))
     }
     _load_state(network, state, name, head, weights.source)
     return network.eval()
+
+
+def _without_values(name: str, num_classes: int = 1000) -> nn.Module:
+    """An untrained classifier, if possible on the meta device: drawing values that are overwritten takes seconds."""
+    try:
+        with torch.device("meta"):
+            return build_network(name, num_classes)
+    except NotImplementedError:  # RegNets compute their widths with tensors
+        return build_network(name, num_classes)
 
 
 def last_classifier(network: nn.Module) -> str:
@@ -171,4 +180,7 @@ def _load_state(network: nn.Module, state: State, name: str, head: str, source: 
             f"extract.weights: {source} does not belong to {name}; of its {len(wanted)} tensors: {'; '.join(told)}. "
             "Name the architecture that it was trained with in extract.backbone"
         )
-    network.load_state_dict(state, strict=False)
+    for key, tensor in wanted.items():
+        # Weights stay whose they are: a network that is trained must not change them.
+        wanted[key] = state[key].clone() if key in state else torch.zeros_like(tensor, device="cpu")
+    network.load_state_dict(wanted, assign=True)

@@ -119,32 +119,44 @@ def fit_mlp(
 ) -> Fit:  # fmt: skip
     """One hidden ReLU layer trained with Adam (Kingma & Ba 2015); the best epoch on validation is kept."""
     torch.manual_seed(seed)
-    head = Head(train[0].shape[1], classes, hidden).standardise_like(train[0])
-    optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate)
-    rows, heads = [], []
+    head = Head(train[0].shape[1], classes, hidden).to(train[0].device).standardise_like(train[0])
+    fitting, choosing = ((_standardised(head, features), labels) for features, labels in (train, validation))
+    optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate, fused=True)
+    rows: list[dict[str, float]] = []
+    best, kept = 0, head.state_dict()
     with progress("train", total=epochs, unit="epoch") as advance:
         for epoch in range(1, epochs + 1):
-            _one_epoch(head, train, optimiser, batch_size)
-            rows.append({"step": epoch} | _measure(head, train, "train") | _measure(head, validation, "validation"))
-            heads.append(copy.deepcopy(head))
+            learned = _one_epoch(head.layers, fitting, optimiser, batch_size)
+            rows.append({"step": epoch} | learned | _measure(head.layers, choosing))
+            if best != (best := _best(pd.DataFrame(rows)) + 1):
+                kept = copy.deepcopy(head.state_dict())
             advance(1)
+    head.load_state_dict(kept)
     curves = pd.DataFrame(rows)
-    best = _best(curves)
-    return Fit(heads[best].eval(), float(curves["validation/accuracy"][best]), {"epoch": best + 1}, curves)
+    return Fit(head.eval(), float(curves["validation/accuracy"][best - 1]), {"epoch": best}, curves)
 
 
-def _one_epoch(head: Head, train: Labelled, optimiser: torch.optim.Optimizer, batch_size: int) -> None:
-    for chosen in torch.randperm(len(train[1])).split(batch_size):
-        loss = cross_entropy(head(train[0][chosen]), train[1][chosen])
+def _one_epoch(
+    layers: nn.Module, train: Labelled, optimiser: torch.optim.Optimizer, batch_size: int
+) -> dict[str, float]:
+    """Learn from every image once; loss and accuracy are those of each batch just before its step."""
+    order = torch.randperm(len(train[1]))
+    loss_sum, right = (torch.zeros((), device=train[0].device, dtype=torch.float64) for _ in range(2))
+    for features, labels in zip(*(part[order].split(batch_size) for part in train), strict=True):
+        logits = layers(features)
+        loss = cross_entropy(logits, labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        loss_sum += loss.detach() * len(labels)
+        right += (logits.argmax(1) == labels).sum()
+    return {"train/loss": loss_sum.item() / len(order), "train/accuracy": right.item() / len(order)}
 
 
 @torch.inference_mode()
-def _measure(head: Head, images: Labelled, name: str) -> dict[str, float]:
-    logits = head(images[0])
+def _measure(layers: nn.Module, validation: Labelled) -> dict[str, float]:
+    logits = layers(validation[0])
     return {
-        f"{name}/loss": cross_entropy(logits, images[1]).item(),
-        f"{name}/accuracy": (logits.argmax(1) == images[1]).double().mean().item(),
+        "validation/loss": cross_entropy(logits, validation[1]).item(),
+        "validation/accuracy": (logits.argmax(1) == validation[1]).double().mean().item(),
     }
