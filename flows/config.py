@@ -18,6 +18,8 @@ from tasks.preprocess.config import PreprocessConfig
 from tasks.register.config import RegisterConfig
 from tasks.section import Section
 from tasks.train.config import TrainConfig
+from tasks.train.methods import METHODS
+from tasks.train.methods.linear import Linear
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -30,7 +32,7 @@ class PipelineConfig(Section):
     ingest: IngestConfig = IngestConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     extract: ExtractConfig = ExtractConfig()
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = Linear()
     evaluate: EvaluateConfig = EvaluateConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
 
@@ -81,9 +83,17 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _explain_one(one: Any, model: type[BaseModel]) -> str:
     place = [str(part) for part in one["loc"]]
+    if place[:1] == ["train"] and len(place) > 1:
+        # pydantic names the method among the keys.
+        model, place = METHODS[place[1]], ["train", *place[2:]]
     key = ".".join(place) or "configuration"
+    if one["type"] == "union_tag_invalid":
+        given = str(one["ctx"]["tag"])
+        near = get_close_matches(given, METHODS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(METHODS)}"
+        return f"train.method: there is no method {given!r}; {hint}"
     if one["type"] == "extra_forbidden":
-        known = _names(model, place[:-1])
+        known = _names(model, [part for part in place[:-1] if part != "train" or model is PipelineConfig])
         near = get_close_matches(place[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"

@@ -38,7 +38,8 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
 def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, int]:
     """Predict every image below a folder and write one row each: path, label, probability, top_k, error, model.
 
-    An image that cannot be decoded keeps its row, with the reason in ``error``.
+    A model that may give an image several labels adds a column ``labels``, the list of them. An image that cannot be
+    decoded keeps its row, with the reason in ``error``.
 
     Returns:
         The number of images ``predicted`` and ``failed``.
@@ -98,15 +99,10 @@ def _predict_chunk(classifier: ImageClassifier, images: list[Path], top_k: int) 
         return classifier.predict(images, top_k).assign(path=[str(image) for image in images], error=None)
     except DataError as error:
         if len(images) == 1:
-            return pd.DataFrame(
-                {
-                    "path": [str(images[0])],
-                    "error": [str(error)],
-                    "label": [None],
-                    "probability": [float("nan")],
-                    "top_k": [[]],
-                }
-            )
+            # Not the empty list: that an image has none of the labels would be an answer.
+            labels = {"labels": None} if classifier.multi_label else {}
+            row: dict[str, object] = {"label": None, "probability": float("nan"), "top_k": [], **labels}
+            return pd.DataFrame([row | {"path": str(images[0]), "error": str(error)}])
     # Halving finds the few bad ones without giving up batches for the many good ones.
     middle = len(images) // 2
     halves = [_predict_chunk(classifier, half, top_k) for half in (images[:middle], images[middle:])]

@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
 
+ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
+"""What runs are judged by: with one label an image, and with several."""
+SHOWN = (ACCURACY, AVERAGE_PRECISION, "f1_macro", "exact_match", "roc_auc_macro")
+"""Figures of a summary, those that there are."""
+
 
 class Outcome(BaseModel):
     """What a run of the pipeline leaves behind: the records of its stages and the id of its MLflow run."""
@@ -29,7 +34,7 @@ class Outcome(BaseModel):
     @property
     def headline(self) -> str:
         """Name of the figure that the run is judged by, on images that nothing was chosen on."""
-        return f"{self.dataset.report_on}/accuracy"
+        return f"{self.dataset.report_on}/{AVERAGE_PRECISION if self.dataset.multi_label else ACCURACY}"
 
 
 def describe(record: Record, cached: bool) -> str:
@@ -47,7 +52,8 @@ def describe(record: Record, cached: bool) -> str:
         case Candidate():
             return f"train\t{_candidate(record)}"
         case Evaluation():
-            shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith("/accuracy")}
+            judged = (f"/{ACCURACY}", f"/{AVERAGE_PRECISION}")
+            shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith(judged)}
             return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         case RegisteredModel():
             return f"register\t{record.name} version {record.version}, {record.alias}"
@@ -69,11 +75,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     if features.look_alikes:
         across = f"{features.straddling:,} across splits" if features.straddling else "none across splits"
         rows.insert(-1, ("look-alikes", f"{features.confirmed:,} pairs confirmed by their features, {across}"))
-    shown = [
-        f"{split}/{name}"
-        for split in (dataset.report_on, dataset.choose_on)
-        for name in ("accuracy", "f1_macro", "roc_auc_macro")
-    ]
+    shown = [f"{split}/{name}" for split in (dataset.report_on, dataset.choose_on) for name in SHOWN]
     rows += [(name, interval(outcome.evaluation, name)) for name in shown if name in outcome.evaluation.metrics]
     return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {model.alias}")]
 

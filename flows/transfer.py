@@ -30,7 +30,11 @@ def transfer(config: PipelineConfig) -> Outcome:
         dataset = run.record(ingest(config.ingest))
         preprocessed = run.record(preprocess(config.preprocess, dataset))
         features = run.record(extract(config.extract, dataset, preprocessed))
-        candidate = run.record(train(config.train, dataset, features))
+        candidate = run.record(train(config.train, dataset, preprocessed, features))
+        if candidate.backbone:
+            # The backbone has changed, so its features of the images that are evaluated have.
+            tuned = config.extract.model_copy(update={"weights": str(candidate.backbone)})
+            features = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
         evaluation = run.record(evaluate(config.evaluate, dataset, features, candidate))
         model = run.record(
             register(config.register_, config.name, run.id, dataset, preprocessed, features, candidate, evaluation)

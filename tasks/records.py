@@ -13,8 +13,11 @@ checks (CSV)              finding, policy, count, what, example
 near_duplicates (CSV)     first, first_split, second, second_split, bits (that differ); in look_alikes, also
                           cosine (of the features) and confirmed (bool)
 checks (JSON)             items, images, quarantined, findings, classes, imbalance, splits, domains, formats, sizes
-curves (Parquet)          step (int64) and any of l2, train/loss, train/accuracy, tune/loss,
-                          tune/accuracy, val/loss, val/accuracy (float64)
+curves (Parquet)          step (int64) and any of l2, k, and loss and accuracy or average_precision of train, tune
+                          and val, such as val/accuracy (float64)
+rates (Parquet)           epoch (int64, from 1), block (str), rate (float64, of the full learning rate)
+trials (Parquet)          trial (int64), method (str), settings (JSON), state (str), score (float64), epochs (int64),
+                          started and ended (float64, seconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
 metrics (JSON)            ``{"test/accuracy": {"value": 0.98, "low": 0.96, "high": 0.99}, ...}``
 ========================  ==========================================================================
@@ -145,20 +148,28 @@ class FeatureSet(Record):
 
 
 class Candidate(Record):
-    """A trained head.
+    """A trained head, and the backbone where it was trained with it.
 
     Attributes:
         head: weights (safetensors) whose metadata says how to build the head.
+        backbone: weights of the backbone, under the names that the pretrained ones have; None where they are those.
         curves: how training went (Parquet).
+        rates: how fast each block of the backbone learned in each epoch (Parquet).
+        trials: what a search tried (Parquet).
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
-        score: accuracy on ``choose_on`` of the model that the choice was made by.
+        score: accuracy, or average precision, on ``choose_on`` of the model that the choice was made by.
+        scores: by seed, where training was repeated.
     """
 
     method: str
     head: Path
+    backbone: Path | None = None
     curves: Path
+    rates: Path | None = None
+    trials: Path | None = None
     chosen: dict[str, float]
     score: float
+    scores: dict[int, float] = {}
 
 
 class Evaluation(Record):

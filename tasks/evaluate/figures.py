@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from sklearn.metrics import precision_recall_curve, roc_curve
 
-from tasks.evaluate.metrics import CALIBRATION_BINS, Scores
+from tasks.evaluate.metrics import CALIBRATION_BINS, Scores, positives
+from tasks.evaluate.multi_label import MultiLabelScores
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"  # Okabe & Ito: told apart by colour-blind readers
+# Okabe & Ito: told apart by colour-blind readers
+BLUE, ORANGE, GREY, GREEN, PURPLE = "#0072B2", "#D55E00", "#777777", "#009E73", "#CC79A7"
+PALE = "#DDDDDD"
 LEGIBLE = 25
 """Most classes whose cells and names can still be read."""
 FEW = 10
+AGAINST = {"l2": "L2 regularisation", "k": "k", "epoch": "epoch", "step": "epoch"}
+"""What curves are drawn against, the first that there is, and what it is called: steps are epochs where no column says
+more."""
 
 
 def confusion_figure(scores: Scores, classes: Sequence[str], title: str) -> Figure:
@@ -51,47 +62,122 @@ def confusion_figure(scores: Scores, classes: Sequence[str], title: str) -> Figu
 
 
 def roc_figure(
-    labels: np.ndarray, probabilities: np.ndarray, scores: Scores, classes: Sequence[str], title: str
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    scores: Scores | MultiLabelScores,
+    classes: Sequence[str],
+    title: str,
 ) -> Figure:
-    """ROC curve of each class against the rest; with more than ten classes, of the five worst."""
+    """ROC curve of each class against the rest; with more than ten classes, of the five worst.
+
+    Args:
+        labels: int ``[N]`` or, where an image may have several, ones and zeros ``[N, C]``.
+    """
     figure, axes = _axes(6.5, 5.5, title)
-    ranked = scores.per_class["roc_auc"].dropna().sort_values()
-    shown = [1] if len(classes) == 2 else sorted(ranked.index if len(classes) <= FEW else ranked.index[:5])
-    for c in shown:
-        if c in ranked.index:
-            false_positive, true_positive, _ = roc_curve(labels == c, probabilities[:, c])
-            axes.plot(false_positive, true_positive, lw=1.4, label=f"{_short(classes[c])}  {ranked[c]:.3f}")
+    columns = positives(labels, len(classes))
+    # One of two classes against the other is the same curve twice.
+    one = len(classes) == 2 and labels.ndim == 1
+    for c, area in _worst(scores.per_class["roc_auc"][1:] if one else scores.per_class["roc_auc"]).items():
+        false_positive, true_positive, _ = roc_curve(columns[:, c], probabilities[:, c])
+        axes.plot(false_positive, true_positive, lw=1.4, label=f"{_short(classes[c])}  {area:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.legend(
-        title="area under the curve" if len(classes) <= FEW else "the five smallest areas",
-        fontsize=8,
-        loc="lower right",
-        frameon=False,
-    )
+    _legend(axes, "area under the curve" if len(classes) <= FEW else "the five smallest areas", "lower right")
+    return figure
+
+
+def precision_recall_figure(
+    targets: np.ndarray, probabilities: np.ndarray, scores: MultiLabelScores, classes: Sequence[str], title: str
+) -> Figure:
+    """Precision against recall for each class; with more than ten classes, for the five worst.
+
+    Args:
+        targets: ones and zeros ``[N, C]``.
+    """
+    figure, axes = _axes(6.5, 5.5, title)
+    for c, value in _worst(scores.per_class["average_precision"]).items():
+        precision, recall, _ = precision_recall_curve(targets[:, c], probabilities[:, c])
+        axes.plot(recall, precision, lw=1.4, drawstyle="steps-post", label=f"{_short(classes[c])}  {value:.3f}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    _legend(axes, "average precision" if len(classes) <= FEW else "the five smallest average precisions", "lower left")
     return figure
 
 
 def curves_figure(curves: pd.DataFrame, title: str) -> Figure:
-    """How training went: loss and accuracy against the epoch or, where there is one, the L2 strength."""
-    x = "l2" if "l2" in curves else "step"
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    """How training went: loss and whatever else was measured of each split, against what `AGAINST` finds."""
+    x = next(name for name in AGAINST if name in curves)
+    columns = [str(column) for column in curves if "/" in str(column)]
+    splits, whats = ([*dict.fromkeys(name.split("/", 1)[place] for name in columns)] for place in (0, 1))
+    colours = dict(zip(splits, cycle((GREY, BLUE, ORANGE, GREEN, PURPLE)), strict=False))
+    whats.sort(key=lambda what: what != "loss")
+    figure = Figure(figsize=(max(6.0, 4.5 * len(whats)), 3.8), layout="constrained")
     figure.suptitle(title)
-    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for column, colour in zip([str(c) for c in curves if str(c).endswith(f"/{what}")], (GREY, BLUE), strict=False):
-            axes.plot(curves[x], curves[column], "o-", ms=3, color=colour, label=column)
-        axes.set(xlabel="L2 regularisation" if x == "l2" else "epoch", ylabel=what)
+    for axes, what in zip(figure.subplots(1, len(whats), squeeze=False).flat, whats, strict=True):
+        for column in (name for name in columns if name.split("/", 1)[1] == what):
+            # Not everything is measured at every step.
+            known = curves[[x, column]].dropna()
+            axes.plot(known[x], known[column], "o-", ms=3, color=colours[column.split("/")[0]], label=column)
+        axes.set(xlabel=AGAINST[x], ylabel=what.replace("_", " "))
         if x == "l2":
             axes.set_xscale("log")
             axes.invert_xaxis()
+        elif x == "k":
+            axes.set_xscale("log")
+            axes.set_xticks(curves[x], curves[x])
+            axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8)
         axes.grid(alpha=0.2)
     return figure
 
 
+def rates_figure(rates: pd.DataFrame) -> Figure:
+    """Which parts of a network learned how fast and when, the last block on top; frozen ones are pale.
+
+    Args:
+        rates: columns epoch (int), block (str, in order of depth) and rate (float, of the base rate; 0: frozen).
+    """
+    blocks = list(dict.fromkeys(rates["block"]))
+    table = rates.pivot_table(index="block", columns="epoch", values="rate").reindex(blocks)
+    values = table.to_numpy()
+    learned = values[values > 0]
+    wide = learned.size and learned.max() > 10 * learned.min()
+    figure, axes = _axes(
+        float(np.clip(4 + 0.3 * values.shape[1], 6, 14)),
+        float(np.clip(1.5 + 0.26 * values.shape[0], 3, 11)),
+        "learning rates that were chosen",
+    )
+    axes.set_facecolor(PALE)
+    image = axes.imshow(
+        np.ma.masked_less_equal(values, 0),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap="viridis",
+        norm=LogNorm(learned.min(), learned.max()) if wide else Normalize(0, max(learned, default=1)),
+    )
+    figure.colorbar(image, ax=axes, label="times the base rate")
+    for axis, names, most in ((axes.yaxis, blocks, 2 * LEGIBLE), (axes.xaxis, list(table.columns), LEGIBLE)):
+        shown = range(0, len(names), -(-len(names) // most))
+        axis.set_ticks(shown, [_ending(str(names[place])) for place in shown])
+    axes.set(xlabel="epoch", ylabel="block")
+    if (values == 0).any():
+        figure.legend(handles=[Patch(color=PALE, label="frozen")], loc="outside lower left", frameon=False)
+    return figure
+
+
 def reliability_figure(labels: np.ndarray, probabilities: np.ndarray, title: str) -> Figure:
-    """Accuracy against confidence (reliability diagram), with the number of images below."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    """Accuracy against confidence (reliability diagram), with the number of images below.
+
+    Where an image may have several labels (``labels`` are ones and zeros ``[N, C]``), each label of each image counts:
+    how often a label is there against the probability that it was given.
+    """
+    several = labels.ndim == 2
+    if several:
+        confidence, right = probabilities.ravel(), labels.ravel()
+    else:
+        confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     which = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     count = np.bincount(which, minlength=CALIBRATION_BINS)
@@ -104,9 +190,14 @@ def reliability_figure(labels: np.ndarray, probabilities: np.ndarray, title: str
     above.bar(
         edges[:-1][filled], accuracy, width=1 / CALIBRATION_BINS, align="edge", color=BLUE, alpha=0.8, edgecolor="white"
     )
-    above.set(ylabel="accuracy", ylim=(0, 1.01))
+    above.set(ylabel="share that has the label" if several else "accuracy", ylim=(0, 1.01))
     below.bar(edges[:-1], count, width=1 / CALIBRATION_BINS, align="edge", color=GREY)
-    below.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
+    below.set(xlabel="probability" if several else "confidence", ylabel="labels" if several else "images", xlim=(0, 1))
+    if several:
+        # Most labels are not there, and surely so: the others would not be seen beside them.
+        below.set_yscale("log")
+        below.set_ylim(bottom=0.5)
+        below.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
@@ -130,5 +221,22 @@ def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _worst(figures: pd.Series) -> dict[int, float]:
+    """Classes by number and their figures: those that have one or, of more than ten, the five smallest."""
+    ranked = figures.dropna().sort_values()
+    worst = (ranked if len(figures) <= FEW else ranked[:5]).sort_index()
+    return dict(zip(worst.index.tolist(), worst.tolist(), strict=True))
+
+
+def _legend(axes: Axes, title: str, place: Literal["lower left", "lower right"]) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(title=title, fontsize=8, loc=place, frameon=False)
+
+
 def _short(name: str, longest: int = 16) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def _ending(name: str, longest: int = 28) -> str:
+    """A name of a block, which differs from the others at its end."""
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"

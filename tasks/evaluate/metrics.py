@@ -1,4 +1,7 @@
-"""Figures of merit of a classifier on one split, each with a 95% interval."""
+"""Figures of merit of a classifier on one split, each with a 95% interval.
+
+One label an image; see `tasks.evaluate.multi_label` for several.
+"""
 
 from __future__ import annotations
 
@@ -73,26 +76,38 @@ def wilson(successes: int, trials: int) -> Interval:
 
 
 def precision_recall_f1(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per class from confusion matrices ``[..., C, C]``: three arrays ``[..., C]``.
+    """Per class from confusion matrices ``[..., C, C]``: three arrays ``[..., C]``; see `from_counts`."""
+    return from_counts(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-2), confusion.sum(-1))
+
+
+def from_counts(hits: np.ndarray, given: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 per class: three arrays ``[..., C]``.
 
     A class without images is NaN throughout. A class that is never predicted has precision 0, as in
     scikit-learn.
+
+    Args:
+        hits: images ``[..., C]`` of each class that were given it.
+        given: images that were given it, and ``true``: that are of it.
     """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    true, predicted = confusion.sum(-1), confusion.sum(-2)
     there = np.where(true > 0, 1.0, np.nan)
     return (
-        hits / np.maximum(predicted, 1) * there,
+        hits / np.maximum(given, 1) * there,
         hits / np.maximum(true, 1) * there,
-        2 * hits / np.maximum(true + predicted, 1) * there,
+        2 * hits / np.maximum(true + given, 1) * there,
     )
+
+
+def positives(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels int ``[N]``, or ones and zeros ``[N, C]``, as bool ``[N, C]``: whether an image is of a class."""
+    return labels.astype(bool) if labels.ndim == 2 else labels[:, None] == np.arange(classes)
 
 
 def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each class against the rest, float ``[C]``; NaN where one side is empty."""
-    positives = [labels == c for c in range(probabilities.shape[1])]
+    columns = positives(labels, probabilities.shape[1]).T
     return np.array(
-        [roc_auc_score(p, probabilities[:, c]) if 0 < p.sum() < len(p) else np.nan for c, p in enumerate(positives)]
+        [roc_auc_score(p, probabilities[:, c]) if 0 < p.sum() < len(p) else np.nan for c, p in enumerate(columns)]
     )
 
 
@@ -109,7 +124,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
 def _macro_intervals(confusion: np.ndarray, resamples: int, random: np.random.Generator) -> dict[str, Interval]:
     count = int(confusion.sum())
     names = ("precision_macro", "recall_macro", "f1_macro")
-    values = [_mean(each) for each in precision_recall_f1(confusion)]
+    values = [float(mean_defined(each)) for each in precision_recall_f1(confusion)]
     drawn: list[list[float]] = [[], [], []]
     occupied = np.flatnonzero(confusion)
     shares = confusion.ravel()[occupied] / count
@@ -117,8 +132,8 @@ def _macro_intervals(confusion: np.ndarray, resamples: int, random: np.random.Ge
         cells = np.zeros(confusion.size, dtype=np.int64)
         cells[occupied] = random.multinomial(count, shares)
         for kept, each in zip(drawn, precision_recall_f1(cells.reshape(confusion.shape)), strict=True):
-            kept.append(_mean(each))
-    return {name: _percentiles(value, kept) for name, value, kept in zip(names, values, drawn, strict=True)}
+            kept.append(float(mean_defined(each)))
+    return {name: percentiles(value, kept) for name, value, kept in zip(names, values, drawn, strict=True)}
 
 
 def _resampled_intervals(
@@ -128,29 +143,41 @@ def _resampled_intervals(
     weights = random.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
     # One class against the other is the same question twice.
     areas = roc_auc(labels, probabilities)[classes == 2 :]
-    drawn = [_weighted_auc(labels == c, probabilities[:, c], weights) for c in range(classes == 2, classes)]
-    resampled = [_mean(each) for each in np.array(drawn).T]
+    drawn = [weighted_areas(labels == c, probabilities[:, c], weights)[0] for c in range(classes == 2, classes)]
+    resampled = mean_defined(np.array(drawn).T)
     losses = -np.log(probabilities[np.arange(images), labels].clip(np.finfo(np.float64).eps))
     return {
-        "roc_auc_macro": _percentiles(_mean(areas), resampled),
-        "log_loss": _percentiles(
+        "roc_auc_macro": percentiles(float(mean_defined(areas)), resampled),
+        "log_loss": percentiles(
             float(log_loss(labels, probabilities, labels=range(classes))), weights @ losses / images
         ),
-        "ece": _percentiles(*_calibration(labels, probabilities, weights)),
+        "ece": percentiles(*_calibration(labels, probabilities, weights)),
     }
 
 
-def _weighted_auc(positive: np.ndarray, scored: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve under each row of image weights ``[R, N]``: the share of (positive, negative)
-    pairs in the right order (Mann-Whitney U), ties counting half. Float ``[R]``, NaN without pairs."""
-    pairs = (weights @ positive) * (weights @ ~positive)
-    right = np.zeros(len(weights))
-    for first in (positive, ~positive):
-        order = np.lexsort((first, scored))
-        ordered = weights[:, order]
-        below = np.cumsum(ordered * ~positive[order], axis=1)
-        right += (below * ordered * positive[order]).sum(1) / 2
-    return np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+def weighted_areas(positive: np.ndarray, scored: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Area under the ROC curve and average precision under each row of image weights ``[R, N]``, float ``[R]``.
+
+    As scikit-learn defines them, with whole numbers of images as weights: images of equal score are told apart by no
+    threshold. NaN where there is nothing to measure: no positives or, for the first, no negatives.
+
+    Args:
+        positive: bool ``[N]``.
+        scored: float ``[N]``.
+    """
+    order = np.argsort(-scored, kind="stable")
+    ends = np.flatnonzero(np.diff(scored[order], append=-np.inf))  # the last of each run of equals
+    drawn = weights.T[order]  # resamples side by side in memory: sums over images are twice as fast
+    seen, hits = (np.cumsum(each, axis=0)[ends] for each in (drawn, drawn * positive[order, None]))
+    misses = seen - hits
+    gained = np.diff(hits, axis=0, prepend=0)
+    under = (np.diff(misses, axis=0, prepend=0) * (hits - gained / 2)).sum(0)
+    precise = (gained * hits / np.maximum(seen, 1)).sum(0)
+    return _ratio(under, hits[-1] * misses[-1]), _ratio(precise, hits[-1])
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
 
 
 def _calibration(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -162,12 +189,15 @@ def _calibration(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndar
     return expected_calibration_error(labels, probabilities), resampled
 
 
-def _mean(values: np.ndarray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
+def mean_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; NaN where all of it is."""
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    return np.where(count > 0, np.where(known, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
-def _percentiles(value: float, resampled: Sequence[float] | np.ndarray) -> Interval:
+def percentiles(value: float, resampled: Sequence[float] | np.ndarray) -> Interval:
+    """A value and the middle 95% of what the resamples gave; those where it is undefined do not count."""
     defined = [each for each in resampled if not np.isnan(each)]
     if not defined:
         return value, float("nan"), float("nan")

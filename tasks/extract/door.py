@@ -28,20 +28,26 @@ from tasks.extract.work import Work, fill, fill_on, shard_size
 from tasks.fingerprint import fingerprint
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
-from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.records import Dataset, FeatureSet, Preprocessed, Split
 from tasks.workspace import Workspace, fresh_folder
 
 
-@stage(state=lambda config, dataset, preprocessed: _weights_file_state(config))
-def extract(config: ExtractConfig, dataset: Dataset, preprocessed: Preprocessed) -> FeatureSet:
+@stage(state=lambda config, dataset, preprocessed, splits=(): _weights_file_state(config))
+def extract(
+    config: ExtractConfig, dataset: Dataset, preprocessed: Preprocessed, splits: tuple[Split, ...] = ()
+) -> FeatureSet:
     """Run the frozen backbone over every image that it has not seen yet."""
-    return extract_features(config, dataset, preprocessed, Workspace.find())
+    return extract_features(config, dataset, preprocessed, Workspace.find(), splits)
 
 
 def extract_features(
-    config: ExtractConfig, dataset: Dataset, preprocessed: Preprocessed, workspace: Workspace
-) -> FeatureSet:
+    config: ExtractConfig, dataset: Dataset, preprocessed: Preprocessed, workspace: Workspace,
+    splits: tuple[Split, ...] = (),
+) -> FeatureSet:  # fmt: skip
     """Bring the feature store up to date with a dataset.
+
+    Args:
+        splits: whose images are wanted; by default all that are learned from or evaluated on.
 
     Raises:
         WeightsError: the weights are missing, unreachable or of another architecture.
@@ -55,14 +61,14 @@ def extract_features(
     new = reused = 0
     for number in range(preprocessed.augmented + 1):
         variant = space.variant(number)
-        wanted = wanted_keys(dataset, "train" if number else None)
+        wanted = wanted_keys(dataset, *(("train",) if number else splits))
         missing = wanted[variant.store.missing(wanted)]
         if len(missing):
             _compute(config, variant, replace(recipe, variant=number), missing, dataset, workspace, device)
         new, reused = new + len(missing), reused + len(wanted) - len(missing)
     name = fingerprint(space.about, dataset.fingerprint, dataset.report.name)
     return FeatureSet(
-        fingerprint=fingerprint(space.about, dataset.fingerprint, preprocessed.augmented),
+        fingerprint=fingerprint(space.about, dataset.fingerprint, preprocessed.augmented, *splits),
         store=space.store.folder,
         variants=tuple(space.variant(number).store.folder for number in range(1, preprocessed.augmented + 1)),
         backbone=space.outline.name,
@@ -76,7 +82,7 @@ def extract_features(
         new=new,
         reused=reused,
         seconds=time.monotonic() - started,
-        **_look_alikes(dataset, space.store, workspace.cache / "look_alikes" / name),
+        **({} if splits else _look_alikes(dataset, space.store, workspace.cache / "look_alikes" / name)),
     )
 
 

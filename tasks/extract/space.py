@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 import torch
@@ -27,6 +28,9 @@ from tasks.preprocess.recipe import Recipe
 from tasks.progress import tell
 from tasks.records import Dataset
 from tasks.workspace import Workspace
+
+LEARNED = ("train", "tune", "val", "test")
+"""Splits whose images are learned from or evaluated on."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +90,15 @@ def _folder(about: dict[str, object], spaces: Path) -> Path:
     return spaces / fingerprint(about)
 
 
-def wanted_keys(dataset: Dataset, split: str | None = None) -> np.ndarray:
-    """Contents of all images that are learned from or evaluated on, or of one split, each once, in the order of the
+def wanted_keys(dataset: Dataset, *splits: str) -> np.ndarray:
+    """Contents of all images that are learned from or evaluated on, or of some splits, each once, in the order of the
     manifest.
 
     The manifest is read in blocks, so that memory holds 16 bytes per image.
     """
     with parquet.ParquetFile(dataset.manifest) as manifest:
         blocks = [
-            keys_of(
-                block.filter(pc.equal(block["split"], split) if split else pc.not_equal(block["split"], "pool"))["hash"]
-            )
+            keys_of(block.filter(pc.is_in(block["split"], pa.array(splits or LEARNED)))["hash"])
             for block in manifest.iter_batches(columns=["hash", "split"])
         ]
     keys = np.concatenate(blocks)

@@ -118,7 +118,8 @@ class _Shards:
         self.work, self.store, self.keys = work, store, keys
         self.written = 0
         self._claims: deque[tuple[np.ndarray, ExitStack]] = deque()
-        self._ready: list[torch.Tensor] = []
+        self._shard: np.ndarray | None = None
+        self._filled = 0
 
     def __enter__(self) -> _Shards:
         return self
@@ -135,9 +136,7 @@ class _Shards:
         for features in _engine(replace(self.work, keys=Path()), device, cores).run(
             chain([first], images), len(self.keys)
         ):
-            self._ready.append(features)
-            while self._claims and sum(map(len, self._ready)) >= len(self._claims[0][0]):
-                self._write()
+            self._keep(features.numpy())
             yield features
 
     def _images(self) -> Iterator[Path]:
@@ -150,12 +149,25 @@ class _Shards:
             self._claims.append((mine, claim))
             yield from (self.work.image(bytes(key)) for key in mine.view("V16"))
 
-    def _write(self) -> None:
+    def _keep(self, features: np.ndarray) -> None:
+        # Into one array, used again: batches that wait for their shard to be full would leave the threads' memory
+        # in pieces that are never given back.
+        if self._shard is None:
+            self._shard = np.empty((self.work.shard, features.shape[1]), np.float32)
+        while len(features):
+            keys, _ = self._claims[0]
+            taken = features[: len(keys) - self._filled]
+            self._shard[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            features = features[len(taken) :]
+            if self._filled == len(keys):
+                self._write(self._shard)
+
+    def _write(self, shard: np.ndarray) -> None:
         keys, claim = self._claims.popleft()
         with claim:
-            features = torch.cat(self._ready)
-            self.store.append(keys, features[: len(keys)].numpy())
-        self._ready = [features[len(keys) :]]
+            self.store.append(keys, shard[: len(keys)])
+        self._filled = 0
         self.written += len(keys)
 
 

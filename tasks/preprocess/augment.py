@@ -31,7 +31,7 @@ def augmented(pixels: torch.Tensor, size: int, variant: int) -> torch.Tensor:
     """
     draw = np.random.default_rng([variant, zlib.crc32(pixels.contiguous().cpu().numpy().data)])
     height, width = pixels.shape[-2:]
-    part = _part(height, width, draw)
+    part = part_of(height, width, draw)
     view = F.resized_crop(pixels, *part, [size, size], antialias=True)
     if draw.random() < 0.5:
         view = F.horizontal_flip(view)
@@ -40,9 +40,9 @@ def augmented(pixels: torch.Tensor, size: int, variant: int) -> torch.Tensor:
     return view
 
 
-def _part(height: int, width: int, draw: np.random.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height and width of what the view shows."""
-    area = draw.uniform(LEAST_AREA, 1) * height * width
+def part_of(height: int, width: int, draw: np.random.Generator, least: float = LEAST_AREA) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random part of an image, which shows the share ``least`` of it at least."""
+    area = draw.uniform(least, 1) * height * width
     ratio = math.exp(draw.uniform(-math.log(STRETCH), math.log(STRETCH)))
     shown_width = min(width, max(1, round(math.sqrt(area * ratio))))
     shown_height = min(height, max(1, round(math.sqrt(area / ratio))))

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tasks.evaluate.decisions import given_labels
 from tasks.extract.backbones import Backbone, Outline, load_backbone
 from tasks.extract.engine import Engine
 from tasks.extract.precision import choose_device, choose_precision
@@ -44,6 +45,9 @@ class ImageClassifier:
 
     >>> classifier = ImageClassifier.load(Path("bundle"))
     >>> classifier.predict(["photo.jpg"])[["label", "probability"]]
+
+    Attributes:
+        multi_label: whether an image may have several of the classes, or none.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class ImageClassifier:
         precision: torch.dtype,
     ) -> None:  # fmt: skip
         self.head, self.recipe, self.classes = head, recipe, list(classes)
+        self.multi_label = head.multi_label
         self.engine = Engine(backbone, recipe, device, precision, compile="never")
 
     @classmethod
@@ -77,7 +82,7 @@ class ImageClassifier:
         )
 
     def probabilities(self, images: Sequence[ImageLike]) -> torch.Tensor:
-        """Class probabilities float32 ``[N, classes]``.
+        """Class probabilities float32 ``[N, classes]``; with ``multi_label`` each by itself, so rows need not sum to 1.
 
         Raises:
             DataError: an image cannot be decoded.
@@ -90,16 +95,21 @@ class ImageClassifier:
         """Predict images.
 
         Returns:
-            One row per image: ``label`` (str), ``probability`` (float, 0..1) and ``top_k``, a list of
-            ``{"label", "probability"}`` in falling order.
+            One row per image: ``label`` (str, the most probable class), ``probability`` (float, 0..1) and ``top_k``,
+            a list of ``{"label", "probability"}`` in falling order. With ``multi_label`` also ``labels``, the list of
+            the classes that the image is given (see `tasks.evaluate.decisions`), which may be empty.
         """
-        values, indices = self.probabilities(images).topk(min(top_k, len(self.classes)))
+        probabilities = self.probabilities(images)
+        values, indices = probabilities.topk(min(top_k, len(self.classes)))
         rows = [
             [{"label": self.classes[c], "probability": p} for p, c in zip(ps, cs, strict=True)]
             for ps, cs in zip(values.tolist(), indices.tolist(), strict=True)
         ]
-        return pd.DataFrame({
+        predictions = pd.DataFrame({
             "label": [row[0]["label"] for row in rows],
             "probability": [row[0]["probability"] for row in rows],
             "top_k": rows,
         })  # fmt: skip
+        if self.multi_label:
+            predictions["labels"] = given_labels(probabilities.cpu().numpy(), self.classes)
+        return predictions

@@ -12,7 +12,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 import tasks
@@ -26,20 +26,27 @@ from tasks.records import Alias, Candidate, Dataset, Evaluation, FeatureSet, Pre
 from tasks.register import registry, served
 from tasks.register.classifier import package
 from tasks.register.config import RegisterConfig
+from tasks.train.heads import Head
 from tasks.workspace import Workspace
 
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "pillow", "pandas", "numpy")
 """What a served model imports; versions are those it was made with."""
 
-SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(AnyType())]),
-    outputs=Schema([
+
+def signature(multi_label: bool) -> ModelSignature:
+    """What a served model takes and gives; see `tasks.register.classifier.ImageClassifier.predict`."""
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec("string", "label"),
         ColSpec("double", "probability"),
         ColSpec(Array(Object([Property("label", "string"), Property("probability", "double")])), "top_k"),
-    ]),
-    params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
-)  # fmt: skip
+    ]
+    if multi_label:
+        outputs.append(ColSpec(Array("string"), "labels"))
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType())]),
+        outputs=Schema(outputs),
+        params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
+    )
 
 
 @stage(cached=False)
@@ -58,7 +65,7 @@ def register(
         alias: Alias = registry.CHAMPION if known.version == champion.version else registry.CHALLENGER
         return _record(name, known, alias, f"nothing changed: this is version {known.version}", new=False)
     version = known or _new_version(client, name, run_id, dataset, preprocessed, features, candidate, workspace)
-    alias, verdict = assign_alias(client, name, version, candidate.score, config)
+    alias, verdict = assign_alias(client, name, version, candidate.score, config, figure_of(dataset))
     client.set_model_version_tag(name, version.version, "verdict", verdict)
     return _record(name, version, alias, verdict, new=True)
 
@@ -71,19 +78,25 @@ def _new_version(
         uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace)
         tags = {
             registry.CANDIDATE: candidate.fingerprint, registry.SCORE: repr(candidate.score),
-            registry.DATA: dataset.version, "backbone": f"{features.backbone}/{features.weights}",
-            "method": candidate.method,
+            registry.FIGURE: figure_of(dataset), registry.DATA: dataset.version,
+            "backbone": f"{features.backbone}/{features.weights}", "method": candidate.method,
         }  # fmt: skip
         version = client.create_model_version(name, uri, run_id, tags=tags)
         advance(1)
     return version
 
 
+def figure_of(dataset: Dataset) -> str:
+    """What a candidate's score is, in words."""
+    return "average precision" if dataset.multi_label else registry.ACCURACY
+
+
 def assign_alias(
-    client: MlflowClient, name: str, version: ModelVersion, score: float, config: RegisterConfig
-) -> tuple[Alias, str]:
+    client: MlflowClient, name: str, version: ModelVersion, score: float, config: RegisterConfig,
+    figure: str = registry.ACCURACY,
+) -> tuple[Alias, str]:  # fmt: skip
     """Make a new version ``champion`` if the gate lets it through, else ``challenger``."""
-    passed, verdict = registry.judge(score, registry.champion_of(client, name))
+    passed, verdict = registry.judge(score, registry.champion_of(client, name), figure)
     if passed and config.promote == "auto":
         registry.promote(client, name, version.version, why=f"gate {verdict}", who="gate")
         return registry.CHAMPION, verdict
@@ -119,7 +132,7 @@ def log_model(
                 python_model=served.__file__,
                 artifacts={"bundle": folder},
                 code_paths=[str(Path(tasks.__file__).parent)],
-                signature=SIGNATURE,
+                signature=signature(Head.load(candidate.head).multi_label),
                 input_example=pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
                 pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],
             )

@@ -21,7 +21,8 @@ from tasks.records import Alias
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
-CANDIDATE, SCORE, DATA = "candidate", "score", "data_version"
+CANDIDATE, SCORE, FIGURE, DATA = "candidate", "score", "figure", "data_version"
+ACCURACY = "accuracy"
 MOVE = "move."
 
 
@@ -88,13 +89,21 @@ def find_candidate(client: MlflowClient, name: str, fingerprint: str) -> ModelVe
     return max(found, key=lambda version: int(version.version), default=None)
 
 
-def judge(score: float, champion: ModelVersion | None) -> tuple[bool, str]:
-    """The gate: whether a new version may become champion, and why."""
+def judge(score: float, champion: ModelVersion | None, figure: str = ACCURACY) -> tuple[bool, str]:
+    """The gate: whether a new version may become champion, and why.
+
+    Args:
+        score: of the new version on validation.
+        figure: what ``score`` is, in words.
+    """
     if champion is None:
         return True, "passed: the first version"
     best = float(champion.tags[SCORE])
-    verdict = f"validation accuracy {score:.4f}, champion (version {champion.version}) {best:.4f}"
-    return score >= best, f"{'passed' if score >= best else 'held back'}: {verdict}"
+    theirs = champion.tags.get(FIGURE, ACCURACY)  # versions of old do not say
+    reigning = f"champion (version {champion.version}) {best:.4f}"
+    if theirs != figure:
+        return False, f"held back: validation {figure} {score:.4f} cannot be compared with {theirs}, {reigning}"
+    return score >= best, f"{'passed' if score >= best else 'held back'}: validation {figure} {score:.4f}, {reigning}"
 
 
 def promote(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Move:

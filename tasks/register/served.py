@@ -27,7 +27,8 @@ SERVING = "__pyfunc_model_path__"
 
 class ServedClassifier(PythonModel):
     """Takes a column ``image``: bytes of an image file, the same in base64, or, in Python only, a path, a Pillow
-    image or an array. Returns ``label``, ``probability`` and ``top_k`` per image."""
+    image or an array. Returns ``label``, ``probability`` and ``top_k`` per image and, where an image may have several
+    labels, ``labels``."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self.classifier = ImageClassifier.load(Path(context.artifacts["bundle"]))

@@ -1,27 +1,27 @@
-"""The ``train`` section of a configuration."""
+"""The ``train`` section of a configuration: whichever method it names."""
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Tag
 
-from tasks.section import Section
+from tasks.train.method import Method
+from tasks.train.methods import METHODS
+
+DEFAULT = "linear"
 
 
-class TrainConfig(Section):
-    """How the new head is fitted to the team's classes."""
+def _name_of(section: Any) -> str:
+    """The method that a section is meant for."""
+    given = section.get("method", DEFAULT) if isinstance(section, dict) else getattr(section, "method", DEFAULT)
+    return str(given)
 
-    method: Literal["linear", "mlp"] = "linear"
-    """`linear`: logistic regression, solved to convergence, regularisation chosen on validation; `mlp`: one
-    hidden layer trained with Adam, the best epoch chosen on validation."""
-    epochs: int = Field(default=10, ge=1)
-    """Passes over the training features (mlp)."""
-    hidden: int = Field(default=256, ge=1)
-    """Width of the hidden layer (mlp)."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Adam's step size (mlp)."""
-    batch_size: int = Field(default=64, ge=1)
-    """Images per step (mlp)."""
-    seed: int = 0
-    """Of initial weights and the order of batches (mlp)."""
+
+_kinds: list[Any] = [Annotated[kind, Tag(name)] for name, kind in METHODS.items()]
+if TYPE_CHECKING:
+    TrainConfig = Method
+else:
+    TrainConfig = Annotated[reduce(or_, _kinds), Discriminator(_name_of)]

@@ -2,89 +2,90 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import torch
+from safetensors.torch import save_file
 
 from tasks.door import stage
 from tasks.errors import ConfigurationError
-from tasks.extract.store import FeatureStore, keys_of
+from tasks.extract.weights import Weights
 from tasks.fingerprint import code_version, fingerprint
-from tasks.records import Candidate, Dataset, FeatureSet, content_fingerprint
-from tasks.train.config import TrainConfig
-from tasks.train.solvers import Fit, Labelled, fit_linear, fit_linear_cross_validated, fit_mlp
+from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, content_fingerprint
+from tasks.train.calibration import calibrate
+from tasks.train.method import Method
+from tasks.train.search import search
+from tasks.train.solvers import Fit
+from tasks.train.task import Task, labelled
 from tasks.workspace import Workspace, fresh_folder
 
-CROSS_VALIDATED = 5_000
-"""Up to this many training images, five fits cost less than the images that one validation part would take."""
+__all__ = ["labelled", "train", "train_head"]
 
 
 @stage()
-def train(config: TrainConfig, dataset: Dataset, features: FeatureSet) -> Candidate:
-    """Fit the head to the training images; choose on validation; leave the held-out split alone."""
-    return train_head(config, dataset, features, Workspace.find())
+def train(config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet) -> Candidate:
+    """Fit a model to the training images; choose on validation; leave the held-out split alone."""
+    return train_head(config, dataset, preprocessed, features, Workspace.find())
 
 
-def train_head(config: TrainConfig, dataset: Dataset, features: FeatureSet, workspace: Workspace) -> Candidate:
-    """Fit a head on cached features.
-
-    Where ``choose_on`` is only a part of a small training split (`tune`), a linear head's regularisation is
-    chosen by cross-validation instead, and the head is fitted to all of train: the held-out images are others.
+def train_head(
+    config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, workspace: Workspace
+) -> Candidate:
+    """Fit a head, and the backbone where the method trains through it, with each of the seeds; the best one on
+    validation is kept.
 
     Raises:
-        ConfigurationError: images have several labels.
+        ConfigurationError: images have several labels, and the method gives one.
     """
-    if dataset.multi_label:
+    if dataset.multi_label and not config.multi_label:
         raise ConfigurationError(
             f"the images of {dataset.source} have several labels each, and train.method {config.method} gives one: "
-            "name one label column in ingest.source.label"
+            "name one label column in ingest.source.label, or take linear, mlp or a method that trains the backbone"
         )
-    manifest = dataset.read_manifest()
-    everything = manifest[manifest["split"].isin(["train", "tune"])]
-    count = len(dataset.classes)
-    small = dataset.choose_on == "tune" and len(everything) <= CROSS_VALIDATED and not features.variants
-    if config.method == "linear" and small:
-        fit = fit_linear_cross_validated(labelled(dataset, features, everything), count)
-        return _keep(fit, config, dataset, features, workspace)
-    fitting = labelled(dataset, features, manifest[manifest["split"] == "train"], augmented=True)
-    choosing = labelled(dataset, features, manifest[manifest["split"] == dataset.choose_on])
-    if config.method == "linear":
-        fit = fit_linear(fitting, choosing, count)
-    else:
-        fit = fit_mlp(fitting, choosing, count, **config.model_dump(exclude={"method"}))
-    return _keep(fit, config, dataset, features, workspace)
-
-
-def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augmented: bool = False) -> Labelled:
-    """Features float32 ``[N, width]`` and labels int64 ``[N]`` of some rows of the manifest.
-
-    Args:
-        augmented: whether features of the augmented views follow those of the images.
-    """
-    stores = [FeatureStore(folder) for folder in (features.store, *(features.variants if augmented else ()))]
-    keys, count = keys_of(rows["hash"]), len(rows)
-    matrix = np.empty((len(stores) * count, features.width), np.float32)
-    for number, store in enumerate(stores):
-        store.read(keys, out=matrix[number * count : (number + 1) * count])
-    codes = pd.Categorical(rows["label"], categories=list(dataset.classes)).codes
-    return torch.from_numpy(matrix), torch.tensor(codes, dtype=torch.int64).repeat(len(stores))
-
-
-def _keep(fit: Fit, config: TrainConfig, dataset: Dataset, features: FeatureSet, workspace: Workspace) -> Candidate:
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint)
-    final = workspace.cache / "candidates" / name
+    checkpoints = workspace.cache / "checkpoints" / name
+    fits: dict[int, Fit] = {}
+    for seed in config.seeds or [config.seed]:
+        weights = workspace.resolve(features.weights)
+        task = Task(dataset, preprocessed, features, weights, checkpoints / str(seed), seed)
+        fits[seed] = search(config, task) if config.search else config.fit(task)
+        if config.calibrate and not task.is_cross_validated:
+            calibrate(fits[seed], task)
+    best = max(fits.values(), key=lambda fit: fit.score)
+    best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
+    candidate = _keep(best, config.method, workspace.cache / "candidates" / name, dataset, features)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return candidate
+
+
+def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: FeatureSet) -> Candidate:
     curves = fit.curves.rename(columns=lambda column: column.replace("validation/", f"{dataset.choose_on}/"))
     with fresh_folder(final) as folder:
         fit.head.save(folder / "head.safetensors")
         curves.to_parquet(folder / "curves.parquet", index=False)
+        if fit.backbone is not None:
+            _save_backbone(fit.backbone, folder / "backbone.safetensors")
+        for name, table in (("rates", fit.rates), ("trials", fit.trials)):
+            if table is not None:
+                table.to_parquet(folder / f"{name}.parquet", index=False)
+    contents = [content_fingerprint(path) for path in sorted(final.glob("*.safetensors"))]
+    there = {path.stem: path for path in final.iterdir()}
     return Candidate(
-        fingerprint=fingerprint(dataset.version, features.fingerprint, content_fingerprint(final / "head.safetensors")),
-        method=config.method,
-        head=final / "head.safetensors",
-        curves=final / "curves.parquet",
+        fingerprint=fingerprint(dataset.version, features.fingerprint, *contents),
+        method=fit.method or method,
+        head=there["head"],
+        backbone=there.get("backbone"),
+        curves=there["curves"],
+        rates=there.get("rates"),
+        trials=there.get("trials"),
         chosen=fit.chosen,
         score=fit.score,
+        scores=fit.scores,
     )
+
+
+def _save_backbone(weights: Weights, path: Path) -> None:
+    """Weights as `tasks.extract.weights.read_weights` reads them."""
+    standardisation = {"mean": ",".join(map(str, weights.mean)), "std": ",".join(map(str, weights.std))}
+    save_file({key: value.contiguous() for key, value in weights.state.items()}, path, standardisation)

@@ -1,36 +1,101 @@
-"""Heads: what is put on top of a frozen backbone, and how it is kept in a file."""
+"""Heads: what is put on top of a backbone, and how it is kept in a file."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.functional import normalize
+
+Kind = Literal["linear", "mlp", "cosine", "neighbours"]
+
+TOGETHER = 1 << 24
+"""Similarities of images to examples that are held at a time: 64 MiB."""
+
+
+class Cosine(nn.Module):
+    """Cosines between features ``[N, width]`` and one prototype for each class: ``[N, classes]``, in -1..1."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(classes, width))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return normalize(features, dim=1) @ normalize(self.weight, dim=1).T
+
+
+class Neighbours(nn.Module):
+    """Logarithms of the shares of votes that the nearest examples give to the classes, or of their odds where an image
+    may have ``several``.
+
+    The ``count`` examples of the highest cosine vote, each with weight exp(cosine / 0.07) (Wu et al. 2018,
+    "Unsupervised feature learning via non-parametric instance discrimination", 3.4).
+    """
+
+    SHARPNESS = 0.07
+    SMALLEST = 1e-3
+
+    examples: torch.Tensor
+    targets: torch.Tensor
+    count: torch.Tensor
+
+    def __init__(self, width: int, classes: int, examples: int, several: bool = False) -> None:
+        super().__init__()
+        self.several = several
+        self.register_buffer("examples", torch.zeros(examples, width))
+        self.register_buffer("targets", torch.zeros(examples, classes))
+        self.register_buffer("count", torch.tensor(1))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.votes(features, [int(self.count)])[0]
+
+    def votes(self, features: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """As `forward`, for several numbers of neighbours: ``[len(counts), N, classes]``."""
+        parts = []
+        for part in normalize(features, dim=1).split(max(1, TOGETHER // len(self.examples))):
+            nearest = (part @ self.examples.T).topk(min(max(counts), len(self.examples)))
+            weights = ((nearest.values - nearest.values[:, :1]) / self.SHARPNESS).exp()
+            votes = [
+                torch.einsum("nk,nkc->nc", weights[:, :count], self.targets[nearest.indices[:, :count]])
+                / weights[:, :count].sum(1, keepdim=True)
+                for count in counts
+            ]
+            parts.append(torch.stack(votes))
+        shares = torch.cat(parts, dim=1).clamp(self.SMALLEST, 1 - self.SMALLEST)
+        return shares.logit() if self.several else shares.log()
 
 
 class Head(nn.Module):
     """Maps features float32 ``[N, width]`` to class logits ``[N, classes]``.
 
     Features are standardised with the statistics of the training images first, so that one step size and one
-    range of regularisation fit every backbone.
+    range of regularisation fit every backbone. Logits are divided by a temperature; see `tasks.train.calibration`.
+
+    Attributes:
+        multi_label: whether each logit is a decision of its own (sigmoid), as where an image has several labels.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
+    temperature: torch.Tensor
 
-    def __init__(self, width: int, classes: int, hidden: int | None = None) -> None:
+    def __init__(
+        self, width: int, classes: int, hidden: int | None = None, *, kind: Kind | None = None, examples: int = 0,
+        multi_label: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.width, self.classes, self.hidden = width, classes, hidden
+        self.width, self.classes, self.hidden, self.examples = width, classes, hidden, examples
+        self.kind: Kind = kind or ("linear" if hidden is None else "mlp")
+        self.multi_label = multi_label
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
-        self.layers: nn.Module = (
-            nn.Linear(width, classes)
-            if hidden is None
-            else nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, classes))
-        )
+        self.register_buffer("temperature", torch.ones(()))
+        self.layers = _layers(self)
 
     def standardise_like(self, features: torch.Tensor) -> Head:
         """Take the statistics from training features ``[N, width]``; a constant feature is left as it is."""
@@ -39,24 +104,49 @@ class Head(nn.Module):
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
         return self
 
+    def standardised(self, features: torch.Tensor) -> torch.Tensor:
+        """Features ``[N, width]`` as ``layers`` take them."""
+        return (features - self.mean) / self.std
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.layers((features - self.mean) / self.std)
+        return self.layers(self.standardised(features)) / self.temperature
 
     def save(self, path: Path) -> None:
         """Write weights and what it takes to rebuild the head to a safetensors file."""
-        shape = json.dumps({"width": self.width, "classes": self.classes, "hidden": self.hidden})
-        save_file({key: value.contiguous() for key, value in self.state_dict().items()}, path, {"head": shape})
+        shape = {
+            "width": self.width, "classes": self.classes, "hidden": self.hidden, "kind": self.kind,
+            "examples": self.examples, "multi_label": self.multi_label,
+        }  # fmt: skip
+        state = {key: value.contiguous() for key, value in self.state_dict().items()}
+        save_file(state, path, {"head": json.dumps(shape)})
 
     @classmethod
     def load(cls, path: Path) -> Head:
         """Read a head back, in eval mode."""
         with safe_open(path, "pt") as file:
             head = cls(**json.loads(file.metadata()["head"]))
-            head.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        # Heads of earlier versions had none.
+        head.load_state_dict({"temperature": torch.ones(())} | state)
         return head.eval()
+
+
+def _layers(head: Head) -> nn.Module:
+    width, classes = head.width, head.classes
+    match head.kind:
+        case "linear":
+            return nn.Linear(width, classes)
+        case "mlp":
+            assert head.hidden is not None
+            return nn.Sequential(nn.Linear(width, head.hidden), nn.ReLU(), nn.Linear(head.hidden, classes))
+        case "cosine":
+            return Cosine(width, classes)
+        case "neighbours":
+            return Neighbours(width, classes, head.examples, head.multi_label)
 
 
 @torch.inference_mode()
 def predict_probabilities(head: Head, features: torch.Tensor) -> torch.Tensor:
-    """Softmax probabilities float32 ``[N, classes]`` for features ``[N, width]``."""
-    return head(features).softmax(1)
+    """Probabilities float32 ``[N, classes]`` for features ``[N, width]``, of one class or of each."""
+    logits = head(features)
+    return logits.sigmoid() if head.multi_label else logits.softmax(1)

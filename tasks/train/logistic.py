@@ -5,14 +5,15 @@ For each strength l2, the minimum over W ``[C, d]`` and b ``[C]`` is found of
     Σᵢ ωᵢ · crossentropy(W xᵢ + b, yᵢ) / Σᵢ ωᵢ + l2/2 · ‖W‖²
 
 with ωᵢ the weight of image i, which is 1 unless said. This is scikit-learn's `LogisticRegression` with
-C = 1 / (l2 · Σᵢ ωᵢ). Two things make it fast:
+C = 1 / (l2 · Σᵢ ωᵢ). Where an image has several labels, the sum over the classes of binary cross-entropies takes the
+place of the cross-entropy: a logistic regression for each class. Two things make it fast:
 
 - The strengths share the passes over the features: a product ``[S·C, d] × [d, N]`` gives the logits of all of them,
   another one their gradients.
 - The unknowns are changed so that the objective curves alike in all directions. With XᵀX/N = V diag(s) Vᵀ, its Hessian
   is (I/C - 11ᵀ/C²) ⊗ V diag(s) Vᵀ + l2 I at zero, and nowhere more than C/2 times that (Böhning 1992). So in the
   unknowns U = W V diag(s/C + l2)^½ it is near the identity however correlated the features are, and L-BFGS takes some
-  thirty passes where it took hundreds.
+  thirty passes where it took hundreds. With several labels, ¼ takes the place of 1/C.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
+from torch.nn.functional import softplus
 
 from tasks.errors import DataError
 from tasks.progress import Advance
@@ -43,7 +45,7 @@ SMALL = 1 << 26
 """Multiplications in a pass, up to which one thread is enough: some 2 ms. Threads that wait for each other at every
 step would take longer, on a busy machine a hundred times as long."""
 
-STOP = Stop(size=TOLERANCE, gap=1e-6, share=1e-4, noise=1e-6, shortest=1e-6, limit=1000)
+STOP = Stop(size=TOLERANCE, gap=1e-6, share=1e-4, noise=1e-6, shortest=1e-6, limit=2000)
 
 
 @dataclass(frozen=True)
@@ -75,31 +77,8 @@ def solve(
     weights: torch.Tensor | None = None,
     advance: Advance = lambda count: None,
 ) -> Solutions:
-    """Minimise for every strength, on the device of the features.
-
-    Args:
-        features: float32 ``[N, d]``, standardised; others only take more passes.
-        labels: int64 ``[N]``, below ``classes``. A class may have no image.
-        strengths: positive.
-        weights: float32 ``[N]``, how much each image counts, such as the inverse of its class's frequency.
-        advance: hears of strengths as they are solved.
-
-    Raises:
-        DataError: a feature is not a finite number.
-    """
-    if not features.sum().isfinite():
-        raise DataError("some features are not finite numbers; extract them in another precision (extract.precision)")
-    span = None
-    if len(features) < features.shape[1] and len(features) <= DECOMPOSED:
-        # The minimum lies in the span of the images (Kimeldorf & Wahba 1971), so N unknowns a class are enough.
-        span, coordinates = torch.linalg.qr(features.T)
-        features = coordinates.T.contiguous()
-    with _threads_for(features.numel() * classes * len(strengths)):
-        problem = _Problem(features, labels, classes, weights, span)
-        at_once = max(1, TOGETHER // (classes * features.shape[1]))
-        asked = torch.tensor(strengths, device=features.device).split(at_once)
-        parts = [problem.solve(part, advance) for part in asked]
-    return Solutions(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Solutions)))
+    """Minimise for every strength, on the device of the features; see `Regression`."""
+    return Regression(features, labels, classes, weights).solve(strengths, advance)
 
 
 @torch.no_grad()
@@ -115,33 +94,55 @@ def measure(solutions: Solutions, features: torch.Tensor, labels: torch.Tensor) 
     return losses / len(labels), right / len(labels)
 
 
-class _Problem:
+class Regression:
     """The data, and what is known of them before any strength is: their principal directions.
 
-    ``span [d, N]``, where there is one, leads from the coordinates that ``features`` are given in back to the features.
+    Args:
+        features: float32 ``[N, d]``, standardised; others only take more passes.
+        labels: int64 ``[N]``, below ``classes``; or, where an image may have several, zeros and ones float32
+            ``[N, C]``. A class may have no image.
+        weights: float32 ``[N]``, how much each image counts, such as the inverse of its class's frequency.
+
+    Raises:
+        DataError: a feature is not a finite number.
     """
 
+    @torch.no_grad()
     def __init__(
-        self,
-        features: torch.Tensor,
-        labels: torch.Tensor,
-        classes: int,
-        weights: torch.Tensor | None,
-        span: torch.Tensor | None = None,
+        self, features: torch.Tensor, labels: torch.Tensor, classes: int, weights: torch.Tensor | None = None
     ) -> None:
-        self.features, self.labels, self.classes, self.span = features, labels, classes, span
+        if not features.sum().isfinite():
+            raise DataError(
+                "some features are not finite numbers; extract them in another precision (extract.precision)"
+            )
+        self.labels, self.classes, self.several = labels, classes, labels.is_floating_point()
         self.weights = None if weights is None else weights / weights.mean()
-        width = features.shape[1]
+        # Leads from the coordinates that features are given in back to the features.
+        self.span: torch.Tensor | None = None
+        if len(features) < features.shape[1] and len(features) <= DECOMPOSED:
+            # The minimum lies in the span of the images (Kimeldorf & Wahba 1971): N unknowns a class are enough.
+            self.span, coordinates = torch.linalg.qr(features.T)
+            features = coordinates.T.contiguous()
+        self.features, width = features, features.shape[1]
         self.spectrum, self.directions = features.new_ones(width), None
         if width <= DECOMPOSED:
-            self.spectrum, self.directions = _principal_directions(features, self.weights)
+            with _threads_for(features.numel() * width):
+                self.spectrum, self.directions = _principal_directions(features, self.weights)
 
-    def solve(self, strengths: torch.Tensor, advance: Advance) -> Solutions:
+    @torch.no_grad()
+    def solve(self, strengths: Sequence[float], advance: Advance = lambda count: None) -> Solutions:
+        """The minimum for every strength; ``advance`` hears of strengths as they are solved."""
+        unknowns = self.classes * self.features.shape[1]
+        with _threads_for(self.features.numel() * self.classes * len(strengths)):
+            asked = torch.tensor(strengths, device=self.features.device).split(max(1, TOGETHER // unknowns))
+            parts = [self._solve_together(part, advance) for part in asked]
+        return Solutions(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Solutions)))
+
+    def _solve_together(self, strengths: torch.Tensor, advance: Advance) -> Solutions:
         """All strengths float32 ``[S]`` together, from weights of zero and biases that predict the classes' shares."""
-        shares = (self.labels.bincount(self.weights, minlength=self.classes) + 1).float().log()
         objectives = _Objectives(self, strengths)
         start = self.features.new_zeros(len(strengths), self.classes, self.features.shape[1] + 1)
-        start[:, :, -1] = shares - shares.mean()
+        start[:, :, -1] = self._biases()
         descent = Descent((start / objectives.scale).flatten(1))
         descent.run(objectives, STOP, advance)
         weights, biases = objectives.unknowns(descent.points, torch.arange(len(strengths), device=strengths.device))
@@ -150,6 +151,14 @@ class _Problem:
             biases, descent.values, descent.sizes, descent.passes, descent.sizes <= TOLERANCE,
         )  # fmt: skip
 
+    def _biases(self) -> torch.Tensor:
+        """Those under which every image is given the classes' shares: ``[C]``."""
+        if self.several:
+            ones = ((self.labels if self.weights is None else self.labels * self.weights[:, None]).sum(0) + 1).float()
+            return (ones / (len(self.labels) + 2 - ones).clamp(min=1)).log()
+        shares = (self.labels.bincount(self.weights, minlength=self.classes) + 1).float().log()
+        return shares - shares.mean()
+
 
 class _Objectives:
     """The objectives of some strengths, as functions of the unknowns in which they curve alike.
@@ -157,10 +166,11 @@ class _Objectives:
     These are ``[C, d + 1]`` for each strength, flattened; the last column is the bias.
     """
 
-    def __init__(self, problem: _Problem, strengths: torch.Tensor) -> None:
+    def __init__(self, problem: Regression, strengths: torch.Tensor) -> None:
         self.problem, self.strengths = problem, strengths
-        curvature = problem.spectrum / problem.classes + strengths[:, None]
-        bias = curvature.new_full((len(strengths), 1), 1 / problem.classes)
+        share = 0.25 if problem.several else 1 / problem.classes
+        curvature = problem.spectrum * share + strengths[:, None]
+        bias = curvature.new_full((len(strengths), 1), share)
         self.scale = torch.cat([curvature, bias], 1)[:, None].rsqrt()
 
     def unknowns(self, points: torch.Tensor, active: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,13 +198,10 @@ class _Objectives:
         losses = weights.new_zeros(few, dtype=torch.float64)
         by_weights, by_biases = torch.zeros_like(weights), torch.zeros_like(biases)
         for at, logits in _logits(problem.features, weights, biases):
-            labels = problem.labels[at].expand(few, 1, -1)
-            logs = logits.log_softmax(1)
-            right = logs.gather(1, labels)[:, 0]
-            residuals = logs.exp_().scatter_add_(1, labels, logs.new_full((1, 1, 1), -1).expand(labels.shape))
+            misses, residuals = (_binary if problem.several else _multinomial)(logits, problem.labels[at])
             if problem.weights is not None:
-                right, residuals = right * problem.weights[at], residuals * problem.weights[at]
-            losses -= right.sum(1, dtype=torch.float64)
+                misses, residuals = misses * problem.weights[at], residuals * problem.weights[at]
+            losses += misses.sum(1, dtype=torch.float64)
             by_biases += residuals.sum(2)
             by_weights += _product(residuals.flatten(0, 1), problem.features[at]).view_as(weights)
         return losses / count, by_weights / count, by_biases / count
@@ -209,6 +216,21 @@ class _Objectives:
         near = sizes <= TOLERANCE
         sizes[near] = (by_weights[near] @ span.T).abs().amax((1, 2))
         return sizes
+
+
+def _multinomial(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropies ``[A, n]`` of logits ``[A, C, n]`` for labels ``[n]``, and their
+    derivatives ``[A, C, n]``."""
+    wanted = labels.expand(len(logits), 1, -1)
+    logs = logits.log_softmax(1)
+    misses = -logs.gather(1, wanted)[:, 0]
+    return misses, logs.exp_().scatter_add_(1, wanted, logs.new_full((1, 1, 1), -1).expand(wanted.shape))
+
+
+def _binary(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_multinomial`, of binary cross-entropies summed over the classes, for zeros and ones ``[n, C]``."""
+    right = labels.T
+    return (softplus(logits) - right * logits).sum(1), logits.sigmoid() - right
 
 
 @contextmanager

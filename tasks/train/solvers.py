@@ -3,99 +3,218 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import RepeatedStratifiedKFold
+from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-from tasks.progress import Advance, progress, tell
+from tasks.extract.weights import Weights
+from tasks.progress import progress, tell
 from tasks.train.heads import Head
-from tasks.train.logistic import Solutions, measure, solve
+from tasks.train.logistic import Regression, Solutions, measure
+from tasks.train.targets import (
+    Balance,
+    Labelled,
+    balanced_order,
+    class_weights,
+    is_multi_label,
+    loss_of,
+    measured,
+    merit_name,
+)
 
 L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
-"""Strengths of regularisation that are tried."""
+"""Strengths of regularisation that are tried, the strongest first."""
+
+FIRST, NEXT = 6, 2
+"""Strengths that are solved for together at first, and then: the weaker one is, the more passes it takes."""
 
 HELD_OUT = 1_000
 """With fewer held-out predictions, one or two images would decide between strengths."""
 
-Labelled = tuple[torch.Tensor, torch.Tensor]
-"""Features float32 ``[N, width]`` and labels int64 ``[N]``."""
-
 
 @dataclass
 class Fit:
-    """A fitted head, how it came about, and its accuracy on the validation set that it was chosen by."""
+    """A fitted head, how it came about, and its merit on the validation set that it was chosen by.
+
+    Attributes:
+        score: accuracy or, with several labels an image, average precision (see `tasks.train.targets.merit`).
+        backbone: weights of the backbone where these were trained, too.
+        rates: learning rates of its blocks by epoch (epoch, block, rate), where they were chosen in training.
+        trials: what a search tried, a row for each.
+        scores: by seed, where there were several.
+        logits: of the validation images, float32 ``[N, C]``, where they are not the head's for their cached features.
+        method: that a search chose.
+    """
 
     head: Head
     score: float
     chosen: dict[str, float]
     curves: pd.DataFrame = field(repr=False)
+    backbone: Weights | None = field(default=None, repr=False)
+    rates: pd.DataFrame | None = field(default=None, repr=False)
+    trials: pd.DataFrame | None = field(default=None, repr=False)
+    scores: dict[int, float] = field(default_factory=dict)
+    logits: torch.Tensor | None = field(default=None, repr=False)
+    method: str | None = None
 
 
-def fit_linear(train: Labelled, validation: Labelled, classes: int) -> Fit:
-    """Multinomial logistic regression for a path of L2 strengths; validation picks the strength.
+def fit_linear(train: Labelled, validation: Labelled, classes: int, balance: Balance = "none") -> Fit:
+    """Logistic regression for a path of L2 strengths; validation picks the strength.
 
     Minimises mean cross-entropy + l2/2·‖W‖² (the bias is free) on standardised features, which is
-    scikit-learn's `LogisticRegression` with C = 1/(l2·N). The head is on the device of the features.
+    scikit-learn's `LogisticRegression` with C = 1/(l2·N). The path is followed from the strongest to where validation
+    has got worse in both loss and merit. The head is on the device of the features.
     """
+    head = _empty(train, classes)
+    fitting, choosing = _standardised(head, train), _standardised(head, validation)
+    regression = _regression(fitting, classes, balance)
+    found: list[tuple[Solutions, pd.DataFrame]] = []
     with progress("train", total=len(L2_PATH), unit="fit") as advance:
-        head, solutions = _solve_path(train, classes, L2_PATH, advance)
-    curves = _curves(head, solutions, train, validation)
+        for first in (0, *range(FIRST, len(L2_PATH), NEXT)):
+            strengths = L2_PATH[first : first + (NEXT if first else FIRST)]
+            solutions = regression.solve(strengths, advance)
+            _tell_of_early_ends(solutions, strengths)
+            curves = _curves(solutions, strengths, fitting, choosing)
+            found.append((solutions, curves))
+            earlier = [part for _, part in found[:-1]]
+            if earlier and _is_past_the_best(pd.concat(earlier, ignore_index=True), curves):
+                advance(len(L2_PATH) - first - NEXT)
+                break
+    curves = pd.concat([part for _, part in found], ignore_index=True).rename_axis("step").reset_index()
     best = _best(curves)
-    score, l2 = float(curves["validation/accuracy"][best]), float(curves["l2"][best])
-    return Fit(_take(head, solutions, best), score, {"l2": l2}, curves)
+    block, place = (0, best) if best < FIRST else divmod(best - FIRST + NEXT, NEXT)
+    fit = Fit(_take(head, found[block][0], place), 0.0, {"l2": float(curves["l2"][best])}, curves)
+    fit.score = float(curves[f"validation/{merit_name(head.multi_label)}"][best])
+    return fit
 
 
-def fit_linear_cross_validated(train: Labelled, classes: int, folds: int = 5, seed: int = 0) -> Fit:
+def fit_linear_cross_validated(
+    train: Labelled, classes: int, balance: Balance = "none", folds: int = 5, seed: int = 0
+) -> Fit:
     """As `fit_linear`, for training sets too small to give a part away: the strength is chosen by stratified
     cross-validation, repeated until at least `HELD_OUT` predictions decide, and fitted once more to all images.
 
-    ``score`` is the accuracy over the folds; the curves are means over them.
+    ``score`` is the merit over the folds; the curves are means over them.
     """
-    features, labels = train
-    # No more folds than the rarest class has images.
-    folds = max(2, min(folds, int(labels.bincount(minlength=classes).min())))
-    repeats = -(-HELD_OUT // len(labels))
-    splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
+    features, targets = train
+    several = is_multi_label(targets)
+    if not several:
+        # No more folds than the rarest class has images.
+        folds = max(2, min(folds, int(targets.bincount(minlength=classes).min())))
+    repeats = -(-HELD_OUT // len(targets))
+    splitter = (RepeatedKFold if several else RepeatedStratifiedKFold)(
+        n_splits=folds, n_repeats=repeats, random_state=seed
+    )
     paths = []
     with progress("train", total=folds * repeats * len(L2_PATH), unit="fit") as advance:
-        for kept, left in splitter.split(np.zeros(len(labels)), labels.cpu()):
-            part, rest = (features[kept], labels[kept]), (features[left], labels[left])
-            paths.append(_curves(*_solve_path(part, classes, L2_PATH, advance), part, rest))
-    curves = pd.concat(paths).groupby("step", as_index=False).mean()
+        for kept, left in splitter.split(np.zeros(len(targets)), np.zeros(len(targets)) if several else targets.cpu()):
+            part, rest = (features[kept], targets[kept]), (features[left], targets[left])
+            head = _empty(part, classes)
+            fitting = _standardised(head, part)
+            solutions = _regression(fitting, classes, balance).solve(L2_PATH, advance)
+            paths.append(_curves(solutions, L2_PATH, fitting, _standardised(head, rest)))
+    curves = pd.concat(paths).rename_axis("step").groupby("step").mean().reset_index()
     best = _best(curves)
     l2 = float(curves["l2"][best])
-    head, solutions = _solve_path(train, classes, [l2])
-    return Fit(_take(head, solutions, 0), float(curves["validation/accuracy"][best]), {"l2": l2}, curves)
+    head = _empty(train, classes)
+    solutions = _regression(_standardised(head, train), classes, balance).solve([l2])
+    _tell_of_early_ends(solutions, [l2])
+    score = float(curves[f"validation/{merit_name(several)}"][best])
+    return Fit(_take(head, solutions, 0), score, {"l2": l2}, curves)
 
 
-def _solve_path(
-    train: Labelled, classes: int, strengths: Sequence[float], advance: Advance = lambda count: None
-) -> tuple[Head, Solutions]:
-    """A head that knows the training images' statistics, and the solutions for features standardised by it."""
-    head = Head(train[0].shape[1], classes).to(train[0].device).standardise_like(train[0])
-    solutions = solve(_standardised(head, train[0]), train[1], classes, strengths, advance=advance)
+def fit_mlp(
+    train: Labelled, validation: Labelled, classes: int, *, hidden: int, epochs: int, learning_rate: float,
+    batch_size: int, seed: int, weight_decay: float = 0.0, label_smoothing: float = 0.0, balance: Balance = "none",
+) -> Fit:  # fmt: skip
+    """One hidden ReLU layer trained with AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019); the best epoch on
+    validation is kept."""
+    torch.manual_seed(seed)
+    several = is_multi_label(train[1])
+    head = Head(train[0].shape[1], classes, hidden, multi_label=several).to(train[0].device)
+    head.standardise_like(train[0])
+    fitting, choosing = _standardised(head, train), _standardised(head, validation)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    weights = class_weights(train[1], classes) if balance == "weights" else None
+    criterion = loss_of(several, label_smoothing, weights)
+    generator = torch.Generator().manual_seed(seed)
+    rows: list[dict[str, float]] = []
+    best, kept = -1, head.state_dict()
+    with progress("train", total=epochs, unit="epoch") as advance:
+        for epoch in range(1, epochs + 1):
+            if balance == "sampling":
+                order = balanced_order(train[1], classes, generator)
+            else:
+                order = torch.randperm(len(train[1]), generator=generator)
+            row = {
+                "step": epoch,
+                "train/loss": _one_epoch(head.layers, fitting, order, optimiser, criterion, batch_size),
+            }
+            with torch.inference_mode():
+                row |= measured("validation", head.layers(choosing[0]), choosing[1])
+            rows.append(row)
+            if best != (best := _best(pd.DataFrame(rows))):
+                kept = copy.deepcopy(head.state_dict())
+            advance(1)
+    head.load_state_dict(kept)
+    score = rows[best][f"validation/{merit_name(several)}"]
+    return Fit(head.eval(), score, {"epoch": best + 1}, pd.DataFrame(rows))
+
+
+def _one_epoch(
+    layers: nn.Module, train: Labelled, order: torch.Tensor, optimiser: torch.optim.Optimizer,
+    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], batch_size: int,
+) -> float:  # fmt: skip
+    """Learn from the images in the order given; returns the mean loss of each batch just before its step."""
+    total = torch.zeros((), device=train[0].device, dtype=torch.float64)
+    for features, targets in zip(*(part[order].split(batch_size) for part in train), strict=True):
+        loss = criterion(layers(features), targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.detach() * len(targets)
+    return total.item() / len(order)
+
+
+def _empty(train: Labelled, classes: int) -> Head:
+    """A linear head of zeros that knows the training images' statistics."""
+    features, targets = train
+    head = Head(features.shape[1], classes, multi_label=is_multi_label(targets))
+    return head.to(features.device).standardise_like(features)
+
+
+def _standardised(head: Head, images: Labelled) -> Labelled:
+    return (images[0] - head.mean).div_(head.std), images[1]
+
+
+def _regression(train: Labelled, classes: int, balance: Balance) -> Regression:
+    features, targets = train
+    weights = class_weights(targets, classes)[targets] if balance != "none" else None
+    return Regression(features, targets, classes, weights)
+
+
+def _tell_of_early_ends(solutions: Solutions, strengths: Sequence[float]) -> None:
     for l2, gradient, converged in zip(strengths, solutions.gradients, solutions.converged, strict=True):
         if not converged:
             tell(f"linear head: the search at l2 {l2:g} ended early, at a gradient of {gradient:.1e}")
-    return head, solutions
 
 
-def _standardised(head: Head, features: torch.Tensor) -> torch.Tensor:
-    return (features - head.mean).div_(head.std)
-
-
-def _curves(head: Head, solutions: Solutions, train: Labelled, validation: Labelled) -> pd.DataFrame:
-    """A row for each strength: loss and accuracy on the images that it was fitted to, and on those that choose."""
-    curves = pd.DataFrame({"step": range(len(L2_PATH)), "l2": L2_PATH})
-    for name, (features, labels) in (("train", train), ("validation", validation)):
-        losses, accuracies = measure(solutions, _standardised(head, features), labels)
-        curves[f"{name}/loss"], curves[f"{name}/accuracy"] = losses.tolist(), accuracies.tolist()
+def _curves(solutions: Solutions, strengths: Sequence[float], train: Labelled, validation: Labelled) -> pd.DataFrame:
+    """A row for each strength: loss and merit on the images that it was fitted to, and on those that choose."""
+    curves = pd.DataFrame({"l2": strengths})
+    for name, (features, targets) in (("train", train), ("validation", validation)):
+        if is_multi_label(targets):
+            pairs = zip(solutions.weights, solutions.biases, strict=True)
+            rows = [measured(name, features @ weights.T + biases, targets) for weights, biases in pairs]
+            curves = curves.join(pd.DataFrame(rows))
+        else:
+            losses, accuracies = measure(solutions, features, targets)
+            curves[f"{name}/loss"], curves[f"{name}/accuracy"] = losses.tolist(), accuracies.tolist()
     return curves
 
 
@@ -108,55 +227,16 @@ def _take(head: Head, solutions: Solutions, index: int) -> Head:
 
 
 def _best(curves: pd.DataFrame) -> int:
-    """The row of the highest accuracy; among equals, the smaller loss is the better calibrated model."""
-    ranked = curves.sort_values(["validation/accuracy", "validation/loss"], ascending=[False, True], kind="stable")
+    """The row of the highest merit; among equals, the smaller loss is the better calibrated model."""
+    merit = f"validation/{merit_name('validation/average_precision' in curves)}"
+    ranked = curves.sort_values([merit, "validation/loss"], ascending=[False, True], kind="stable")
     return int(ranked.index[0])
 
 
-def fit_mlp(
-    train: Labelled, validation: Labelled, classes: int, *, hidden: int, epochs: int, learning_rate: float,
-    batch_size: int, seed: int,
-) -> Fit:  # fmt: skip
-    """One hidden ReLU layer trained with Adam (Kingma & Ba 2015); the best epoch on validation is kept."""
-    torch.manual_seed(seed)
-    head = Head(train[0].shape[1], classes, hidden).to(train[0].device).standardise_like(train[0])
-    fitting, choosing = ((_standardised(head, features), labels) for features, labels in (train, validation))
-    optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate, fused=True)
-    rows: list[dict[str, float]] = []
-    best, kept = 0, head.state_dict()
-    with progress("train", total=epochs, unit="epoch") as advance:
-        for epoch in range(1, epochs + 1):
-            learned = _one_epoch(head.layers, fitting, optimiser, batch_size)
-            rows.append({"step": epoch} | learned | _measure(head.layers, choosing))
-            if best != (best := _best(pd.DataFrame(rows)) + 1):
-                kept = copy.deepcopy(head.state_dict())
-            advance(1)
-    head.load_state_dict(kept)
-    curves = pd.DataFrame(rows)
-    return Fit(head.eval(), float(curves["validation/accuracy"][best - 1]), {"epoch": best}, curves)
-
-
-def _one_epoch(
-    layers: nn.Module, train: Labelled, optimiser: torch.optim.Optimizer, batch_size: int
-) -> dict[str, float]:
-    """Learn from every image once; loss and accuracy are those of each batch just before its step."""
-    order = torch.randperm(len(train[1]))
-    loss_sum, right = (torch.zeros((), device=train[0].device, dtype=torch.float64) for _ in range(2))
-    for features, labels in zip(*(part[order].split(batch_size) for part in train), strict=True):
-        logits = layers(features)
-        loss = cross_entropy(logits, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        loss_sum += loss.detach() * len(labels)
-        right += (logits.argmax(1) == labels).sum()
-    return {"train/loss": loss_sum.item() / len(order), "train/accuracy": right.item() / len(order)}
-
-
-@torch.inference_mode()
-def _measure(layers: nn.Module, validation: Labelled) -> dict[str, float]:
-    logits = layers(validation[0])
-    return {
-        "validation/loss": cross_entropy(logits, validation[1]).item(),
-        "validation/accuracy": (logits.argmax(1) == validation[1]).double().mean().item(),
-    }
+def _is_past_the_best(before: pd.DataFrame, after: pd.DataFrame) -> bool:
+    """Whether every later row is worse than the best earlier one, in merit and in loss."""
+    best = before.loc[_best(before)]
+    merit = f"validation/{merit_name('validation/average_precision' in before)}"
+    return bool(
+        (after[merit] < best[merit]).all() and (after["validation/loss"] > before["validation/loss"].min()).all()
+    )

@@ -8,7 +8,7 @@ import torch
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from tasks.evaluate.metrics import _weighted_auc, score, wilson
+from tasks.evaluate.metrics import score, weighted_areas, wilson
 
 
 def predictions(images: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -52,13 +52,21 @@ def test_wilson_is_the_closed_formula() -> None:
     assert wilson(k, n) == pytest.approx((k / n, centre - half, centre + half), abs=1e-6)
 
 
-def test_the_weighted_area_counts_ties_half() -> None:
+def test_weighted_areas_are_those_of_scikit_learn_also_where_scores_are_equal() -> None:
     random = np.random.default_rng(0)
     positive = random.random(300) < 0.3
     scored = np.round(random.random(300) + 0.2 * positive, 1)
     weights = random.integers(0, 3, (4, 300)).astype(float)
-    wanted = [oracle.roc_auc_score(positive, scored, sample_weight=row) for row in weights]
-    assert _weighted_auc(positive, scored, weights) == pytest.approx(wanted)
+    measured = weighted_areas(positive, scored, weights)
+    for values, wanted in zip(measured, (oracle.roc_auc_score, oracle.average_precision_score), strict=True):
+        assert values == pytest.approx([wanted(positive, scored, sample_weight=row) for row in weights])
+
+
+@pytest.mark.filterwarnings("error")
+def test_areas_of_one_side_only_are_undefined() -> None:
+    weights = np.array([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
+    areas, precise = weighted_areas(np.array([True, True, False]), np.array([0.2, 0.9, 0.5]), weights)
+    assert np.isnan(areas).all() and precise[0] == 1 and np.isnan(precise[1])
 
 
 def test_about_95_percent_of_the_intervals_cover_the_truth() -> None:

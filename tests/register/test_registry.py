@@ -7,6 +7,8 @@ from mlflow import MlflowClient
 
 from tasks.errors import RegistryError
 from tasks.register import registry
+from tasks.register.config import RegisterConfig
+from tasks.register.door import assign_alias
 from tasks.workspace import Workspace
 
 
@@ -30,6 +32,29 @@ def test_the_gate_lets_through_what_is_not_worse(client: MlflowClient) -> None:
     for score, passed in ((0.91, True), (0.90, True), (0.8999, False)):
         verdict = registry.judge(score, reigning)
         assert verdict[0] is passed and "0.9000" in verdict[1]
+
+
+def test_the_verdict_names_the_figure_and_unlike_figures_are_not_compared(client: MlflowClient) -> None:
+    reigning = client.get_model_version("birds", "1")  # of old: its tags do not name its figure
+    assert registry.judge(0.91, reigning)[1] == "passed: validation accuracy 0.9100, champion (version 1) 0.9000"
+    passed, verdict = registry.judge(0.99, reigning, "average precision")
+    assert not passed and verdict == (
+        "held back: validation average precision 0.9900 cannot be compared with accuracy, champion (version 1) 0.9000"
+    )
+    tags = {registry.SCORE: "0.5", registry.FIGURE: "average precision"}
+    several = client.create_model_version("birds", "file:///nowhere", tags=tags)
+    assert registry.judge(0.4, several, "average precision") == (
+        False, "held back: validation average precision 0.4000, champion (version 4) 0.5000",
+    )  # fmt: skip
+    assert registry.judge(0.5, several, "average precision")[0] and not registry.judge(0.99, several)[0]
+
+
+def test_a_new_version_of_another_kind_waits_as_challenger(client: MlflowClient) -> None:
+    registry.promote(client, "birds", 1, why="")
+    version = client.get_model_version("birds", "2")
+    alias, verdict = assign_alias(client, "birds", version, 0.99, RegisterConfig(), "average precision")
+    assert alias == "challenger" and "average precision" in verdict and champion(client) == 1
+    assert assign_alias(client, "birds", version, 0.99, RegisterConfig())[0] == "champion" and champion(client) == 2
 
 
 def test_rolling_back_twice_goes_back_two_steps_and_all_is_written_down(client: MlflowClient) -> None:

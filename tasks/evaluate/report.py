@@ -1,0 +1,115 @@
+"""What is written about one split: tables, pictures, and the mistakes that the model was surest of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.decisions import THRESHOLD, given_labels, named
+from tasks.evaluate.figures import (
+    confusion_figure,
+    mistakes_figure,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+)
+from tasks.evaluate.metrics import Interval, score
+from tasks.evaluate.multi_label import score_multi_label
+from tasks.ingest.decode import decode
+from tasks.records import Dataset
+
+SHOWN_MISTAKES = 24
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A split, and what the candidate makes of it.
+
+    Attributes:
+        split: its name.
+        rows: the manifest's, ``N`` of them, numbered from 0.
+        targets: int64 ``[N]`` or, where an image may have several labels, ones and zeros float32 ``[N, C]``.
+        probabilities: float32 ``[N, C]``.
+    """
+
+    split: str
+    rows: pd.DataFrame
+    targets: np.ndarray
+    probabilities: np.ndarray
+
+
+def report_split(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> dict[str, Interval]:
+    """Write the files of a split, each named after it, into a folder; returns its figures of merit."""
+    report = _report_several if dataset.multi_label else _report_one
+    return report(answers, dataset, config, folder)
+
+
+def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> dict[str, Interval]:
+    """One label an image."""
+    split, labels, probabilities = answers.split, answers.targets, answers.probabilities
+    scores = score(labels, probabilities, dataset.classes, resamples=config.resamples, seed=config.seed)
+    value, low, high = scores.metrics["accuracy"]
+    title = f"{split}: accuracy {value:.2%} [{low:.2%}, {high:.2%}], {len(labels):,} images"
+    confusion_figure(scores, dataset.classes, title).savefig(folder / f"{split}_confusion.png", dpi=120)
+    roc_figure(labels, probabilities, scores, dataset.classes, title).savefig(folder / f"{split}_roc.png", dpi=120)
+    reliability_figure(labels, probabilities, title).savefig(folder / f"{split}_reliability.png", dpi=120)
+    scores.per_class.to_csv(folder / f"{split}_per_class.csv", index=False, float_format="%.4f")
+
+    predictions = answers.rows[["path", "label", "hash"]].assign(
+        predicted=[dataset.classes[c] for c in probabilities.argmax(1)], probability=probabilities.max(1)
+    )
+    predictions.to_parquet(folder / f"{split}_predictions.parquet", index=False)
+    wrong = predictions[predictions["label"] != predictions["predicted"]].nlargest(SHOWN_MISTAKES, "probability")
+    captions = [f"{row.label} taken for\n{row.predicted} ({row.probability:.0%})" for row in wrong.itertuples()]
+    _show_mistakes(wrong.assign(caption=captions), split, dataset, folder)
+    return scores.metrics
+
+
+def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> dict[str, Interval]:
+    """An image may have several labels, or none."""
+    split, targets, probabilities = answers.split, answers.targets, answers.probabilities
+    scores = score_multi_label(targets, probabilities, dataset.classes, resamples=config.resamples, seed=config.seed)
+    value, low, high = scores.metrics["average_precision_macro"]
+    title = f"{split}: average precision {value:.4f} [{low:.4f}, {high:.4f}], {len(targets):,} images"
+    precision_recall_figure(targets, probabilities, scores, dataset.classes, title).savefig(
+        folder / f"{split}_precision_recall.png", dpi=120
+    )
+    roc_figure(targets, probabilities, scores, dataset.classes, title).savefig(folder / f"{split}_roc.png", dpi=120)
+    reliability_figure(targets, probabilities, title).savefig(folder / f"{split}_reliability.png", dpi=120)
+    scores.per_class.to_csv(folder / f"{split}_per_class.csv", index=False, float_format="%.4f")
+
+    answers.rows[["path", "label", "hash"]].assign(
+        label=pd.Series(named(targets > 0, dataset.classes)),
+        predicted=pd.Series(given_labels(probabilities, dataset.classes)),
+        probability=pd.Series(list(probabilities)),
+    ).to_parquet(folder / f"{split}_predictions.parquet", index=False)
+    _show_mistakes(_wrong_labels(answers, dataset), split, dataset, folder)
+    return scores.metrics
+
+
+def _wrong_labels(answers: Answers, dataset: Dataset) -> pd.DataFrame:
+    """The surest mistakes: columns hash and caption. Of an image with several, only the one that is surest."""
+    there, probabilities = answers.targets > 0, answers.probabilities
+    given = probabilities >= THRESHOLD
+    sureness = np.where(given == there, 0.0, np.where(given, probabilities, 1 - probabilities))
+    worst = sureness.argmax(1)
+    rows = [row for row in np.argsort(-sureness.max(1), kind="stable")[:SHOWN_MISTAKES] if sureness[row].any()]
+    captions = [
+        f"{dataset.classes[worst[row]]}\n"
+        + ("not labelled" if given[row, worst[row]] else "labelled")
+        + f", given {probabilities[row, worst[row]]:.0%}"
+        for row in rows
+    ]
+    return pd.DataFrame({"hash": answers.rows["hash"].iloc[rows], "caption": captions})
+
+
+def _show_mistakes(wrong: pd.DataFrame, split: str, dataset: Dataset, folder: Path) -> None:
+    if wrong.empty:
+        return
+    images = [np.asarray(decode(dataset.image(hash))) for hash in wrong["hash"]]
+    title = f"{split}: the most confident mistakes"
+    mistakes_figure(images, list(wrong["caption"]), title).savefig(folder / f"{split}_mistakes.png", dpi=110)

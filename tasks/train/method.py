@@ -1,0 +1,56 @@
+"""What every method is: a section of the configuration that knows how to fit a model to a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from tasks.section import Section
+from tasks.train.solvers import Fit
+
+if TYPE_CHECKING:
+    from tasks.train.task import Task
+
+
+class SearchConfig(Section):
+    """A search for a better configuration than the one given, on validation. The first trial is the one given."""
+
+    trials: int = Field(default=20, ge=1)
+    """Configurations that are tried at most."""
+    minutes: float = Field(default=10.0, gt=0)
+    """When the search ends; a trial at work then is stopped at its next epoch."""
+    methods: list[str] = Field(default=[])
+    """Methods that are tried, each with what can vary of it; by default the configured one alone."""
+    seed: int = 0
+    """Of what is tried."""
+
+
+class Method(Section, ABC):
+    """Base of all methods. A subclass adds its own keys, and ``method``: its name, as the only value allowed."""
+
+    method: str
+    """Its name."""
+    seed: int = 0
+    """Of initial weights, the order of images, augmentation: whatever is random."""
+    seeds: list[int] = Field(default=[])
+    """Where several are named, training is repeated with each: the best on validation is kept, the mean and its
+    interval are reported."""
+    calibrate: bool = True
+    """Whether the logits are divided by the temperature that fits the validation images best, so that probabilities
+    mean what they say. Not done where cross-validation leaves no such images."""
+    search: SearchConfig | None = None
+    """A search for better values of this section's keys; see below."""
+
+    multi_label: ClassVar[bool] = True
+    """Whether images may have several labels each."""
+
+    @abstractmethod
+    def fit(self, task: Task) -> Fit:
+        """Learn from the training images; choose on the validation images."""
+
+    @classmethod
+    def space(cls, draw: Any) -> dict[str, Any]:
+        """Values of keys to try, asked of an Optuna trial ``draw``, such as ``draw.suggest_float("l2", ...)``."""
+        return {}

@@ -1,0 +1,23 @@
+"""All methods: what ``train.method`` can be. A new one is a file beside this one and a line here (docs/methods.md)."""
+# ruff: noqa: F401
+
+from __future__ import annotations
+
+from tasks.train.method import Method
+from tasks.train.methods.dynamic import Dynamic
+from tasks.train.methods.full import Full
+from tasks.train.methods.gradual import Gradual
+from tasks.train.methods.linear import Linear
+from tasks.train.methods.lora import LoRA
+from tasks.train.methods.lp_ft import LpFt
+from tasks.train.methods.mlp import Mlp
+from tasks.train.methods.neighbours import KNearest
+from tasks.train.methods.partial import Partial
+from tasks.train.methods.prototypes import Prototypes
+from tasks.train.methods.ridge import Ridge
+
+METHODS: dict[str, type[Method]] = {
+    kind.model_fields["method"].default: kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Method) and kind is not Method
+}

@@ -1,0 +1,33 @@
+"""Dynamic fine-tuning: layers and their rates are chosen during training."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.train.tuning.method import ThroughBackbone
+from tasks.train.tuning.network import Tuning
+
+
+class Dynamic(ThroughBackbone):
+    """Before each epoch, blocks get rates in proportion to their relative gradient norms ‖g‖ / ‖w‖, the largest the
+    full one, and those that would hardly move are frozen (Auto-RGN: Lee et al. 2023, "Surgical fine-tuning improves
+    adaptation to distribution shifts", 4)."""
+
+    method: Literal["dynamic"] = "dynamic"
+    looked_at: int = Field(default=8, ge=1)
+    """Batches that the gradients are measured on."""
+    least_rate: float = Field(default=0.05, ge=0, lt=1)
+    """Blocks whose rate would be smaller are frozen for the epoch."""
+
+    def rates(self, epoch: int, tuning: Tuning) -> list[float]:
+        norms = tuning.relative_gradients(self.looked_at)
+        largest = max(max(norms), 1e-12)
+        chosen = [norm / largest for norm in norms]
+        depth = self.by_depth(len(chosen))
+        return [rate * share if share >= self.least_rate else 0.0 for rate, share in zip(depth, chosen, strict=True)]
+
+    @classmethod
+    def space(cls, draw: Any) -> dict[str, Any]:
+        return {"learning_rate": draw.suggest_float("learning_rate", 1e-4, 1e-2, log=True)}

@@ -1,0 +1,26 @@
+"""Linear head: logistic regression on cached features."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from tasks.train.method import Method
+from tasks.train.solvers import Fit, fit_linear, fit_linear_cross_validated
+from tasks.train.task import Task
+
+
+class Linear(Method):
+    """Logistic regression, solved to convergence; the L2 strength is chosen on validation. In seconds."""
+
+    method: Literal["linear"] = "linear"
+    balance: Literal["none", "weights"] = "none"
+    """`weights`: every class counts alike, however many images it has."""
+
+    def fit(self, task: Task) -> Fit:
+        if task.is_cross_validated:
+            return fit_linear_cross_validated(task.everything, task.classes, self.balance)
+        return fit_linear(task.train, task.validation, task.classes, self.balance)
+
+    @classmethod
+    def space(cls, draw: Any) -> dict[str, Any]:
+        return {"balance": draw.suggest_categorical("balance", ["none", "weights"])}

@@ -1,0 +1,130 @@
+"""What a method is given: a dataset, the frozen backbone's features of it, and how to come by its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from tasks.extract.backbones import Backbone, load_network
+from tasks.extract.store import FeatureStore, keys_of
+from tasks.extract.weights import Weights, read_weights
+from tasks.preprocess.pictures import Pictures
+from tasks.preprocess.recipe import Recipe
+from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.train.targets import Labelled
+
+CROSS_VALIDATED = 5_000
+"""Up to this many training images, five fits cost less than the images that one validation part would take."""
+
+
+@dataclass
+class Task:
+    """The training images of a dataset and those that choices are made on; the held-out split is not within reach.
+
+    Attributes:
+        weights_file: what ``features.weights`` names, where it is a file.
+        folder: for checkpoints; a task of the same content has the same one.
+        seed: of everything random.
+    """
+
+    dataset: Dataset
+    preprocessed: Preprocessed
+    features: FeatureSet
+    weights_file: Path
+    folder: Path
+    seed: int = 0
+
+    @property
+    def classes(self) -> int:
+        return len(self.dataset.classes)
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether the validation images are a part of a small training split, so that a method that can do without
+        them learns from all and chooses by cross-validation."""
+        counts = self.dataset.counts
+        several = len(self.features.variants) > 0
+        small = counts.get("train", 0) + counts.get("tune", 0) <= CROSS_VALIDATED
+        return self.dataset.choose_on == "tune" and small and not several
+
+    @cached_property
+    def train(self) -> Labelled:
+        """Features and targets to learn from; augmented views, where there are any, follow the images."""
+        return labelled(self.dataset, self.features, self._rows("train"), augmented=True)
+
+    @cached_property
+    def plain(self) -> Labelled:
+        """`train` without augmented views."""
+        return labelled(self.dataset, self.features, self._rows("train"))
+
+    @cached_property
+    def validation(self) -> Labelled:
+        """Features and targets that choices are made on."""
+        return labelled(self.dataset, self.features, self._rows(self.dataset.choose_on))
+
+    @cached_property
+    def everything(self) -> Labelled:
+        """Features and targets of all images that may be learned from once nothing is left to be chosen."""
+        return labelled(self.dataset, self.features, self._rows("train", "tune"))
+
+    @property
+    def recipe(self) -> Recipe:
+        """How an image becomes the backbone's input."""
+        return Recipe(self.preprocessed.size, self.preprocessed.fit)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Of the pretrained backbone."""
+        return read_weights(self.features.backbone, self.features.weights, self.weights_file)
+
+    def network(self) -> tuple[nn.Module, Backbone]:
+        """A new copy of the pretrained network, and of what becomes of it cut off at the layers that features are
+        taken from; both hold the same parameters."""
+        network = load_network(self.features.backbone, self.weights)
+        return network, Backbone(network, self.weights, self.features.layers, self.features.pool)
+
+    def pictures(self, validation: bool = False) -> tuple[Pictures, torch.Tensor]:
+        """The images to learn from, or those that choices are made on, and their targets."""
+        rows = self._rows(self.dataset.choose_on if validation else "train")
+        paths = [self.dataset.image(hash) for hash in rows["hash"]]
+        return Pictures(paths, self.recipe), targets_of(self.dataset, rows)
+
+    def _rows(self, *splits: str) -> pd.DataFrame:
+        return self._manifest[self._manifest["split"].isin(splits)]
+
+    @cached_property
+    def _manifest(self) -> pd.DataFrame:
+        return self.dataset.read_manifest()
+
+
+def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augmented: bool = False) -> Labelled:
+    """Features float32 ``[N, width]`` and targets of some rows of the manifest.
+
+    Args:
+        augmented: whether features of the augmented views follow those of the images.
+    """
+    stores = [FeatureStore(folder) for folder in (features.store, *(features.variants if augmented else ()))]
+    keys, count = keys_of(rows["hash"]), len(rows)
+    matrix = np.empty((len(stores) * count, features.width), np.float32)
+    for number, store in enumerate(stores):
+        store.read(keys, out=matrix[number * count : (number + 1) * count])
+    targets = targets_of(dataset, rows)
+    return torch.from_numpy(matrix), targets.repeat(len(stores), *(1,) * (targets.ndim - 1))
+
+
+def targets_of(dataset: Dataset, rows: pd.DataFrame) -> torch.Tensor:
+    """Labels int64 ``[N]`` of some rows of the manifest or, where an image may have several, float32 ``[N, C]``."""
+    if not dataset.multi_label:
+        codes = pd.Categorical(rows["label"], categories=list(dataset.classes)).codes
+        return torch.tensor(codes, dtype=torch.int64)
+    places = {name: place for place, name in enumerate(dataset.classes)}
+    targets = torch.zeros(len(rows), len(places))
+    for row, names in enumerate(rows["label"]):
+        targets[row, [places[name] for name in names]] = 1.0
+    return targets

@@ -1,0 +1,1 @@
+"""Training through the backbone: what all methods that move its weights share."""

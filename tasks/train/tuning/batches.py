@@ -1,0 +1,95 @@
+"""Batches of images to learn from, made ready by a thread while the network computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tasks.preprocess.pictures import Augment, Pictures
+from tasks.train.targets import Balance, balanced_order
+
+AHEAD = 2
+
+
+@dataclass
+class Batches:
+    """Shuffled batches of random views: uint8 ``[N, 3, S, S]`` with targets. The last, smaller batch is left out.
+
+    Order and views of an epoch depend on the seed and the epoch's number alone, so a training that is picked up again
+    sees what an unbroken one sees.
+
+    Attributes:
+        sizes: side of the views at the end of as many equal parts of the training (progressive resizing, Howard 2018).
+        share: of each batch, (rank, of how many): what this process computes.
+    """
+
+    pictures: Pictures
+    targets: torch.Tensor
+    classes: int
+    batch_size: int
+    epochs: int
+    sizes: tuple[int, ...]
+    augment: Augment
+    least: float
+    balance: Balance
+    seed: int
+    epoch: int = 0
+    share: tuple[int, int] = (0, 1)
+
+    def __len__(self) -> int:
+        return max(1, len(self.targets) // self.batch_size)
+
+    @property
+    def size(self) -> int:
+        """Side of this epoch's views, pixels."""
+        return self.sizes[self.epoch * len(self.sizes) // self.epochs]
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        rank, count = self.share
+        epoch, size = self.epoch, self.size
+        chosen = self._order(epoch).split(self.batch_size)[: len(self)]
+        coming: list[Future[torch.Tensor]] = []
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                for number in range(len(chosen) + AHEAD):
+                    if number < len(chosen):
+                        coming.append(
+                            thread.submit(self._views, chosen[number][rank::count], epoch, number, rank, size)
+                        )
+                    if number >= AHEAD:
+                        images = coming.pop(0).result()
+                        yield images, self.targets[chosen[number - AHEAD][rank::count]]
+            finally:
+                for future in coming:
+                    future.cancel()
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        if self.balance == "sampling":
+            return balanced_order(self.targets, self.classes, generator)
+        return torch.randperm(len(self.targets), generator=generator)
+
+    def _views(self, indices: torch.Tensor, epoch: int, number: int, rank: int, size: int) -> torch.Tensor:
+        draw = np.random.default_rng([self.seed, epoch, number, rank])
+        views = [self.pictures.random(index, size, self.augment, self.least, draw) for index in indices.tolist()]
+        return torch.stack(views)
+
+
+@dataclass
+class Squares:
+    """All images in their order as they are looked at once training is over, with targets; `Batches` without chance."""
+
+    pictures: Pictures
+    targets: torch.Tensor
+    batch_size: int = 128
+
+    def __len__(self) -> int:
+        return -(-len(self.targets) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for indices in torch.arange(len(self.targets)).split(self.batch_size):
+            yield torch.stack([self.pictures.square(index) for index in indices.tolist()]), self.targets[indices]

@@ -1,0 +1,144 @@
+"""How a network is tuned, step by step, as Lightning wants it told."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from torch import nn
+from torchvision.transforms import v2
+
+from tasks.preprocess.policies import changed
+from tasks.train.targets import measured
+from tasks.train.tuning.batches import Batches
+from tasks.train.tuning.method import ThroughBackbone
+from tasks.train.tuning.network import Tuning
+
+
+class TuningModule(L.LightningModule):
+    """Tunes a network as a method says.
+
+    Attributes:
+        rows: a row of the curves for each epoch that is over.
+        chosen: the blocks' rates of each epoch that has begun.
+        logits: of the validation images, at the last look.
+    """
+
+    def __init__(self, method: ThroughBackbone, tuning: Tuning, batches: Batches, steps: int, seed: int) -> None:
+        super().__init__()
+        self.method, self.tuning, self.batches, self.steps, self.seed = method, tuning, batches, steps, seed
+        self.rows: list[dict[str, float]] = []
+        self.chosen: list[dict[str, Any]] = []
+        self.pretrained: list[torch.Tensor] = []
+        self.logits = torch.empty(0)
+        self._mix = _mixing(method, batches.classes)
+        self._losses: list[torch.Tensor] = []
+        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        groups: list[dict[str, Any]] = []
+        pieces = [*(block.parameters for block in self.tuning.blocks), list(self.tuning.head.parameters())]
+        for number, parameters in enumerate(pieces):
+            # Decay of biases and norms only hurts (He et al. 2019, "Bag of tricks").
+            for decay, part in (
+                (self.method.weight_decay, [p for p in parameters if p.ndim > 1]),
+                (0.0, [p for p in parameters if p.ndim <= 1]),
+            ):
+                if part:
+                    groups.append({"params": part, "weight_decay": decay, "block": number, "rate": 1.0})
+        if self.method.optimiser == "sgd":
+            return torch.optim.SGD(groups, lr=self.method.learning_rate, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(groups, lr=self.method.learning_rate, fused=True)
+
+    def on_fit_start(self) -> None:
+        # Of what is tuned as it was before the first step: a checkpoint brings its own.
+        if self.method.l2_sp and not self.pretrained:
+            self.pretrained = [p.detach().clone() for block in self.tuning.blocks for p in block.parameters]
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
+        self.batches.epoch = self.current_epoch
+        with self.trainer.precision_plugin.forward_context():
+            rates = self.method.rates(self.current_epoch, self.tuning)
+        self.tuning.set_rates(rates)
+        for group in self._groups():
+            group["rate"] = [*rates, 1.0][group["block"]]
+        names = [block.name for block in self.tuning.blocks]
+        self.chosen += [
+            {"epoch": self.current_epoch + 1, "block": name, "rate": rate}
+            for name, rate in zip(names, rates, strict=True)
+        ]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        factor = schedule(self.global_step, self.steps, self.method.warmup)
+        for group in self._groups():
+            group["lr"] = self.method.learning_rate * group["rate"] * factor
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        images, targets = batch
+        images = changed(images, self.method.augment)
+        if self._mix is not None:
+            images, targets = self._mix(images, targets)
+        loss = self.tuning.criterion(self.tuning(images), targets)
+        self._losses.append(loss.detach())
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self.method.l2_sp:
+            return
+        tuned = [parameter for block in self.tuning.blocks for parameter in block.parameters]
+        pairs = [(p, start) for p, start in zip(tuned, self.pretrained, strict=True) if p.grad is not None]
+        if pairs:
+            now, start = zip(*pairs, strict=True)
+            away = torch._foreach_sub([p.detach() for p in now], [part.to(self.device) for part in start])
+            torch._foreach_add_([p.grad for p in now], away, alpha=self.method.l2_sp)
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
+        images, targets = batch
+        self._seen.append((self.tuning(images).cpu(), targets.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        logits, targets = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        self.logits = logits.contiguous()
+        loss = torch.stack(self._losses).mean().item()
+        figures = measured("validation", logits, targets)
+        self.rows.append({"step": self.current_epoch + 1, "train/loss": loss} | figures)
+        self.log_dict(figures)
+        self._seen, self._losses = [], []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["tuning"] = {"rows": self.rows, "chosen": self.chosen, "pretrained": self.pretrained}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = checkpoint["tuning"]
+        self.rows, self.chosen, self.pretrained = kept["rows"], kept["chosen"], kept["pretrained"]
+
+    def curves(self) -> pd.DataFrame:
+        """A row for each epoch that is over."""
+        return pd.DataFrame(self.rows)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        optimiser = self.optimizers()
+        assert not isinstance(optimiser, list)
+        return optimiser.param_groups
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the full rate at a step: a rise over the share ``warmup`` of all steps, then half a cosine down to 0
+    (Loshchilov & Hutter 2017, eq. 5)."""
+    rise = warmup * steps
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
+
+
+def _mixing(method: ThroughBackbone, classes: int) -> nn.Module | None:
+    kinds: list[nn.Module] = []
+    if method.mixup:
+        kinds.append(v2.MixUp(alpha=method.mixup, num_classes=classes))
+    if method.cutmix:
+        kinds.append(v2.CutMix(alpha=method.cutmix, num_classes=classes))
+    return None if not kinds else kinds[0] if len(kinds) == 1 else v2.RandomChoice(kinds)

@@ -1,0 +1,108 @@
+"""The network that is tuned: backbone and head as one, and what a method may ask of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from tasks.extract.backbones import Backbone
+from tasks.train.heads import Head
+from tasks.train.tuning.blocks import Block
+
+Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Tuning(nn.Module):
+    """Maps uint8 images ``[N, 3, S, S]`` to logits float32 ``[N, classes]``.
+
+    Attributes:
+        blocks: the backbone's, from its input to its features.
+        criterion: mean loss of logits for targets.
+        batches: what is learned from, of the epoch at hand.
+        frozen_statistics: whether batch norms keep the pretrained statistics.
+    """
+
+    def __init__(
+        self, network: nn.Module, backbone: Backbone, head: Head, blocks: Sequence[Block], criterion: Criterion,
+        batches: Iterable[tuple[torch.Tensor, torch.Tensor]], frozen_statistics: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.blocks, self.criterion, self.batches = list(blocks), criterion, batches
+        self.frozen_statistics = frozen_statistics
+        # Not a submodule: its parameters are the backbone's.
+        self._whole = [network]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(images)).float()
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.mean.device
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """Freeze the blocks whose rate is 0, free the others; batch norms follow the images where they may."""
+        self.train()
+        for block, rate in zip(self.blocks, rates, strict=True):
+            for parameter in block.parameters:
+                parameter.requires_grad_(rate > 0)
+            for norm in block.batch_norms:
+                norm.train(rate > 0 and not self.frozen_statistics)
+
+    def relative_gradients(self, count: int) -> list[float]:
+        """‖g‖ / ‖w‖ of each block, g the gradient of the mean loss over the first ``count`` batches of the epoch.
+
+        Nothing of the network changes, statistics of batch norms included.
+        """
+        parameters = [parameter for block in self.blocks for parameter in block.parameters]
+        with self._measuring(parameters):
+            for images, targets in islice(self.batches, count):
+                self.criterion(self(images.to(self.device)), targets.to(self.device)).backward()
+            norms = []
+            for block in self.blocks:
+                gradients = [p.grad for p in block.parameters if p.grad is not None]
+                size = torch.nn.utils.get_total_norm(block.parameters).item()
+                norms.append(torch.nn.utils.get_total_norm(gradients).item() / max(size, 1e-12))
+        return norms
+
+    @contextmanager
+    def _measuring(self, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+        learned = [(p, p.requires_grad) for p in self.parameters()]
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        try:
+            with torch.enable_grad():
+                yield
+        finally:
+            self.zero_grad(set_to_none=True)
+            for parameter, wanted in learned:
+                parameter.requires_grad_(wanted)
+            for module, mode in modes:
+                module.training = mode
+
+    def states(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Parameters of the whole network, under torchvision's names, and of the head; copies on the CPU."""
+        network = self._whole[0]
+        if any(parametrize.is_parametrized(module) for module in network.modules()):
+            network = copy.deepcopy(network)
+            for module in network.modules():
+                if parametrize.is_parametrized(module):
+                    for name in list(module.parametrizations):  # type: ignore[arg-type]
+                        parametrize.remove_parametrizations(module, name)
+        return tuple(  # type: ignore[return-value]
+            {
+                key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for key, tensor in part.state_dict().items()
+            }
+            for part in (network, self.head)
+        )

@@ -1,0 +1,159 @@
+"""The report of a candidate, from its files: with one label an image, and with several."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tasks.evaluate import door
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.report import Answers, _wrong_labels
+from tasks.fingerprint import file_digest
+from tasks.records import Candidate, Dataset, FeatureSet
+from tasks.train.heads import Head, predict_probabilities
+from tasks.workspace import Workspace
+
+CLASSES = ("ant", "bee", "cat")
+WIDTH = 8
+IMAGES = {"train": 6, "val": 60, "test": 40}
+
+
+def make_dataset(folder: Path, several: bool) -> Dataset:
+    """Small pictures with labels; the features of image n are row n of `features_of`."""
+    random = np.random.default_rng(0)
+    rows = []
+    for split, count in IMAGES.items():
+        for index in range(count):
+            path = folder / "x.png"
+            Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(path)
+            hash = file_digest(path, "md5")
+            (folder / hash[:2]).mkdir(exist_ok=True)
+            path.rename(folder / hash[:2] / hash[2:])
+            label = [name for name in CLASSES if random.random() < 0.4] if several else CLASSES[index % 3]
+            rows.append({"path": f"{split}/{index}.png", "label": label, "split": split, "hash": hash})
+    pd.DataFrame(rows).to_parquet(folder / "manifest.parquet", index=False)
+    return Dataset(
+        fingerprint="d", source="pictures", version="v", manifest=folder / "manifest.parquet", report=folder,
+        images=folder, classes=CLASSES, counts=IMAGES, choose_on="val", report_on="test", multi_label=several,
+        quarantined=0,
+    )  # fmt: skip
+
+
+def features_of(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `tasks.train.door.labelled` gives them; the features know the labels, with noise."""
+    several = rows["label"] if dataset.multi_label else rows["label"].map(lambda label: [label])
+    targets = np.array([[float(name in labels) for name in dataset.classes] for labels in several], np.float32)
+    noise = torch.randn(len(rows), WIDTH, generator=torch.Generator().manual_seed(len(rows)))
+    noise[:, : len(CLASSES)] += 2 * torch.from_numpy(targets)
+    return noise, torch.from_numpy(targets) if dataset.multi_label else torch.from_numpy(targets.argmax(1))
+
+
+def make_candidate(folder: Path, several: bool) -> Candidate:
+    head = Head(WIDTH, len(CLASSES), multi_label=several)
+    with torch.no_grad():
+        head.layers.weight.copy_(2 * torch.eye(len(CLASSES), WIDTH))
+        head.layers.bias.fill_(-2)
+    head.save(folder / "head.safetensors")
+    what = "average_precision" if several else "accuracy"
+    curves = pd.DataFrame(
+        {"step": [1, 2], "train/loss": [2, 1], f"train/{what}": [0.1, 0.2], f"val/{what}": [0.1, 0.2]}
+    )
+    curves.to_parquet(folder / "curves.parquet", index=False)
+    return Candidate(
+        fingerprint="c", method="linear", head=folder / "head.safetensors", curves=folder / "curves.parquet",
+        chosen={"epoch": 2}, score=0.2,
+    )  # fmt: skip
+
+
+FEATURES = FeatureSet(
+    fingerprint="f", store=Path("nowhere"), backbone="b", weights="w", digest="0", layers=("x",), pool="avg",
+    width=WIDTH, precision="float32", device="cpu", new=0, reused=0, seconds=0,
+)  # fmt: skip
+
+
+@pytest.fixture(params=[False, True], ids=["one", "several"])
+def several(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, several: bool) -> Dataset:
+    (tmp_path / "images").mkdir()
+    return make_dataset(tmp_path / "images", several)
+
+
+@pytest.fixture
+def candidate(tmp_path: Path, several: bool, monkeypatch: pytest.MonkeyPatch) -> Candidate:
+    monkeypatch.setattr(door, "labelled", features_of)
+    return make_candidate(tmp_path, several)
+
+
+def test_the_report_has_its_figures_tables_and_pictures(
+    dataset: Dataset, candidate: Candidate, several: bool, workspace: Workspace
+) -> None:
+    evaluation = door.evaluate_candidate(EvaluateConfig(resamples=100), dataset, FEATURES, candidate, workspace)
+    own = ["precision_recall.png"] if several else ["confusion.png"]
+    each = ["mistakes.png", "per_class.csv", "predictions.parquet", "reliability.png", "roc.png", *own]
+    wanted = {f"{split}_{name}" for split in ("val", "test") for name in each}
+    assert {path.name for path in evaluation.report.iterdir()} == wanted | {"curves.png", "metrics.json"}
+
+    written = json.loads((evaluation.report / "metrics.json").read_text())
+    assert {name: tuple(entry.values()) for name, entry in written.items()} == evaluation.metrics
+    headline = "average_precision_macro" if several else "accuracy"
+    for split in ("val", "test"):
+        value, low, high = evaluation.metrics[f"{split}/{headline}"]
+        assert 0.6 < low < value < high
+
+    images = pd.read_csv(evaluation.report / "test_per_class.csv").set_index("label")["images"]
+    labels = dataset.read_manifest().query("split == 'test'")["label"].explode().value_counts()
+    assert images.to_dict() == labels.to_dict()
+
+
+def test_predictions_say_what_was_given_and_how_probable_each_class_was(
+    dataset: Dataset, candidate: Candidate, several: bool, workspace: Workspace
+) -> None:
+    evaluation = door.evaluate_candidate(EvaluateConfig(resamples=100), dataset, FEATURES, candidate, workspace)
+    predictions = pd.read_parquet(evaluation.report / "test_predictions.parquet")
+    rows = dataset.read_manifest().query("split == 'test'").reset_index(drop=True)
+    wanted = predict_probabilities(Head.load(candidate.head), features_of(dataset, FEATURES, rows)[0]).numpy()
+    assert list(predictions.columns) == ["path", "label", "hash", "predicted", "probability"]
+    assert predictions["path"].tolist() == rows["path"].tolist()
+    assert predictions["hash"].tolist() == rows["hash"].tolist()
+    assert [list(label) for label in predictions["label"]] == [list(label) for label in rows["label"]]
+    if several:
+        assert np.array_equal(np.stack(predictions["probability"]), wanted)
+        given = [[name for name, p in zip(CLASSES, row, strict=True) if p >= 0.5] for row in wanted]
+        assert [list(names) for names in predictions["predicted"]] == given
+        assert any(len(names) == 0 for names in given) and any(len(names) > 1 for names in given)
+    else:
+        assert np.array_equal(predictions["probability"], wanted.max(1))
+        assert predictions["predicted"].tolist() == [CLASSES[c] for c in wanted.argmax(1)]
+
+
+def test_rates_are_drawn_where_a_candidate_chose_some(
+    dataset: Dataset, candidate: Candidate, tmp_path: Path, workspace: Workspace
+) -> None:
+    rates = tmp_path / "rates.parquet"
+    pd.DataFrame({"epoch": [1, 1, 2, 2], "block": ["stem", "head"] * 2, "rate": [0, 1, 0.1, 1]}).to_parquet(rates)
+    tuned = candidate.model_copy(update={"rates": rates})
+    evaluation = door.evaluate_candidate(EvaluateConfig(resamples=100), dataset, FEATURES, tuned, workspace)
+    assert (evaluation.report / "rates.png").is_file()
+
+
+@pytest.mark.parametrize("several", [True], indirect=True)
+def test_the_surest_mistake_of_an_image_is_shown_with_what_is_wrong(dataset: Dataset) -> None:
+    rows = pd.DataFrame({"hash": ["both", "right", "missed", "unsure"]})
+    targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)
+    probabilities = np.array([[0.2, 0.9, 0.1], [0.4, 0.6, 0.4], [0, 0, 0.01], [0.5, 0, 0]], np.float32)
+    wrong = _wrong_labels(Answers("val", rows, targets, probabilities), dataset)
+    assert wrong["hash"].tolist() == ["missed", "both", "unsure"]
+    assert wrong["caption"].tolist() == [
+        "cat\nlabelled, given 1%", "bee\nnot labelled, given 90%", "ant\nnot labelled, given 50%",
+    ]  # fmt: skip
+    assert _wrong_labels(Answers("val", rows, targets, targets), dataset).empty

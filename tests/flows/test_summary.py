@@ -1,0 +1,65 @@
+"""A run in words, with one label an image and with several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.summary import Outcome, describe, one_line, summary_rows
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, RegisteredModel
+
+HERE = Path("nowhere")
+ONE = {"accuracy": 0.9, "precision_macro": 0.8, "f1_macro": 0.7, "roc_auc_macro": 0.95}
+SEVERAL = {"average_precision_macro": 0.6, "f1_macro": 0.5, "f1_micro": 0.4, "exact_match": 0.3, "roc_auc_macro": 0.8}
+
+
+def outcome(several: bool) -> Outcome:
+    figures = SEVERAL if several else ONE
+    return Outcome(
+        run_id="r",
+        dataset=Dataset(
+            fingerprint="d", source="photos", version="v", manifest=HERE, report=HERE, images=HERE, classes=("a", "b"),
+            counts={"train": 5, "val": 3, "test": 2}, choose_on="val", report_on="test", multi_label=several,
+            quarantined=0,
+        ),
+        features=FeatureSet(
+            fingerprint="f", store=HERE, backbone="b", weights="w", digest="0", layers=("x",), pool="avg", width=8,
+            precision="float32", device="cpu", new=10, reused=0, seconds=1,
+        ),
+        candidate=Candidate(
+            fingerprint="c", method="linear", head=HERE, curves=HERE, chosen={"l2": 0.1}, score=0.5
+        ),
+        evaluation=Evaluation(
+            fingerprint="e", report=HERE,
+            metrics={f"{split}/{name}": (value, value - 0.1, value + 0.01)
+                     for split in ("val", "test") for name, value in figures.items()},
+        ),
+        model=RegisteredModel(fingerprint="m", name="photos", version=1, alias="champion", verdict="passed", new=True),
+        new=10,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("several", "headline", "shown"),
+    [
+        (False, "test/accuracy", ["accuracy", "f1_macro", "roc_auc_macro"]),
+        (
+            True,
+            "test/average_precision_macro",
+            ["average_precision_macro", "f1_macro", "exact_match", "roc_auc_macro"],
+        ),
+    ],
+)
+def test_the_headline_and_the_figures_are_those_of_the_kind(several: bool, headline: str, shown: list[str]) -> None:
+    run = outcome(several)
+    value = run.evaluation.metrics[headline][0]
+    assert run.headline == headline
+    assert one_line(run) == (
+        f"photos version 1 (champion): {headline} {value:.4f}  [{value - 0.1:.4f}, {value + 0.01:.4f}]"
+    )
+    told = [what for what, _ in summary_rows(run) if "/" in what]
+    assert told == [f"{split}/{name}" for split in ("test", "val") for name in shown]
+    assert describe(run.evaluation, cached=False) == (
+        f"evaluate\tval/{shown[0]} {value:.4f}, test/{shown[0]} {value:.4f}"
+    )
