@@ -5,7 +5,7 @@ Command: python docs/configuration.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import cleandoc
 from pathlib import Path
 
@@ -14,6 +14,10 @@ from pydantic.fields import FieldInfo
 
 from flows.config import PipelineConfig
 from tasks.ingest.sources import SOURCES, Source
+from tasks.train.config import DEFAULT
+from tasks.train.method import Method, SearchConfig
+from tasks.train.methods import METHODS
+from tasks.train.tuning.method import ThroughBackbone
 
 
 def page() -> str:
@@ -25,7 +29,9 @@ def page() -> str:
         "This page is written by `python docs/configuration.py` from the code.",
     ]
     for name, field in PipelineConfig.model_fields.items():
-        if inner := section(field):
+        if name == "train":
+            parts += describe_train()
+        elif inner := section(field):
             parts += describe(field.alias or name, inner, "##")
     return "\n\n".join(parts) + "\n"
 
@@ -34,7 +40,7 @@ def describe(name: str, model: type[BaseModel], level: str) -> Iterator[str]:
     """A section's heading, purpose and keys, then the sections in it."""
     yield f"{level} {name}"
     yield cleandoc(model.__doc__ or "")
-    yield "\n".join(["| key | default | |", "|---|---|---|", *(row(name, field) for name, field in keys(model))])
+    yield table(row(name, field) for name, field in keys(model))
     for key, field in keys(model):
         if key == "source":
             yield f"### {name}.source"
@@ -43,6 +49,41 @@ def describe(name: str, model: type[BaseModel], level: str) -> Iterator[str]:
                 yield from describe(f"source: {kind.key()}", kind, "####")
         elif inner := section(field):
             yield from describe(f"{name}.{key}", inner, f"{level}#")
+
+
+def describe_train() -> Iterator[str]:
+    """What all methods share, then what each adds: those on cached features first."""
+    yield "## train"
+    yield (
+        "How a model is fitted to the team's classes. `method` names one of the methods below, each with keys of its "
+        "own, and every method has these. docs/methods.md says which one to take."
+    )
+    shared = (row(name, field) for name, field in keys(Method) if name != "method")
+    yield table((f"| `method` | `{DEFAULT}` | {', '.join(f'`{name}`' for name in METHODS)}. |", *shared))
+    yield from describe("train.search", SearchConfig, "###")
+    for name, kind in METHODS.items():
+        if not issubclass(kind, ThroughBackbone):
+            yield from describe_method(name, kind, Method)
+    yield "### train: all methods through the backbone"
+    yield "Where a method below gives another default, that one holds."
+    yield table(added(ThroughBackbone, Method))
+    for name, kind in METHODS.items():
+        if issubclass(kind, ThroughBackbone):
+            yield from describe_method(name, kind, ThroughBackbone)
+
+
+def describe_method(name: str, kind: type[Method], base: type[Method]) -> Iterator[str]:
+    """A method's heading, purpose and what it adds to its base."""
+    yield f"### train: {name}"
+    yield cleandoc(kind.__doc__ or "")
+    if rows := added(kind, base):
+        yield table(rows)
+
+
+def added(kind: type[Method], base: type[Method]) -> list[str]:
+    """Rows of the keys that a method does not have from its base as they are."""
+    known = {name: repr(field) for name, field in keys(base)}
+    return [row(name, field) for name, field in keys(kind) if name != "method" and known.get(name) != repr(field)]
 
 
 def keys(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
@@ -54,6 +95,11 @@ def section(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a key holds, None for a plain value."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Source else None
+
+
+def table(rows: Iterable[str]) -> str:
+    """Rows of keys under their heading."""
+    return "\n".join(["| key | default | |", "|---|---|---|", *rows])
 
 
 def row(name: str, field: FieldInfo) -> str:

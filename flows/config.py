@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,6 +19,7 @@ from tasks.preprocess.config import PreprocessConfig
 from tasks.register.config import RegisterConfig
 from tasks.section import Section
 from tasks.train.config import TrainConfig
+from tasks.train.method import no_method
 from tasks.train.methods import METHODS
 from tasks.train.methods.linear import Linear
 
@@ -83,24 +85,35 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _explain_one(one: Any, model: type[BaseModel]) -> str:
     place = [str(part) for part in one["loc"]]
-    if place[:1] == ["train"] and len(place) > 1:
-        # pydantic names the method among the keys.
-        model, place = METHODS[place[1]], ["train", *place[2:]]
-    key = ".".join(place) or "configuration"
     if one["type"] == "union_tag_invalid":
-        given = str(one["ctx"]["tag"])
-        near = get_close_matches(given, METHODS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(METHODS)}"
-        return f"train.method: there is no method {given!r}; {hint}"
+        return f"train.method: {no_method(str(one['ctx']['tag']), METHODS)}"
+    # pydantic names the method among the keys.
+    method = place.pop(1) if model is PipelineConfig and place[:1] == ["train"] and len(place) > 1 else None
+    key = ".".join(place) or "configuration"
     if one["type"] == "extra_forbidden":
-        known = _names(model, [part for part in place[:-1] if part != "train" or model is PipelineConfig])
-        near = get_close_matches(place[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        section, path = (METHODS[method], place[1:-1]) if method else (model, place[:-1])
+        hint = _hint_for_method(place[-1], method) if method and not path else _hint(place[-1], _names(section, path))
         return f"unknown key {key!r}; {hint}"
     if one["type"] == "missing":
         return f"the key {key!r} is missing"
     message = one["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]} (given: {one['input']!r})"
+
+
+def _hint(unknown: str, known: Sequence[str]) -> str:
+    near = get_close_matches(unknown, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+
+
+def _hint_for_method(unknown: str, method: str) -> str:
+    """What a key that a method does not have may be: one of its own, or one that other methods have."""
+    keys = {name: list(kind.model_fields) for name, kind in METHODS.items()}
+    near = get_close_matches(unknown, sorted({*chain(*keys.values())}), n=1, cutoff=0.5)
+    if not near or near[0] in keys[method]:
+        return _hint(unknown, keys[method])
+    owners = ", ".join(name for name, known in keys.items() if near[0] in known)
+    it = "it" if near[0] == unknown else f"did you mean {near[0]!r}? It"
+    return f"{it} belongs to {owners}, and train.method is {method}"
 
 
 def _names(model: type[BaseModel], path: Sequence[str]) -> list[str]:

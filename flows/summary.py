@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
@@ -98,9 +100,12 @@ def _dataset(dataset: Dataset) -> str:
 
 
 def _backbone(features: FeatureSet) -> str:
-    return f"{features.backbone} ({features.weights.rpartition('/')[2]})"
+    path = Path(features.weights)
+    return f"{features.backbone} ({'as tuned' if path.parent.parent.name == 'candidates' else path.name})"
 
 
 def _candidate(candidate: Candidate) -> str:
     chosen = ", ".join(f"{name} {value:g}" for name, value in candidate.chosen.items())
-    return f"{candidate.method} head, {chosen} chosen on validation"
+    what = f"{candidate.method} head" if candidate.backbone is None else f"{candidate.method}, head and backbone"
+    tried = f"; the best of {len(candidate.scores)} seeds" if candidate.scores else ""
+    return f"{what}, {chosen} chosen on validation{tried}"

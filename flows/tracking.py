@@ -20,6 +20,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from flows.config import PipelineConfig
 from flows.summary import describe
+from tasks.evaluate.metrics import mean_interval
 from tasks.fingerprint import code_version
 from tasks.progress import tell
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
@@ -33,6 +34,7 @@ class TrackedRun:
 
     def __init__(self, client: MlflowClient, run_id: str, workspace: Workspace) -> None:
         self.client, self.id, self.workspace = client, run_id, workspace
+        self._has_features = False
         self._started = time.time()
         self._since = time.monotonic()
 
@@ -51,6 +53,8 @@ class TrackedRun:
                 self._log_features(record)
             case Candidate():
                 self._log_curves(record)
+                if record.trials and self._is_news(record):
+                    self._log_trials(pd.read_parquet(record.trials))
             case Evaluation():
                 self._log_evaluation(record)
             case RegisteredModel():
@@ -102,6 +106,12 @@ class TrackedRun:
 
     def _log_features(self, features: FeatureSet) -> None:
         new = 0 if self.is_cached(features) else features.new
+        if self._has_features:
+            # Those of the backbone as this run tuned it; where it came from is on record already.
+            self._log_metrics({"features/tuned": new})
+            self.set_tags(backbone_tuned_digest=features.digest)
+            return
+        self._has_features = True
         self._log_metrics({"features/new": new, "features/reused": features.new + features.reused - new})
         shown = features.model_dump(include={"backbone", "weights", "digest", "precision", "device"})
         shown["layer"] = " + ".join(features.layers)
@@ -125,7 +135,27 @@ class TrackedRun:
         for start in range(0, len(points), 1000):
             self.client.log_batch(self.id, metrics=points[start : start + 1000])
         self._log_metrics({f"chosen/{name}": value for name, value in candidate.chosen.items()})
+        if candidate.scores:
+            named = zip(("mean", "low", "high"), mean_interval(list(candidate.scores.values())), strict=True)
+            self._log_metrics({f"seeds/{name}": value for name, value in named})
+            self._log_metrics({f"seeds/{seed}": score for seed, score in candidate.scores.items()})
         self.set_tags(candidate=candidate.fingerprint)
+
+    def _log_trials(self, trials: pd.DataFrame) -> None:
+        """Each trial of a search as a run inside this one."""
+        run = self.client.get_run(self.id)
+        for trial in trials.to_dict("records"):
+            began, ended = (_milliseconds(trial[name]) for name in ("started", "ended"))
+            nested = self.client.create_run(
+                run.info.experiment_id, start_time=began, run_name=f"{run.info.run_name}-trial-{trial['trial'] + 1}",
+                tags={"mlflow.parentRunId": self.id, "trial.state": trial["state"]},
+            )  # fmt: skip
+            settings = {"method": trial["method"]} | json.loads(trial["settings"])
+            params = [Param(f"train.{key}", str(value)) for key, value in settings.items()]
+            known = [Metric("score", trial["score"], ended or 0, 0)] if math.isfinite(trial["score"]) else []
+            self.client.log_batch(nested.info.run_id, metrics=known, params=params)
+            status = "FINISHED" if trial["state"] == "complete" else "KILLED"
+            self.client.set_terminated(nested.info.run_id, status, ended)
 
     def _log_evaluation(self, evaluation: Evaluation) -> None:
         for name, (value, low, high) in evaluation.metrics.items():
@@ -141,6 +171,10 @@ class TrackedRun:
         now = int(time.time() * 1000)
         known = [Metric(key, float(value), now, 0) for key, value in values.items() if not math.isnan(value)]
         self.client.log_batch(self.id, metrics=known)
+
+
+def _milliseconds(seconds: float) -> int | None:
+    return None if math.isnan(seconds) else int(1000 * seconds)
 
 
 @contextmanager

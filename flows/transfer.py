@@ -31,13 +31,14 @@ def transfer(config: PipelineConfig) -> Outcome:
         preprocessed = run.record(preprocess(config.preprocess, dataset))
         features = run.record(extract(config.extract, dataset, preprocessed))
         candidate = run.record(train(config.train, dataset, preprocessed, features))
+        final = features
         if candidate.backbone:
-            # The backbone has changed, so its features of the images that are evaluated have.
+            # The backbone has changed, and with it its features of the images that are evaluated.
             tuned = config.extract.model_copy(update={"weights": str(candidate.backbone)})
-            features = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
-        evaluation = run.record(evaluate(config.evaluate, dataset, features, candidate))
+            final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
+        evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate))
         model = run.record(
-            register(config.register_, config.name, run.id, dataset, preprocessed, features, candidate, evaluation)
+            register(config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation)
         )
         new = 0 if run.is_cached(features) else features.new
         outcome = Outcome(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, sem, t
 from sklearn.metrics import confusion_matrix, log_loss, roc_auc_score
 
 Interval = tuple[float, float, float]
@@ -67,6 +67,13 @@ def score(
         }
     )
     return Scores(metrics, per_class, confusion)
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The mean of a figure over repeated trainings, and Student's 95% interval of it; at least two values."""
+    mean, error = float(np.mean(values)), float(sem(values))
+    half = float(t.ppf(0.975, len(values) - 1)) * error
+    return mean, mean - half, mean + half
 
 
 def wilson(successes: int, trials: int) -> Interval:

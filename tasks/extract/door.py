@@ -59,7 +59,8 @@ def extract_features(
     recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)
     space = open_space(config, recipe, dataset, workspace, device)
     new = reused = 0
-    for number in range(preprocessed.augmented + 1):
+    augmented = 0 if splits else preprocessed.augmented
+    for number in range(augmented + 1):
         variant = space.variant(number)
         wanted = wanted_keys(dataset, *(("train",) if number else splits))
         missing = wanted[variant.store.missing(wanted)]
@@ -68,9 +69,9 @@ def extract_features(
         new, reused = new + len(missing), reused + len(wanted) - len(missing)
     name = fingerprint(space.about, dataset.fingerprint, dataset.report.name)
     return FeatureSet(
-        fingerprint=fingerprint(space.about, dataset.fingerprint, preprocessed.augmented, *splits),
+        fingerprint=fingerprint(space.about, dataset.fingerprint, augmented, *splits),
         store=space.store.folder,
-        variants=tuple(space.variant(number).store.folder for number in range(1, preprocessed.augmented + 1)),
+        variants=tuple(space.variant(number).store.folder for number in range(1, augmented + 1)),
         backbone=space.outline.name,
         weights=config.weights,
         digest=space.weights.digest,

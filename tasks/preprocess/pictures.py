@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,8 +44,13 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def load(self, what: str = "decode") -> Pictures:
-        """Decode as many as fit, in the background's threads; those that do not fit are left on the disk."""
+    def load(self, what: str = "decode", largest: int = 0) -> Pictures:
+        """Decode as many as fit, in the background's threads; those that do not fit are left on the disk.
+
+        Args:
+            largest: side of the largest views that will be asked for, if larger than the recipe's.
+        """
+        self.short = round(max(largest, self.recipe.size) / MARGIN)
         left = self.budget
         with ThreadPoolExecutor(os.cpu_count()) as pool, progress(what, len(self), "img") as advance:
             for start in range(0, len(self), 1024):
@@ -94,6 +98,5 @@ class Pictures:
         height, width = picture.shape[-2:]
         scale = self.short / min(height, width)
         if scale < 1:
-            # Of a strip, all but the middle would be scaled for nothing; see `Recipe`.
-            picture = F.resize(picture, [math.ceil(height * scale), math.ceil(width * scale)], antialias=True)
+            picture = F.resize(picture, [round(height * scale), round(width * scale)], antialias=True)
         return picture.contiguous()

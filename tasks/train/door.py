@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -14,6 +15,7 @@ from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, content_fingerprint
 from tasks.train.calibration import calibrate
 from tasks.train.method import Method
+from tasks.train.methods import METHODS
 from tasks.train.search import search
 from tasks.train.solvers import Fit
 from tasks.train.task import Task, labelled
@@ -35,28 +37,44 @@ def train_head(
     validation is kept.
 
     Raises:
-        ConfigurationError: images have several labels, and the method gives one.
+        ConfigurationError: images have several labels, and the method gives one, or balances them.
     """
-    if dataset.multi_label and not config.multi_label:
-        raise ConfigurationError(
-            f"the images of {dataset.source} have several labels each, and train.method {config.method} gives one: "
-            "name one label column in ingest.source.label, or take linear, mlp or a method that trains the backbone"
-        )
+    if dataset.multi_label:
+        _check_takes_several(config, dataset)
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint)
     checkpoints = workspace.cache / "checkpoints" / name
+    whole = Task(dataset, preprocessed, features, workspace.resolve(features.weights), checkpoints)
     fits: dict[int, Fit] = {}
     for seed in config.seeds or [config.seed]:
-        weights = workspace.resolve(features.weights)
-        task = Task(dataset, preprocessed, features, weights, checkpoints / str(seed), seed)
+        task = replace(whole, folder=checkpoints / str(seed), seed=seed)
         fits[seed] = search(config, task) if config.search else config.fit(task)
-        if config.calibrate and not task.is_cross_validated:
+        if config.calibrate:
             calibrate(fits[seed], task)
     best = max(fits.values(), key=lambda fit: fit.score)
     best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
+    # A search within so many minutes may end another way the next time.
+    name = fingerprint(name, best.method, best.chosen, best.score)
     candidate = _keep(best, config.method, workspace.cache / "candidates" / name, dataset, features)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return candidate
+
+
+def _check_takes_several(config: Method, dataset: Dataset) -> None:
+    """Raise where images have several labels each, and the configuration cannot do with them."""
+    able = [name for name, kind in METHODS.items() if kind.multi_label]
+    tried = config.search.methods if config.search else []
+    for key, name in (("train.method", config.method), *(("train.search.methods", name) for name in tried)):
+        if name not in able:
+            raise ConfigurationError(
+                f"the images of {dataset.source} have several labels each, and {name} ({key}) gives one: "
+                f"name one label column in ingest.source.label, or take one of {', '.join(able)}"
+            )
+    if getattr(config, "balance", "none") != "none":
+        raise ConfigurationError(
+            f"the images of {dataset.source} have several labels each, so that no class counts for an image alone: "
+            "leave train.balance at none"
+        )
 
 
 def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: FeatureSet) -> Candidate:

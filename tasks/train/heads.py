@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding_bag, normalize
 
 Kind = Literal["linear", "mlp", "cosine", "neighbours"]
 
@@ -60,14 +60,16 @@ class Neighbours(nn.Module):
         for part in normalize(features, dim=1).split(max(1, TOGETHER // len(self.examples))):
             nearest = (part @ self.examples.T).topk(min(max(counts), len(self.examples)))
             weights = ((nearest.values - nearest.values[:, :1]) / self.SHARPNESS).exp()
-            votes = [
-                torch.einsum("nk,nkc->nc", weights[:, :count], self.targets[nearest.indices[:, :count]])
-                / weights[:, :count].sum(1, keepdim=True)
-                for count in counts
-            ]
-            parts.append(torch.stack(votes))
+            parts.append(torch.stack([self._shares(nearest.indices, weights, count) for count in counts]))
         shares = torch.cat(parts, dim=1).clamp(self.SMALLEST, 1 - self.SMALLEST)
         return shares.logit() if self.several else shares.log()
+
+    def _shares(self, nearest: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Tensor:
+        """Shares ``[n, classes]`` of the votes of the first ``count`` of the ``nearest`` examples ``[n, k]``."""
+        indices, weights = nearest[:, :count], weights[:, :count]
+        # Sums without the labels of every voter, ``[n, k, classes]``, which take gigabytes.
+        votes = embedding_bag(indices, self.targets, mode="sum", per_sample_weights=weights)
+        return votes / weights.sum(1, keepdim=True)
 
 
 class Head(nn.Module):

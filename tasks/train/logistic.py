@@ -45,6 +45,12 @@ SMALL = 1 << 26
 """Multiplications in a pass, up to which one thread is enough: some 2 ms. Threads that wait for each other at every
 step would take longer, on a busy machine a hundred times as long."""
 
+ROUGH = Stop(size=3e-4, gap=1e-4, share=1e-3, noise=1e-6, shortest=1e-6, limit=2000)
+"""Where losses on other images are known to four digits: enough to choose a strength by, for a fifth of the passes."""
+
+FINE = Stop(size=1e-4, gap=1e-5, share=1e-3, noise=1e-6, shortest=1e-6, limit=2000)
+"""As scikit-learn's ``tol``: enough for a head that is used."""
+
 STOP = Stop(size=TOLERANCE, gap=1e-6, share=1e-4, noise=1e-6, shortest=1e-6, limit=2000)
 
 
@@ -57,7 +63,7 @@ class Solutions:
         objectives: float64 ``[S]``.
         gradients: float32 ``[S]``, the largest entry of each gradient.
         passes: int64 ``[S]``, over the features.
-        converged: bool ``[S]``, whether that is at most `TOLERANCE`; if not, rounding or the limit of passes ended it.
+        converged: bool ``[S]``, whether that is as small as asked; if not, rounding or the limit of passes ended it.
     """
 
     weights: torch.Tensor
@@ -130,25 +136,40 @@ class Regression:
                 self.spectrum, self.directions = _principal_directions(features, self.weights)
 
     @torch.no_grad()
-    def solve(self, strengths: Sequence[float], advance: Advance = lambda count: None) -> Solutions:
-        """The minimum for every strength; ``advance`` hears of strengths as they are solved."""
+    def solve(
+        self, strengths: Sequence[float], advance: Advance = lambda count: None, stop: Stop | None = None,
+        start: torch.Tensor | None = None,
+    ) -> Solutions:  # fmt: skip
+        """The minimum for every strength; ``advance`` hears of strengths as they are solved.
+
+        Args:
+            stop: how near to the minimum; by default `STOP`.
+            start: weights and biases ``[C, d + 1]`` to begin with, if not with those that give the classes' shares.
+        """
         unknowns = self.classes * self.features.shape[1]
         with _threads_for(self.features.numel() * self.classes * len(strengths)):
             asked = torch.tensor(strengths, device=self.features.device).split(max(1, TOGETHER // unknowns))
-            parts = [self._solve_together(part, advance) for part in asked]
+            parts = [self._solve_together(part, advance, stop or STOP, start) for part in asked]
         return Solutions(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Solutions)))
 
-    def _solve_together(self, strengths: torch.Tensor, advance: Advance) -> Solutions:
+    def _solve_together(
+        self, strengths: torch.Tensor, advance: Advance, stop: Stop, given: torch.Tensor | None
+    ) -> Solutions:
         """All strengths float32 ``[S]`` together, from weights of zero and biases that predict the classes' shares."""
-        objectives = _Objectives(self, strengths)
+        objectives = _Objectives(self, strengths, stop.size)
         start = self.features.new_zeros(len(strengths), self.classes, self.features.shape[1] + 1)
-        start[:, :, -1] = self._biases()
+        if given is None:
+            start[:, :, -1] = self._biases()
+        else:
+            weights = given[:, :-1] if self.span is None else given[:, :-1] @ self.span
+            start[:, :, :-1] = weights if self.directions is None else weights @ self.directions
+            start[:, :, -1] = given[:, -1]
         descent = Descent((start / objectives.scale).flatten(1))
-        descent.run(objectives, STOP, advance)
+        descent.run(objectives, stop, advance)
         weights, biases = objectives.unknowns(descent.points, torch.arange(len(strengths), device=strengths.device))
         return Solutions(
             weights if self.span is None else weights @ self.span.T,
-            biases, descent.values, descent.sizes, descent.passes, descent.sizes <= TOLERANCE,
+            biases, descent.values, descent.sizes, descent.passes, descent.sizes <= stop.size,
         )  # fmt: skip
 
     def _biases(self) -> torch.Tensor:
@@ -164,10 +185,13 @@ class _Objectives:
     """The objectives of some strengths, as functions of the unknowns in which they curve alike.
 
     These are ``[C, d + 1]`` for each strength, flattened; the last column is the bias.
+
+    Args:
+        least: gradients that small are measured exactly.
     """
 
-    def __init__(self, problem: Regression, strengths: torch.Tensor) -> None:
-        self.problem, self.strengths = problem, strengths
+    def __init__(self, problem: Regression, strengths: torch.Tensor, least: float) -> None:
+        self.problem, self.strengths, self.least = problem, strengths, least
         share = 0.25 if problem.several else 1 / problem.classes
         curvature = problem.spectrum * share + strengths[:, None]
         bias = curvature.new_full((len(strengths), 1), share)
@@ -213,7 +237,7 @@ class _Objectives:
             return by_weights.abs().amax((1, 2))
         # The root mean square is never more than the largest and costs less: where it is too large, it says enough.
         sizes = by_weights.square().sum(2).amax(1).div(len(span)).sqrt()
-        near = sizes <= TOLERANCE
+        near = sizes <= self.least
         sizes[near] = (by_weights[near] @ span.T).abs().amax((1, 2))
         return sizes
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.section import Section
 from tasks.train.solvers import Fit
@@ -25,6 +27,16 @@ class SearchConfig(Section):
     """Methods that are tried, each with what can vary of it; by default the configured one alone."""
     seed: int = 0
     """Of what is tried."""
+
+    @field_validator("methods")
+    @classmethod
+    def _check_methods(cls, names: list[str]) -> list[str]:
+        from tasks.train.methods import METHODS  # which are made of what is defined here
+
+        for name in names:
+            if name not in METHODS:
+                raise ValueError(no_method(name, METHODS))
+        return names
 
 
 class Method(Section, ABC):
@@ -54,3 +66,10 @@ class Method(Section, ABC):
     def space(cls, draw: Any) -> dict[str, Any]:
         """Values of keys to try, asked of an Optuna trial ``draw``, such as ``draw.suggest_float("l2", ...)``."""
         return {}
+
+
+def no_method(name: str, known: Collection[str]) -> str:
+    """What is wrong where a method is named that does not exist, and which one may be meant."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"there is no method {name!r}; {hint}"

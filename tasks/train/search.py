@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -18,7 +17,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from tasks.errors import ConfigurationError
 from tasks.progress import progress, tell
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -29,80 +27,104 @@ from tasks.train.tuning.method import ThroughBackbone
 
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
+NOT_TRIED = {"search", "seeds"}
+"""Keys of a method's section that are no setting of a trial."""
+
 
 def search(configured: Method, task: Task) -> Fit:
     """The best fit on validation of those that `SearchConfig` allows; its ``trials`` tell of all of them.
 
     The first trial is the configuration as it is. What is tried then is proposed by a tree-structured Parzen estimator
     (Bergstra et al. 2011); a trial that trains for several epochs ends once it is worse than half of the earlier ones
-    were at its epoch (Optuna's median pruner). Killed, a second call with the same task goes on after the last trial
-    that was over.
-
-    Raises:
-        ConfigurationError: a method that is named does not exist.
+    were at its epoch (Optuna's median pruner). Killed, a second call with the same task takes up the trial that was at
+    work, and tries what an unbroken search would have tried.
     """
     budget = configured.search
     assert budget is not None
-    names = budget.methods or [configured.method]
-    for name in names:
-        if name not in METHODS:
-            raise ConfigurationError(f"train.search.methods: there is no method {name!r}; known: {', '.join(METHODS)}")
     task.folder.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * budget.minutes
+    best: Fit | None = None
     with _quiet(), progress("search", budget.trials, "trial") as advance:
         study = optuna.create_study(
             study_name="search",
             direction="maximize",
             storage=JournalStorage(JournalFileBackend(str(task.folder / "trials.log"))),
             load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=budget.seed),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
-
-        def attempt(trial: optuna.Trial) -> float:
-            first = not study.get_trials(deepcopy=False, states=OVER)
-            method = configured if first else _drawn(trial, configured, names)
-            trial.set_user_attr("method", method.method)
-            trial.set_user_attr("settings", method.model_dump_json(exclude={"search", "seeds"}, exclude_unset=True))
-            fit, pruned = _fit(method, task, trial, ends)
-            tell(
-                f"search\ttrial {trial.number + 1}: {method.method} {fit.score:.4f}{', ended early' if pruned else ''}"
-            )
-            if pruned:
-                raise optuna.TrialPruned
-            return fit.score
-
-        def over(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        advance(_count(study))
+        while (done := _count(study)) < budget.trials and (not done or time.monotonic() < ends):
+            trial = _next(study, budget.seed * 100_003 + done)
+            fit = _attempt(study, trial, configured, task, ends)
+            if study.best_trial.number == trial.number:
+                best = fit
+            _tidy(study, task)
             advance(1)
-            for other in study.get_trials(deepcopy=False, states=OVER):
-                if other.number != study.best_trial.number:
-                    shutil.rmtree(_folder(task, other.number), ignore_errors=True)
-            if time.monotonic() >= ends:
-                study.stop()
+    method = _method_of(study.best_trial)
+    if best is None:
+        # Of a process that was killed: what a training left behind is found again, a head is solved once more.
+        best, _ = _fit(method, task, study.best_trial, ends)
+    best.method, best.trials = method.method, table_of(study)
+    return best
 
-        done = len(study.get_trials(deepcopy=False, states=OVER))
-        advance(done)
-        if done < budget.trials:
-            study.optimize(attempt, n_trials=budget.trials - done, callbacks=[over])
-        best = study.best_trial
-        settings = json.loads(best.user_attrs["settings"]) | {"method": best.user_attrs["method"]}
-        # What a training left behind is found again; a head is solved once more.
-        fit, _ = _fit(METHODS[settings["method"]].model_validate(settings), task, best, float("inf"))
-    fit.method, fit.trials = settings["method"], table_of(study)
+
+def _count(study: optuna.Study) -> int:
+    """How many trials are over."""
+    return len(study.get_trials(deepcopy=False, states=OVER))
+
+
+def _next(study: optuna.Study, seed: int) -> optuna.Trial:
+    """The trial that a killed search left, or a new one."""
+    # Each has its own seed: with one for all, a search that is taken up would draw what it drew at its beginning.
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return optuna.Trial(study, left[0]._trial_id) if left else study.ask()
+
+
+def _attempt(study: optuna.Study, trial: optuna.Trial, configured: Method, task: Task, ends: float) -> Fit | None:
+    """Carry a trial out; None where an earlier one was the same."""
+    method = configured if trial.number == 0 else _drawn(trial, configured, task.dataset.multi_label)
+    trial.set_user_attr("method", method.method)
+    trial.set_user_attr("settings", method.model_dump_json(exclude=NOT_TRIED, exclude_unset=True))
+    told = f"search\ttrial {trial.number + 1}: {method.method}"
+    for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if _values(_method_of(other)) == _values(method):
+            study.tell(trial, other.value)
+            tell(f"{told} {other.value:.4f}, as trial {other.number + 1}")
+            return None
+    fit, pruned = _fit(method, task, trial, ends)
+    study.tell(trial, None if pruned else fit.score, TrialState.PRUNED if pruned else TrialState.COMPLETE)
+    tell(f"{told} {fit.score:.4f}{', ended early' if pruned else ''}")
     return fit
 
 
-def _drawn(trial: optuna.Trial, configured: Method, names: list[str]) -> Method:
+def _method_of(trial: optuna.trial.FrozenTrial) -> Method:
+    """The method that a trial tried, with its settings."""
+    return METHODS[trial.user_attrs["method"]].model_validate_json(trial.user_attrs["settings"])
+
+
+def _values(method: Method) -> dict[str, Any]:
+    return method.model_dump(exclude=NOT_TRIED)
+
+
+def _drawn(trial: optuna.Trial, configured: Method, multi_label: bool) -> Method:
+    assert configured.search is not None
+    names = configured.search.methods or [configured.method]
     name = trial.suggest_categorical("method", names) if len(names) > 1 else names[0]
     kind = METHODS[name]
-    shared = {
-        key: value
-        for key, value in configured.model_dump(exclude={"method", "search"}, exclude_unset=True).items()
-        if key in kind.model_fields
-    }
-    if "head" in kind.model_fields:
-        shared.pop("head", None)
-    return kind.model_validate(shared | kind.space(_Named(trial, name)))
+    drawn = kind.space(_Named(trial, name))
+    if multi_label:
+        drawn.pop("balance", None)  # images of several classes cannot be balanced by them
+    return kind.model_validate(_shared(configured, kind) | drawn)
+
+
+def _shared(configured: Method, kind: type[Method]) -> dict[str, Any]:
+    """What is configured of the keys that mean the same in a method of this kind: those that both have from one class,
+    as they are there."""
+    bases = [base for base in type(configured).__mro__ if issubclass(base, Method)]
+    common = next(base for base in bases if issubclass(kind, base))
+    same = {key for key, field in common.model_fields.items() if repr(kind.model_fields[key]) == repr(field)}
+    return configured.model_dump(include=same - NOT_TRIED, exclude_unset=True)
 
 
 class _Named:
@@ -124,26 +146,33 @@ def _fit(method: Method, task: Task, trial: Any, ends: float) -> tuple[Fit, bool
     from tasks.train.tuning.run import tune  # Lightning takes seconds to import
     from tasks.train.tuning.watch import Pruning
 
-    pruning = Pruning(trial, f"validation/{merit_name(task.dataset.multi_label)}", ends)
-    return tune(method, task, pruning), pruning.pruned
+    merit = f"validation/{merit_name(task.dataset.multi_label)}"
+    # The trial is asked once more, for a training that was over when it was killed hears of no epoch now.
+    return tune(method, task, Pruning(trial, merit, ends)), trial.should_prune()
 
 
 def _folder(task: Task, number: int) -> Path:
     return task.folder / f"trial-{number}"
 
 
+def _tidy(study: optuna.Study, task: Task) -> None:
+    """Remove the checkpoints of all trials that are over but the best one's."""
+    for trial in study.get_trials(deepcopy=False, states=OVER):
+        if trial.number != study.best_trial.number:
+            shutil.rmtree(_folder(task, trial.number), ignore_errors=True)
+
+
 def table_of(study: optuna.Study) -> pd.DataFrame:
     """A row for each trial; see `tasks.records` for the columns."""
     rows = []
-    for trial in study.trials:
+    for trial in study.get_trials(deepcopy=False, states=OVER):
         reported = trial.intermediate_values
-        score = trial.value if trial.value is not None else max(reported.values(), default=float("nan"))
+        assert trial.datetime_start is not None and trial.datetime_complete is not None
         rows.append({
-            "trial": trial.number, "method": trial.user_attrs.get("method", ""),
-            "settings": trial.user_attrs.get("settings", json.dumps({})), "state": trial.state.name.lower(),
-            "score": score, "epochs": len(reported),
-            "started": trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
-            "ended": trial.datetime_complete.timestamp() if trial.datetime_complete else float("nan"),
+            "trial": trial.number, "method": trial.user_attrs["method"], "settings": trial.user_attrs["settings"],
+            "state": trial.state.name.lower(), "score": max(reported.values(), default=trial.value),
+            "epochs": len(reported), "started": trial.datetime_start.timestamp(),
+            "ended": trial.datetime_complete.timestamp(),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

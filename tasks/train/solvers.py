@@ -15,7 +15,7 @@ from torch import nn
 from tasks.extract.weights import Weights
 from tasks.progress import progress, tell
 from tasks.train.heads import Head
-from tasks.train.logistic import Regression, Solutions, measure
+from tasks.train.logistic import FINE, ROUGH, Regression, Solutions, measure
 from tasks.train.targets import (
     Balance,
     Labelled,
@@ -29,9 +29,6 @@ from tasks.train.targets import (
 
 L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 """Strengths of regularisation that are tried, the strongest first."""
-
-FIRST, NEXT = 6, 2
-"""Strengths that are solved for together at first, and then: the weaker one is, the more passes it takes."""
 
 HELD_OUT = 1_000
 """With fewer held-out predictions, one or two images would decide between strengths."""
@@ -49,6 +46,7 @@ class Fit:
         scores: by seed, where there were several.
         logits: of the validation images, float32 ``[N, C]``, where they are not the head's for their cached features.
         method: that a search chose.
+        cross_validated: whether the validation images were learned from, too, and say nothing of the head.
     """
 
     head: Head
@@ -61,36 +59,30 @@ class Fit:
     scores: dict[int, float] = field(default_factory=dict)
     logits: torch.Tensor | None = field(default=None, repr=False)
     method: str | None = None
+    cross_validated: bool = False
 
 
 def fit_linear(train: Labelled, validation: Labelled, classes: int, balance: Balance = "none") -> Fit:
     """Logistic regression for a path of L2 strengths; validation picks the strength.
 
     Minimises mean cross-entropy + l2/2·‖W‖² (the bias is free) on standardised features, which is
-    scikit-learn's `LogisticRegression` with C = 1/(l2·N). The path is followed from the strongest to where validation
-    has got worse in both loss and merit. The head is on the device of the features.
+    scikit-learn's `LogisticRegression` with C = 1/(l2·N). All strengths are solved as exactly as it takes to choose,
+    the chosen one to convergence. The head is on the device of the features.
     """
     head = _empty(train, classes)
     fitting, choosing = _standardised(head, train), _standardised(head, validation)
     regression = _regression(fitting, classes, balance)
-    found: list[tuple[Solutions, pd.DataFrame]] = []
     with progress("train", total=len(L2_PATH), unit="fit") as advance:
-        for first in (0, *range(FIRST, len(L2_PATH), NEXT)):
-            strengths = L2_PATH[first : first + (NEXT if first else FIRST)]
-            solutions = regression.solve(strengths, advance)
-            _tell_of_early_ends(solutions, strengths)
-            curves = _curves(solutions, strengths, fitting, choosing)
-            found.append((solutions, curves))
-            earlier = [part for _, part in found[:-1]]
-            if earlier and _is_past_the_best(pd.concat(earlier, ignore_index=True), curves):
-                advance(len(L2_PATH) - first - NEXT)
-                break
-    curves = pd.concat([part for _, part in found], ignore_index=True).rename_axis("step").reset_index()
+        rough = regression.solve(L2_PATH, advance, ROUGH)
+    curves = _curves(rough, L2_PATH, fitting, choosing).rename_axis("step").reset_index()
     best = _best(curves)
-    block, place = (0, best) if best < FIRST else divmod(best - FIRST + NEXT, NEXT)
-    fit = Fit(_take(head, found[block][0], place), 0.0, {"l2": float(curves["l2"][best])}, curves)
-    fit.score = float(curves[f"validation/{merit_name(head.multi_label)}"][best])
-    return fit
+    l2 = L2_PATH[best]
+    start = torch.cat([rough.weights[best], rough.biases[best, :, None]], 1)
+    exact = regression.solve([l2], stop=FINE, start=start)
+    _tell_of_early_ends(exact, [l2])
+    curves.loc[best, curves.columns[1:]] = _curves(exact, [l2], fitting, choosing).iloc[0]
+    score = float(curves[f"validation/{merit_name(head.multi_label)}"][best])
+    return Fit(_take(head, exact, 0), score, {"l2": l2}, curves)
 
 
 def fit_linear_cross_validated(
@@ -116,16 +108,16 @@ def fit_linear_cross_validated(
             part, rest = (features[kept], targets[kept]), (features[left], targets[left])
             head = _empty(part, classes)
             fitting = _standardised(head, part)
-            solutions = _regression(fitting, classes, balance).solve(L2_PATH, advance)
+            solutions = _regression(fitting, classes, balance).solve(L2_PATH, advance, ROUGH)
             paths.append(_curves(solutions, L2_PATH, fitting, _standardised(head, rest)))
     curves = pd.concat(paths).rename_axis("step").groupby("step").mean().reset_index()
     best = _best(curves)
     l2 = float(curves["l2"][best])
     head = _empty(train, classes)
-    solutions = _regression(_standardised(head, train), classes, balance).solve([l2])
+    solutions = _regression(_standardised(head, train), classes, balance).solve([l2], stop=FINE)
     _tell_of_early_ends(solutions, [l2])
     score = float(curves[f"validation/{merit_name(several)}"][best])
-    return Fit(_take(head, solutions, 0), score, {"l2": l2}, curves)
+    return Fit(_take(head, solutions, 0), score, {"l2": l2}, curves, cross_validated=True)
 
 
 def fit_mlp(
@@ -231,12 +223,3 @@ def _best(curves: pd.DataFrame) -> int:
     merit = f"validation/{merit_name('validation/average_precision' in curves)}"
     ranked = curves.sort_values([merit, "validation/loss"], ascending=[False, True], kind="stable")
     return int(ranked.index[0])
-
-
-def _is_past_the_best(before: pd.DataFrame, after: pd.DataFrame) -> bool:
-    """Whether every later row is worse than the best earlier one, in merit and in loss."""
-    best = before.loc[_best(before)]
-    merit = f"validation/{merit_name('validation/average_precision' in before)}"
-    return bool(
-        (after[merit] < best[merit]).all() and (after["validation/loss"] > before["validation/loss"].min()).all()
-    )

@@ -72,7 +72,9 @@ def merit(logits: torch.Tensor, targets: torch.Tensor) -> float:
     there = targets.any(0).cpu()
     if not there.any():
         return 0.0
-    return float(average_precision_score(targets.cpu()[:, there], logits.float().cpu()[:, there], average="macro"))
+    # Logits of a training that diverged are no numbers, and no order.
+    scores = logits.float().cpu()[:, there].nan_to_num()
+    return float(average_precision_score(targets.cpu()[:, there], scores, average="macro"))
 
 
 @torch.inference_mode()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,8 @@ class Task:
         weights_file: what ``features.weights`` names, where it is a file.
         folder: for checkpoints; a task of the same content has the same one.
         seed: of everything random.
+        known: what has been read already. Tasks that `dataclasses.replace` makes of one another share it: seeds and
+            trials read the features once.
     """
 
     dataset: Dataset
@@ -39,6 +42,7 @@ class Task:
     weights_file: Path
     folder: Path
     seed: int = 0
+    known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> int:
@@ -53,35 +57,36 @@ class Task:
         small = counts.get("train", 0) + counts.get("tune", 0) <= CROSS_VALIDATED
         return self.dataset.choose_on == "tune" and small and not several
 
-    @cached_property
+    @property
     def train(self) -> Labelled:
         """Features and targets to learn from; augmented views, where there are any, follow the images."""
-        return labelled(self.dataset, self.features, self._rows("train"), augmented=True)
+        return self._labelled("train", augmented=len(self.features.variants) > 0)
 
-    @cached_property
+    @property
     def plain(self) -> Labelled:
         """`train` without augmented views."""
-        return labelled(self.dataset, self.features, self._rows("train"))
+        return self._labelled("train")
 
-    @cached_property
+    @property
     def validation(self) -> Labelled:
         """Features and targets that choices are made on."""
-        return labelled(self.dataset, self.features, self._rows(self.dataset.choose_on))
+        return self._labelled(self.dataset.choose_on)
 
-    @cached_property
+    @property
     def everything(self) -> Labelled:
         """Features and targets of all images that may be learned from once nothing is left to be chosen."""
-        return labelled(self.dataset, self.features, self._rows("train", "tune"))
+        return self._labelled("train", "tune")
 
     @property
     def recipe(self) -> Recipe:
         """How an image becomes the backbone's input."""
         return Recipe(self.preprocessed.size, self.preprocessed.fit)
 
-    @cached_property
+    @property
     def weights(self) -> Weights:
         """Of the pretrained backbone."""
-        return read_weights(self.features.backbone, self.features.weights, self.weights_file)
+        name, source = self.features.backbone, self.features.weights
+        return self._once("weights", lambda: read_weights(name, source, self.weights_file))
 
     def network(self) -> tuple[nn.Module, Backbone]:
         """A new copy of the pretrained network, and of what becomes of it cut off at the layers that features are
@@ -96,11 +101,18 @@ class Task:
         return Pictures(paths, self.recipe), targets_of(self.dataset, rows)
 
     def _rows(self, *splits: str) -> pd.DataFrame:
-        return self._manifest[self._manifest["split"].isin(splits)]
+        manifest = self._once("manifest", self.dataset.read_manifest)
+        return manifest[manifest["split"].isin(splits)]
 
-    @cached_property
-    def _manifest(self) -> pd.DataFrame:
-        return self.dataset.read_manifest()
+    def _labelled(self, *splits: str, augmented: bool = False) -> Labelled:
+        return self._once(
+            (splits, augmented), lambda: labelled(self.dataset, self.features, self._rows(*splits), augmented)
+        )
+
+    def _once(self, what: Hashable, read: Callable[[], Any]) -> Any:
+        if what not in self.known:
+            self.known[what] = read()
+        return self.known[what]
 
 
 def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augmented: bool = False) -> Labelled:

@@ -10,6 +10,8 @@ import pytest
 from flows.config import PipelineConfig, read_config
 from flows.pretrain import PretrainConfig
 from tasks.errors import ConfigurationError
+from tasks.train.methods import METHODS
+from tasks.train.methods.linear import Linear
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
@@ -50,15 +52,38 @@ def test_overrides_reach_into_sections_and_keep_their_types(write) -> None:
     assert (config.ingest.source.folder, config.ingest.source.layout) == ("x", "*/label")
 
 
+def test_a_section_of_train_is_the_method_s_that_it_names(write) -> None:
+    assert read_config(write("name: x"), (), PipelineConfig).train == Linear()
+    for name, kind in METHODS.items():
+        config = read_config(write(f"name: x\ntrain: {{method: {name}, seed: 3, search: {{}}}}"), (), PipelineConfig)
+        assert type(config.train) is kind and config.train.seed == 3 and config.train.search.trials == 20
+        assert PipelineConfig.model_validate(config.model_dump(by_alias=True)) == config
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "told"),
     [
-        ("name: x\ntrain: {epoch: 3}", [], ["pipeline.yaml", "'train.epoch'", "did you mean 'epochs'"]),
+        ("name: x\ntrain: {method: mlp, epoch: 3}", [],
+         ["pipeline.yaml: ", "unknown key 'train.epoch'; did you mean 'epochs'?"]),
+        ("name: x\ntrain: {epochs: 5}", [],
+         ["unknown key 'train.epochs'; it belongs to ", "mlp, ", "partial, ", ", and train.method is linear"]),
+        ("name: x\ntrain: {epoch: 5}", [],
+         ["unknown key 'train.epoch'; did you mean 'epochs'? It belongs to ", ", and train.method is linear"]),
+        ("name: x\ntrain: {method: knn, hiden: 5}", [], ["'hidden'? It belongs to mlp, and train.method is knn"]),
+        ("name: x\ntrain: {quux: 1}", [], ["unknown key 'train.quux'; known here: ", "seeds", "balance"]),
+        ("name: x\ntrain: {method: mpl}", [], ["train.method: there is no method 'mpl'; did you mean 'mlp'?"]),
+        ("name: x\ntrain: {method: zzz}", [], ["there is no method 'zzz'; known here: ", "linear", "ridge"]),
+        ("name: x\ntrain: {search: {trails: 3}}", [],
+         ["unknown key 'train.search.trails'; did you mean 'trials'?"]),
+        ("name: x", ["train.method=mlp", "train.search.trials=0"], ["train.search.trials: input", "(given: 0)"]),
+        ("name: x\ntrain: {search: {methods: [linear, mpl]}}", [],
+         ["train.search.methods: there is no method 'mpl'; did you mean 'mlp'?"]),
+        ("name: x\ntrain: {balance: sampling}", [], ["train.balance: ", "'weights'", "'sampling'"]),
         ("name: x\ntrian: {}", [], ["'trian'", "'train'"]),
         ("name: x\ningest: {source: {foldr: a}}", [], ["ingest.source", "given: foldr; did you mean 'folder'?"]),
         ("name: x\nregister: {promotes: never}", [], ["'register.promotes'", "'promote'"]),
-        ("name: x\ntrain: {epochs: many}", [], ["train.epochs", "'many'", "integer"]),
-        ("name: x", ["train.epochs=0"], ["train.epochs", "greater than or equal to 1"]),
+        ("name: x\ntrain: {method: mlp, epochs: many}", [], ["train.epochs", "'many'", "integer"]),
+        ("name: x", ["train.method=mlp", "train.epochs=0"], ["train.epochs", "greater than or equal to 1"]),
         ("name: x", ["train.epochs"], ["section.key=value"]),
         ("name: x", ["name.first=3"], ["'name' is a value"]),
         ("name: x\ningest: {source: {folder: a, archive: b}}", [], ["exactly one of", "folder", "archive"]),

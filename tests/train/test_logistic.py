@@ -10,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy, cross_entropy
 
 from tasks.errors import DataError
 from tasks.train import logistic
 from tasks.train.lbfgs import Descent, Stop
-from tasks.train.logistic import TOLERANCE, Solutions, measure, solve
+from tasks.train.logistic import ROUGH, TOLERANCE, Regression, Solutions, measure, solve
+from tasks.train.targets import class_weights
 
 PATH = (1.0, 0.1, 1e-2, 1e-3)
 
@@ -139,6 +140,40 @@ def test_weights_are_scikit_learns_sample_weights_and_mean_repetition() -> None:
     assert torch.allclose(weighted.objectives, repeated.objectives, atol=1e-6)
 
 
+def test_weights_of_classes_are_scikit_learns_balanced_ones() -> None:
+    features, labels = clouds(300, 6, 3, spread=4.0)
+    kept = (labels != 2) | (torch.arange(300) % 5 == 0)
+    features, labels = standardised(features[kept]), labels[kept]
+    found = solve(features, labels, 3, PATH, class_weights(labels, 3)[labels])
+    for at, l2 in enumerate(PATH):
+        oracle = LogisticRegression(
+            C=1 / (l2 * len(labels)), class_weight="balanced", solver="newton-cholesky", tol=1e-8, max_iter=1000
+        ).fit(features.double().numpy(), labels.numpy())
+        predicted = (features @ found.weights[at].T + found.biases[at]).softmax(1).numpy()
+        assert np.abs(predicted - oracle.predict_proba(features.double().numpy())).max() < 5e-3
+
+
+@pytest.mark.parametrize(("count", "width"), [(300, 8), (40, 90)])
+def test_with_several_labels_an_image_each_class_has_scikit_learns_minimum(count: int, width: int) -> None:
+    features, labels = clouds(count, width, 4)
+    also = torch.rand(count, 5, generator=torch.Generator().manual_seed(1)) < 0.3
+    targets = (also | (labels[:, None] == torch.arange(5))).float()
+    targets[:, 3] = 0  # a class that no image has
+    found = solve(features, targets, 5, PATH)
+    assert found.converged.all()
+    for at, l2 in enumerate(PATH):
+        predicted = (features @ found.weights[at].T + found.biases[at]).sigmoid()
+        assert predicted[:, 3].max() < 1e-3
+        for label in (0, 1, 2, 4):
+            oracle = LogisticRegression(C=1 / (l2 * count), solver="newton-cholesky", tol=1e-8, max_iter=1000)
+            wanted = oracle.fit(features.double().numpy(), targets[:, label].numpy())
+            theirs = wanted.predict_proba(features.double().numpy())[:, 1]
+            assert np.abs(predicted[:, label].numpy() - theirs).max() < 5e-3
+        loss = 5 * binary_cross_entropy(predicted.double(), targets.double())
+        value = loss + l2 / 2 * found.weights[at].double().square().sum()
+        assert found.objectives[at].item() == pytest.approx(value.item(), rel=1e-4)
+
+
 def test_logits_in_the_thousands_stay_numbers() -> None:
     features, labels = clouds(200, 10, 3)
     features[:5] *= 3e3
@@ -182,6 +217,21 @@ def test_measures_are_those_of_each_solution_by_itself(monkeypatch: pytest.Monke
         logits = features @ found.weights[at].T + found.biases[at]
         assert losses[at].item() == pytest.approx(cross_entropy(logits, labels).item(), abs=1e-6)
         assert accuracies[at].item() == pytest.approx((logits.argmax(1) == labels).double().mean().item(), abs=1e-3)
+
+
+@pytest.mark.parametrize(("count", "width"), [(300, 12), (40, 200)])
+def test_a_rougher_stop_is_kept_to_and_where_it_ends_the_exact_one_begins(count: int, width: int) -> None:
+    features, labels = clouds(count, width, 3)
+    regression = Regression(features, labels, 3)
+    rough, exact = regression.solve(PATH, stop=ROUGH), regression.solve(PATH)
+    assert rough.converged.all() and (rough.passes < exact.passes).all()
+    for at, l2 in enumerate(PATH):
+        assert exactly(rough.weights[at], rough.biases[at], features, labels, l2)[1] <= 1.1 * ROUGH.size
+        start = torch.cat([rough.weights[at], rough.biases[at, :, None]], 1)
+        begun = regression.solve([l2], start=start)
+        torch.testing.assert_close(begun.objectives[0], exact.objectives[at], atol=1e-6, rtol=1e-5)
+        assert begun.passes[0] < exact.passes[at]
+        assert regression.solve([l2], stop=ROUGH, start=start).passes.tolist() == [1]
 
 
 def test_features_that_are_no_numbers_are_refused() -> None:

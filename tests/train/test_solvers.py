@@ -7,14 +7,16 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
 from tasks.progress import watched_by
-from tasks.train import logistic
+from tasks.train import logistic, solvers
 from tasks.train.heads import Head, predict_probabilities
-from tasks.train.solvers import L2_PATH, Labelled, fit_linear, fit_linear_cross_validated, fit_mlp
+from tasks.train.solvers import L2_PATH, fit_linear, fit_linear_cross_validated, fit_mlp
+from tasks.train.targets import Labelled, loss_of, measured, merit_name
 
 
 def blobs(classes: int, count: int, seed: int, spread: float = 1.5) -> Labelled:
@@ -22,6 +24,24 @@ def blobs(classes: int, count: int, seed: int, spread: float = 1.5) -> Labelled:
     centres = torch.randn(classes, 12, generator=torch.Generator().manual_seed(9))
     labels = torch.arange(count) % classes
     return centres[labels] + spread * torch.randn(count, 12, generator=generator), labels
+
+
+def several(count: int, seed: int) -> Labelled:
+    """Images that may belong to any of five classes, or to none."""
+    features, _ = blobs(1, count, seed, spread=1.0)
+    directions = torch.randn(12, 5, generator=torch.Generator().manual_seed(9))
+    noise = torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
+    return features, (features @ directions + 2 * noise > 1).float()
+
+
+def wide(count: int, seed: int) -> Labelled:
+    """Fewer images than features."""
+    features, labels = blobs(3, count, seed, spread=1.0)
+    return torch.cat([features, torch.randn(count, 90, generator=torch.Generator().manual_seed(seed))], 1), labels
+
+
+def standardised(head: Head, features: torch.Tensor) -> torch.Tensor:
+    return (features - head.mean) / head.std
 
 
 MLP = {"hidden": 16, "epochs": 6, "learning_rate": 1e-2, "batch_size": 32}
@@ -51,6 +71,38 @@ def test_the_strength_is_the_best_on_validation_and_the_curves_say_so() -> None:
     )
 
 
+SETS: dict[str, tuple[Labelled, Labelled, int]] = {
+    "noisy": (blobs(4, 60, seed=1), blobs(4, 400, seed=2), 4),
+    "easy": (blobs(3, 300, seed=3, spread=0.2), blobs(3, 300, seed=4, spread=0.2), 3),
+    "hard": (blobs(10, 2000, seed=5, spread=4), blobs(10, 1000, seed=6, spread=4), 10),
+    "wide": (wide(40, seed=0), wide(200, seed=1), 3),
+    "two": (blobs(2, 200, seed=7), blobs(2, 200, seed=8), 2),
+    "several": (several(300, seed=9), several(200, seed=10), 5),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_choice_is_that_of_the_exact_path_and_the_head_is_at_its_minimum(name: str) -> None:
+    train, validation, classes = SETS[name]
+    fit = fit_linear(train, validation, classes)
+    x, inputs = standardised(fit.head, train[0]), standardised(fit.head, validation[0])
+    path = logistic.solve(x, train[1], classes, L2_PATH)
+    exact = []
+    for l2, weights, biases in zip(L2_PATH, path.weights, path.biases, strict=True):
+        exact.append({"l2": l2} | measured("validation", inputs @ weights.T + biases, validation[1]))
+    merit = f"validation/{merit_name(name == 'several')}"
+    ranked = pd.DataFrame(exact).sort_values([merit, "validation/loss"], ascending=[False, True], kind="stable")
+    assert fit.chosen == {"l2": ranked["l2"].iloc[0]}
+    assert fit.score == pytest.approx(ranked[merit].iloc[0], abs=1e-3)
+    chosen = fit.curves[fit.curves["l2"] == fit.chosen["l2"]].iloc[0]
+    now = measured("validation", fit.head(validation[0]), validation[1])
+    assert {key: chosen[key] for key in now} == pytest.approx(now, abs=1e-5) and chosen[merit] == fit.score
+    weights, biases = (part.detach().clone().requires_grad_() for part in fit.head.layers.parameters())
+    loss = loss_of(name == "several")(x @ weights.T + biases, train[1]) * (classes if name == "several" else 1)
+    (loss + fit.chosen["l2"] / 2 * weights.square().sum()).backward()
+    assert max(float(part.grad.abs().max()) for part in (weights, biases)) <= 1.1 * logistic.FINE.size
+
+
 def test_cross_validation_scores_as_new_images_do_and_fits_all() -> None:
     train, fresh = blobs(3, 200, seed=3), blobs(3, 4000, seed=4)
     fit = fit_linear_cross_validated(train, 3)
@@ -69,12 +121,22 @@ def test_a_class_that_a_fold_lacks_does_no_harm() -> None:
 
 
 def test_a_search_that_ends_early_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "STOP", replace(logistic.STOP, limit=2))
+    monkeypatch.setattr(solvers, "FINE", replace(logistic.FINE, size=0.0, limit=2))
+    watcher = Mock()
+    train = blobs(3, 60, seed=1)
+    with watched_by(watcher):
+        fits = [fit_linear(train, blobs(3, 60, seed=2), 3), fit_linear_cross_validated(train, 3)]
+    told = [call.args[0] for call in watcher.tell.call_args_list]
+    assert len(told) == 2
+    for line, fit in zip(told, fits, strict=True):
+        assert line.startswith(f"linear head: the search at l2 {fit.chosen['l2']:g} ended early, at a gradient of ")
+
+
+def test_progress_is_a_strength_at_a_time() -> None:
     watcher = Mock()
     with watched_by(watcher):
         fit_linear(blobs(3, 60, seed=1), blobs(3, 60, seed=2), 3)
-    assert watcher.tell.call_count and "l2 1e-06 ended early" in watcher.tell.call_args.args[0]
-    assert sum(call.args[1] for call in watcher.advance.call_args_list) == len(L2_PATH)
+    assert sum(call.args[1] for call in watcher.advance.call_args_list) == watcher.begin.call_args.args[1]
 
 
 def test_a_constant_feature_survives() -> None:

@@ -45,8 +45,14 @@ class LoRA(ThroughBackbone):
                 "train.method is lora, but the backbone has no matrices that it adapts: it is made for transformers "
                 "such as vit_b_16 or swin_t; take lp_ft or partial for convolutional networks"
             )
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
         for block in blocks:
             block.parameters = [change for p in block.parameters for change in added.get(id(p), [])]
+            block.batch_norms = []
+            for parameter in block.parameters:
+                parameter.requires_grad_(True)
+        blocks[:] = [block for block in blocks if block.parameters]
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         return self.by_depth(len(tuning.blocks))

@@ -6,8 +6,10 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import Field
+from torch import nn
 
 from tasks.errors import ConfigurationError
+from tasks.train.tuning.blocks import Block
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.network import Tuning
 
@@ -20,6 +22,9 @@ class Partial(ThroughBackbone):
     """Blocks that learn, counted from the features down."""
     layers: list[str] = Field(default=[])
     """Names of modules that learn instead, such as `features.17` or `layer4`."""
+
+    def prepare(self, network: nn.Module, blocks: list[Block]) -> None:
+        self._named([block.name for block in blocks])  # what is wrong is told before anything takes time
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         depth = self.by_depth(len(tuning.blocks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ AHEAD = 2
 class Batches:
     """Shuffled batches of random views: uint8 ``[N, 3, S, S]`` with targets. The last, smaller batch is left out.
 
-    Order and views of an epoch depend on the seed and the epoch's number alone, so a training that is picked up again
-    sees what an unbroken one sees.
+    Order and views of an epoch depend on the seed and the epoch's number alone, so a training that is picked up again,
+    or that several processes share, sees what an unbroken one sees.
 
     Attributes:
         sizes: side of the views at the end of as many equal parts of the training (progressive resizing, Howard 2018).
@@ -57,9 +58,7 @@ class Batches:
             try:
                 for number in range(len(chosen) + AHEAD):
                     if number < len(chosen):
-                        coming.append(
-                            thread.submit(self._views, chosen[number][rank::count], epoch, number, rank, size)
-                        )
+                        coming.append(thread.submit(self._views, chosen[number], epoch, number, size))
                     if number >= AHEAD:
                         images = coming.pop(0).result()
                         yield images, self.targets[chosen[number - AHEAD][rank::count]]
@@ -73,10 +72,17 @@ class Batches:
             return balanced_order(self.targets, self.classes, generator)
         return torch.randperm(len(self.targets), generator=generator)
 
-    def _views(self, indices: torch.Tensor, epoch: int, number: int, rank: int, size: int) -> torch.Tensor:
-        draw = np.random.default_rng([self.seed, epoch, number, rank])
-        views = [self.pictures.random(index, size, self.augment, self.least, draw) for index in indices.tolist()]
+    def _views(self, indices: torch.Tensor, epoch: int, number: int, size: int) -> torch.Tensor:
+        rank, count = self.share
+        views = []
+        for place in range(rank, len(indices), count):
+            draw = np.random.default_rng([self.seed, epoch, number, place])
+            views.append(self.pictures.random(int(indices[place]), size, self.augment, self.least, draw))
         return torch.stack(views)
+
+    def __deepcopy__(self, memo: Any) -> Batches:
+        # A running average is a copy of what learns from them: it needs no pixels of its own.
+        return self
 
 
 @dataclass

@@ -38,9 +38,8 @@ def blocks_of(network: nn.Module, trunk: nn.Module) -> list[Block]:
     that stands alone belongs to the block before it.
     """
     used = {id(parameter) for parameter in trunk.parameters()}
-    total = sum(parameter.numel() for parameter in trunk.parameters())
     blocks: list[Block] = []
-    for name, module, own in _opened("", network, total / 2):
+    for name, module, own in _opened("", network, used, _size(trunk, used) / 2):
         parameters = [p for p in (module.parameters(recurse=not own)) if id(p) in used]
         norms = [] if own else [m for m in module.modules() if isinstance(m, _BatchNorm) and id(m.weight) in used]
         if not parameters:
@@ -53,16 +52,19 @@ def blocks_of(network: nn.Module, trunk: nn.Module) -> list[Block]:
     return blocks
 
 
-def _opened(name: str, module: nn.Module, most: float) -> Iterator[tuple[str, nn.Module, bool]]:
+def _opened(name: str, module: nn.Module, used: set[int], most: float) -> Iterator[tuple[str, nn.Module, bool]]:
     """Modules that are blocks, with whether only what they hold themselves, beside their children, is meant."""
-    size = sum(parameter.numel() for parameter in module.parameters())
     children = [
         (child_name, child) for child_name, child in module.named_children() if any(True for _ in child.parameters())
     ]
-    if not children or not (type(module) in CONTAINERS or size > most):
+    if not children or not (type(module) in CONTAINERS or _size(module, used) > most):
         yield name, module, False
         return
     # Such as a class token or position embeddings.
     yield name, module, True
     for child_name, child in children:
-        yield from _opened(f"{name}.{child_name}" if name else child_name, child, most)
+        yield from _opened(f"{name}.{child_name}" if name else child_name, child, used, most)
+
+
+def _size(module: nn.Module, used: set[int]) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if id(parameter) in used)

@@ -41,7 +41,7 @@ class ThroughBackbone(Method):
     """Discriminative rates: what a block's rate is multiplied by to give that of the block below it."""
     head: Literal["zero", "probe"] = "probe"
     """What the head starts from: zeros, or the logistic regression on the frozen features."""
-    batch_norm: Literal["update", "frozen"] = "update"
+    batch_norm: Literal["update", "frozen"] = "frozen"
     """Whether statistics of batch norms follow the new images, or stay; those of frozen blocks always stay."""
     l2_sp: float = Field(default=0.0, ge=0)
     """Strength of the pull back to the pretrained weights (L2-SP, Li et al. 2018)."""

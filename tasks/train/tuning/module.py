@@ -54,15 +54,21 @@ class TuningModule(L.LightningModule):
         return torch.optim.AdamW(groups, lr=self.method.learning_rate, fused=True)
 
     def on_fit_start(self) -> None:
+        # Of several processes, one has solved it.
+        head = {name: value.cpu() for name, value in self.tuning.head.state_dict().items()}
+        self.tuning.head.load_state_dict(self.trainer.strategy.broadcast(head))
         # Of what is tuned as it was before the first step: a checkpoint brings its own.
         if self.method.l2_sp and not self.pretrained:
             self.pretrained = [p.detach().clone() for block in self.tuning.blocks for p in block.parameters]
+        self.pretrained = [start.to(self.device) for start in self.pretrained]
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
         self.batches.epoch = self.current_epoch
         with self.trainer.precision_plugin.forward_context():
             rates = self.method.rates(self.current_epoch, self.tuning)
+        # Of several processes, each has measured its own part of the batches.
+        rates = self.trainer.strategy.broadcast(rates)
         self.tuning.set_rates(rates)
         for group in self._groups():
             group["rate"] = [*rates, 1.0][group["block"]]
@@ -81,7 +87,7 @@ class TuningModule(L.LightningModule):
         images, targets = batch
         images = changed(images, self.method.augment)
         if self._mix is not None:
-            images, targets = self._mix(images, targets)
+            images, targets = self._mix(images.float(), targets)
         loss = self.tuning.criterion(self.tuning(images), targets)
         self._losses.append(loss.detach())
         return loss
@@ -93,7 +99,7 @@ class TuningModule(L.LightningModule):
         pairs = [(p, start) for p, start in zip(tuned, self.pretrained, strict=True) if p.grad is not None]
         if pairs:
             now, start = zip(*pairs, strict=True)
-            away = torch._foreach_sub([p.detach() for p in now], [part.to(self.device) for part in start])
+            away = torch._foreach_sub([p.detach() for p in now], start)
             torch._foreach_add_([p.grad for p in now], away, alpha=self.method.l2_sp)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
@@ -104,13 +110,21 @@ class TuningModule(L.LightningModule):
         logits, targets = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         self.logits = logits.contiguous()
         loss = torch.stack(self._losses).mean().item()
-        figures = measured("validation", logits, targets)
+        # Of several processes, each has statistics of batch norms of its own; what is kept is the first one's.
+        figures = self.trainer.strategy.broadcast(measured("validation", logits, targets))
         self.rows.append({"step": self.current_epoch + 1, "train/loss": loss} | figures)
         self.log_dict(figures)
         self._seen, self._losses = [], []
 
+    def on_train_epoch_end(self) -> None:
+        # Of several processes, one is watched.
+        self.trainer.should_stop = self.trainer.strategy.broadcast(self.trainer.should_stop)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["tuning"] = {"rows": self.rows, "chosen": self.chosen, "pretrained": self.pretrained}
+        checkpoint["tuning"] = {
+            "rows": self.rows, "chosen": self.chosen, "pretrained": self.pretrained,
+            "ended": bool(self.trainer.should_stop),
+        }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = checkpoint["tuning"]

@@ -9,13 +9,29 @@ from itertools import islice
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from tasks.extract.backbones import Backbone
 from tasks.train.heads import Head
+from tasks.train.targets import loss_of
 from tasks.train.tuning.blocks import Block
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Loss(nn.Module):
+    """`tasks.train.targets.loss_of`, whose class weights follow the network to its device."""
+
+    weights: torch.Tensor | None
+
+    def __init__(self, multi_label: bool, smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.multi_label, self.smoothing = multi_label, smoothing
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return loss_of(self.multi_label, self.smoothing, self.weights)(logits, targets)
 
 
 class Tuning(nn.Module):
@@ -48,7 +64,11 @@ class Tuning(nn.Module):
 
     def set_rates(self, rates: Sequence[float]) -> None:
         """Freeze the blocks whose rate is 0, free the others; batch norms follow the images where they may."""
-        self.train()
+        # A trunk changes its graph only when its mode changes, which Lightning, after validation, passes over.
+        self.eval().train()
+        for module in self.backbone.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
         for block, rate in zip(self.blocks, rates, strict=True):
             for parameter in block.parameters:
                 parameter.requires_grad_(rate > 0)
@@ -62,13 +82,15 @@ class Tuning(nn.Module):
         """
         parameters = [parameter for block in self.blocks for parameter in block.parameters]
         with self._measuring(parameters):
+            seen = 0
             for images, targets in islice(self.batches, count):
                 self.criterion(self(images.to(self.device)), targets.to(self.device)).backward()
+                seen += 1
             norms = []
             for block in self.blocks:
                 gradients = [p.grad for p in block.parameters if p.grad is not None]
                 size = torch.nn.utils.get_total_norm(block.parameters).item()
-                norms.append(torch.nn.utils.get_total_norm(gradients).item() / max(size, 1e-12))
+                norms.append(torch.nn.utils.get_total_norm(gradients).item() / seen / max(size, 1e-12))
         return norms
 
     @contextmanager
@@ -87,8 +109,8 @@ class Tuning(nn.Module):
             self.zero_grad(set_to_none=True)
             for parameter, wanted in learned:
                 parameter.requires_grad_(wanted)
-            for module, mode in modes:
-                module.training = mode
+            for module, mode in modes:  # the outer ones first
+                module.train(mode)
 
     def states(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Parameters of the whole network, under torchvision's names, and of the head; copies on the CPU."""

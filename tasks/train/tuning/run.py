@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from tasks.extract.backbones import Backbone
 from tasks.extract.precision import choose_precision
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit, fit_linear
-from tasks.train.targets import class_weights, is_multi_label, loss_of, merit_name
+from tasks.train.targets import class_weights, is_multi_label, merit_name
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, Squares
-from tasks.train.tuning.blocks import blocks_of
+from tasks.train.tuning.blocks import Block, blocks_of
 from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule
-from tasks.train.tuning.network import Tuning
+from tasks.train.tuning.network import Loss, Tuning
+from tasks.train.tuning.ranks import Rank, shared_by
 
 BACKBONE, HEAD, LOGITS, LAST = "backbone.safetensors", "head.safetensors", "logits.safetensors", "last.ckpt"
+
+LEAST_SPREAD = 0.1
+"""Standard deviation that a feature is divided by at least, in units of that of all. A feature that is almost constant
+over the images as they are would be a hundred times as large in a random part of an image, or once the backbone has
+moved."""
 
 
 def tune(method: ThroughBackbone, task: Task, watch: Callback | None = None) -> Fit:
@@ -43,35 +56,71 @@ def tune(method: ThroughBackbone, task: Task, watch: Callback | None = None) -> 
     Args:
         watch: hears of the training as Lightning goes through it, such as to end it early.
     """
-    head = _first_head(method, task)
-    pictures, targets = task.pictures()
-    held_out = Squares(*task.pictures(validation=True))
+    if not _is_over(method, task.folder):
+        parts = _parts(method, task)
+        count = _processes(method, torch.device(task.features.device))
+        with shared_by(count, _help, method, replace(task, known={}) if count > 1 else None) as rank:
+            _train(method, task, parts, rank, watch)
+    return _best_fit(task)
+
+
+@dataclass
+class _Parts:
+    """A pretrained network, as a method has prepared it."""
+
+    network: nn.Module
+    backbone: Backbone
+    blocks: list[Block]
+
+
+def _parts(method: ThroughBackbone, task: Task) -> _Parts:
     network, backbone = task.network()
     blocks = blocks_of(network, backbone.trunk)
     torch.manual_seed(task.seed)
     method.prepare(network, blocks)
+    if any(parametrize.is_parametrized(module) for module in network.modules()):
+        # A trunk that was cut out before would use some parameters as they were.
+        backbone = Backbone(network, task.weights, backbone.layers, backbone.pool)
     with_fast_gradients(network)
+    return _Parts(network, backbone, blocks)
+
+
+def _help(method: ThroughBackbone, task: Task, rank: Rank) -> None:
+    """What the processes do that share the batches of `tune`."""
+    _train(method, task, _parts(method, task), rank, None)
+
+
+def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, Squares]:
+    """What is trained, and what it is evaluated on."""
+    head = _first_head(method, task, rank)
+    pictures, targets = task.pictures()
+    held_out = Squares(*task.pictures(validation=True))
     sizes = tuple(method.sizes) or (task.preprocessed.size,)
+    for some in (pictures, held_out.pictures):
+        some.budget //= rank.count
     batches = Batches(
-        pictures.load("decode"), targets, task.classes, min(method.batch_size, len(targets)), method.epochs, sizes,
-        method.augment, method.least_area, method.balance, task.seed,
+        pictures.load("decode", max(sizes)), targets, task.classes, min(method.batch_size, len(targets)),
+        method.epochs, sizes, method.augment, method.least_area, method.balance, task.seed,
+        share=(rank.number, rank.count),
     )  # fmt: skip
     held_out.pictures.load("decode")
     weights = class_weights(targets, task.classes) if method.balance == "weights" else None
-    criterion = loss_of(is_multi_label(targets), method.label_smoothing, weights)
+    loss = Loss(is_multi_label(targets), method.label_smoothing, weights)
     frozen = method.batch_norm == "frozen"
-    tuning = Tuning(network, backbone, head, blocks, criterion, batches, frozen)
-    module = TuningModule(method, tuning, batches, method.epochs * len(batches), task.seed)
-    _train(method, module, held_out, task, watch)
-    return _best_fit(module, task)
+    tuning = Tuning(parts.network, parts.backbone, head, parts.blocks, loss, batches, frozen)
+    return TuningModule(method, tuning, batches, method.epochs * len(batches), task.seed), held_out
 
 
-def _first_head(method: ThroughBackbone, task: Task) -> Head:
+def _first_head(method: ThroughBackbone, task: Task, rank: Rank) -> Head:
     """A linear head, of zeros or solved on the frozen features, that knows these features' statistics."""
+    if rank.number or (task.folder / LAST).is_file():
+        # It is given its values by the first process, or by the checkpoint; see `TuningModule`.
+        return Head(task.features.width, task.classes, multi_label=task.dataset.multi_label)
     features, targets = task.plain
     if method.head == "probe":
         return fit_linear(task.plain, task.validation, task.classes, _solved(method.balance)).head.train()
     head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
+    head.std.clamp_(min=LEAST_SPREAD * float(head.std.square().mean().sqrt()))
     for parameter in head.parameters():
         parameter.data.zero_()
     return head
@@ -81,32 +130,31 @@ def _solved(balance: str) -> Any:
     return "none" if balance == "none" else "weights"
 
 
-def _train(
-    method: ThroughBackbone, module: TuningModule, held_out: Squares, task: Task, watch: Callback | None
-) -> None:
+def _train(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank, watch: Callback | None) -> None:
+    """One process's share of the training. What it comes to lies in the task's folder."""
+    module, held_out = _module(method, task, parts, rank)
     merit = f"validation/{merit_name(module.tuning.head.multi_label)}"
     device = torch.device(task.features.device)
     precision = choose_precision(method.precision, device)
-    count = _devices(method, device)
     task.folder.mkdir(parents=True, exist_ok=True)
     module.tuning.to(memory_format=torch.channels_last)
     total = method.epochs * len(module.batches) * module.batches.batch_size
-    with progress("train", total, "img") as advance, _quiet():
+    with progress("train", total, "img") as advance, _quiet(), _own_settings(device):
         callbacks: list[Callback] = [KeepBest(task.folder, merit), Report(advance, merit)]
         if method.ema:
-            callbacks.append(EMAWeightAveraging(decay=method.ema))
+            callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(method.ema)))
         if method.patience:
             callbacks.append(EarlyStopping(merit, mode="max", patience=method.patience))
         callbacks += [watch] if watch else []
         callbacks.append(ModelCheckpoint(task.folder, "last", save_top_k=1, enable_version_counter=False))
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
-            devices=count,
-            strategy=_strategy(count),
+            devices=rank.count,
+            strategy=Together(rank) if rank.count > 1 else "auto",
+            plugins=[WholeFiles()],
             use_distributed_sampler=False,
             max_epochs=method.epochs,
             precision={torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}.get(precision, "32-true"),  # type: ignore[arg-type]
-            deterministic=device.type == "cpu",
             callbacks=callbacks,
             logger=False,
             num_sanity_val_steps=0,
@@ -115,34 +163,99 @@ def _train(
             default_root_dir=task.folder,
         )
         last = task.folder / LAST
+        rank.meet()
         trainer.fit(module, module.batches, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
-def _devices(method: ThroughBackbone, device: torch.device) -> int:
+def _processes(method: ThroughBackbone, device: torch.device) -> int:
     if method.devices != "auto":
-        return method.devices
+        return min(method.devices, method.batch_size)
     return max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
 
 
-def _strategy(count: int) -> str | Strategy:
-    # Blocks are frozen and freed between epochs, so some parameters have no gradient in some.
-    return "auto" if count == 1 else DDPStrategy(start_method="spawn", find_unused_parameters=True)
+def _is_over(method: ThroughBackbone, folder: Path) -> bool:
+    """Whether nothing is left to be trained: all epochs have passed, or it was ended early."""
+    if not (folder / LAST).is_file():
+        return False
+    kept = torch.load(folder / LAST, map_location="cpu", weights_only=True, mmap=True)["tuning"]
+    return kept["ended"] or len(kept["rows"]) >= method.epochs
 
 
-def _best_fit(module: TuningModule, task: Task) -> Fit:
-    # From the files: where several processes trained, this one's module has not learned anything.
-    kept = torch.load(task.folder / LAST, map_location="cpu", weights_only=True)["tuning"]
-    module.rows, module.chosen = kept["rows"], kept["chosen"]
-    curves = module.curves()
-    merit = f"validation/{merit_name(module.tuning.head.multi_label)}"
+def _best_fit(task: Task) -> Fit:
+    kept = torch.load(task.folder / LAST, map_location="cpu", weights_only=True, mmap=True)["tuning"]
+    curves = pd.DataFrame(kept["rows"])
+    several = f"validation/{merit_name(True)}" in curves
+    merit = f"validation/{merit_name(several)}"
     best = int(curves[merit].argmax())
-    head = Head(module.tuning.head.width, task.classes, multi_label=module.tuning.head.multi_label)
-    head.load_state_dict(load_file(task.folder / HEAD))
+    state = load_file(task.folder / HEAD)
+    classes, width = state["layers.weight"].shape
+    head = Head(width, classes, multi_label=several)
+    head.load_state_dict(state)
     return Fit(
         head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,
         backbone=replace(task.weights, state=load_file(task.folder / BACKBONE), source=str(task.folder / BACKBONE)),
-        rates=pd.DataFrame(module.chosen), logits=load_file(task.folder / LOGITS)["logits"],
+        rates=pd.DataFrame(kept["chosen"]), logits=load_file(task.folder / LOGITS)["logits"],
     )  # fmt: skip
+
+
+class Together(DDPStrategy):
+    """Data parallel: each process computes gradients on its part of a batch, all step with their mean.
+
+    `torch.nn.parallel.DistributedDataParallel`, which would overlap the two, wants the same parameters to learn from
+    the first step to the last; here blocks are frozen and freed.
+    """
+
+    def __init__(self, rank: Rank) -> None:
+        super().__init__(cluster_environment=_Started(rank))
+        self._count = rank.count
+
+    def configure_ddp(self) -> None:
+        pass
+
+    def post_backward(self, closure_loss: torch.Tensor) -> None:
+        assert self.lightning_module is not None
+        gradients = [p.grad for p in self.lightning_module.parameters() if p.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(together)
+        together /= self._count
+        for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
+
+class _Started(LightningEnvironment):
+    """Tells Lightning of processes that it has not started itself."""
+
+    def __init__(self, rank: Rank) -> None:
+        super().__init__()
+        self._rank = rank
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        return self._rank.port
+
+    def local_rank(self) -> int:
+        return self._rank.number
+
+    def node_rank(self) -> int:
+        return 0
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all. Lightning's own are moved from the folder for temporary files, which
+    may be on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        new = Path(f"{path}.new")
+        torch.save(checkpoint, new)
+        new.replace(path)
 
 
 class KeepBest(Callback):
@@ -154,6 +267,8 @@ class KeepBest(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TuningModule)
+        if not trainer.is_global_zero:
+            return
         # Now, before a running average of the weights makes place for the weights themselves again.
         self.states = pl_module.tuning.states()
 
@@ -180,7 +295,6 @@ class Report(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TuningModule)
         batches = pl_module.batches
-        batches.share = (trainer.global_rank, trainer.world_size)
         if trainer.current_epoch:
             tell(f"train\tgoes on after epoch {trainer.current_epoch}")
             self.advance(trainer.current_epoch * len(batches) * batches.batch_size)
@@ -197,6 +311,28 @@ class Report(Callback):
             f"train\tepoch {int(row['step'])}: loss {row['train/loss']:.3f}, validation {what} {row[self.merit]:.4f}"
             f"\t{time.monotonic() - self.started:.0f} s"
         )
+
+
+@contextmanager
+def _own_settings(device: torch.device) -> Iterator[None]:
+    """The same values every time on CPUs; and what Lightning and torch change for the whole process ends with it."""
+    # Memory that is written to right away need not be filled before.
+    filling: Any = torch.utils.deterministic
+    deterministic, filled = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    threads, variables = torch.get_num_threads(), dict(os.environ)
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    filling.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        filling.fill_uninitialized_memory = filled
+        torch.set_num_threads(threads)
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        os.environ.update(variables)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 @contextmanager

@@ -1,0 +1,187 @@
+"""How fast does a backbone learn here, and how fast in the loops that people write?
+
+Images per second of training steps, all layers learning, decoding and random crops included; validation is not. Same
+network, images, batch and size for all:
+
+- the loop people write: `ImageFolder`, `DataLoader` with two workers, random resized crop and flip, fp32, AdamW;
+- the same in bf16 (autocast) and channels_last, which is what a practitioner makes of it;
+- timm: its network, loader and optimiser, as its training script sets them up on a CPU.
+
+Command: python benchmarks/finetune.py [--steps 40] [--only mobilenet_v2 resnet18 vgg16]   (10 minutes on two cores)
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import torch
+from extract import IMAGENET_MEAN, IMAGENET_STD, Table, machine, unpack
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from tasks.extract.backbones import Backbone, load_network
+from tasks.extract.weights import build_network, read_weights
+from tasks.preprocess.pictures import Pictures
+from tasks.preprocess.recipe import Recipe
+from tasks.train.methods.full import Full
+from tasks.train.tuning.run import tune
+
+WORKS = {"mobilenet_v2": (96, 64), "resnet18": (96, 64), "vgg16": (64, 64)}
+"""Side of the images, and images of a batch."""
+
+
+class Clock(Callback):
+    """Seconds of the steps after the first few, in which memory is allocated."""
+
+    def __init__(self, skipped: int) -> None:
+        self.skipped, self.started, self.images = skipped, 0.0, 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.skipped:
+            self.started, self.images = time.perf_counter(), 0
+        self.images += pl_module.batches.batch_size  # type: ignore[operator,union-attr]
+        self.seconds = time.perf_counter() - self.started
+
+
+def ours(name: str, folder: Path, size: int, batch: int, steps: int, scratch: Path) -> float:
+    """Images per second of headstart's `full`."""
+    found = ImageFolder(str(folder))
+    chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: batch * steps].tolist()
+    paths = [Path(found.samples[index][0]) for index in chosen]
+    targets = torch.tensor([found.targets[index] for index in chosen])
+    weights = read_weights(name, "random", Path())
+
+    def network() -> tuple[nn.Module, Backbone]:
+        whole = load_network(name, weights)
+        return whole, Backbone(whole, weights, (), "avg")
+
+    recipe = Recipe(size)
+    width = network()[1](torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[1]
+    task = SimpleNamespace(
+        plain=(torch.randn(len(targets), width), targets), classes=len(found.classes), seed=0, weights=weights,
+        features=SimpleNamespace(device="cpu"), preprocessed=SimpleNamespace(size=size), folder=scratch / name,
+        network=network,
+        pictures=lambda validation=False: (Pictures(paths[:batch] if validation else paths, recipe),
+                                           targets[:batch] if validation else targets),
+    )  # fmt: skip
+    clock = Clock(skipped=5)
+    tune(Full(epochs=1, batch_size=batch), task, clock)  # type: ignore[arg-type]
+    return clock.images / clock.seconds
+
+
+def loop(
+    network: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], optimiser: torch.optim.Optimizer,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext, channels_last: bool = False,
+) -> float:  # fmt: skip
+    """Images per second of a plain training loop."""
+    network.train()
+    if channels_last:
+        network.to(memory_format=torch.channels_last)
+    count, started = 0, 0.0
+    for step, (images, labels) in enumerate(batches):
+        if step == 5:
+            count, started = 0, time.perf_counter()
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with precision():
+            loss = cross_entropy(network(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        count += len(images)
+    return count / (time.perf_counter() - started)
+
+
+def loader(folder: Path, size: int, batch: int, steps: int) -> DataLoader:
+    """What a tutorial writes."""
+    transform = v2.Compose([
+        v2.ToImage(), v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(),
+        v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+    ])  # fmt: skip
+    images = ImageFolder(str(folder), transform)
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: batch * steps].tolist()
+    return DataLoader(Subset(images, chosen), batch, shuffle=True, num_workers=2, drop_last=True)
+
+
+def timm_loop(name: str, folder: Path, size: int, batch: int, steps: int) -> float:
+    """timm's network, loader and optimiser."""
+    import timm
+    from timm.data import create_dataset, create_loader
+    from timm.optim import create_optimizer_v2
+
+    network = timm.create_model({"mobilenet_v2": "mobilenetv2_100"}.get(name, name), num_classes=10)
+    images = create_dataset("", root=str(folder), is_training=True)
+    images = Subset(images, list(range(0, len(images), max(1, len(images) // (batch * steps))))[: batch * steps])
+    images.transform = None  # type: ignore[attr-defined]
+    data = create_loader(
+        _Transformed(images), (3, size, size), batch, is_training=True, use_prefetcher=False, num_workers=2,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    return loop(network, data, create_optimizer_v2(network, opt="adamw", lr=1e-3))
+
+
+class _Transformed(torch.utils.data.Dataset):
+    """A part of a dataset whose transform timm's loader sets."""
+
+    def __init__(self, images: Subset) -> None:
+        self.images, self.transform = images, None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image, label = self.images[index]
+        return self.transform(image), label  # type: ignore[misc]
+
+
+def compare(name: str, folder: Path, steps: int, scratch: Path, table: Table) -> None:
+    """Rows of a network: ours, and the peers'."""
+    size, batch = WORKS[name]
+    title = f"{name} at {size} px, batches of {batch}"
+    rate = ours(name, folder, size, batch, steps, scratch)
+    table.row(f"**{title}: headstart**", f"{rate:,.0f}", "")
+
+    def plain(**how: Any) -> float:
+        network = build_network(name, num_classes=10)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+        return loop(network, loader(folder, size, batch, steps), optimiser, **how)
+
+    bf16: dict[str, Any] = {"precision": lambda: torch.autocast("cpu", torch.bfloat16), "channels_last": True}
+    peers = {
+        "DataLoader, fp32": plain,
+        "DataLoader, bf16 channels_last": lambda: plain(**bf16),
+        "timm, fp32": lambda: timm_loop(name, folder, size, batch, steps),
+    }
+    for what, peer in peers.items():
+        slow = peer()
+        table.row(f"{title}: {what}", f"{slow:,.0f}", f"{rate / slow:.2f}×")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=list(WORKS), default=list(WORKS))
+    parser.add_argument("--steps", type=int, default=40)
+    options = parser.parse_args()
+    print(machine())
+    table = Table("a training step", "img/s", "ours is faster by")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder = unpack("cifar10-jpeg.tar.gz", Path(scratch)) / "train"
+        for name in options.only:
+            compare(name, folder, options.steps, Path(scratch), table)
+
+
+if __name__ == "__main__":
+    main()

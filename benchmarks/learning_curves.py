@@ -1,0 +1,190 @@
+"""How much does a head start save? Test accuracy on CIFAR-10 against labelled images per class, for each method.
+
+Every method starts from the same ImageNet MobileNetV2 and sees the same images; `scratch` starts from random weights.
+Choices are made on a part of the validation images, figures are read from the test images. Each result is appended to
+``learning_curves.csv`` as soon as it is there, and a second call goes on with what is missing.
+
+Command: python benchmarks/learning_curves.py [--sizes 10 50 500 5000] [--seeds 0 1 2] [--methods ...]
+         (on two cores: 10 to 500 images a class 15 minutes a seed, 5,000 an hour)
+         python benchmarks/learning_curves.py --plot       (draws the figure from the table alone)
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from extract import SHARED, machine
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from tasks.evaluate.metrics import mean_interval
+from tasks.extract.backbones import load_backbone
+from tasks.extract.config import ExtractConfig
+from tasks.extract.door import extract_features
+from tasks.extract.engine import forward_all
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
+from tasks.preprocess.config import PreprocessConfig
+from tasks.preprocess.door import preview_recipe
+from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.train.heads import predict_probabilities
+from tasks.train.method import Method
+from tasks.train.methods import METHODS
+from tasks.train.solvers import Fit
+from tasks.train.task import Task, labelled, targets_of
+from tasks.workspace import Workspace
+
+HERE = Path(__file__).parent
+TABLE, FIGURE = HERE / "learning_curves.csv", HERE.parent / "docs" / "images" / "learning_curves.png"
+WEIGHTS = HERE.parents[1] / "shared" / "weights" / "mobilenet_v2-imagenet.safetensors"
+SIDE = 64
+EPOCHS = {10: 30, 50: 15, 500: 6, 5000: 3}
+"""Passes over the images, by images per class: fewer images take more."""
+VALIDATION = 1_000
+COLOURS = {
+    "scratch": "#777777", "frozen": "#000000", "partial": "#E69F00", "lp_ft": "#0072B2", "full": "#009E73",
+    "dynamic": "#D55E00",
+}  # fmt: skip
+
+
+def settings(name: str, size: int) -> Method:
+    """The method as it is compared."""
+    if name == "frozen":
+        return METHODS["linear"]()
+    epochs = EPOCHS.get(size, 5)
+    if name == "scratch":
+        return METHODS["full"](epochs=epochs, learning_rate=2e-3, batch_norm="update", least_area=0.5, batch_size=32)
+    rate = {"partial": 5e-4, "dynamic": 1e-3}.get(name, 3e-4)
+    return METHODS[name](epochs=epochs, learning_rate=rate, least_area=0.5, batch_size=32)
+
+
+def part_of(dataset: Dataset, size: int, seed: int, folder: Path) -> Dataset:
+    """The dataset with so many training images a class, and fewer validation images."""
+    manifest = dataset.read_manifest()
+    train = manifest[manifest["split"] == "train"]
+    size = min(size, int(train["label"].value_counts().min()))
+    chosen = train.groupby("label").sample(size, random_state=seed)
+    held_out = manifest[manifest["split"] == "val"].sample(VALIDATION, random_state=0)
+    smaller = pd.concat([chosen, held_out, manifest[manifest["split"] == "test"]])
+    path = folder / f"{size}-{seed}.parquet"
+    smaller.to_parquet(path)
+    counts = {str(split): int(count) for split, count in smaller["split"].value_counts().items()}
+    name = f"{dataset.fingerprint}-{size}-{seed}"
+    return dataset.model_copy(update={"manifest": path, "counts": counts, "fingerprint": name})
+
+
+def accuracy(fit: Fit, task: Task, test: torch.Tensor, paths: list[Path], targets: torch.Tensor) -> float:
+    """On the test images, whose frozen features are ``test``."""
+    features = test
+    if fit.backbone is not None:
+        backbone, _ = load_backbone("mobilenet_v2", fit.backbone)
+        precision = getattr(torch, task.features.precision)
+        features = torch.cat(
+            list(forward_all(backbone, paths, task.recipe, device=torch.device("cpu"), precision=precision))
+        )
+    return (predict_probabilities(fit.head, features).argmax(1) == targets).double().mean().item()
+
+
+def measure(sizes: list[int], seeds: list[int], methods: list[str], workspace: Workspace) -> None:
+    """Append what is missing to the table."""
+    source = {"archive": str(SHARED / "cifar10-jpeg.tar.gz")}
+    dataset = ingest_images(IngestConfig.model_validate({"source": source}), workspace, into_data=False)
+    preprocessed = preview_recipe(PreprocessConfig(size=SIDE), dataset, workspace)
+    features = {
+        weights: extract_features(
+            ExtractConfig(backbone="mobilenet_v2", weights=weights), dataset, preprocessed, workspace
+        )
+        for weights in (str(WEIGHTS), "random")
+    }
+    for size in sizes:
+        for seed in seeds:
+            for name in methods:
+                if not _is_there(size, seed, name):
+                    used = features["random" if name == "scratch" else str(WEIGHTS)]
+                    _measure_one(size, seed, name, dataset, preprocessed, used, workspace)
+
+
+def _measure_one(
+    size: int, seed: int, name: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet,
+    workspace: Workspace,
+) -> None:  # fmt: skip
+    part = part_of(dataset, size, seed, workspace.cache)
+    folder = workspace.cache / "learning_curves" / f"{size}-{seed}-{name}"
+    task = Task(part, preprocessed, features, Path(features.weights), folder, seed)
+    started = time.monotonic()
+    fit = settings(name, size).fit(task)
+    seconds = time.monotonic() - started
+    rows = dataset.read_manifest().query("split == 'test'")
+    paths = [dataset.image(hash) for hash in rows["hash"]]
+    test, _ = labelled(dataset, features, rows)
+    result = accuracy(fit, task, test, paths, targets_of(dataset, rows))
+    shutil.rmtree(folder, ignore_errors=True)
+    row = {"per_class": size, "seed": seed, "method": name, "accuracy": round(result, 4), "seconds": round(seconds, 1)}
+    pd.DataFrame([row]).to_csv(TABLE, mode="a", header=not TABLE.exists(), index=False)
+    print(*row.values(), flush=True)
+
+
+def _is_there(size: int, seed: int, name: str) -> bool:
+    if not TABLE.exists():
+        return False
+    table = pd.read_csv(TABLE)
+    return bool(((table["per_class"] == size) & (table["seed"] == seed) & (table["method"] == name)).any())
+
+
+def draw() -> None:
+    """The figure, and the table in Markdown."""
+    table = pd.read_csv(TABLE)
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    sizes = sorted(table["per_class"].unique())
+    print("| images a class | " + " | ".join(COLOURS) + " |\n|---|" + "---|" * len(COLOURS))
+    cells: dict[int, list[str]] = {size: [] for size in sizes}
+    for name, colour in COLOURS.items():
+        points = []
+        for size in sizes:
+            values = table.query("method == @name and per_class == @size")["accuracy"].tolist()
+            mean, low, high = mean_interval(values) if len(values) > 1 else (values * 3 if values else [None] * 3)
+            cells[size].append(
+                "" if mean is None else f"{mean:.3f}" + (f" ± {high - mean:.3f}" if len(values) > 1 else "")
+            )
+            if mean is not None:
+                points.append((size, mean, low, high))
+        if points:
+            at, means, lows, highs = zip(*points, strict=True)
+            axes.plot(at, means, "o-", color=colour, label=name, ms=4)
+            axes.fill_between(at, lows, highs, color=colour, alpha=0.15, lw=0)
+    for size, row in cells.items():
+        print(f"| {size:,} | " + " | ".join(row) + " |")
+    axes.set(xscale="log", xlabel="labelled images per class", ylabel="test accuracy, CIFAR-10", ylim=(0, 1))
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(alpha=0.2)
+    axes.legend(frameon=False)
+    axes.set_title("MobileNetV2 at 64 px; means and 95% intervals over seeds")
+    figure.savefig(FIGURE, dpi=130)
+
+
+def main() -> None:
+    """Measure what is missing, then draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="*", type=int, default=list(EPOCHS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="*", choices=list(COLOURS), default=list(COLOURS))
+    parser.add_argument("--plot", action="store_true", help="only draw")
+    options = parser.parse_args()
+    if not options.plot:
+        print(machine())
+        workspace = Workspace.find()
+        workspace.check_writable()
+        measure(options.sizes, options.seeds, options.methods, workspace)
+    draw()
+
+
+if __name__ == "__main__":
+    main()

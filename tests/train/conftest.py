@@ -1,0 +1,42 @@
+"""Real data that the tests of this room share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tasks.workspace import Workspace
+from tests.train.prepared import Prepared, prepare
+
+SHAPES = {"even": "02468", "small": "01234", "round": "0689"}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The embedded digits."""
+    return prepare({"embedded": "digits"}, Workspace(tmp_path_factory.mktemp("digits")))
+
+
+@pytest.fixture(scope="session")
+def few(digits: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Some hundred of them."""
+    rows = digits.dataset.read_manifest()
+    kept = rows.groupby(["split", "label"]).head(8)
+    return digits.with_rows(kept, tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Digits from a table that says of each whether it is even, small and round; 5 and 7 are nothing of that."""
+    workspace = Workspace(tmp_path_factory.mktemp("shapes"))
+    source = load_digits()
+    rows = []
+    for number, (grey, digit) in enumerate(zip(source.images[:500], source.target[:500], strict=True)):
+        path = f"{number}.png"
+        Image.fromarray((grey * 255 / 16).round().astype(np.uint8)).save(workspace.root / path)
+        rows.append({"path": path} | {name: int(str(digit) in members) for name, members in SHAPES.items()})
+    pd.DataFrame(rows).to_csv(workspace.root / "shapes.csv", index=False)
+    return prepare({"table": "shapes.csv", "label": list(SHAPES)}, workspace)

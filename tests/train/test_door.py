@@ -1,0 +1,178 @@
+"""The train stage on real features: what each method reaches, what is kept of it, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from tasks.errors import ConfigurationError
+from tasks.extract.backbones import load_backbone
+from tasks.register.classifier import ImageClassifier, package
+from tasks.train.heads import Head, predict_probabilities
+from tasks.train.method import Method
+from tasks.train.methods import METHODS
+from tasks.train.methods.linear import Linear
+from tasks.train.methods.mlp import Mlp
+from tasks.train.methods.partial import Partial
+from tasks.train.solvers import Fit
+from tasks.train.targets import Labelled
+from tasks.train.task import Task, labelled
+from tests.train.prepared import Prepared
+
+REACHED = {"linear": 0.95, "ridge": 0.93, "mlp": 0.93, "prototypes": 0.84, "knn": 0.9}
+"""Accuracies of the methods on cached features of digits that they have not seen."""
+
+
+def of(ready: Prepared, split: str) -> Labelled:
+    rows = ready.dataset.read_manifest()
+    return labelled(ready.dataset, ready.features, rows[rows["split"] == split])
+
+
+def accuracy(head: Head, images: Labelled) -> float:
+    return (predict_probabilities(head, images[0]).argmax(1) == images[1]).double().mean().item()
+
+
+@pytest.mark.parametrize("name", REACHED)
+def test_each_method_learns_the_digits_and_its_head_is_the_same_from_a_file_and_in_a_package(
+    name: str, digits: Prepared, tmp_path: Path
+) -> None:
+    candidate = digits.train(METHODS[name](), tmp_path)
+    head = Head.load(candidate.head)
+    assert accuracy(head, of(digits, "test")) >= REACHED[name]
+    assert candidate.method == name and candidate.score == accuracy(head, of(digits, "val"))
+    assert candidate.scores == {} and candidate.backbone is candidate.rates is candidate.trials is None
+    curves = pd.read_parquet(candidate.curves)
+    assert candidate.score in curves["val/accuracy"].tolist() and curves["step"].is_monotonic_increasing
+    assert head.temperature != 1
+
+    task = digits.task(tmp_path)
+    fitted = METHODS[name]().fit(task).head
+    fitted.temperature.copy_(head.temperature)
+    inputs = of(digits, "test")[0][:40]
+    assert torch.equal(predict_probabilities(fitted, inputs), predict_probabilities(head, inputs))
+
+    _, outline = load_backbone("resnet_32px", task.weights, digits.features.layers, digits.features.pool)
+    (tmp_path / "bundle").mkdir()
+    package(
+        tmp_path / "bundle", outline=outline, weights=task.weights, recipe=task.recipe, precision="float32",
+        head=candidate.head, classes=digits.dataset.classes,
+    )  # fmt: skip
+    rows = digits.dataset.read_manifest()
+    images = [digits.dataset.image(hash) for hash in rows[rows["split"] == "test"]["hash"][:40]]
+    served = ImageClassifier.load(tmp_path / "bundle", device="cpu").probabilities(images)
+    torch.testing.assert_close(served, predict_probabilities(head, inputs), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "balance"), [("linear", "weights"), ("ridge", "weights"), ("mlp", "weights"), ("mlp", "sampling")]
+)
+def test_balance_finds_more_of_classes_that_are_rare(name: str, balance: str, digits: Prepared, tmp_path: Path) -> None:
+    rows = digits.dataset.read_manifest()
+    rare = (rows["split"] == "train") & rows["label"].isin(list("13589"))
+    few = digits.with_rows(rows[~rare | (rows.groupby(["split", "label"]).cumcount() < 4)], tmp_path)
+    inputs, labels = of(few, "test")
+    looked_for = torch.isin(labels, torch.tensor([1, 3, 5, 8, 9]))
+    found = {}
+    for way in ("none", balance):
+        head = Head.load(few.train(METHODS[name](balance=way), tmp_path).head)
+        found[way] = accuracy(head, (inputs[looked_for], labels[looked_for]))
+        assert accuracy(head, (inputs[~looked_for], labels[~looked_for])) > 0.85
+    assert found[balance] > found["none"] + 0.1
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "ridge", "knn"])
+def test_images_may_have_several_labels(name: str, shapes: Prepared, tmp_path: Path) -> None:
+    candidate = shapes.train(METHODS[name](), tmp_path)
+    head = Head.load(candidate.head)
+    assert head.multi_label and shapes.dataset.multi_label
+    (seen, wanted), (inputs, targets) = of(shapes, "val"), of(shapes, "test")
+    assert candidate.score == pytest.approx(average_precision_score(wanted, predict_probabilities(head, seen)))
+    assert average_precision_score(targets, predict_probabilities(head, inputs)) > 0.93
+    assert ((predict_probabilities(head, inputs) >= 0.5) == (targets == 1)).double().mean() > 0.9
+    curves = pd.read_parquet(candidate.curves)
+    assert candidate.score in curves["val/average_precision"].tolist()
+
+
+def test_several_labels_are_refused_by_what_cannot_give_them(shapes: Prepared, tmp_path: Path) -> None:
+    refused = {
+        "prototypes (train.method) gives one": METHODS["prototypes"](),
+        "prototypes (train.search.methods) gives one": Mlp(search={"methods": ["linear", "prototypes"]}),
+        "leave train.balance at none": Linear(balance="weights"),
+    }
+    for told, method in refused.items():
+        with pytest.raises(ConfigurationError, match="several labels each") as caught:
+            shapes.train(method, tmp_path)
+        assert told in str(caught.value)
+    assert not (tmp_path / ".headstart").exists()
+
+
+def test_of_several_seeds_the_best_on_validation_is_kept_and_all_scores_are_told(
+    digits: Prepared, tmp_path: Path
+) -> None:
+    short = {"epochs": 2, "hidden": 16}
+    candidate = digits.train(Mlp(seeds=[0, 1, 2], **short), tmp_path / "all")
+    alone = {seed: digits.train(Mlp(seed=seed, **short), tmp_path / str(seed)) for seed in (0, 1, 2)}
+    assert candidate.scores == {seed: one.score for seed, one in alone.items()}
+    assert len(set(candidate.scores.values())) > 1
+    best = max(candidate.scores, key=candidate.scores.__getitem__)
+    assert candidate.score == candidate.scores[best]
+    assert candidate.head.read_bytes() == alone[best].head.read_bytes()
+
+
+def test_features_are_read_once_for_all_seeds_and_trials(digits: Prepared, tmp_path: Path) -> None:
+    task = digits.task(tmp_path)
+    other = replace(task, folder=tmp_path / "other", seed=1)
+    assert task.train[0] is task.plain[0] is other.train[0] and other.validation[0] is task.validation[0]
+    assert task.weights is other.weights and digits.task(tmp_path).train[0] is not task.train[0]
+
+
+def test_a_head_that_learned_from_all_images_is_not_calibrated_on_them(digits: Prepared, tmp_path: Path) -> None:
+    rows = digits.dataset.read_manifest()
+    small = rows[rows["split"] != "test"].replace({"split": {"val": "tune"}}).groupby(["split", "label"]).head(40)
+    ready = digits.with_rows(small, tmp_path, choose_on="tune")
+    assert ready.task(tmp_path).is_cross_validated
+    linear, mlp = (Head.load(ready.train(METHODS[name](), tmp_path).head) for name in ("linear", "mlp"))
+    everything = ready.task(tmp_path).everything[0]
+    assert len(everything) == len(small) and torch.allclose(linear.mean, everything.mean(0), atol=1e-6)
+    assert linear.temperature == 1 and mlp.temperature != 1
+    assert not torch.allclose(mlp.mean, linear.mean, atol=1e-3)
+    plain = Head.load(ready.train(Mlp(calibrate=False), tmp_path).head)
+    assert plain.temperature == 1 and torch.equal(plain.layers[0].weight, mlp.layers[0].weight)
+
+
+def test_a_tuned_backbone_is_kept_beside_its_head(few: Prepared, tmp_path: Path) -> None:
+    method = Partial(epochs=1, blocks=1, augment="none", batch_norm="frozen", precision="fp32")
+    candidate = few.train(method, tmp_path)
+    assert candidate.backbone is not None and candidate.rates is not None
+    assert not list((tmp_path / ".headstart" / "checkpoints").iterdir())
+    weights = few.task(tmp_path).weights
+    tuned = replace(few.task(tmp_path), features=few.features.model_copy(update={"weights": "file"}))
+    tuned = replace(tuned, weights_file=candidate.backbone, known={})
+    assert tuned.weights.mean == weights.mean and tuned.weights.state.keys() >= weights.state.keys()
+    changed = [key for key, tensor in weights.state.items() if not torch.equal(tensor, tuned.weights.state[key])]
+    assert changed and len(changed) < len(weights.state) / 2
+
+
+def test_what_an_earlier_training_left_is_not_mistaken_for_a_later_one(digits: Prepared, tmp_path: Path) -> None:
+    """As a search within so many minutes may, this method ends another way each time."""
+    number = count(1)
+
+    class Moody(Method):
+        method: Literal["moody"] = "moody"
+
+        def fit(self, task: Task) -> Fit:
+            fit = METHODS["ridge"]().fit(task)
+            fit.chosen, fit.score = {"mood": float(next(number))}, 0.5
+            fit.head.layers.bias.data.fill_(fit.chosen["mood"])
+            return fit
+
+    candidates = [digits.train(Moody(), tmp_path) for _ in range(2)]
+    biases = [Head.load(candidate.head).layers.bias[0].item() for candidate in candidates]
+    assert biases == [candidate.chosen["mood"] for candidate in candidates] == [1, 2]

@@ -1,0 +1,369 @@
+"""Training through the backbone: what moves, at what rate, towards what, and what is kept."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from tasks.errors import ConfigurationError
+from tasks.train.heads import Head
+from tasks.train.methods import METHODS
+from tasks.train.targets import class_weights
+from tasks.train.task import Task
+from tasks.train.tuning.batches import Batches
+from tasks.train.tuning.blocks import blocks_of
+from tasks.train.tuning.method import ThroughBackbone
+from tasks.train.tuning.module import TuningModule, schedule
+from tasks.train.tuning.network import Tuning
+from tasks.train.tuning.run import tune
+from tests.train.prepared import Prepared
+
+BLOCKS = ["stem.0", "blocks.0", "blocks.1", "blocks.2.conv1", "blocks.2.conv2", "blocks.2.shortcut.1", "expand.0"]
+STATISTICS = ("running_mean", "running_var")
+
+
+def method(name: str = "full", **keys: Any) -> ThroughBackbone:
+    given = {"epochs": 2, "batch_size": 16, "augment": "flip"} | keys
+    found = METHODS[name].model_validate(given)
+    assert isinstance(found, ThroughBackbone)
+    return found
+
+
+@pytest.fixture
+def task(few: Prepared, tmp_path: Path) -> Task:
+    """Eighty digits of ten classes to learn from, in batches of 16 five steps an epoch."""
+    return few.task(tmp_path / "checkpoints")
+
+
+def moved(task: Task, state: dict[str, torch.Tensor]) -> set[str]:
+    """Names of what differs from the pretrained weights by a bit, apart from the network's own classifier."""
+    start = {name: value for name, value in task.weights.state.items() if not name.startswith("head.")}
+    return {name for name, value in start.items() if not torch.equal(value, state[name])}
+
+
+def tuning_of(task: Task, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Tuning:
+    """The pretrained network with an untrained head, which its gradients pass."""
+    network, backbone = task.network()
+    torch.manual_seed(0)
+    head = Head(task.features.width, task.classes)
+    return Tuning(network, backbone, head, blocks_of(network, backbone.trunk), cross_entropy, batches, False)
+
+
+class Rates(Callback):
+    """Remembers the learning rates of each step by block, the head's last, and which blocks could learn."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[int, set[float]]] = []
+        self.free: list[list[bool]] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, TuningModule)
+        found: dict[int, set[float]] = {}
+        for group in trainer.optimizers[0].param_groups:
+            found.setdefault(group["block"], set()).add(group["lr"])
+        self.steps.append(found)
+        self.free.append([all(p.requires_grad for p in block.parameters) for block in pl_module.tuning.blocks])
+
+
+# What moves
+
+
+@pytest.mark.parametrize("keys", [{}, {"ema": 0.7}, {"optimiser": "sgd", "precision": "fp32"}], ids=str)
+def test_frozen_blocks_and_their_statistics_stay_to_the_bit_and_the_others_move(
+    task: Task, keys: dict[str, Any]
+) -> None:
+    fit = tune(method("partial", blocks=2, batch_norm="update", **keys), task)
+    assert fit.backbone is not None
+    learning = ("blocks.2.shortcut.1", "blocks.2.shortcut.2", "expand.0", "expand.1")
+    assert moved(task, fit.backbone.state) == {name for name in task.weights.state if name.startswith(learning)}
+    assert set(fit.backbone.state) >= set(task.weights.state)
+
+
+def test_full_moves_everything_and_frozen_statistics_nothing_but_parameters(task: Task, tmp_path: Path) -> None:
+    names = {name for name in task.weights.state if not name.startswith("head.")}
+    fit = tune(method(batch_norm="update"), task)
+    assert fit.backbone is not None and moved(task, fit.backbone.state) == names
+    other = Task(**vars(task) | {"folder": tmp_path / "frozen"})
+    fit = tune(method(), other)
+    assert fit.backbone is not None
+    assert moved(task, fit.backbone.state) == {name for name in names if not name.endswith(STATISTICS)}
+
+
+def test_named_layers_learn_and_a_wrong_name_is_told_before_anything_takes_time(task: Task) -> None:
+    fit = tune(method("partial", layers=["blocks.1", "expand"], epochs=1), task)
+    assert fit.rates is not None
+    assert fit.rates.loc[fit.rates["rate"] > 0, "block"].tolist() == ["blocks.1", "expand.0"]
+    broken = Task(**vars(task) | {"folder": task.folder / "none", "dataset": None})  # no image can be read
+    with pytest.raises(ConfigurationError, match=r"train.layers: no block .* 'blocks.7'; near it: blocks\.[012]") as told:
+        tune(method("partial", layers=["blocks.7"]), broken)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_the_trunk_computes_as_in_training_in_every_epoch(task: Task) -> None:
+    class Graphs(Callback):
+        seen: list[bool] = []
+
+        def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            trunk = pl_module.tuning.backbone.trunk  # type: ignore[union-attr]
+            self.seen.append(trunk.training and trunk.graph is trunk.train_graph)  # type: ignore[union-attr]
+
+    tune(method("dynamic"), task, watch := Graphs())
+    assert watch.seen == [True] * 10
+
+
+# At what rate
+
+
+def test_a_blocks_rate_is_what_the_method_asks_times_the_schedule(task: Task) -> None:
+    asked = method("full", layer_decay=0.5, learning_rate=1e-3, warmup=0.3)
+    fit = tune(asked, task, watch := Rates())
+    depth = [0.5 ** (6 - place) for place in range(7)]
+    assert asked.by_depth(7) == depth
+    for step, found in enumerate(watch.steps):
+        factor = schedule(step, 10, 0.3)
+        assert found == {place: {1e-3 * rate * factor} for place, rate in enumerate([*depth, 1.0])}
+    assert len(watch.steps) == 10
+    assert fit.rates is not None and fit.rates["rate"].tolist() == depth * 2
+    assert fit.rates["block"].tolist() == BLOCKS * 2 and fit.rates["epoch"].tolist() == [1] * 7 + [2] * 7
+
+
+def test_the_schedule_rises_to_the_full_rate_and_falls_along_a_cosine_to_nothing() -> None:
+    values = [schedule(step, 100, 0.2) for step in range(101)]
+    assert values[:20] == [(step + 1) / 21 for step in range(20)]
+    assert values[20] == 1 and values[60] == pytest.approx(0.5) and values[100] == pytest.approx(0, abs=1e-12)
+    assert values[40] == pytest.approx(0.5 * (1 + 2**-0.5))
+    assert [schedule(step, 4, 0.0) for step in (0, 2)] == [1.0, pytest.approx(0.5)]
+    assert [schedule(step, 4, 1.0) for step in range(4)] == [0.2, 0.4, 0.6, 0.8]
+
+
+def test_blocks_begin_to_learn_from_the_top(task: Task) -> None:
+    tune(method("gradual", epochs=4, unfrozen_by=0.75, head="zero"), task, watch := Rates())
+    assert [sum(free) for free in watch.free[::5]] == [3, 5, 7, 7]
+    assert all(free == sorted(free) for free in watch.free)
+
+
+def test_dynamic_rates_are_shares_of_the_largest_and_kept_for_every_epoch(task: Task) -> None:
+    fit = tune(method("dynamic", epochs=3, least_rate=0.65), task, watch := Rates())
+    assert fit.rates is not None and fit.rates.groupby("epoch")["block"].apply(list).tolist() == [BLOCKS] * 3
+    by_epoch = fit.rates.groupby("epoch")["rate"]
+    assert by_epoch.max().tolist() == [1.0] * 3 and (by_epoch.min() == 0).all()
+    assert ((fit.rates["rate"] == 0) | fit.rates["rate"].between(0.65, 1)).all()
+    assert [[rate > 0 for rate in rates] for _, rates in by_epoch] == watch.free[::5]
+
+
+def test_relative_gradients_are_autograds_and_measuring_them_changes_nothing(task: Task) -> None:
+    pictures, targets = task.pictures()
+    images = torch.stack([pictures.square(index) for index in range(24)])
+    batches = [(images[part], targets[part]) for part in torch.arange(24).split(8)]
+    tuning = tuning_of(task, batches)
+    tuning.set_rates([0.0, 0.0, *[1.0] * 5])
+
+    exact = copy.deepcopy(tuning).eval()
+    for parameter in exact.parameters():
+        parameter.requires_grad_(True)
+    loss = torch.stack([cross_entropy(exact(images), targets) for images, targets in batches[:2]]).mean()
+    expected = []
+    for block in exact.blocks:
+        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, block.parameters, retain_graph=True)])
+        expected.append(float(gradient.norm() / torch.cat([p.detach().flatten() for p in block.parameters]).norm()))
+
+    def everything() -> list[Any]:
+        modes = [module.training for module in tuning.modules()]
+        learning = [(p.requires_grad, p.grad) for p in tuning.parameters()]
+        return [modes, learning, tuning.backbone.trunk.graph is tuning.backbone.trunk.train_graph]  # type: ignore[union-attr]
+
+    before, state = everything(), copy.deepcopy(tuning.state_dict())
+    measured = tuning.relative_gradients(2)
+    assert measured == pytest.approx(expected, rel=1e-4) and min(measured) > 0
+    assert everything() == before
+    assert all(torch.equal(value, state[name]) for name, value in tuning.state_dict().items())
+    assert tuning.relative_gradients(100) == pytest.approx(tuning.relative_gradients(3))
+
+
+# Towards what
+
+
+def test_what_pulls_back_is_the_strength_times_how_far_a_weight_is(task: Task) -> None:
+    class Pull(Callback):
+        steps = 0
+
+        def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.start = [p.detach().clone() for p in self._tuned(pl_module)]
+
+        def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            self.before = [(p.grad.clone(), p.detach().clone()) for p in self._tuned(pl_module)]
+
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            for parameter, start, (gradient, weight) in zip(
+                self._tuned(pl_module), self.start, self.before, strict=True
+            ):
+                assert torch.equal(parameter.grad, gradient.add(weight - start, alpha=0.25))
+            self.steps += 1
+
+        def _tuned(self, pl_module: Any) -> list[nn.Parameter]:
+            return [p for block in pl_module.tuning.blocks for p in block.parameters]
+
+    tune(method(l2_sp=0.25), task, watch := Pull())
+    assert watch.steps == 10
+
+
+def test_the_stronger_the_pull_the_nearer_the_pretrained_weights(few: Prepared, tmp_path: Path) -> None:
+    class Away(Callback):
+        def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            state = pl_module.tuning.states()[0]  # type: ignore[operator,union-attr]
+            pairs = [(task.weights.state[name], state[name]) for name in moved(task, state)]
+            self.found = sum(float((end - start).square().sum()) for start, end in pairs)
+
+    away = []
+    for strength in (0.0, 0.3, 10.0):
+        task = few.task(tmp_path / str(strength))
+        tune(method(l2_sp=strength, weight_decay=0.0), task, watch := Away())
+        away.append(watch.found)
+    assert away[0] > 1.5 * away[1] > 2 * away[2] > 0
+
+
+def test_the_loss_smooths_targets_and_weighs_classes(few: Prepared, tmp_path: Path) -> None:
+    rows = few.dataset.read_manifest()
+    rare = few.with_rows(rows.drop(rows.query("split == 'train' and label in ['1', '2']").index[2:]), tmp_path)
+    task = rare.task(tmp_path / "checkpoints")
+    targets = task.pictures()[1]
+
+    class Losses(Callback):
+        def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            logits, targets = torch.randn(6, 10), torch.arange(6)
+            self.found = pl_module.tuning.criterion(logits, targets)  # type: ignore[operator,union-attr]
+            self.expected = cross_entropy(logits, targets, weight=weights, label_smoothing=0.2)
+
+    weights = class_weights(targets, 10)
+    assert weights.max() > 2 * weights.min()
+    tune(method(label_smoothing=0.2, balance="weights", epochs=1), task, watch := Losses())
+    assert torch.equal(watch.found, watch.expected)
+
+
+@pytest.mark.parametrize("keys", [{}, {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1}], ids=str)
+def test_images_of_several_labels_train_the_backbone(
+    shapes: Prepared, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    task = shapes.task(tmp_path / "checkpoints")
+    fit = tune(method(head="zero", batch_size=64, **keys), task)
+    assert fit.head.multi_label and fit.logits is not None and fit.logits.shape == (len(task.validation[1]), 3)
+    assert fit.score == fit.curves["validation/average_precision"].max() > 0.7
+    assert fit.backbone is not None and moved(task, fit.backbone.state)
+
+
+# What is kept
+
+
+def test_the_average_of_the_weights_is_kept_and_not_the_last_ones(task: Task) -> None:
+    class Averages(Callback):
+        average: dict[str, torch.Tensor] = {}
+
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            self.last = pl_module.tuning.states()[0]  # type: ignore[operator,union-attr]
+            for name, value in self.last.items():
+                if value.is_floating_point():
+                    self.average[name] = self.average.get(name, value).lerp(value, 1 - 0.8)
+
+    fit = tune(method(epochs=1, ema=0.8, batch_norm="update"), task, watch := Averages())
+    assert fit.backbone is not None
+    for name, average in watch.average.items():
+        assert torch.equal(fit.backbone.state[name], average), name
+    assert not torch.equal(watch.last["stem.0.weight"], watch.average["stem.0.weight"])
+
+
+def test_the_best_epoch_is_kept_with_its_logits_and_figures(task: Task) -> None:
+    fit = tune(method(epochs=3, batch_norm="update", precision="fp32"), task)
+    best = int(fit.chosen["epoch"]) - 1
+    assert fit.score == fit.curves["validation/accuracy"][best] == fit.curves["validation/accuracy"].max()
+    assert fit.curves["step"].tolist() == [1, 2, 3] and fit.curves["train/loss"].is_monotonic_decreasing
+    assert fit.backbone is not None and fit.logits is not None
+    network, _ = task.network()
+    network.load_state_dict(fit.backbone.state)
+    network.head = fit.head
+    pictures, targets = task.pictures(validation=True)
+    images = torch.stack([pictures.square(index) for index in range(len(targets))]).float()
+    mean, std = (torch.tensor(part).view(1, 3, 1, 1) * 255 for part in (task.weights.mean, task.weights.std))
+    with torch.inference_mode():
+        logits = network.eval()((images - mean) / std)
+    torch.testing.assert_close(logits, fit.logits, rtol=1e-3, atol=1e-3)
+    assert (logits.argmax(1) == targets).double().mean().item() == fit.score
+
+
+def test_training_ends_when_it_gets_no_better_or_when_it_is_told_to(task: Task, tmp_path: Path) -> None:
+    fit = tune(method(epochs=9, patience=2, learning_rate=1e-9, head="probe"), task)
+    assert fit.curves["step"].tolist() == [1, 2, 3]
+
+    class Enough(Callback):
+        def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            trainer.should_stop = trainer.current_epoch == 1
+
+    other = Task(**vars(task) | {"folder": tmp_path / "told"})
+    assert tune(method(epochs=9), other, Enough()).curves["step"].tolist() == [1, 2]
+    assert tune(method(epochs=9), other).curves["step"].tolist() == [1, 2]  # what was ended is over
+
+
+def test_the_same_values_are_asked_for_while_training_only(task: Task) -> None:
+    class Asked(Callback):
+        def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.found = torch.are_deterministic_algorithms_enabled()
+
+    tune(method(epochs=1), task, watch := Asked())
+    assert watch.found and not torch.are_deterministic_algorithms_enabled()
+
+
+# Batches
+
+
+def batches_of(task: Task, **keys: Any) -> Batches:
+    pictures, targets = task.pictures()
+    given = {
+        "batch_size": 32, "epochs": 4, "sizes": (32,), "augment": "crop", "least": 0.4, "balance": "none", "seed": 0,
+    }  # fmt: skip
+    return Batches(pictures, targets, task.classes, **given | keys)
+
+
+def test_an_epoch_shows_each_image_at_most_once_in_an_order_of_its_own(task: Task) -> None:
+    batches = batches_of(task, augment="none")
+    pictures = [batches.pictures.square(index).numpy().tobytes() for index in range(80)]
+    orders = []
+    for batches.epoch in range(2):
+        seen = [image.numpy().tobytes() for images, _ in batches for image in images]
+        orders.append([pictures.index(image) for image in seen])
+        assert len(seen) == 64 == len(batches) * 32 and len(set(seen)) == 64
+        assert [target for _, targets in batches for target in targets] == [batches.targets[i] for i in orders[-1]]
+    assert orders[0] != orders[1]
+
+
+def test_processes_that_share_batches_see_the_views_of_one(task: Task) -> None:
+    whole = list(batches_of(task))
+    shares = [list(batches_of(task, share=(rank, 3))) for rank in range(3)]
+    for number, (images, targets) in enumerate(whole):
+        for rank, share in enumerate(shares):
+            assert torch.equal(share[number][0], images[rank::3]) and torch.equal(share[number][1], targets[rank::3])
+
+
+def test_images_grow_in_equal_parts_of_the_training(task: Task) -> None:
+    batches = batches_of(task, sizes=(16, 24, 40), epochs=6)
+    sides = []
+    for batches.epoch in range(6):
+        sides.append(next(iter(batches))[0].shape[-1])
+    assert sides == [16, 16, 24, 24, 40, 40]
+
+
+def test_balanced_sampling_draws_rare_classes_as_often(few: Prepared, tmp_path: Path) -> None:
+    rows = few.dataset.read_manifest()
+    rare = few.with_rows(rows.drop(rows.query("split == 'train' and label > '4'").index[5:]), tmp_path)
+    batches = batches_of(rare.task(tmp_path), balance="sampling", batch_size=9, epochs=10, augment="none")
+    drawn: list[int] = []
+    for batches.epoch in range(10):
+        drawn += [int(target) for _, targets in batches for target in targets]
+    counts = torch.tensor(drawn).bincount(minlength=10)
+    assert len(batches.targets) == 45 and counts[5] > 5 * counts[0] / 10 and counts[0] > 20
