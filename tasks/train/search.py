@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 import pandas as pd
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from tasks.progress import progress, tell
@@ -44,11 +44,14 @@ def search(configured: Method, task: Task) -> Fit:
     task.folder.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * budget.minutes
     best: Fit | None = None
+    log = str(task.folder / "trials.log")
+    # A killed process may leave the lock, which is held for milliseconds.
+    lock = JournalFileSymlinkLock(log, grace_period=4)
     with _quiet(), progress("search", budget.trials, "trial") as advance:
         study = optuna.create_study(
             study_name="search",
             direction="maximize",
-            storage=JournalStorage(JournalFileBackend(str(task.folder / "trials.log"))),
+            storage=JournalStorage(JournalFileBackend(log, lock)),
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
@@ -180,7 +183,7 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
 @contextmanager
 def _quiet() -> Iterator[None]:
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(logging.WARNING)
+    optuna.logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:

@@ -141,7 +141,7 @@ def test_prefect_knows_all_six_stages_and_what_depends_on_what(home: Home, first
     assert set(by_name) == {"ingest", "preprocess", "extract", "train", "evaluate", "register"}
     assert all(task["state_type"] == "COMPLETED" for task in tasks)
     upstream = {entry["id"] for inputs in by_name["train"]["task_inputs"].values() for entry in inputs}
-    assert upstream == {by_name["ingest"]["id"], by_name["extract"]["id"]}
+    assert upstream == {by_name[stage]["id"] for stage in ("ingest", "preprocess", "extract")}
 
 
 def test_a_second_run_reuses_everything_and_copies_nothing(home: Home, first, second) -> None:
@@ -184,6 +184,26 @@ def test_a_folder_is_predicted_in_batch_and_bad_images_keep_their_row(home: Home
     assert len(predictions) == len(list((tmp_path / "photos").rglob("*.png")))
     assert (good["label"] == truth).mean() > 0.97
     assert "broken.png" in predictions.loc[predictions["error"].notna(), "path"].item()
+
+
+def test_a_search_over_tunings_is_on_record_and_the_tuned_backbone_is_what_predicts(
+    home: Home, first, tmp_path: Path
+) -> None:
+    train = "{method: partial, blocks: 1, epochs: 1, search: {trials: 2}}"
+    finished = home.headstart("run", DIGITS, "-s", "name=tuned", "-s", f"train={train}")
+    assert finished.returncode == 0 and finished.stderr == ""
+    assert "resnet_32px (as tuned): 612 new" in finished.stdout and "0 new, 1,797 reused" in finished.stdout
+    [version] = home.client.search_model_versions("name='tuned'")
+    experiment = home.client.get_experiment_by_name("tuned").experiment_id
+    nested = home.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
+    assert len(nested) == 2 and all(run.data.params["train.method"] == "partial" for run in nested)
+    assert max(run.data.metrics["score"] for run in nested) == float(version.tags["score"])
+    run = home.client.get_run(version.run_id)
+    assert run.data.tags["backbone.tuned.digest"] != run.data.tags["backbone.digest"]
+    shutil.copytree(home.root / "data" / "3", tmp_path / "photos" / "3")
+    output = tmp_path / "predictions.parquet"
+    assert home.headstart("predict", "tuned@champion", str(tmp_path / "photos"), "-o", str(output)).returncode == 0
+    assert (pd.read_parquet(output)["label"] == "3").mean() > 0.95
 
 
 def test_mlflow_serves_the_champion_over_rest(home: Home, first) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.models import SwinTransformer, VisionTransformer
 
 from tasks.errors import ConfigurationError
-from tasks.extract.backbones import Backbone, load_network
+from tasks.extract.backbones import Backbone
 from tasks.extract.weights import IMAGENET_MEAN, IMAGENET_STD, Weights, build_network
 from tasks.train.heads import Head
 from tasks.train.methods.lora import LoRA
@@ -21,6 +21,7 @@ from tasks.train.targets import Labelled
 from tasks.train.task import Task
 from tasks.train.tuning.network import Tuning
 from tasks.train.tuning.run import _parts, tune
+from tests.train.killed import assert_same, kill
 from tests.train.prepared import Prepared
 
 
@@ -135,8 +136,9 @@ def test_only_matrices_move_and_a_killed_training_ends_as_an_unbroken_one(few: P
     method = LoRA(epochs=2, batch_size=20, rank=2, augment="flip", precision="fp32", ema=0.5, l2_sp=0.01)
     fit = tune(method, tiny(few, tmp_path / "whole"))
     task = tiny(few, tmp_path / "broken")
-    tune(method.model_copy(update={"epochs": 1}), task)
+    kill(method, task)
     kept = torch.load(task.folder / "last.ckpt", weights_only=True)
+    assert_same(tune(method, task), fit)
     assert fit.backbone is not None and fit.rates is not None
     start = task.weights.state
     moved = {name for name in start if not torch.equal(start[name], fit.backbone.state[name])}

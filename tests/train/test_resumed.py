@@ -15,10 +15,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from tasks.train.methods import METHODS
-from tasks.train.solvers import Fit
-from tasks.train.task import Task
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.run import tune
+from tests.train.killed import assert_same, kill
 from tests.train.prepared import Prepared
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,34 +37,6 @@ def fewer(few: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return few.with_rows(rows.groupby(["split", "label"]).head(4), tmp_path_factory.mktemp("fewer"))
 
 
-def assert_same(first: Fit, second: Fit) -> None:
-    assert first.backbone is not None and second.backbone is not None
-    assert first.logits is not None and second.logits is not None and torch.equal(first.logits, second.logits)
-    for mine, other in (
-        (first.backbone.state, second.backbone.state), (first.head.state_dict(), second.head.state_dict()),
-    ):  # fmt: skip
-        assert set(mine) == set(other)
-        assert [name for name in mine if not torch.equal(mine[name], other[name])] == []
-    assert first.curves.equals(second.curves) and first.score == second.score and first.chosen == second.chosen
-    assert first.rates is not None and first.rates.equals(second.rates)
-
-
-class Kill(Callback):
-    """Breaks the training off in one of Lightning's hooks, in the second epoch."""
-
-    def __init__(self, hook: str) -> None:
-        setattr(self, hook, self._kill)
-
-    def _kill(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.current_epoch >= 1:
-            raise InterruptedError("killed")
-
-
-def killed(keys: dict[str, Any], task: Task, hook: str) -> None:
-    with pytest.raises(InterruptedError, match="killed"):
-        tune(method(keys), task, Kill(hook))
-
-
 KEYS: list[dict[str, Any]] = [
     {"precision": "fp32"}, {"precision": "bf16"}, {"method": "dynamic", "batch_norm": "update"}, {"ema": 0.8},
     {"l2_sp": 0.1}, {"mixup": 0.4, "cutmix": 1.0}, {"augment": "trivial"}, {"augment": "rand", "balance": "sampling"},
@@ -77,7 +48,7 @@ KEYS: list[dict[str, Any]] = [
 def test_a_killed_training_ends_as_an_unbroken_one(fewer: Prepared, tmp_path: Path, keys: dict[str, Any]) -> None:
     whole = tune(method(keys), fewer.task(tmp_path / "whole"))
     task = fewer.task(tmp_path / "broken")
-    killed(keys, task, "on_train_batch_end")
+    kill(method(keys), task)
     assert_same(tune(method(keys), task), whole)
     assert whole.backbone is not None and len(whole.curves) == 3
 
@@ -88,7 +59,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(fewer: Prepared, tmp_path: Pa
 def test_it_does_not_matter_when_it_is_killed(fewer: Prepared, tmp_path: Path, hook: str) -> None:
     keys = {"ema": 0.8, "batch_norm": "update"}
     task = fewer.task(tmp_path / "broken")
-    killed(keys, task, hook)
+    kill(method(keys), task, hook)
     whole = tune(method(keys), fewer.task(tmp_path / "whole"))
     assert_same(tune(method(keys), task), whole)
 

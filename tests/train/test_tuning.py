@@ -102,14 +102,17 @@ def test_named_layers_learn_and_a_wrong_name_is_told_before_anything_takes_time(
     assert fit.rates is not None
     assert fit.rates.loc[fit.rates["rate"] > 0, "block"].tolist() == ["blocks.1", "expand.0"]
     broken = Task(**vars(task) | {"folder": task.folder / "none", "dataset": None})  # no image can be read
-    with pytest.raises(ConfigurationError, match=r"train.layers: no block .* 'blocks.7'; near it: blocks\.[012]") as told:
+    with pytest.raises(
+        ConfigurationError, match=r"train.layers: no block .* 'blocks.7'; near it: blocks\.[012]"
+    ) as told:
         tune(method("partial", layers=["blocks.7"]), broken)
     assert len(str(told.value).splitlines()) == 1
 
 
 def test_the_trunk_computes_as_in_training_in_every_epoch(task: Task) -> None:
     class Graphs(Callback):
-        seen: list[bool] = []
+        def __init__(self) -> None:
+            self.seen: list[bool] = []
 
         def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
             trunk = pl_module.tuning.backbone.trunk  # type: ignore[union-attr]
@@ -249,9 +252,7 @@ def test_the_loss_smooths_targets_and_weighs_classes(few: Prepared, tmp_path: Pa
 
 
 @pytest.mark.parametrize("keys", [{}, {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1}], ids=str)
-def test_images_of_several_labels_train_the_backbone(
-    shapes: Prepared, tmp_path: Path, keys: dict[str, Any]
-) -> None:
+def test_images_of_several_labels_train_the_backbone(shapes: Prepared, tmp_path: Path, keys: dict[str, Any]) -> None:
     task = shapes.task(tmp_path / "checkpoints")
     fit = tune(method(head="zero", batch_size=64, **keys), task)
     assert fit.head.multi_label and fit.logits is not None and fit.logits.shape == (len(task.validation[1]), 3)
@@ -264,7 +265,8 @@ def test_images_of_several_labels_train_the_backbone(
 
 def test_the_average_of_the_weights_is_kept_and_not_the_last_ones(task: Task) -> None:
     class Averages(Callback):
-        average: dict[str, torch.Tensor] = {}
+        def __init__(self) -> None:
+            self.average: dict[str, torch.Tensor] = {}
 
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
             self.last = pl_module.tuning.states()[0]  # type: ignore[operator,union-attr]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -114,17 +113,22 @@ class Tuning(nn.Module):
 
     def states(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Parameters of the whole network, under torchvision's names, and of the head; copies on the CPU."""
-        network = self._whole[0]
-        if any(parametrize.is_parametrized(module) for module in network.modules()):
-            network = copy.deepcopy(network)
-            for module in network.modules():
-                if parametrize.is_parametrized(module):
-                    for name in list(module.parametrizations):  # type: ignore[arg-type]
-                        parametrize.remove_parametrizations(module, name)
-        return tuple(  # type: ignore[return-value]
-            {
-                key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for key, tensor in part.state_dict().items()
-            }
-            for part in (network, self.head)
-        )
+        return _copied(_merged(self._whole[0])), _copied(self.head.state_dict())
+
+
+def _merged(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a network, in which what a method added to parameters is part of them.
+
+    A copy whose parametrizations are removed would be easier, but removing them breaks the network, too, as it has the
+    same classes.
+    """
+    state = {key: tensor for key, tensor in network.state_dict().items() if "parametrizations." not in key}
+    for name, module in network.named_modules():
+        if parametrize.is_parametrized(module):
+            for own in module.parametrizations:  # type: ignore[union-attr]
+                state[f"{name}.{own}" if name else str(own)] = getattr(module, str(own))
+    return state
+
+
+def _copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -208,9 +210,15 @@ class Together(DDPStrategy):
     def __init__(self, rank: Rank) -> None:
         super().__init__(cluster_environment=_Started(rank))
         self._count = rank.count
+        self._terminate = signal.getsignal(signal.SIGTERM)
 
     def configure_ddp(self) -> None:
         pass
+
+    def on_train_start(self) -> None:
+        # Lightning would answer the signal with a message to the others, who do not expect one, and wait forever.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._terminate)
 
     def post_backward(self, closure_loss: torch.Tensor) -> None:
         assert self.lightning_module is not None
