@@ -29,10 +29,10 @@ def method(name: str, devices: int, **keys: Any) -> ThroughBackbone:
     return found
 
 
-def processes() -> list[list[str]]:
-    """Commands of the processes that this one has started, apart from Python's own helper."""
-    commands = [child.cmdline() for child in psutil.Process().children()]
-    return [command for command in commands if not any("resource_tracker" in part for part in command)]
+def processes() -> set[int]:
+    """The processes that this one has started, apart from Python's own helper."""
+    children = psutil.Process().children()
+    return {child.pid for child in children if not any("resource_tracker" in part for part in child.cmdline())}
 
 
 class Told:
@@ -67,7 +67,7 @@ def test_two_processes_end_where_one_does_and_say_no_more(
     few: Prepared, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     one = tune(method("gradual", 1, layer_decay=0.7, head="zero"), few.task(tmp_path / "one"), Two())
-    told, threads, variables = Told(), torch.get_num_threads(), dict(os.environ)
+    told, threads, variables, before = Told(), torch.get_num_threads(), dict(os.environ), processes()
     task = few.task(tmp_path / "two")
     with watched_by(told):
         two = tune(method("gradual", 2, layer_decay=0.7, head="zero"), task, Two())
@@ -85,7 +85,7 @@ def test_two_processes_end_where_one_does_and_say_no_more(
     assert [line.split(":")[0] for line in told.lines] == ["train\tepoch 1", "train\tepoch 2"]
     assert told.bars["train"] == 2 * 80
     assert not torch.distributed.is_initialized() and torch.get_num_threads() == threads
-    assert dict(os.environ) == variables and not processes()
+    assert dict(os.environ) == variables and not processes() - before
     # Ended early, and over.
     assert tune(method("gradual", 2, layer_decay=0.7, head="zero"), task).curves.equals(two.curves)
 
@@ -97,17 +97,19 @@ def test_what_each_measures_of_its_part_of_the_batches_leads_to_the_same_rates(f
 
 
 def test_a_process_that_breaks_down_is_told_of_where_the_others_are_waited_for() -> None:
+    before = processes()
     with pytest.raises(Exception, match="broken at once"), shared_by(2, work, "at once") as rank:
         rank.meet()
     with pytest.raises(Exception, match="broken later"), shared_by(2, work, "later") as rank:
         rank.meet()
         time.sleep(0.5)
         raise RuntimeError("connection lost")
-    assert not processes()
+    assert not processes() - before
 
 
 def test_a_process_that_is_broken_off_leaves_none_behind() -> None:
+    before = processes()
     with pytest.raises(KeyboardInterrupt), shared_by(2, work, "waits") as rank:
         rank.meet()
         raise KeyboardInterrupt
-    assert not processes()
+    assert not processes() - before

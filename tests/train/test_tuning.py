@@ -118,7 +118,7 @@ def test_the_trunk_computes_as_in_training_in_every_epoch(task: Task) -> None:
             trunk = pl_module.tuning.backbone.trunk  # type: ignore[union-attr]
             self.seen.append(trunk.training and trunk.graph is trunk.train_graph)  # type: ignore[union-attr]
 
-    tune(method("dynamic"), task, watch := Graphs())
+    tune(method(), task, watch := Graphs())
     assert watch.seen == [True] * 10
 
 
@@ -297,6 +297,12 @@ def test_the_best_epoch_is_kept_with_its_logits_and_figures(task: Task) -> None:
         logits = network.eval()((images - mean) / std)
     torch.testing.assert_close(logits, fit.logits, rtol=1e-3, atol=1e-3)
     assert (logits.argmax(1) == targets).double().mean().item() == fit.score
+
+
+def test_logits_are_those_of_an_exact_head_even_where_the_backbone_computes_roughly(task: Task) -> None:
+    logits = tune(method(epochs=1, precision="bf16"), task).logits
+    assert logits is not None and logits.dtype == torch.float32
+    assert (logits != logits.bfloat16().float()).float().mean() > 0.9
 
 
 def test_training_ends_when_it_gets_no_better_or_when_it_is_told_to(task: Task, tmp_path: Path) -> None:

@@ -69,9 +69,11 @@ class ThroughBackbone(Method):
     """Devices that share each batch (DDP); `auto`: every GPU, or the one CPU."""
 
     @model_validator(mode="after")
-    def _check_sizes(self) -> ThroughBackbone:
+    def _check_numbers(self) -> ThroughBackbone:
         if any(size < 8 for size in self.sizes) or len(self.sizes) > self.epochs:
             raise ValueError(f"sizes must be at least 8 pixels, and no more of them than epochs ({self.epochs})")
+        if self.devices != "auto" and self.devices < 1:
+            raise ValueError("devices must be auto or at least 1")
         return self
 
     def prepare(self, network: nn.Module, blocks: list[Block]) -> None:

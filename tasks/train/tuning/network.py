@@ -55,7 +55,10 @@ class Tuning(nn.Module):
         self._whole = [network]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(images)).float()
+        features = self.backbone(images)
+        # As it will be served: the head costs nothing, and logits of eight bits are often equal.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features)
 
     @property
     def device(self) -> torch.device:
