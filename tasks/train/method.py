@@ -44,7 +44,7 @@ class Method(Section, ABC):
 
     method: str
     """Its name."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Of initial weights, the order of images, augmentation: whatever is random."""
     seeds: list[int] = Field(default=[])
     """Where several are named, training is repeated with each: the best on validation is kept, the mean and its
