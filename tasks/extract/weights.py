@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torchvision
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from tasks.errors import ConfigurationError, WeightsError
@@ -53,6 +54,11 @@ class Weights:
             hashed.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
         return hashed.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write them to a safetensors file, as `read_weights` reads them."""
+        standardisation = {"mean": ",".join(map(str, self.mean)), "std": ",".join(map(str, self.std))}
+        save_file({key: value.contiguous() for key, value in self.state.items()}, path, standardisation)
 
 
 def network_names() -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from tasks.evaluate.decisions import given_labels
 from tasks.extract.backbones import Backbone, Outline, load_backbone
@@ -35,8 +34,7 @@ def package(
         "weights": weights.source,
     }  # fmt: skip
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
-    standardisation = {"mean": ",".join(map(str, weights.mean)), "std": ",".join(map(str, weights.std))}
-    save_file({key: value.contiguous() for key, value in weights.state.items()}, folder / BACKBONE, standardisation)
+    weights.save(folder / BACKBONE)
     shutil.copyfile(head, folder / HEAD)
 
 

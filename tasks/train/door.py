@@ -6,11 +6,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from tasks.door import stage
 from tasks.errors import ConfigurationError
-from tasks.extract.weights import Weights
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, content_fingerprint
 from tasks.train.calibration import calibrate
@@ -83,7 +80,7 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         fit.head.save(folder / "head.safetensors")
         curves.to_parquet(folder / "curves.parquet", index=False)
         if fit.backbone is not None:
-            _save_backbone(fit.backbone, folder / "backbone.safetensors")
+            fit.backbone.save(folder / "backbone.safetensors")
         for name, table in (("rates", fit.rates), ("trials", fit.trials)):
             if table is not None:
                 table.to_parquet(folder / f"{name}.parquet", index=False)
@@ -101,9 +98,3 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         score=fit.score,
         scores=fit.scores,
     )
-
-
-def _save_backbone(weights: Weights, path: Path) -> None:
-    """Weights as `tasks.extract.weights.read_weights` reads them."""
-    standardisation = {"mean": ",".join(map(str, weights.mean)), "std": ",".join(map(str, weights.std))}
-    save_file({key: value.contiguous() for key, value in weights.state.items()}, path, standardisation)

@@ -19,12 +19,12 @@ from tasks.train.logistic import FINE, ROUGH, Regression, Solutions, measure
 from tasks.train.targets import (
     Balance,
     Labelled,
-    balanced_order,
     class_weights,
     is_multi_label,
     loss_of,
     measured,
     merit_name,
+    order_of,
 )
 
 L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
@@ -139,10 +139,7 @@ def fit_mlp(
     best, kept = -1, head.state_dict()
     with progress("train", total=epochs, unit="epoch") as advance:
         for epoch in range(1, epochs + 1):
-            if balance == "sampling":
-                order = balanced_order(train[1], classes, generator)
-            else:
-                order = torch.randperm(len(train[1]), generator=generator)
+            order = order_of(train[1], classes, balance, generator)
             row = {
                 "step": epoch,
                 "train/loss": _one_epoch(head.layers, fitting, order, optimiser, criterion, batch_size),

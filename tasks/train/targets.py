@@ -60,6 +60,14 @@ def balanced_order(labels: torch.Tensor, classes: int, generator: torch.Generato
     return torch.multinomial(weights.double(), len(labels), replacement=True, generator=generator)
 
 
+def order_of(labels: torch.Tensor, classes: int, balance: Balance, generator: torch.Generator) -> torch.Tensor:
+    """The images of an epoch in random order, int64 ``[N]``: each once or, for ``sampling``, as `balanced_order` has
+    them."""
+    if balance == "sampling":
+        return balanced_order(labels, classes, generator)
+    return torch.randperm(len(labels), generator=generator)
+
+
 def merit_name(multi_label: bool) -> str:
     """Name of what `merit` measures."""
     return "average_precision" if multi_label else "accuracy"

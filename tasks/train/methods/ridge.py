@@ -12,7 +12,7 @@ from tasks.progress import progress
 from tasks.train.heads import Head
 from tasks.train.method import Method
 from tasks.train.solvers import L2_PATH, Fit
-from tasks.train.targets import Labelled, class_weights, indicators, is_multi_label, measured, merit_name
+from tasks.train.targets import class_weights, indicators, is_multi_label, measured, merit_name
 from tasks.train.task import Task
 
 SHARPNESS = 10.0
@@ -30,7 +30,7 @@ class Ridge(Method):
         (features, targets), validation = task.train, task.validation
         head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
         weights = class_weights(targets, task.classes)[targets] if self.balance != "none" else None
-        x = head.standardised(features)
+        x, held_out = head.standardised(features), head.standardised(validation[0])
         path = ridge_path(x, indicators(targets, task.classes), L2_PATH, weights)
         rows, candidates = [], []
         with progress("train", total=len(path), unit="fit") as advance:
@@ -38,7 +38,7 @@ class Ridge(Method):
                 layer = nn.Linear(*weight.T.shape)
                 layer.weight.data, layer.bias.data = SHARPNESS * weight, SHARPNESS * (bias - 0.5)
                 row = {"step": step, "l2": l2}
-                for name, inputs, wanted in (("train", x, targets), ("validation", *standardised(head, validation))):
+                for name, inputs, wanted in (("train", x, targets), ("validation", held_out, validation[1])):
                     with torch.inference_mode():
                         row |= measured(name, layer(inputs), wanted)
                 rows.append(row)
@@ -49,11 +49,6 @@ class Ridge(Method):
         best = int(curves[merit].argmax())
         head.layers = candidates[best]
         return Fit(head.eval(), float(curves[merit][best]), {"l2": L2_PATH[best]}, curves)
-
-
-def standardised(head: Head, images: Labelled) -> Labelled:
-    """Features as the head's layers take them, and their targets."""
-    return head.standardised(images[0]), images[1]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tasks.preprocess.pictures import Augment, Pictures
-from tasks.train.targets import Balance, balanced_order
+from tasks.train.targets import Balance, order_of
 
 AHEAD = 2
 
@@ -68,9 +68,7 @@ class Batches:
 
     def _order(self, epoch: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
-        if self.balance == "sampling":
-            return balanced_order(self.targets, self.classes, generator)
-        return torch.randperm(len(self.targets), generator=generator)
+        return order_of(self.targets, self.classes, self.balance, generator)
 
     def _views(self, indices: torch.Tensor, epoch: int, number: int, size: int) -> torch.Tensor:
         rank, count = self.share
