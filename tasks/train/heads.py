@@ -17,6 +17,11 @@ Kind = Literal["linear", "mlp", "cosine", "neighbours"]
 TOGETHER = 1 << 24
 """Similarities of images to examples that are held at a time: 64 MiB."""
 
+LEAST_SPREAD = 0.1
+"""Standard deviation that a feature is divided by at least, in units of the median one: half the features of a layer
+may be a hundred times as small as those of another layer beside it. A feature that is almost constant over the images
+as they are would be a hundred times as large in a random part of an image, or once the backbone has moved."""
+
 
 class Cosine(nn.Module):
     """Cosines between features ``[N, width]`` and one prototype for each class: ``[N, classes]``, in -1..1."""
@@ -100,10 +105,12 @@ class Head(nn.Module):
         self.layers = _layers(self)
 
     def standardise_like(self, features: torch.Tensor) -> Head:
-        """Take the statistics from training features ``[N, width]``; a constant feature is left as it is."""
+        """Take the statistics from training features ``[N, width]``. What hardly varies is divided by `LEAST_SPREAD`
+        of the median deviation."""
         self.mean.copy_(features.mean(0))
         std = features.std(0, correction=0)
-        self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+        least = LEAST_SPREAD * std.median()
+        self.std.copy_(std.clamp(min=float(least) if least > 0 else 1e-6))
         return self
 
     def standardised(self, features: torch.Tensor) -> torch.Tensor:

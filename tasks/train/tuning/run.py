@@ -43,11 +43,6 @@ from tasks.train.tuning.ranks import Rank, shared_by
 
 BACKBONE, HEAD, LOGITS, LAST = "backbone.safetensors", "head.safetensors", "logits.safetensors", "last.ckpt"
 
-LEAST_SPREAD = 0.1
-"""Standard deviation that a feature is divided by at least, in units of that of all. A feature that is almost constant
-over the images as they are would be a hundred times as large in a random part of an image, or once the backbone has
-moved."""
-
 
 def tune(method: ThroughBackbone, task: Task, watch: Callback | None = None) -> Fit:
     """Train as the method says; the best epoch on validation is kept.
@@ -122,7 +117,6 @@ def _first_head(method: ThroughBackbone, task: Task, rank: Rank) -> Head:
     if method.head == "probe":
         return fit_linear(task.plain, task.validation, task.classes, _solved(method.balance)).head.train()
     head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
-    head.std.clamp_(min=LEAST_SPREAD * float(head.std.square().mean().sqrt()))
     for parameter in head.parameters():
         parameter.data.zero_()
     return head
