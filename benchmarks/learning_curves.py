@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -31,12 +33,12 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
-from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.records import Dataset
 from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.solvers import Fit
-from tasks.train.task import Task, labelled, targets_of
+from tasks.train.task import Task, labelled
 from tasks.workspace import Workspace
 
 HERE = Path(__file__).parent
@@ -78,16 +80,38 @@ def part_of(dataset: Dataset, size: int, seed: int, folder: Path) -> Dataset:
     return dataset.model_copy(update={"manifest": path, "counts": counts, "fingerprint": name})
 
 
-def accuracy(fit: Fit, task: Task, test: torch.Tensor, paths: list[Path], targets: torch.Tensor) -> float:
-    """On the test images, whose frozen features are ``test``."""
-    features = test
+def accuracy(fit: Fit, task: Task) -> float:
+    """On the held-out images."""
+    manifest = task.dataset.read_manifest()
+    rows = manifest[manifest["split"] == task.dataset.report_on]
+    features, targets = labelled(task.dataset, task.features, rows)
     if fit.backbone is not None:
-        backbone, _ = load_backbone("mobilenet_v2", fit.backbone)
+        backbone, _ = load_backbone(task.features.backbone, fit.backbone)
+        paths = [task.dataset.image(hash) for hash in rows["hash"]]
         precision = getattr(torch, task.features.precision)
         features = torch.cat(
             list(forward_all(backbone, paths, task.recipe, device=torch.device("cpu"), precision=precision))
         )
     return (predict_probabilities(fit.head, features).argmax(1) == targets).double().mean().item()
+
+
+def record(table: Path, key: dict[str, Any], method: Method, task: Task) -> None:
+    """Train, and append what came of it to a table."""
+    started = time.monotonic()
+    fit = method.fit(task)
+    seconds = time.monotonic() - started
+    row = key | {"accuracy": round(accuracy(fit, task), 4), "seconds": round(seconds, 1)}
+    shutil.rmtree(task.folder, ignore_errors=True)
+    pd.DataFrame([row]).to_csv(table, mode="a", header=not table.exists(), index=False)
+    print(*row.values(), flush=True)
+
+
+def is_there(table: Path, key: dict[str, Any]) -> bool:
+    """Whether a table has a row with these values."""
+    if not table.exists():
+        return False
+    rows = pd.read_csv(table)
+    return bool((rows[list(key)] == pd.Series(key)).all(axis=1).any())
 
 
 def measure(sizes: list[int], seeds: list[int], methods: list[str], workspace: Workspace) -> None:
@@ -101,39 +125,14 @@ def measure(sizes: list[int], seeds: list[int], methods: list[str], workspace: W
         )
         for weights in (str(WEIGHTS), "random")
     }
-    for size in sizes:
-        for seed in seeds:
-            for name in methods:
-                if not _is_there(size, seed, name):
-                    used = features["random" if name == "scratch" else str(WEIGHTS)]
-                    _measure_one(size, seed, name, dataset, preprocessed, used, workspace)
-
-
-def _measure_one(
-    size: int, seed: int, name: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet,
-    workspace: Workspace,
-) -> None:  # fmt: skip
-    part = part_of(dataset, size, seed, workspace.cache)
-    folder = workspace.cache / "learning_curves" / f"{size}-{seed}-{name}"
-    task = Task(part, preprocessed, features, Path(features.weights), folder, seed)
-    started = time.monotonic()
-    fit = settings(name, size).fit(task)
-    seconds = time.monotonic() - started
-    rows = dataset.read_manifest().query("split == 'test'")
-    paths = [dataset.image(hash) for hash in rows["hash"]]
-    test, _ = labelled(dataset, features, rows)
-    result = accuracy(fit, task, test, paths, targets_of(dataset, rows))
-    shutil.rmtree(folder, ignore_errors=True)
-    row = {"per_class": size, "seed": seed, "method": name, "accuracy": round(result, 4), "seconds": round(seconds, 1)}
-    pd.DataFrame([row]).to_csv(TABLE, mode="a", header=not TABLE.exists(), index=False)
-    print(*row.values(), flush=True)
-
-
-def _is_there(size: int, seed: int, name: str) -> bool:
-    if not TABLE.exists():
-        return False
-    table = pd.read_csv(TABLE)
-    return bool(((table["per_class"] == size) & (table["seed"] == seed) & (table["method"] == name)).any())
+    for size, seed, name in product(sizes, seeds, methods):
+        key = {"per_class": size, "seed": seed, "method": name}
+        if is_there(TABLE, key):
+            continue
+        used = features["random" if name == "scratch" else str(WEIGHTS)]
+        part = part_of(dataset, size, seed, workspace.cache)
+        folder = workspace.cache / "learning_curves" / f"{size}-{seed}-{name}"
+        record(TABLE, key, settings(name, size), Task(part, preprocessed, used, Path(used.weights), folder, seed))
 
 
 def draw() -> None:

@@ -17,6 +17,7 @@ from tasks.errors import HeadstartError
 from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import BUILTIN_WEIGHTS, network_names
 from tasks.ingest.versioning import current_version
+from tasks.machine import free_memory, usable_cores
 from tasks.workspace import Workspace
 
 LIBRARIES = ("torch", "torchvision", "lightning", "prefect", "mlflow", "dvc", "pandas", "pyarrow")
@@ -30,11 +31,11 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
     checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
     downloaded = sorted(path.name for path in checkpoints.glob("*.pth")) if checkpoints.is_dir() else []
     server = server_status(workspace.root)
-    free, total = memory.available / 2**30, memory.total / 2**30
+    free, total = free_memory() / 2**30, memory.total / 2**30
     size = f"{BUILTIN_WEIGHTS.stat().st_size / 1e6:.1f} MB" if BUILTIN_WEIGHTS.is_file() else "missing"
     local = server.dashboard if server else "no server runs; a run starts one"
     return [
-        ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
+        ("machine", f"{platform.system()} {platform.machine()}, {usable_cores()} cores"),
         ("memory", f"{free:.1f} of {total:.1f} GiB free"),
         ("python", f"{platform.python_version()} ({sys.prefix})"),
         ("devices", ", ".join(_devices())),

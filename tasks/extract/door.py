@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from dataclasses import replace
@@ -26,6 +25,7 @@ from tasks.extract.space import Space, open_space, wanted_keys
 from tasks.extract.store import FeatureStore
 from tasks.extract.work import Work, fill, fill_on, shard_size
 from tasks.fingerprint import fingerprint
+from tasks.machine import usable_cores
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 from tasks.records import Dataset, FeatureSet, Preprocessed, Split
@@ -131,7 +131,7 @@ def _cores(config: ExtractConfig) -> int:
     """Cores that a shard is computed by: the slots of a cluster's workers stand for a core each."""
     if config.workers.runner != "threads":
         return 1
-    return max(1, (os.cpu_count() or 1) // (config.workers.count or 1))
+    return max(1, usable_cores() // (config.workers.count or 1))
 
 
 def _runner(workers: WorkersConfig) -> TaskRunner[Any]:

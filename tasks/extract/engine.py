@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from tasks.extract.backbones import Backbone
 from tasks.extract.hardware import decode_on
 from tasks.extract.inference import Forward, compiled, compiling_pays, flops, matrix_rate, prepared
 from tasks.ingest.decode import ImageLike
+from tasks.machine import usable_cores
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import tell
 
@@ -56,7 +56,7 @@ class Engine:
         self.backbone = prepared(backbone, device, precision)
         self.recipe, self.device, self.precision, self.compile = recipe, device, precision, compile
         self.batch = max(1, batch_size // recipe.count) if batch_size else default_batch(recipe, device)
-        self.cores, self.decode = cores or os.cpu_count() or 1, decode
+        self.cores, self.decode = cores or usable_cores(), decode
         self.share: float | None = None
         self._forward: Forward = self.backbone
         self._most = self.batch * recipe.count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from tasks.extract.claims import storing
 from tasks.extract.keys import KEY, in_order
 from tasks.extract.parts import DamagedPart, Part, open_part
 from tasks.extract.store import ABOUT, read_about
+from tasks.machine import usable_cores
 from tasks.progress import progress
 
 DAMAGED = "damaged-"
@@ -101,7 +101,7 @@ def part_paths(folder: Path) -> list[Path]:
 def verify(folder: Path) -> Health:
     """Read every byte of a feature space's features, and find all that is not as it was written."""
     paths = part_paths(folder)
-    with progress("verify", len(paths), "files") as advance, ThreadPoolExecutor(os.cpu_count()) as threads:
+    with progress("verify", len(paths), "files") as advance, ThreadPoolExecutor(usable_cores()) as threads:
         results = []
         for result in threads.map(_examined, paths):
             results.append(result)

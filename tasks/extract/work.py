@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from tasks.extract.backbones import Pool, load_backbone
 from tasks.extract.engine import Compile, Decode, Engine
 from tasks.extract.store import FeatureStore
 from tasks.extract.weights import read_weights
+from tasks.machine import usable_cores
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 
@@ -209,4 +209,4 @@ def _context() -> SpawnContext:
 
 
 def _fill_alone(work: Work, device: torch.device, count: int) -> None:
-    fill(work, device, cores=max(1, (os.cpu_count() or 1) // count))
+    fill(work, device, cores=max(1, usable_cores() // count))

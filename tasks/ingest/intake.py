@@ -20,6 +20,7 @@ from tasks.ingest.examine import Examined, Limits, Work, begin_work, examine_all
 from tasks.ingest.journal import Journal
 from tasks.ingest.kinds import Problem
 from tasks.ingest.sources.base import Item
+from tasks.machine import usable_cores
 from tasks.progress import progress
 
 BLOCK_ITEMS = 256
@@ -171,7 +172,7 @@ class _Workers:
 
     def __init__(self, limits: Limits, store: Path) -> None:
         self.limits, self.store = limits, store
-        self.count = os.cpu_count() or 1
+        self.count = usable_cores()
         self._pool: Any = None
 
     def __enter__(self) -> _Workers:

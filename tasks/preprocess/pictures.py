@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import psutil
 import torch
 from torchvision.transforms.v2 import functional as F
 
 from tasks.ingest.decode import decode
+from tasks.machine import free_memory, usable_cores
 from tasks.preprocess.augment import part_of
 from tasks.preprocess.recipe import MARGIN, Recipe
 from tasks.progress import progress
@@ -38,7 +37,7 @@ class Pictures:
     def __init__(self, paths: Sequence[Path], recipe: Recipe, budget: int | None = None) -> None:
         self.paths, self.recipe = paths, recipe
         self.short = round(recipe.size / MARGIN)
-        self.budget = int(SHARE * psutil.virtual_memory().available) if budget is None else budget
+        self.budget = int(SHARE * free_memory()) if budget is None else budget
         self._kept: list[torch.Tensor | None] = [None] * len(paths)
 
     def __len__(self) -> int:
@@ -52,7 +51,7 @@ class Pictures:
         """
         self.short = round(max(largest, self.recipe.size) / MARGIN)
         left = self.budget
-        with ThreadPoolExecutor(os.cpu_count()) as pool, progress(what, len(self), "img") as advance:
+        with ThreadPoolExecutor(usable_cores()) as pool, progress(what, len(self), "img") as advance:
             for start in range(0, len(self), 1024):
                 chosen = range(start, min(start + 1024, len(self)))
                 for index, picture in zip(chosen, pool.map(self._decoded, chosen), strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from tasks.ingest.decode import ImageLike, decode
+from tasks.machine import usable_cores
 from tasks.preprocess.augment import augmented
 from tasks.progress import progress
 
@@ -94,7 +94,7 @@ def batches(images: Sequence[ImageLike], recipe: Recipe, batch: int) -> Iterator
 
     Yields uint8 tensors ``[n, 3, size, size]`` with n ≤ ``batch``. At most two batches wait in memory.
     """
-    workers = cpu_count() or 1
+    workers = usable_cores()
     with ThreadPoolExecutor(workers) as pool:
         starts = range(0, len(images), batch)
         ahead = [pool.map(recipe, images[start : start + batch]) for start in starts[:2]]

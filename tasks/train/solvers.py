@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from tasks.extract.weights import Weights
 from tasks.progress import progress, tell
@@ -124,14 +125,15 @@ def fit_mlp(
     train: Labelled, validation: Labelled, classes: int, *, hidden: int, epochs: int, learning_rate: float,
     batch_size: int, seed: int, weight_decay: float = 0.0, label_smoothing: float = 0.0, balance: Balance = "none",
 ) -> Fit:  # fmt: skip
-    """One hidden ReLU layer trained with AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019); the best epoch on
-    validation is kept."""
+    """One hidden ReLU layer trained with AdamW (Loshchilov & Hutter 2019), the rate falling to zero along a cosine
+    (Loshchilov & Hutter 2017); the best epoch on validation is kept."""
     torch.manual_seed(seed)
     several = is_multi_label(train[1])
     head = Head(train[0].shape[1], classes, hidden, multi_label=several).to(train[0].device)
     head.standardise_like(train[0])
     fitting, choosing = _standardised(head, train), _standardised(head, validation)
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    schedule = CosineAnnealingLR(optimiser, epochs)
     weights = class_weights(train[1], classes) if balance == "weights" else None
     criterion = loss_of(several, label_smoothing, weights)
     generator = torch.Generator().manual_seed(seed)
@@ -146,6 +148,7 @@ def fit_mlp(
             }
             with torch.inference_mode():
                 row |= measured("validation", head.layers(choosing[0]), choosing[1])
+            schedule.step()
             rows.append(row)
             if best != (best := _best(pd.DataFrame(rows))):
                 kept = copy.deepcopy(head.state_dict())

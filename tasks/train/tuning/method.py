@@ -30,11 +30,13 @@ class ThroughBackbone(Method):
     learning_rate: float = Field(default=5e-4, gt=0)
     """Step size of the head and of blocks at the full rate, after warm-up."""
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    """`adamw`, or `sgd` with Nesterov momentum 0.9, which takes rates some twenty times as large."""
+    """`adamw`, or `sgd` with Nesterov momentum 0.9, which takes rates some thirty times as large."""
     weight_decay: float = Field(default=0.02, ge=0)
     """Decay of weights, not of biases and norms."""
     batch_size: int = Field(default=64, ge=1)
     """Images per step."""
+    clip: float = Field(default=1.0, ge=0)
+    """Norm that the gradient of a step is scaled down to where it is larger; 0: not scaled."""
     warmup: float = Field(default=0.1, ge=0, le=1)
     """Share of all steps over which the rate rises from zero; then it falls along a cosine."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)

@@ -9,6 +9,7 @@ import lightning as L
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 from torchvision.transforms import v2
 
 from tasks.preprocess.policies import changed
@@ -51,7 +52,9 @@ class TuningModule(L.LightningModule):
                     groups.append({"params": part, "weight_decay": decay, "block": number, "rate": 1.0})
         if self.method.optimiser == "sgd":
             return torch.optim.SGD(groups, lr=self.method.learning_rate, momentum=0.9, nesterov=True)
-        return torch.optim.AdamW(groups, lr=self.method.learning_rate, fused=True)
+        # A fused optimiser undoes fp16's scaling of gradients itself, too late for what is done with them before.
+        fused = self.trainer.precision != "16-mixed"
+        return torch.optim.AdamW(groups, lr=self.method.learning_rate, fused=fused)
 
     def on_fit_start(self) -> None:
         # Of several processes, one has solved it.
@@ -93,8 +96,13 @@ class TuningModule(L.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not self.method.l2_sp:
-            return
+        if self.method.l2_sp:
+            self._pull_back()
+        if self.method.clip:
+            # Lightning's own clipping refuses any fused optimiser.
+            clip_grad_norm_(self.parameters(), self.method.clip)
+
+    def _pull_back(self) -> None:
         tuned = [parameter for block in self.tuning.blocks for parameter in block.parameters]
         pairs = [(p, start) for p, start in zip(tuned, self.pretrained, strict=True) if p.grad is not None]
         if pairs:

@@ -1,0 +1,69 @@
+"""What a process may use, within the limits of a container."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.machine import free_memory, usable_cores
+
+GIB = 2**30
+
+
+def group(folder: Path, names: tuple[str, str], limit: str, used: int, stat: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in zip((*names, "memory.stat"), (limit, str(used), stat), strict=True):
+        (folder / name).write_text(f"{text}\n")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    return tmp_path
+
+
+def test_cores_are_those_of_the_process(tmp_path: Path) -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this system")
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    code += "from tasks.machine import usable_cores; print(usable_cores())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "1" <= str(usable_cores())
+
+
+def test_memory_is_the_machines_where_nothing_limits_it(root: Path) -> None:
+    available = psutil.virtual_memory().available
+    assert free_memory(root / "none") == pytest.approx(available, rel=0.2)
+    (root / "proc/self/cgroup").write_text("0::/a/b\n")
+    group(root / "sys/fs/cgroup/a/b", ("memory.max", "memory.current"), "max", GIB, "inactive_file 0")
+    assert free_memory(root) == pytest.approx(available, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "names", "stat"),
+    [
+        ("0::/a/b", "a/b", ("memory.max", "memory.current"), "anon 7\ninactive_file 1048576"),
+        ("0::/a/b", "a", ("memory.max", "memory.current"), "anon 7\ninactive_file 1048576"),
+        ("0::/", "", ("memory.max", "memory.current"), "anon 7\ninactive_file 1048576"),
+        ("4:memory:/a/b", "memory/a/b", ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+         "inactive_file 0\ntotal_inactive_file 1048576"),
+        # A container that does not see where it lies: its own group is mounted at the top.
+        ("4:cpu,memory:/docker/f00", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+         "total_inactive_file 1048576"),
+    ],
+)  # fmt: skip
+def test_memory_is_what_a_group_leaves(root: Path, line: str, folder: str, names: tuple[str, str], stat: str) -> None:
+    (root / "proc/self/cgroup").write_text(f"5:devices:/x\n{line}\n")
+    group(root / "sys/fs/cgroup" / folder, names, str(64 << 20), 16 << 20, stat)
+    assert free_memory(root) == (64 << 20) - (16 << 20) + (1 << 20)
+
+
+def test_a_group_that_is_over_its_limit_leaves_nothing(root: Path) -> None:
+    (root / "proc/self/cgroup").write_text("0::/\n")
+    group(root / "sys/fs/cgroup", ("memory.max", "memory.current"), "1000", 5000, "inactive_file 0")
+    assert free_memory(root) == 0
