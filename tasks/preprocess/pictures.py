@@ -39,18 +39,23 @@ class Pictures:
         self.short = round(recipe.size / MARGIN)
         self.budget = int(SHARE * free_memory()) if budget is None else budget
         self._kept: list[torch.Tensor | None] = [None] * len(paths)
+        self._loaded = 0
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def load(self, what: str = "decode", largest: int = 0) -> Pictures:
-        """Decode as many as fit, in the background's threads; those that do not fit are left on the disk.
+    def load(self, what: str = "decode", largest: int = 0, holders: int = 1) -> Pictures:
+        """Decode as many as fit, in the background's threads; those that do not fit are left on the disk. A second call
+        for views of the same size finds them decoded.
 
         Args:
             largest: side of the largest views that will be asked for, if larger than the recipe's.
+            holders: processes that hold them, each with its part of the budget.
         """
-        self.short = round(max(largest, self.recipe.size) / MARGIN)
-        left = self.budget
+        short, left = round(max(largest, self.recipe.size) / MARGIN), self.budget // holders
+        if self._loaded == short:
+            return self
+        self.short, self._loaded = short, short
         with ThreadPoolExecutor(usable_cores()) as pool, progress(what, len(self), "img") as advance:
             for start in range(0, len(self), 1024):
                 chosen = range(start, min(start + 1024, len(self)))

@@ -18,9 +18,9 @@ TOGETHER = 1 << 24
 """Similarities of images to examples that are held at a time: 64 MiB."""
 
 LEAST_SPREAD = 0.1
-"""Standard deviation that a feature is divided by at least, in units of the median one: half the features of a layer
-may be a hundred times as small as those of another layer beside it. A feature that is almost constant over the images
-as they are would be a hundred times as large in a random part of an image, or once the backbone has moved."""
+"""Standard deviation that a feature is divided by at least, in units of the median one. A feature that is almost
+constant over the images as they are would be a hundred times as large in a random part of an image, or once the
+backbone has moved. Where several layers stand side by side, one of far smaller values than most counts for less."""
 
 
 class Cosine(nn.Module):

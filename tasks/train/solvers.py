@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from tasks.errors import ConfigurationError
 from tasks.extract.weights import Weights
 from tasks.progress import progress, tell
 from tasks.train.heads import Head
@@ -93,19 +95,32 @@ def fit_linear_cross_validated(
     cross-validation, repeated until at least `HELD_OUT` predictions decide, and fitted once more to all images.
 
     ``score`` is the merit over the folds; the curves are means over them.
+
+    Raises:
+        ConfigurationError: no class has two images.
     """
     features, targets = train
     several = is_multi_label(targets)
     if not several:
         # No more folds than the rarest class has images.
-        folds = max(2, min(folds, int(targets.bincount(minlength=classes).min())))
+        sizes = targets.bincount(minlength=classes)
+        folds = max(2, min(folds, int(sizes.min())))
+        if int(sizes.max()) < 2:
+            raise ConfigurationError(
+                "every class has a single image to learn from, and none can be left out to choose the strength of the "
+                "regularisation by: label a few more, or set train.method to prototypes"
+            )
     repeats = -(-HELD_OUT // len(targets))
     splitter = (RepeatedKFold if several else RepeatedStratifiedKFold)(
         n_splits=folds, n_repeats=repeats, random_state=seed
     )
+    with warnings.catch_warnings():
+        # A class of one image is in one fold only, which is all that can be done.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = list(splitter.split(np.zeros(len(targets)), np.zeros(len(targets)) if several else targets.cpu()))
     paths = []
     with progress("train", total=folds * repeats * len(L2_PATH), unit="fit") as advance:
-        for kept, left in splitter.split(np.zeros(len(targets)), np.zeros(len(targets)) if several else targets.cpu()):
+        for kept, left in parts:
             part, rest = (features[kept], targets[kept]), (features[left], targets[left])
             head = _empty(part, classes)
             fitting = _standardised(head, part)

@@ -33,7 +33,7 @@ class Task:
         folder: for checkpoints; a task of the same content has the same one.
         seed: of everything random.
         known: what has been read already. Tasks that `dataclasses.replace` makes of one another share it: seeds and
-            trials read the features once.
+            trials read the features and decode the images once.
     """
 
     dataset: Dataset
@@ -86,7 +86,7 @@ class Task:
     def weights(self) -> Weights:
         """Of the pretrained backbone."""
         name, source = self.features.backbone, self.features.weights
-        return self._once("weights", lambda: read_weights(name, source, self.weights_file))
+        return self.once("weights", lambda: read_weights(name, source, self.weights_file))
 
     def network(self) -> tuple[nn.Module, Backbone]:
         """A new copy of the pretrained network, and of what becomes of it cut off at the layers that features are
@@ -98,18 +98,20 @@ class Task:
         """The images to learn from, or those that choices are made on, and their targets."""
         rows = self._rows(self.dataset.choose_on if validation else "train")
         paths = [self.dataset.image(hash) for hash in rows["hash"]]
-        return Pictures(paths, self.recipe), targets_of(self.dataset, rows)
+        pictures = self.once(("pictures", validation), lambda: Pictures(paths, self.recipe))
+        return pictures, targets_of(self.dataset, rows)
 
     def _rows(self, *splits: str) -> pd.DataFrame:
-        manifest = self._once("manifest", self.dataset.read_manifest)
+        manifest = self.once("manifest", self.dataset.read_manifest)
         return manifest[manifest["split"].isin(splits)]
 
     def _labelled(self, *splits: str, augmented: bool = False) -> Labelled:
-        return self._once(
+        return self.once(
             (splits, augmented), lambda: labelled(self.dataset, self.features, self._rows(*splits), augmented)
         )
 
-    def _once(self, what: Hashable, read: Callable[[], Any]) -> Any:
+    def once(self, what: Hashable, read: Callable[[], Any]) -> Any:
+        """What ``read`` gives, called once for all tasks that share what is known; nobody may change it."""
         if what not in self.known:
             self.known[what] = read()
         return self.known[what]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -11,7 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from tasks.errors import ConfigurationError
 from tasks.progress import watched_by
 from tasks.train import logistic, solvers
 from tasks.train.heads import Head, predict_probabilities
@@ -173,3 +176,55 @@ def test_a_head_comes_back_from_its_file(tmp_path: Path, hidden: int | None) -> 
     loaded = Head.load(tmp_path / "head.safetensors")
     assert torch.equal(loaded(features), head(features))
     assert torch.allclose(predict_probabilities(loaded, features).sum(1), torch.ones(50))
+
+
+def test_a_class_of_one_image_among_others_is_learned_from_without_a_warning() -> None:
+    features, labels = blobs(3, 61, seed=0)
+    labels[labels == 2] = 1
+    labels[-1] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = fit_linear_cross_validated((features, labels), 3)
+    assert fit.score > 0.6 and int(predict_probabilities(fit.head, features[-1:]).argmax()) == 2
+
+
+def test_classes_of_one_image_each_leave_nothing_to_choose_by() -> None:
+    with pytest.raises(ConfigurationError, match="every class has a single image"):
+        fit_linear_cross_validated(blobs(12, 12, seed=0), 12)
+
+
+# What hardly varies
+
+
+def test_statistics_are_the_training_images_and_what_hardly_varies_is_not_blown_up() -> None:
+    features = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [1.0, 2.0, 3.0, 1.5, 2.5, 1e-3, 0.0, 30.0]
+    )
+    head = Head(8, 2).standardise_like(features + 5)
+    spread = features.std(0, correction=0)
+    least = 0.1 * spread.median()
+    assert 0.1 < least < 0.2
+    torch.testing.assert_close(head.std, spread.clamp(min=least))
+    assert head.standardised(features + 5)[:, 5].abs().max() < 0.05
+    assert torch.equal(Head(3, 2).standardise_like(torch.ones(4, 3)).standardised(torch.ones(2, 3)), torch.zeros(2, 3))
+
+
+def test_layers_of_a_hundredth_of_the_size_of_others_beside_them_weigh_as_much() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 60, generator=generator) * torch.cat([torch.full((31,), 0.01), torch.full((29,), 1.0)])
+    head = Head(60, 2).standardise_like(features)
+    torch.testing.assert_close(head.standardised(features).std(0, correction=0), torch.ones(60))
+
+
+def test_the_rate_of_a_hidden_layers_training_falls_to_almost_nothing() -> None:
+    train, steps = blobs(3, 64, seed=0), []
+
+    def remember(optimiser: torch.optim.Optimizer, *_: object) -> None:
+        steps.append(optimiser.param_groups[0]["lr"])
+
+    handle = register_optimizer_step_post_hook(remember)
+    try:
+        fit_mlp(train, train, 3, hidden=4, epochs=4, learning_rate=0.1, batch_size=32, seed=0)
+    finally:
+        handle.remove()
+    assert steps == pytest.approx([0.1 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in (0, 0, 1, 1, 2, 2, 3, 3)])

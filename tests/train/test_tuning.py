@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tasks.errors import ConfigurationError
+from tasks.preprocess import pictures as pictures_module
 from tasks.train.heads import Head
 from tasks.train.methods import METHODS
 from tasks.train.targets import class_weights
 from tasks.train.task import Task
+from tasks.train.tuning import run as run_module
 from tasks.train.tuning.batches import Batches
 from tasks.train.tuning.blocks import blocks_of
 from tasks.train.tuning.method import ThroughBackbone
@@ -162,6 +165,56 @@ def test_dynamic_rates_are_shares_of_the_largest_and_kept_for_every_epoch(task: 
     assert [[rate > 0 for rate in rates] for _, rates in by_epoch] == watch.free[::5]
 
 
+def test_dynamic_frees_every_block_while_a_head_of_zeros_gives_none_a_gradient(task: Task) -> None:
+    fit = tune(method("dynamic", epochs=2, head="zero", layer_decay=0.5, least_rate=0.65), task)
+    assert fit.rates is not None
+    first, second = (rates.tolist() for _, rates in fit.rates.groupby("epoch")["rate"])
+    assert first == [0.5 ** (6 - place) for place in range(7)]
+    assert second != first and 0.0 in second
+
+
+class Gradients(Callback):
+    """Remembers the norm of what each step but the last was made with, and whether it was scaled down."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_before_zero_grad(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if gradients:
+            self.norms.append(torch.nn.utils.get_total_norm(gradients).item())
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(task: Task, tmp_path: Path, optimiser: str) -> None:
+    found = {}
+    for clip in (0.0, 0.01, 1e6):
+        keys = {"clip": clip, "optimiser": optimiser, "precision": "fp32", "learning_rate": 1e-6, "l2_sp": 0.1}
+        tune(method(**keys), replace(task, folder=tmp_path / str(clip)), watch := Gradients())
+        found[clip] = watch.norms
+    assert len(found[0.0]) > 5 and min(found[0.0]) > 0.01
+    assert found[0.01] == pytest.approx([0.01] * len(found[0.0]), rel=1e-3)
+    assert found[1e6] == pytest.approx(found[0.0], rel=1e-3)
+
+
+def test_trials_and_seeds_decode_the_images_and_solve_the_probe_once(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[object] = []
+    solved: list[object] = []
+    decode, fit_linear = pictures_module.decode, run_module.fit_linear
+    monkeypatch.setattr(pictures_module, "decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr(run_module, "fit_linear", lambda *given: solved.append(given) or fit_linear(*given))
+    first = tune(method("lp_ft"), replace(task, folder=task.folder / "first"))
+    count = len(decoded)
+    assert count == len(set(decoded)) > 0
+    again = tune(method("lp_ft"), replace(task, folder=task.folder / "again"))
+    assert len(decoded) == count and len(solved) == 1
+    assert all(torch.equal(first.head.state_dict()[name], value) for name, value in again.head.state_dict().items())
+    larger = tune(method("lp_ft", sizes=[40]), replace(task, folder=task.folder / "larger"))
+    assert len(decoded) > count and larger.score >= 0
+
+
 def test_relative_gradients_are_autograds_and_measuring_them_changes_nothing(task: Task) -> None:
     pictures, targets = task.pictures()
     images = torch.stack([pictures.square(index) for index in range(24)])
@@ -214,7 +267,7 @@ def test_what_pulls_back_is_the_strength_times_how_far_a_weight_is(task: Task) -
         def _tuned(self, pl_module: Any) -> list[nn.Parameter]:
             return [p for block in pl_module.tuning.blocks for p in block.parameters]
 
-    tune(method(l2_sp=0.25), task, watch := Pull())
+    tune(method(l2_sp=0.25, clip=0), task, watch := Pull())
     assert watch.steps == 10
 
 
@@ -228,7 +281,7 @@ def test_the_stronger_the_pull_the_nearer_the_pretrained_weights(few: Prepared, 
     away = []
     for strength in (0.0, 0.3, 10.0):
         task = few.task(tmp_path / str(strength))
-        tune(method(l2_sp=strength, weight_decay=0.0), task, watch := Away())
+        tune(method(l2_sp=strength, weight_decay=0.0, clip=0), task, watch := Away())
         away.append(watch.found)
     assert away[0] > 1.5 * away[1] > 2 * away[2] > 0
 

@@ -23,9 +23,10 @@ class Dynamic(ThroughBackbone):
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         norms = tuning.relative_gradients(self.looked_at)
-        largest = max(max(norms), 1e-12)
+        largest, depth = max(norms), self.by_depth(len(norms))
+        if largest == 0:
+            return depth  # under a head of zeros no block has a gradient yet
         chosen = [norm / largest for norm in norms]
-        depth = self.by_depth(len(chosen))
         return [rate * share if share >= self.least_rate else 0.0 for rate, share in zip(depth, chosen, strict=True)]
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import signal
@@ -93,14 +94,12 @@ def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> t
     pictures, targets = task.pictures()
     held_out = Squares(*task.pictures(validation=True))
     sizes = tuple(method.sizes) or (task.preprocessed.size,)
-    for some in (pictures, held_out.pictures):
-        some.budget //= rank.count
     batches = Batches(
-        pictures.load("decode", max(sizes)), targets, task.classes, min(method.batch_size, len(targets)),
+        pictures.load("decode", max(sizes), rank.count), targets, task.classes, min(method.batch_size, len(targets)),
         method.epochs, sizes, method.augment, method.least_area, method.balance, task.seed,
         share=(rank.number, rank.count),
     )  # fmt: skip
-    held_out.pictures.load("decode")
+    held_out.pictures.load("decode", holders=rank.count)
     weights = class_weights(targets, task.classes) if method.balance == "weights" else None
     loss = Loss(is_multi_label(targets), method.label_smoothing, weights)
     frozen = method.batch_norm == "frozen"
@@ -115,7 +114,9 @@ def _first_head(method: ThroughBackbone, task: Task, rank: Rank) -> Head:
         return Head(task.features.width, task.classes, multi_label=task.dataset.multi_label)
     features, targets = task.plain
     if method.head == "probe":
-        return fit_linear(task.plain, task.validation, task.classes, _solved(method.balance)).head.train()
+        solved = _solved(method.balance)
+        fit = task.once(("probe", solved), lambda: fit_linear(task.plain, task.validation, task.classes, solved))
+        return copy.deepcopy(fit.head).train()
     head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
     for parameter in head.parameters():
         parameter.data.zero_()
