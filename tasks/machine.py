@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 
 ROOT = Path("/")
+
+# Of glibc's `mallopt`, which takes them as numbers.
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 
 
 def usable_cores() -> int:
@@ -25,6 +30,31 @@ def free_memory(root: Path = ROOT) -> int:
     import psutil  # which a machine that only computes may lack
 
     return max(0, min([psutil.virtual_memory().available, *_left_in_groups(root)]))
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Have the allocator keep what is freed, where it is glibc's, and give it back to the system at the end.
+
+    By default it gives large pieces back at once, and the system fills them with zeros before it hands them out again:
+    a third of the time of training a network on a CPU, which asks for the same gigabytes at every step.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        mallopt, malloc_trim = library.mallopt, library.malloc_trim
+    except (OSError, TypeError, AttributeError):
+        yield
+        return
+    mallopt(MMAP_MAX, 0)
+    mallopt(TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        # What glibc itself comes to, which adapts both until one is set.
+        mallopt(MMAP_MAX, 65536)
+        mallopt(MMAP_THRESHOLD, 32 << 20)
+        mallopt(TRIM_THRESHOLD, 64 << 20)
+        malloc_trim(0)
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.machine import free_memory, usable_cores
+from tasks.machine import free_memory, freed_memory_kept, usable_cores
 
 GIB = 2**30
 
@@ -67,3 +69,29 @@ def test_a_group_that_is_over_its_limit_leaves_nothing(root: Path) -> None:
     (root / "proc/self/cgroup").write_text("0::/\n")
     group(root / "sys/fs/cgroup", ("memory.max", "memory.current"), "1000", 5000, "inactive_file 0")
     assert free_memory(root) == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_is_kept_for_the_block_and_then_given_back() -> None:
+    code = """
+import numpy as np, psutil
+from tasks.machine import freed_memory_kept
+memory = lambda: psutil.Process().memory_info().rss >> 20
+start = memory()
+def use():
+    pieces = [np.ones(40 << 17) for _ in range(5)]
+use(); print(memory() - start)
+with freed_memory_kept():
+    use(); print(memory() - start)
+print(memory() - start)
+use(); print(memory() - start)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, inside, after, later = map(int, told.stdout.split())
+    assert before < 60 and inside >= 195 and after < 60 and later < 60
+
+
+def test_an_allocator_that_cannot_be_told_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    with freed_memory_kept():
+        pass

@@ -14,7 +14,7 @@ def with_fast_gradients(network: nn.Module) -> int:
 
     oneDNN has no fast code for the gradient of such a layer's input in bf16, and falls back to one that is up to
     seventy times slower: in MobileNetV2 these four layers took half of a training step. With zeros between the elements
-    of its output's gradient, a layer's gradients are those of the same layer without strides, for which it has.
+    of its output's gradient, the input's gradient is that of the same layer without strides, for which it has.
     """
     slow = [m for m in network.modules() if type(m) is nn.Conv2d and _is_strided_depthwise(m)]
     for module in slow:
@@ -59,10 +59,22 @@ class _Convolution(torch.autograd.Function):
             side + 2 * pad - spread * (kernel - 1)
             for side, pad, spread, kernel in zip(images.shape[-2:], padding, dilation, weight.shape[-2:], strict=True)
         )
-        spread = gradient.new_zeros(*gradient.shape[:2], height, width).to(memory_format=torch.channels_last)
-        spread[:, :, :: stride[0], :: stride[1]] = gradient
-        wanted = [*ctx.needs_input_grad[:2], bias is not None and ctx.needs_input_grad[2]]
-        gradients = torch.ops.aten.convolution_backward(
-            spread, images, weight, bias, [1, 1], padding, dilation, False, [0, 0], len(weight), wanted
-        )
-        return *gradients, None, None, None
+        of_images, of_weight = ctx.needs_input_grad[:2]
+        of_bias = bias is not None and ctx.needs_input_grad[2]
+        to_images = to_weight = to_bias = None
+        if of_images:
+            shape = (*gradient.shape[:2], height, width)
+            spread = torch.empty(
+                shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last
+            ).zero_()
+            spread[:, :, :: stride[0], :: stride[1]] = gradient
+            to_images, _, _ = torch.ops.aten.convolution_backward(
+                spread, images, weight, bias, [1, 1], padding, dilation, False, [0, 0], len(weight),
+                [True, False, False],
+            )  # fmt: skip
+        if of_weight or of_bias:
+            _, to_weight, to_bias = torch.ops.aten.convolution_backward(
+                gradient, images, weight, bias, stride, padding, dilation, False, [0, 0], len(weight),
+                [False, of_weight, of_bias],
+            )  # fmt: skip
+        return to_images, to_weight, to_bias, None, None, None

@@ -29,6 +29,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tasks.extract.backbones import Backbone
 from tasks.extract.precision import choose_precision
+from tasks.machine import freed_memory_kept
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit, fit_linear
@@ -37,6 +38,7 @@ from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, Squares
 from tasks.train.tuning.blocks import Block, blocks_of
 from tasks.train.tuning.depthwise import with_fast_gradients
+from tasks.train.tuning.folding import fold_frozen_norms
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Loss, Tuning
@@ -80,6 +82,7 @@ def _parts(method: ThroughBackbone, task: Task) -> _Parts:
         # A trunk that was cut out before would use some parameters as they were.
         backbone = Backbone(network, task.weights, backbone.layers, backbone.pool)
     with_fast_gradients(network)
+    fold_frozen_norms(backbone.trunk)
     return _Parts(network, backbone, blocks)
 
 
@@ -136,7 +139,7 @@ def _train(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank, watch
     task.folder.mkdir(parents=True, exist_ok=True)
     module.tuning.to(memory_format=torch.channels_last)
     total = method.epochs * len(module.batches) * module.batches.batch_size
-    with progress("train", total, "img") as advance, _quiet(), _own_settings(device):
+    with progress("train", total, "img") as advance, _quiet(), _own_settings(device), freed_memory_kept():
         callbacks: list[Callback] = [KeepBest(task.folder, merit), Report(advance, merit)]
         if method.ema:
             callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(method.ema)))

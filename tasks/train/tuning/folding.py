@@ -1,0 +1,89 @@
+"""Convolutions that do the work of the batch norm behind them while its statistics are frozen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import fx, nn
+
+from tasks.train.tuning.depthwise import StridedDepthwise
+
+
+def fold_frozen_norms(trunk: nn.Module) -> int:
+    """Make convolutions take on their batch norms wherever these do not follow the images; returns how many pairs
+    there are.
+
+    A frozen batch norm is a scale and a shift, so γ (W * x - μ) / √(σ² + ε) + β = (s W) * x + (β - s μ) with
+    s = γ / √(σ² + ε) (Jacob et al. 2018, "Quantization and training of neural networks for efficient
+    integer-arithmetic-only inference", 3.2). It then passes over the weights, not over the images, forwards and
+    backwards. W, γ and β remain the parameters, and have the gradients that they would have.
+    """
+    assert isinstance(trunk, fx.GraphModule)
+    graphs = [getattr(trunk, name) for name in ("train_graph", "eval_graph") if hasattr(trunk, name)] or [trunk.graph]
+    pairs = set.intersection(*(set(_pairs(trunk, graph)) for graph in graphs))
+    for convolution, norm in pairs:
+        layer, behind = trunk.get_submodule(convolution), trunk.get_submodule(norm)
+        layer.__class__ = _FoldedStridedDepthwise if type(layer) is StridedDepthwise else _FoldedConv2d
+        # In a list, so that it is no part of the convolution's state.
+        layer.behind = [behind]  # type: ignore[assignment]
+        behind.__class__ = _DoneBefore
+    return len(pairs)
+
+
+def _pairs(trunk: fx.GraphModule, graph: fx.Graph) -> Iterator[tuple[str, str]]:
+    """Names of convolutions and batch norms of which the one is all that the other sees, and the other all that sees
+    the one."""
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    neighbours: list[tuple[str, str]] = []
+    for node in graph.nodes:
+        name = str(node.target)
+        if node.op != "call_module" or calls[name] != 1:
+            continue
+        module = trunk.get_submodule(name)
+        if type(module).forward is nn.Sequential.forward:
+            # What torchvision does not trace into: a convolution, its norm and its activation.
+            neighbours += pairwise(f"{name}.{child}" for child, _ in module.named_children())
+        before = node.all_input_nodes[0] if len(node.all_input_nodes) == 1 else node
+        if before.op == "call_module" and len(before.users) == 1 and calls[str(before.target)] == 1:
+            neighbours.append((str(before.target), name))
+    for convolution, norm in neighbours:
+        kind = type(trunk.get_submodule(convolution))
+        if kind in (nn.Conv2d, StridedDepthwise) and _is_affine(trunk.get_submodule(norm)):
+            yield convolution, norm
+
+
+def _is_affine(norm: nn.Module) -> bool:
+    return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats
+
+
+class _Folded(nn.Conv2d):
+    behind: list[nn.BatchNorm2d]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        (norm,) = self.behind
+        if norm.training:
+            return super().forward(input)
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias * scale
+        return self._conv_forward(input, self.weight * scale.view(-1, 1, 1, 1), shift)
+
+
+class _FoldedConv2d(_Folded):
+    """A `torch.nn.Conv2d`."""
+
+
+class _FoldedStridedDepthwise(_Folded, StridedDepthwise):
+    """A `StridedDepthwise`."""
+
+
+class _DoneBefore(nn.BatchNorm2d):
+    """A `torch.nn.BatchNorm2d` that, while it is frozen, has nothing left to do."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input) if self.training else input
