@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
+from tasks.machine import freed_memory_kept
 from tasks.progress import Advance, progress
 
 
@@ -177,6 +178,7 @@ def pretrain_supervised(
     last = folder / "last.ckpt"
     with (
         warnings.catch_warnings(),
+        freed_memory_kept(),
         progress("pretrain", total=steps * schedule.batch_size, unit="img") as advance,
     ):
         # Lightning advises loader workers, which a tensor in memory has no use for.
