@@ -73,10 +73,15 @@ def part_of(dataset: Dataset, size: int, seed: int, folder: Path) -> Dataset:
     chosen = train.groupby("label").sample(size, random_state=seed)
     held_out = manifest[manifest["split"] == "val"].sample(VALIDATION, random_state=0)
     smaller = pd.concat([chosen, held_out, manifest[manifest["split"] == "test"]])
-    path = folder / f"{size}-{seed}.parquet"
-    smaller.to_parquet(path)
-    counts = {str(split): int(count) for split, count in smaller["split"].value_counts().items()}
-    name = f"{dataset.fingerprint}-{size}-{seed}"
+    return with_rows(dataset, smaller, f"{size}-{seed}", folder)
+
+
+def with_rows(dataset: Dataset, rows: pd.DataFrame, name: str, folder: Path) -> Dataset:
+    """The dataset with some rows of its manifest only."""
+    path = folder / f"{name}.parquet"
+    rows.to_parquet(path)
+    counts = {str(split): int(count) for split, count in rows["split"].value_counts().items()}
+    name = f"{dataset.fingerprint}-{name}"
     return dataset.model_copy(update={"manifest": path, "counts": counts, "fingerprint": name})
 
 
@@ -135,6 +140,30 @@ def measure(sizes: list[int], seeds: list[int], methods: list[str], workspace: W
         record(TABLE, key, settings(name, size), Task(part, preprocessed, used, Path(used.weights), folder, seed))
 
 
+def interval(values: list[float]) -> tuple[float, float, float] | None:
+    """Mean and 95% interval over seeds; of one seed, its value alone; None without any."""
+    if not values:
+        return None
+    return mean_interval(values) if len(values) > 1 else (values[0], values[0], values[0])
+
+
+def cell(values: list[float]) -> str:
+    """The mean, and half the width of its interval where there is one, for a table."""
+    found = interval(values)
+    if found is None:
+        return ""
+    mean, _, high = found
+    return f"{mean:.3f}" + (f" ± {high - mean:.3f}" if len(values) > 1 else "")
+
+
+def workplace() -> Workspace:
+    """Say what machine this is, and where features are kept."""
+    print(machine())
+    workspace = Workspace.find()
+    workspace.check_writable()
+    return workspace
+
+
 def draw() -> None:
     """The figure, and the table in Markdown."""
     table = pd.read_csv(TABLE)
@@ -147,12 +176,9 @@ def draw() -> None:
         points = []
         for size in sizes:
             values = table.query("method == @name and per_class == @size")["accuracy"].tolist()
-            mean, low, high = mean_interval(values) if len(values) > 1 else (values * 3 if values else [None] * 3)
-            cells[size].append(
-                "" if mean is None else f"{mean:.3f}" + (f" ± {high - mean:.3f}" if len(values) > 1 else "")
-            )
-            if mean is not None:
-                points.append((size, mean, low, high))
+            cells[size].append(cell(values))
+            if found := interval(values):
+                points.append((size, *found))
         if points:
             at, means, lows, highs = zip(*points, strict=True)
             axes.plot(at, means, "o-", color=colour, label=name, ms=4)
@@ -178,10 +204,7 @@ def main() -> None:
     parser.add_argument("--plot", action="store_true", help="only draw")
     options = parser.parse_args()
     if not options.plot:
-        print(machine())
-        workspace = Workspace.find()
-        workspace.check_writable()
-        measure(options.sizes, options.seeds, options.methods, workspace)
+        measure(options.sizes, options.seeds, options.methods, workplace())
     draw()
 
 

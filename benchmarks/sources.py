@@ -17,10 +17,9 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from extract import SHARED, machine
-from learning_curves import is_there, record
+from extract import SHARED, Table
+from learning_curves import cell, is_there, record, with_rows, workplace
 
-from tasks.evaluate.metrics import mean_interval
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.ingest.config import IngestConfig
@@ -62,12 +61,7 @@ def ingested(name: str, seed: int, workspace: Workspace) -> Dataset:
     config = IngestConfig.model_validate({"source": source, "split": {"folds": 5, "fold": seed}})
     dataset = ingest_images(config, workspace, into_data=False)
     rows = dataset.read_manifest().query("domain == @name")
-    path = workspace.cache / f"{name}-{seed}.parquet"
-    rows.to_parquet(path)
-    counts = {str(split): int(count) for split, count in rows["split"].value_counts().items()}
-    return dataset.model_copy(
-        update={"manifest": path, "counts": counts, "fingerprint": f"{dataset.fingerprint}-{name}"}
-    )
+    return with_rows(dataset, rows, f"{name}-{seed}", workspace.cache)
 
 
 def measure(name: str, seed: int, workspace: Workspace) -> None:
@@ -91,18 +85,9 @@ def show() -> None:
     groups = pd.read_csv(TABLE).groupby(["dataset", "source", "method"])["accuracy"]
     found = {key: values.tolist() for key, values in groups}
     columns = [(source, method) for source in SOURCES for method in METHODS_BY_SOURCE[source]]
-    print("| | " + " | ".join(f"{source} {method}" for source, method in columns) + " |")
-    print("|---|" + "---|" * len(columns))
-    for name in [*SIDES]:
-        cells = []
-        for column in columns:
-            values = found.get((name, *column), [])
-            if len(values) < 2:
-                cells.append(f"{values[0]:.3f}" if values else "")
-                continue
-            mean, low, high = mean_interval(values)
-            cells.append(f"{mean:.3f} ± {(high - low) / 2:.3f}")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+    lines = Table("", *(f"{source} {method}" for source, method in columns))
+    for name in SIDES:
+        lines.row(name, *(cell(found.get((name, *column), [])) for column in columns))
 
 
 def main() -> None:
@@ -113,9 +98,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print")
     options = parser.parse_args()
     if not options.table:
-        print(machine())
-        workspace = Workspace.find()
-        workspace.check_writable()
+        workspace = workplace()
         for seed, name in product(options.seeds, options.datasets):
             measure(name, seed, workspace)
     show()

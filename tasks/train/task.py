@@ -97,8 +97,10 @@ class Task:
     def pictures(self, validation: bool = False) -> tuple[Pictures, torch.Tensor]:
         """The images to learn from, or those that choices are made on, and their targets."""
         rows = self._rows(self.dataset.choose_on if validation else "train")
-        paths = [self.dataset.image(hash) for hash in rows["hash"]]
-        pictures = self.once(("pictures", validation), lambda: Pictures(paths, self.recipe))
+        pictures = self.once(
+            ("pictures", validation),
+            lambda: Pictures([self.dataset.image(hash) for hash in rows["hash"]], self.recipe),
+        )
         return pictures, targets_of(self.dataset, rows)
 
     def _rows(self, *splits: str) -> pd.DataFrame:
