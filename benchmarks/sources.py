@@ -47,8 +47,7 @@ def settings(name: str, dataset: str) -> Method:
     """The method as it is compared."""
     if name == "frozen":
         return METHODS["linear"]()
-    epochs = 10 if dataset == "hymenoptera" else 6
-    rate = {"partial": 5e-4, "dynamic": 1e-3}.get(name, 3e-4)
+    epochs, rate = 10 if dataset == "hymenoptera" else 6, 5e-4 if name == "partial" else 3e-4
     return METHODS[name](epochs=epochs, learning_rate=rate, batch_size=32)
 
 

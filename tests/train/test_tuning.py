@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pytest
@@ -157,12 +157,37 @@ def test_blocks_begin_to_learn_from_the_top(task: Task) -> None:
 
 
 def test_dynamic_rates_are_shares_of_the_largest_and_kept_for_every_epoch(task: Task) -> None:
-    fit = tune(method("dynamic", epochs=3, least_rate=0.65), task, watch := Rates())
+    fit = tune(method("dynamic", epochs=3, full_from="largest", least_rate=0.65), task, watch := Rates())
     assert fit.rates is not None and fit.rates.groupby("epoch")["block"].apply(list).tolist() == [BLOCKS] * 3
     by_epoch = fit.rates.groupby("epoch")["rate"]
     assert by_epoch.max().tolist() == [1.0] * 3 and (by_epoch.min() == 0).all()
     assert ((fit.rates["rate"] == 0) | fit.rates["rate"].between(0.65, 1)).all()
     assert [[rate > 0 for rate in rates] for _, rates in by_epoch] == watch.free[::5]
+
+
+class Norms:
+    """A training whose blocks have these relative gradient norms."""
+
+    def __init__(self, *norms: float) -> None:
+        self.norms = list(norms)
+
+    def relative_gradients(self, count: int) -> list[float]:
+        return self.norms
+
+
+@pytest.mark.parametrize(
+    ("given", "rates"),
+    [
+        ({}, [0.5, 1, 1, 0]),
+        ({"layer_decay": 0.5}, [0.0625, 0.25, 0.5, 0]),
+        ({"least_rate": 0.6}, [0, 1, 1, 0]),
+        ({"full_from": "largest"}, [0.25, 0.5, 1, 0]),
+        ({"full_from": "largest", "least_rate": 0.3}, [0, 0.5, 1, 0]),
+    ],
+)
+def test_dynamic_rates_follow_from_the_norms(given: dict[str, Any], rates: list[float]) -> None:
+    tuning = cast(Tuning, Norms(0.1, 0.2, 0.4, 0.0))
+    assert method("dynamic", **given).rates(0, tuning) == pytest.approx(rates)
 
 
 def test_dynamic_frees_every_block_while_a_head_of_zeros_gives_none_a_gradient(task: Task) -> None:

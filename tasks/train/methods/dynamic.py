@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any, Literal
 
 from pydantic import Field
@@ -11,11 +12,13 @@ from tasks.train.tuning.network import Tuning
 
 
 class Dynamic(ThroughBackbone):
-    """Before each epoch, blocks get rates in proportion to their relative gradient norms ‖g‖ / ‖w‖, the largest the
-    full one, and those that would hardly move are frozen (Auto-RGN: Lee et al. 2023, "Surgical fine-tuning improves
-    adaptation to distribution shifts", 4)."""
+    """Before each epoch, blocks get rates in proportion to their relative gradient norms ‖g‖ / ‖w‖, and those that would
+    hardly move are frozen (after Auto-RGN: Lee et al. 2023, "Surgical fine-tuning improves adaptation to distribution
+    shifts", 4)."""
 
     method: Literal["dynamic"] = "dynamic"
+    full_from: Literal["median", "largest"] = "median"
+    """What norm gives the full rate, and so do all above: the `median`, or, as published, the `largest` alone."""
     looked_at: int = Field(default=8, ge=1)
     """Batches that the gradients are measured on."""
     least_rate: float = Field(default=0.05, ge=0, lt=1)
@@ -23,10 +26,12 @@ class Dynamic(ThroughBackbone):
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         norms = tuning.relative_gradients(self.looked_at)
-        largest, depth = max(norms), self.by_depth(len(norms))
-        if largest == 0:
+        depth = self.by_depth(len(norms))
+        moved = [norm for norm in norms if norm > 0]
+        if not moved:
             return depth  # under a head of zeros no block has a gradient yet
-        chosen = [norm / largest for norm in norms]
+        full = median(moved) if self.full_from == "median" else max(moved)
+        chosen = [min(1.0, norm / full) for norm in norms]
         return [rate * share if share >= self.least_rate else 0.0 for rate, share in zip(depth, chosen, strict=True)]
 
     @classmethod
