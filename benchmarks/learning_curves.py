@@ -49,7 +49,7 @@ EPOCHS = {10: 20, 50: 10, 500: 5, 5000: 1}
 """Passes over the images, by images per class: fewer images take more. Of the most, validation leaves some 4,200."""
 FROM_SCRATCH = {10: 100, 50: 50, 500: 8, 5000: 2}
 """Passes of `scratch`, which has more to learn: as many as time allows."""
-VALIDATION = 1_000
+VALIDATION = 500
 COLOURS = {
     "scratch": "#777777", "frozen": "#000000", "partial": "#E69F00", "lp_ft": "#0072B2", "full": "#009E73",
     "dynamic": "#D55E00",

@@ -198,6 +198,30 @@ def test_dynamic_frees_every_block_while_a_head_of_zeros_gives_none_a_gradient(t
     assert second != first and 0.0 in second
 
 
+def test_under_norms_that_follow_the_images_the_head_is_told_of_what_they_will_give(task: Task) -> None:
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    tuning = tuning_of(task, [(images, torch.zeros(16).long())])
+    for block in tuning.blocks:
+        for norm in block.batch_norms:
+            assert norm.running_var is not None
+            norm.running_var.fill_(1e8)  # as if untrained: features would be close to nothing
+    before = {name: tensor.clone() for name, tensor in tuning.backbone.state_dict().items()}
+    tuning.standardise_as_learned()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tuning.backbone.state_dict().items())
+    seen = tuning.head.standardised(tuning.backbone(images)).detach()
+    assert seen.mean(0).abs().max() < 1e-3
+    assert seen.std(0, correction=0).median() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("keys", "same"), [({}, True), ({"batch_norm": "update"}, False)])
+def test_a_head_of_zeros_has_the_statistics_of_frozen_features_where_norms_are_frozen(
+    task: Task, keys: dict[str, Any], same: bool
+) -> None:
+    fit = tune(method("full", **keys), task)
+    expected = Head(task.features.width, task.classes).standardise_like(task.plain[0])
+    assert torch.equal(fit.head.std, expected.std) is same
+
+
 class Gradients(Callback):
     """Remembers the norm of what each step but the last was made with, and whether it was scaled down."""
 

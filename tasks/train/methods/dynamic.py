@@ -12,9 +12,9 @@ from tasks.train.tuning.network import Tuning
 
 
 class Dynamic(ThroughBackbone):
-    """Before each epoch, blocks get rates in proportion to their relative gradient norms ‖g‖ / ‖w‖, and those that would
-    hardly move are frozen (after Auto-RGN: Lee et al. 2023, "Surgical fine-tuning improves adaptation to distribution
-    shifts", 4)."""
+    """Before each epoch, blocks get rates in proportion to their relative gradient norms ‖g‖ / ‖w‖, and those that
+    would hardly move are frozen (after Auto-RGN: Lee et al. 2023, "Surgical fine-tuning improves adaptation to
+    distribution shifts", 4)."""
 
     method: Literal["dynamic"] = "dynamic"
     full_from: Literal["median", "largest"] = "median"

@@ -57,18 +57,24 @@ class TuningModule(L.LightningModule):
         return torch.optim.AdamW(groups, lr=self.method.learning_rate, fused=fused)
 
     def on_fit_start(self) -> None:
-        # Of several processes, one has solved it.
-        head = {name: value.cpu() for name, value in self.tuning.head.state_dict().items()}
-        self.tuning.head.load_state_dict(self.trainer.strategy.broadcast(head))
+        self._hand_on_head()
         # Of what is tuned as it was before the first step: a checkpoint brings its own.
         if self.method.l2_sp and not self.pretrained:
             self.pretrained = [p.detach().clone() for block in self.tuning.blocks for p in block.parameters]
         self.pretrained = [start.to(self.device) for start in self.pretrained]
 
+    def _hand_on_head(self) -> None:
+        """Of several processes, the first one has solved the head, or measured its statistics."""
+        head = {name: value.cpu() for name, value in self.tuning.head.state_dict().items()}
+        self.tuning.head.load_state_dict(self.trainer.strategy.broadcast(head))
+
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
         self.batches.epoch = self.current_epoch
         with self.trainer.precision_plugin.forward_context():
+            if self.current_epoch == 0 and self.method.head == "zero" and self.method.batch_norm == "update":
+                self.tuning.standardise_as_learned()
+                self._hand_on_head()
             rates = self.method.rates(self.current_epoch, self.tuning)
         # Of several processes, each has measured its own part of the batches.
         rates = self.trainer.strategy.broadcast(rates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -15,6 +16,9 @@ from tasks.extract.backbones import Backbone
 from tasks.train.heads import Head
 from tasks.train.targets import loss_of
 from tasks.train.tuning.blocks import Block
+
+LOOKED_AT = 8
+"""Batches that the head's statistics are measured on where those of the frozen features tell nothing."""
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -76,6 +80,21 @@ class Tuning(nn.Module):
                 parameter.requires_grad_(rate > 0)
             for norm in block.batch_norms:
                 norm.train(rate > 0 and not self.frozen_statistics)
+
+    def standardise_as_learned(self) -> None:
+        """Give the head the statistics of features under batch norms that follow the images.
+
+        Under pretrained statistics features are others, and under those of random weights, which are none, they may be
+        smaller by orders of magnitude.
+        """
+        norms = [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
+        kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
+        self.set_rates([1.0] * len(self.blocks))
+        with torch.no_grad():
+            features = [self.backbone(images.to(self.device)).float() for images, _ in islice(self.batches, LOOKED_AT)]
+        self.head.standardise_like(torch.cat(features))
+        for norm, state in zip(norms, kept, strict=True):
+            norm.load_state_dict(state)
 
     def relative_gradients(self, count: int) -> list[float]:
         """‖g‖ / ‖w‖ of each block, g the gradient of the mean loss over the first ``count`` batches of the epoch.
