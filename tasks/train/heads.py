@@ -18,9 +18,9 @@ TOGETHER = 1 << 24
 """Similarities of images to examples that are held at a time: 64 MiB."""
 
 LEAST_SPREAD = 0.1
-"""Standard deviation that a feature is divided by at least, in units of the median one. A feature that is almost
-constant over the images as they are would be a hundred times as large in a random part of an image, or once the
-backbone has moved. Where several layers stand side by side, one of far smaller values than most counts for less."""
+"""Standard deviation that a feature is divided by at least, in units of the median of those above zero. A feature that
+is almost constant over the images as they are would be a hundred times as large in a random part of an image, or once
+the backbone has moved. Where several layers stand side by side, one of far smaller values than most counts for less."""
 
 
 class Cosine(nn.Module):
@@ -106,11 +106,11 @@ class Head(nn.Module):
 
     def standardise_like(self, features: torch.Tensor) -> Head:
         """Take the statistics from training features ``[N, width]``. What hardly varies is divided by `LEAST_SPREAD`
-        of the median deviation."""
+        of the median deviation of what varies at all."""
         self.mean.copy_(features.mean(0))
         std = features.std(0, correction=0)
-        least = LEAST_SPREAD * std.median()
-        self.std.copy_(std.clamp(min=float(least) if least > 0 else 1e-6))
+        varies = std[std > 0]
+        self.std.copy_(std.clamp(min=LEAST_SPREAD * float(varies.median()) if len(varies) else 1.0))
         return self
 
     def standardised(self, features: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -46,7 +46,7 @@ class Method(Section, ABC):
     """Its name."""
     seed: int = Field(default=0, ge=0)
     """Of initial weights, the order of images, augmentation: whatever is random."""
-    seeds: list[int] = Field(default=[])
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[])
     """Where several are named, training is repeated with each: the best on validation is kept, the mean and its
     interval are reported."""
     calibrate: bool = True

@@ -41,6 +41,7 @@ def search(configured: Method, task: Task) -> Fit:
     """
     budget = configured.search
     assert budget is not None
+    task = replace(task, compared=bool(set(budget.methods) - {configured.method}))
     task.folder.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * budget.minutes
     best: Fit | None = None

@@ -101,6 +101,7 @@ def fit_linear_cross_validated(
     """
     features, targets = train
     several = is_multi_label(targets)
+    folds = min(folds, len(targets))
     if not several:
         # No more folds than the rarest class has images.
         sizes = targets.bincount(minlength=classes)

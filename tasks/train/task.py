@@ -32,6 +32,7 @@ class Task:
         weights_file: what ``features.weights`` names, where it is a file.
         folder: for checkpoints; a task of the same content has the same one.
         seed: of everything random.
+        compared: whether the fit is compared with other methods', all on the same validation images.
         known: what has been read already. Tasks that `dataclasses.replace` makes of one another share it: seeds and
             trials read the features and decode the images once.
     """
@@ -42,6 +43,7 @@ class Task:
     weights_file: Path
     folder: Path
     seed: int = 0
+    compared: bool = False
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -55,7 +57,7 @@ class Task:
         counts = self.dataset.counts
         several = len(self.features.variants) > 0
         small = counts.get("train", 0) + counts.get("tune", 0) <= CROSS_VALIDATED
-        return self.dataset.choose_on == "tune" and small and not several
+        return self.dataset.choose_on == "tune" and small and not several and not self.compared
 
     @property
     def train(self) -> Labelled:

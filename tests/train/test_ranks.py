@@ -17,7 +17,7 @@ from tasks.progress import watched_by
 from tasks.train.methods import METHODS
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.ranks import shared_by
-from tasks.train.tuning.run import tune
+from tasks.train.tuning.run import _processes, tune
 from tests.train.prepared import Prepared
 from tests.train.working import work
 
@@ -88,6 +88,23 @@ def test_two_processes_end_where_one_does_and_say_no_more(
     assert dict(os.environ) == variables and not processes() - before
     # Ended early, and over.
     assert tune(method("gradual", 2, layer_decay=0.7, head="zero"), task).curves.equals(two.curves)
+
+
+def test_images_weigh_the_same_where_batches_cannot_be_divided_evenly(few: Prepared, tmp_path: Path) -> None:
+    keys = {"epochs": 1, "batch_size": 5, "clip": 0.0, "optimiser": "sgd", "learning_rate": 1e-3}
+    one, two = (tune(method("full", count, **keys), few.task(tmp_path / str(count))) for count in (1, 2))
+    assert one.backbone is not None and two.backbone is not None
+    start = few.task(tmp_path).weights.state["expand.0.weight"]
+    moved, apart = (fit.backbone.state["expand.0.weight"] - start for fit in (one, two))
+    assert (moved - apart).norm() < 0.01 * moved.norm()
+
+
+@pytest.mark.parametrize(("devices", "batch_size", "expected"), [(2, 16, 2), (4, 3, 3), (500, 500, 80), ("auto", 4, 1)])
+def test_no_more_processes_than_images_of_a_batch(
+    few: Prepared, tmp_path: Path, devices: Any, batch_size: int, expected: int
+) -> None:
+    assert few.dataset.counts["train"] == 80
+    assert _processes(method("full", devices, batch_size=batch_size), few.task(tmp_path)) == expected
 
 
 def test_what_each_measures_of_its_part_of_the_batches_leads_to_the_same_rates(few: Prepared, tmp_path: Path) -> None:

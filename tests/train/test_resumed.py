@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,19 @@ def test_what_is_over_is_read_and_not_trained_again(fewer: Prepared, tmp_path: P
         assert_same(tune(method(keys), task), tune(method(keys), task, Starts()))
 
 
+def test_weights_of_an_epoch_that_was_broken_off_are_not_taken_for_the_best_ones(
+    fewer: Prepared, tmp_path: Path
+) -> None:
+    keys = {"learning_rate": 1e-9}  # no epoch is better than the first
+    task = fewer.task(tmp_path / "broken")
+    kill(method(keys), task)
+    # As on a GPU, where it was better before it was broken off than when it was trained again.
+    shutil.copytree(task.folder / "epoch-1", task.folder / "epoch-2")
+    (task.folder / "epoch-2" / "head.safetensors").write_bytes(b"")
+    assert_same(tune(method(keys), task), tune(method(keys), fewer.task(tmp_path / "whole")))
+    assert [path.name for path in task.folder.glob("epoch-*")] == ["epoch-1"]
+
+
 SCRIPT = """
 import os, pickle, signal, sys
 from pathlib import Path
@@ -110,8 +124,8 @@ def test_a_process_that_is_killed_is_followed_by_one_that_goes_on_and_prints_not
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     assert run("killed").returncode == -signal.SIGKILL
-    assert sorted(path.name for path in task.folder.iterdir()) == [
-        "backbone.safetensors", "head.safetensors", "last.ckpt", "logits.safetensors",
+    assert sorted(str(path.relative_to(task.folder)) for path in task.folder.rglob("*.*")) == [
+        "epoch-1/backbone.safetensors", "epoch-1/head.safetensors", "epoch-1/logits.safetensors", "last.ckpt",
     ]  # fmt: skip
     second = run("whole")
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")

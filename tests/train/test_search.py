@@ -110,6 +110,16 @@ def test_several_methods_are_tried_and_none_twice_with_the_same_settings(few: Pr
     assert (table.groupby(["method", "settings"])["score"].nunique() == 1).all()
 
 
+def test_among_several_methods_linear_is_chosen_on_the_same_images_as_the_others(few: Prepared, tmp_path: Path) -> None:
+    rows = few.dataset.read_manifest()
+    ready = few.with_rows(rows.replace({"split": {"val": "tune"}}), tmp_path, choose_on="tune")
+    assert ready.task(tmp_path).is_cross_validated
+    alone = search(Linear(search={"trials": 1}), ready.task(tmp_path / "alone"))
+    among = search(Linear(search={"trials": 1, "methods": ["linear", "mlp"]}), ready.task(tmp_path / "among"))
+    assert alone.cross_validated and not among.cross_validated
+    assert among.score == Linear().fit(few.task(tmp_path)).score
+
+
 def test_keys_that_mean_something_else_in_another_method_stay_behind() -> None:
     configured = Partial(seed=3, epochs=9, blocks=2, head="zero", optimiser="sgd", learning_rate=0.1, calibrate=False)
     shared = {"seed": 3, "epochs": 9, "optimiser": "sgd", "learning_rate": 0.1, "calibrate": False}

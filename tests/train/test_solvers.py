@@ -188,6 +188,12 @@ def test_a_class_of_one_image_among_others_is_learned_from_without_a_warning() -
     assert fit.score > 0.6 and int(predict_probabilities(fit.head, features[-1:]).argmax()) == 2
 
 
+def test_a_handful_of_images_of_several_labels_is_cross_validated_one_by_one() -> None:
+    features = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    fit = fit_linear_cross_validated((features, (features[:, :2] > 0).float()), 2)
+    assert fit.cross_validated and fit.head.multi_label
+
+
 def test_classes_of_one_image_each_leave_nothing_to_choose_by() -> None:
     with pytest.raises(ConfigurationError, match="every class has a single image"):
         fit_linear_cross_validated(blobs(12, 12, seed=0), 12)
@@ -202,11 +208,19 @@ def test_statistics_are_the_training_images_and_what_hardly_varies_is_not_blown_
     )
     head = Head(8, 2).standardise_like(features + 5)
     spread = features.std(0, correction=0)
-    least = 0.1 * spread.median()
-    assert 0.1 < least < 0.2
+    least = 0.1 * spread[spread > 0].median()
+    assert 0.1 < least < 0.21
     torch.testing.assert_close(head.std, spread.clamp(min=least))
     assert head.standardised(features + 5)[:, 5].abs().max() < 0.05
     assert torch.equal(Head(3, 2).standardise_like(torch.ones(4, 3)).standardised(torch.ones(2, 3)), torch.zeros(2, 3))
+
+
+def test_features_that_never_vary_do_not_lower_what_others_are_divided_by() -> None:
+    features = torch.zeros(500, 12)
+    features[:, :4] = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    features[:, 4] = 1e-5 * features[:, 0]
+    head = Head(12, 2).standardise_like(features)
+    assert (head.std[4:] == head.std[5]).all() and head.std[5] == pytest.approx(0.1, rel=0.1)
 
 
 def test_layers_of_a_hundredth_of_the_size_of_others_beside_them_weigh_as_much() -> None:

@@ -206,14 +206,34 @@ def test_under_norms_that_follow_the_images_the_head_is_told_of_what_they_will_g
             assert norm.running_var is not None
             norm.running_var.fill_(1e8)  # as if untrained: features would be close to nothing
     before = {name: tensor.clone() for name, tensor in tuning.backbone.state_dict().items()}
-    tuning.standardise_as_learned()
+    tuning.standardise_as_learned([1.0] * 7)
     assert all(torch.equal(tensor, before[name]) for name, tensor in tuning.backbone.state_dict().items())
     seen = tuning.head.standardised(tuning.backbone(images)).detach()
     assert seen.mean(0).abs().max() < 1e-3
     assert seen.std(0, correction=0).median() == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(("keys", "same"), [({}, True), ({"batch_norm": "update"}, False)])
+@pytest.mark.parametrize("learns", [["stem"], ["blocks.1", "expand"]], ids=str)
+def test_the_head_is_told_of_the_norms_that_follow_and_of_those_that_stay(task: Task, learns: list[str]) -> None:
+    images = torch.stack([task.pictures()[0].square(index) for index in range(64)])
+    tuning = tuning_of(task, [(images, torch.zeros(64).long())])
+    rates = [float(name.startswith(tuple(learns))) for name in BLOCKS]
+    tuning.standardise_as_learned(rates)
+    tuning.set_rates(rates)
+    seen = tuning.backbone(images).detach()
+    expected = Head(task.features.width, task.classes).standardise_like(seen)
+    torch.testing.assert_close(tuning.head.std, expected.std)
+    torch.testing.assert_close(tuning.head.mean, expected.mean)
+
+
+@pytest.mark.parametrize(
+    ("keys", "same"),
+    [
+        ({}, True),
+        ({"batch_norm": "update"}, False),
+        ({"batch_norm": "update", "head": "probe"}, True),
+    ],
+)
 def test_a_head_of_zeros_has_the_statistics_of_frozen_features_where_norms_are_frozen(
     task: Task, keys: dict[str, Any], same: bool
 ) -> None:

@@ -17,7 +17,7 @@ class Gradual(ThroughBackbone):
 
     method: Literal["gradual"] = "gradual"
     unfrozen_by: float = Field(default=0.5, gt=0, le=1)
-    """Share of the epochs after which all blocks learn."""
+    """Share of the epochs by whose end all blocks learn."""
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         depth = self.by_depth(len(tuning.blocks))

@@ -72,12 +72,11 @@ class TuningModule(L.LightningModule):
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
         self.batches.epoch = self.current_epoch
         with self.trainer.precision_plugin.forward_context():
-            if self.current_epoch == 0 and self.method.head == "zero" and self.method.batch_norm == "update":
-                self.tuning.standardise_as_learned()
+            # Of several processes, each has measured its own part of the batches.
+            rates = self.trainer.strategy.broadcast(self.method.rates(self.current_epoch, self.tuning))
+            if self.current_epoch == 0 and self.method.head == "zero":
+                self.tuning.standardise_as_learned(rates)
                 self._hand_on_head()
-            rates = self.method.rates(self.current_epoch, self.tuning)
-        # Of several processes, each has measured its own part of the batches.
-        rates = self.trainer.strategy.broadcast(rates)
         self.tuning.set_rates(rates)
         for group in self._groups():
             group["rate"] = [*rates, 1.0][group["block"]]
@@ -99,7 +98,9 @@ class TuningModule(L.LightningModule):
             images, targets = self._mix(images.float(), targets)
         loss = self.tuning.criterion(self.tuning(images), targets)
         self._losses.append(loss.detach())
-        return loss
+        # Of several processes, whose gradients are averaged, some may have an image more than others.
+        _, processes = self.batches.share
+        return loss * (len(targets) * processes / self.batches.batch_size)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.method.l2_sp:

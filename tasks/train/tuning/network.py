@@ -17,8 +17,11 @@ from tasks.train.heads import Head
 from tasks.train.targets import loss_of
 from tasks.train.tuning.blocks import Block
 
-LOOKED_AT = 8
-"""Batches that the head's statistics are measured on where those of the frozen features tell nothing."""
+LOOKED_AT = 256
+"""Images that the head's statistics are measured on where those of the frozen features tell nothing."""
+
+SCALE = 2.0**12
+"""What a loss is multiplied by before its gradients are measured: in fp16, small ones would be zero."""
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -81,17 +84,23 @@ class Tuning(nn.Module):
             for norm in block.batch_norms:
                 norm.train(rate > 0 and not self.frozen_statistics)
 
-    def standardise_as_learned(self) -> None:
-        """Give the head the statistics of features under batch norms that follow the images.
+    def standardise_as_learned(self, rates: Sequence[float]) -> None:
+        """Give the head the statistics of features under batch norms that follow the images, where their blocks learn.
 
         Under pretrained statistics features are others, and under those of random weights, which are none, they may be
         smaller by orders of magnitude.
         """
-        norms = [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
+        self.set_rates(rates)
+        norms = [norm for block in self.blocks for norm in block.batch_norms if norm.training]
+        if not norms:
+            return
         kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
-        self.set_rates([1.0] * len(self.blocks))
+        features: list[torch.Tensor] = []
         with torch.no_grad():
-            features = [self.backbone(images.to(self.device)).float() for images, _ in islice(self.batches, LOOKED_AT)]
+            for images, _ in self.batches:
+                features.append(self.backbone(images.to(self.device)).float())
+                if sum(map(len, features)) >= LOOKED_AT:
+                    break
         self.head.standardise_like(torch.cat(features))
         for norm, state in zip(norms, kept, strict=True):
             norm.load_state_dict(state)
@@ -105,13 +114,13 @@ class Tuning(nn.Module):
         with self._measuring(parameters):
             seen = 0
             for images, targets in islice(self.batches, count):
-                self.criterion(self(images.to(self.device)), targets.to(self.device)).backward()
+                (SCALE * self.criterion(self(images.to(self.device)), targets.to(self.device))).backward()
                 seen += 1
             norms = []
             for block in self.blocks:
                 gradients = [p.grad for p in block.parameters if p.grad is not None]
                 size = torch.nn.utils.get_total_norm(block.parameters).item()
-                norms.append(torch.nn.utils.get_total_norm(gradients).item() / seen / max(size, 1e-12))
+                norms.append(torch.nn.utils.get_total_norm(gradients).item() / SCALE / seen / max(size, 1e-12))
         return norms
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -58,7 +59,7 @@ def tune(method: ThroughBackbone, task: Task, watch: Callback | None = None) -> 
     """
     if not _is_over(method, task.folder):
         parts = _parts(method, task)
-        count = _processes(method, torch.device(task.features.device))
+        count = _processes(method, task)
         with shared_by(count, _help, method, replace(task, known={}) if count > 1 else None) as rank:
             _train(method, task, parts, rank, watch)
     return _best_fit(task)
@@ -167,10 +168,11 @@ def _train(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank, watch
         trainer.fit(module, module.batches, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
-def _processes(method: ThroughBackbone, device: torch.device) -> int:
-    if method.devices != "auto":
-        return min(method.devices, method.batch_size)
-    return max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
+def _processes(method: ThroughBackbone, task: Task) -> int:
+    """How many share the batches: as many as are asked for, or there are, but each needs an image of a batch."""
+    gpus = torch.cuda.device_count() if torch.device(task.features.device).type == "cuda" else 1
+    asked = max(1, gpus) if method.devices == "auto" else method.devices
+    return min(asked, method.batch_size, task.dataset.counts["train"])
 
 
 def _is_over(method: ThroughBackbone, folder: Path) -> bool:
@@ -187,15 +189,21 @@ def _best_fit(task: Task) -> Fit:
     several = f"validation/{merit_name(True)}" in curves
     merit = f"validation/{merit_name(several)}"
     best = int(curves[merit].argmax())
-    state = load_file(task.folder / HEAD)
+    folder = _of_epoch(task.folder, best + 1)
+    state = load_file(folder / HEAD)
     classes, width = state["layers.weight"].shape
     head = Head(width, classes, multi_label=several)
     head.load_state_dict(state)
     return Fit(
         head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,
-        backbone=replace(task.weights, state=load_file(task.folder / BACKBONE), source=str(task.folder / BACKBONE)),
-        rates=pd.DataFrame(kept["chosen"]), logits=load_file(task.folder / LOGITS)["logits"],
+        backbone=replace(task.weights, state=load_file(folder / BACKBONE), source=str(folder / BACKBONE)),
+        rates=pd.DataFrame(kept["chosen"]), logits=load_file(folder / LOGITS)["logits"],
     )  # fmt: skip
+
+
+def _of_epoch(folder: Path, epoch: int) -> Path:
+    """Where the weights of an epoch lie that was the best one so far."""
+    return folder / f"epoch-{epoch}"
 
 
 class Together(DDPStrategy):
@@ -265,7 +273,11 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class KeepBest(Callback):
-    """Writes the weights of the best epoch on validation, as they were evaluated."""
+    """Writes the weights of the best epoch on validation, as they were evaluated.
+
+    Those of the best one before are removed when the next epoch begins. Killed before the checkpoint is written, the
+    epoch is trained again, on a GPU not to the same bits, and it may be the earlier one that is the best.
+    """
 
     def __init__(self, folder: Path, merit: str) -> None:
         self.folder, self.merit = folder, merit
@@ -283,9 +295,19 @@ class KeepBest(Callback):
         figures = [row[self.merit] for row in pl_module.rows]
         if trainer.is_global_zero and figures[-1] > max(figures[:-1], default=-1.0):
             states = (*self.states, {"logits": pl_module.logits})
+            folder = _of_epoch(self.folder, len(figures))
+            folder.mkdir(exist_ok=True)
             for name, state in zip((BACKBONE, HEAD, LOGITS), states, strict=True):
-                save_file(state, self.folder / f"{name}.new")
-                (self.folder / f"{name}.new").replace(self.folder / name)
+                save_file(state, folder / f"{name}.new")
+                (folder / f"{name}.new").replace(folder / name)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TuningModule)
+        if trainer.is_global_zero and pl_module.rows:
+            best = max(pl_module.rows, key=lambda row: row[self.merit])["step"]
+            for folder in self.folder.glob("epoch-*"):
+                if folder != _of_epoch(self.folder, int(best)):
+                    shutil.rmtree(folder)
 
 
 class Report(Callback):
