@@ -24,7 +24,7 @@ from extract import SHARED, machine
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from tasks.evaluate.metrics import mean_interval
+from tasks.evaluate.metrics import mean_interval, wilson
 from tasks.extract.backbones import load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
@@ -49,7 +49,7 @@ EPOCHS = {10: 20, 50: 10, 500: 5, 5000: 1}
 """Passes over the images, by images per class: fewer images take more. Of the most, validation leaves some 4,200."""
 FROM_SCRATCH = {10: 100, 50: 50, 500: 8, 5000: 2}
 """Passes of `scratch`, which has more to learn: as many as time allows."""
-VALIDATION = 500
+VALIDATION, TEST = 500, 10_000
 COLOURS = {
     "scratch": "#777777", "frozen": "#000000", "partial": "#E69F00", "lp_ft": "#0072B2", "full": "#009E73",
     "dynamic": "#D55E00",
@@ -142,20 +142,17 @@ def measure(sizes: list[int], seeds: list[int], methods: list[str], workspace: W
         record(TABLE, key, settings(name, size), Task(part, preprocessed, used, Path(used.weights), folder, seed))
 
 
-def interval(values: list[float]) -> tuple[float, float, float] | None:
-    """Mean and 95% interval over seeds; of one seed, its value alone; None without any."""
+def interval(values: list[float], images: int) -> tuple[float, float, float] | None:
+    """Mean and 95% interval over seeds; of one seed, Wilson's over so many test images; None without any."""
     if not values:
         return None
-    return mean_interval(values) if len(values) > 1 else (values[0], values[0], values[0])
+    return mean_interval(values) if len(values) > 1 else wilson(round(values[0] * images), images)
 
 
-def cell(values: list[float]) -> str:
-    """The mean, and half the width of its interval where there is one, for a table."""
-    found = interval(values)
-    if found is None:
-        return ""
-    mean, _, high = found
-    return f"{mean:.3f}" + (f" ± {high - mean:.3f}" if len(values) > 1 else "")
+def cell(values: list[float], images: int) -> str:
+    """The mean and half the width of its interval, for a table."""
+    found = interval(values, images)
+    return "" if found is None else f"{found[0]:.3f} ± {found[2] - found[0]:.3f}"
 
 
 def workplace() -> Workspace:
@@ -178,8 +175,8 @@ def draw() -> None:
         points = []
         for size in sizes:
             values = table.query("method == @name and per_class == @size")["accuracy"].tolist()
-            cells[size].append(cell(values))
-            if found := interval(values):
+            cells[size].append(cell(values, TEST))
+            if found := interval(values, TEST):
                 points.append((size, *found))
         if points:
             at, means, lows, highs = zip(*points, strict=True)
