@@ -143,10 +143,11 @@ def measure(sizes: list[int], seeds: list[int], methods: list[str], workspace: W
 
 
 def interval(values: list[float], images: int) -> tuple[float, float, float] | None:
-    """Mean and 95% interval over seeds; of one seed, Wilson's over so many test images; None without any."""
+    """Mean and 95% interval over seeds; of one, or where nothing is drawn and all are equal, Wilson's over so many test
+    images; None without any."""
     if not values:
         return None
-    return mean_interval(values) if len(values) > 1 else wilson(round(values[0] * images), images)
+    return mean_interval(values) if len(set(values)) > 1 else wilson(round(values[0] * images), images)
 
 
 def cell(values: list[float], images: int) -> str:

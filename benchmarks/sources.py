@@ -82,13 +82,16 @@ def measure(name: str, seed: int, workspace: Workspace) -> None:
 
 
 def show() -> None:
-    """The table in Markdown: mean and half the width of its 95% interval."""
+    """The tables in Markdown: the methods from ImageNet's weights, and frozen and fine-tuned from each source's. Means,
+    and half the widths of their 95% intervals."""
     groups = pd.read_csv(TABLE).groupby(["dataset", "source", "method"])["accuracy"]
     found = {key: values.tolist() for key, values in groups}
-    columns = [(source, method) for source in SOURCES for method in METHODS_BY_SOURCE[source]]
-    lines = Table("", *(f"{source} {method}" for source, method in columns))
-    for name in SIDES:
-        lines.row(name, *(cell(found.get((name, *column), []), IMAGES[name]) for column in columns))
+    by_method = [("imagenet", method) for method in METHODS_BY_SOURCE["imagenet"]]
+    by_source = [(source, method) for source in SOURCES for method in ("frozen", "lp_ft")]
+    for columns in (by_method, by_source):
+        lines = Table("", *(f"{source}, {method}" for source, method in columns))
+        for name in SIDES:
+            lines.row(name, *(cell(found.get((name, *column), []), IMAGES[name]) for column in columns))
 
 
 def main() -> None:
