@@ -274,7 +274,7 @@ def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) 
             done = [run for run in home.flow_runs() if run["id"] not in before and run["state_type"] == "COMPLETED"]
     finally:
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=150)  # the run at work is let finish
+        out, err = process.communicate(timeout=600)  # the run at work is let finish
     assert len(done) >= 2, (out, err)
     assert err == "" and "Traceback" not in out
     lateness = [pd.Timestamp(run["start_time"]) - pd.Timestamp(run["expected_start_time"]) for run in done]
