@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from tasks.errors import ConfigurationError
 from tasks.progress import watched_by
 from tasks.train.methods import METHODS
 from tasks.train.tuning.method import ThroughBackbone
@@ -105,6 +107,17 @@ def test_no_more_processes_than_images_of_a_batch(
 ) -> None:
     assert few.dataset.counts["train"] == 80
     assert _processes(method("full", devices, batch_size=batch_size), few.task(tmp_path)) == expected
+
+
+def test_gpus_that_are_not_there_are_an_error_that_says_so(
+    few: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    task = few.task(tmp_path)
+    task = replace(task, features=task.features.model_copy(update={"device": "cuda"}))
+    assert _processes(method("full", 1), task) == 1
+    with pytest.raises(ConfigurationError, match="asks for 2 cuda devices, and this machine has 1"):
+        _processes(method("full", 2), task)
 
 
 def test_what_each_measures_of_its_part_of_the_batches_leads_to_the_same_rates(few: Prepared, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from tasks.errors import ConfigurationError
 from tasks.extract.backbones import Backbone
 from tasks.extract.precision import choose_precision
 from tasks.machine import freed_memory_kept
@@ -169,9 +170,18 @@ def _train(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank, watch
 
 
 def _processes(method: ThroughBackbone, task: Task) -> int:
-    """How many share the batches: as many as are asked for, or there are, but each needs an image of a batch."""
-    gpus = torch.cuda.device_count() if torch.device(task.features.device).type == "cuda" else 1
-    asked = max(1, gpus) if method.devices == "auto" else method.devices
+    """How many share the batches: as many as are asked for, or there are, but each needs an image of a batch.
+
+    Raises:
+        ConfigurationError: more GPUs are asked for than there are. Processes on a CPU share its cores.
+    """
+    kind = torch.device(task.features.device).type
+    there = torch.cuda.device_count() if kind == "cuda" else 1
+    asked = max(1, there) if method.devices == "auto" else method.devices
+    if kind != "cpu" and asked > max(1, there):
+        raise ConfigurationError(
+            f"train.devices asks for {asked} {kind} devices, and this machine has {there}: take auto, which takes all"
+        )
     return min(asked, method.batch_size, task.dataset.counts["train"])
 
 
