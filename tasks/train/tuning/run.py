@@ -31,7 +31,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tasks.errors import ConfigurationError
 from tasks.extract.backbones import Backbone
 from tasks.extract.precision import choose_precision
-from tasks.machine import freed_memory_kept
+from tasks.machine import freed_memory_kept, usable_cores
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit, fit_linear
@@ -99,10 +99,11 @@ def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> t
     pictures, targets = task.pictures()
     held_out = Squares(*task.pictures(validation=True))
     sizes = tuple(method.sizes) or (task.preprocessed.size,)
+    on_gpu = torch.device(task.features.device).type == "cuda"
     batches = Batches(
         pictures.load("decode", max(sizes), rank.count), targets, task.classes, min(method.batch_size, len(targets)),
         method.epochs, sizes, method.augment, method.least_area, method.balance, task.seed,
-        share=(rank.number, rank.count),
+        share=(rank.number, rank.count), makers=max(1, usable_cores() // rank.count) if on_gpu else 1, pinned=on_gpu,
     )  # fmt: skip
     held_out.pictures.load("decode", holders=rank.count)
     weights = class_weights(targets, task.classes) if method.balance == "weights" else None
