@@ -90,7 +90,7 @@ def ours(name: str, folder: Path, size: int, batch: int, steps: int, scratch: Pa
     task = SimpleNamespace(
         plain=(torch.randn(len(targets), width), targets), classes=len(found.classes), seed=0, weights=weights,
         features=SimpleNamespace(device=str(DEVICE)), preprocessed=SimpleNamespace(size=size), folder=scratch / name,
-        network=network,
+        dataset=SimpleNamespace(counts={"train": len(targets)}), network=network,
         pictures=lambda validation=False: (Pictures(paths[:batch] if validation else paths, recipe),
                                            targets[:batch] if validation else targets),
     )  # fmt: skip

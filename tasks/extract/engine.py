@@ -18,11 +18,17 @@ from tasks.extract.hardware import decode_on
 from tasks.extract.inference import Forward, compiled, compiling_pays, flops, matrix_rate, prepared
 from tasks.ingest.decode import ImageLike
 from tasks.machine import usable_cores
+from tasks.preprocess.loading import made_ahead
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import tell
 
 Compile = Literal["auto", "always", "never"]
 Decode = Literal["exact", "device"]
+
+GPU_STREAMS = 4
+
+FED_BY_PROCESSES = 2048
+"""Images from which on processes decode for a GPU; their start takes a second."""
 
 PIXELS_AT_ONCE = {"cpu": 8 * 224 * 224, "cuda": 256 * 224 * 224}
 """Input pixels of a batch, by kind of device: enough to keep its arithmetic busy, few enough for its caches."""
@@ -40,8 +46,8 @@ class Engine:
 
     The work is done by *streams*, threads that read, decode, fit and forward whole batches. On a CPU each core is a
     stream that computes alone: cores never wait for each other in the middle of a layer, and while one decodes, the
-    others multiply. On a GPU the streams decode in turn and feed it without a gap. A batch too large for the memory
-    is halved, and nothing is computed twice.
+    others multiply. A GPU is fed by processes that decode (see `tasks.preprocess.loading`) or, where the images are
+    few or it decodes itself, by streams. A batch too large for the memory is halved, and nothing is computed twice.
 
     Attributes:
         batch: images of a batch.
@@ -75,6 +81,30 @@ class Engine:
             DataError: an image cannot be decoded.
             OutOfMemory: not even one image fits into the device's memory.
         """
+        if self.device.type == "cuda" and self.decode == "exact" and total >= FED_BY_PROCESSES:
+            yield from self._fed(iter(images), total)
+        else:
+            yield from self._streamed(images, total)
+
+    def _fed(self, images: Iterator[ImageLike], total: int) -> Iterator[torch.Tensor]:
+        """As `run`: processes decode, and the device computes a batch while the one before is handed on."""
+        orders = iter(lambda: list(islice(images, self.batch)), [])
+        size = 3 * self.recipe.size**2 * self.recipe.count * self.batch
+        waiting: deque[torch.Tensor] = deque()
+        done, started = 0, time.perf_counter()
+        for pixels in made_ahead(self._decoded, orders, self.cores, size):
+            views = pixels.to(self.device, non_blocking=True)
+            waiting.append(self.forward(views))
+            if len(waiting) == AHEAD:
+                features = self._averaged(waiting.popleft())
+                done += len(features)
+                yield features
+                if not self._settled and done >= AHEAD * AHEAD * self.cores * self.batch:
+                    self._settle(done / (time.perf_counter() - started), total - done, views)
+        yield from (self._averaged(each) for each in waiting)
+
+    def _streamed(self, images: Iterable[ImageLike], total: int) -> Iterator[torch.Tensor]:
+        """As `run`, by streams."""
         streams, threads = _streams(total, self.device, self.cores)
         batch = max(1, min(self.batch, -(-total // streams)))
         coming = iter(images)
@@ -90,7 +120,7 @@ class Engine:
                     done += len(features)
                     yield features
                     if not self._settled and done >= AHEAD * streams * batch:
-                        self._settle(done / (time.perf_counter() - started), total - done, taken)
+                        self._settle(done / (time.perf_counter() - started), total - done, self._views(taken))
                 while waiting:
                     yield waiting.popleft().result()
             finally:
@@ -98,16 +128,24 @@ class Engine:
                     future.cancel()
 
     def _features(self, images: Sequence[ImageLike]) -> torch.Tensor:
-        features = self.forward(self._views(images))
-        return features.reshape(len(images), self.recipe.count, -1).mean(1).cpu()
+        return self._averaged(self.forward(self._views(images)))
+
+    def _averaged(self, features: torch.Tensor) -> torch.Tensor:
+        """Features ``[n, width]``, on the CPU, of those of ``[n * views, width]``."""
+        return features.reshape(-1, self.recipe.count, features.shape[-1]).mean(1).cpu()
+
+    def _decoded(self, images: Sequence[ImageLike]) -> torch.Tensor:
+        """All views of all images: uint8 ``[N, 3, S, S]``."""
+        pixels = torch.stack([self.recipe(image) for image in images])
+        return pixels.reshape(-1, *pixels.shape[-3:])
 
     def _views(self, images: Sequence[ImageLike]) -> torch.Tensor:
         """All views of all images on the device: uint8 ``[N, 3, S, S]``."""
         if self.decode == "device":
             pixels = torch.stack([self.recipe.fitted(image) for image in decode_on(self.device, images)])
+            views = pixels.reshape(-1, *pixels.shape[-3:])
         else:
-            pixels = torch.stack([self.recipe(image) for image in images])
-        views = pixels.reshape(-1, *pixels.shape[-3:])
+            views = self._decoded(images)
         if self.device.type == "cuda" and views.device.type == "cpu":
             views = views.pin_memory()
         return views.to(self.device, non_blocking=True)
@@ -142,10 +180,17 @@ class Engine:
             self._most = smaller
             tell(f"extract\tout of memory: goes on with {smaller:,} images at once")
 
-    def _settle(self, rate: float, remaining: int, sample: Sequence[ImageLike]) -> None:
-        """Compile, once the work left is known to outweigh it and the machine's limit is not reached anyway."""
+    def _settle(self, rate: float, remaining: int, views: torch.Tensor) -> None:
+        """Compile, once the work left is known to outweigh it and the machine's limit is not reached anyway.
+
+        Args:
+            rate: images a second.
+            views: a batch on the device.
+        """
         self._settled = True
         if self.compile == "auto":
+            if self.device.type != "cpu" and self._waits_for_images(rate, views):
+                return
             needed = rate * flops(self.backbone, self.recipe.size) * self.recipe.count
             if not compiling_pays(remaining / rate, 0.0):
                 return
@@ -154,11 +199,15 @@ class Engine:
             if not compiling_pays(remaining / rate, self.share):
                 return
         try:
-            views = self._views(sample)
             self._forward = self._faster(compiled(self.backbone, views), views)
         except Exception as error:  # no compiler, or one that this network is too much for
             told = (str(error).splitlines() or [type(error).__name__])[0]
             tell(f"extract\tgoes on without compiling: {told}")
+
+    @torch.inference_mode()
+    def _waits_for_images(self, rate: float, views: torch.Tensor) -> bool:
+        """Whether the device spends less than half of the time on its forward pass, which compiling could shorten."""
+        return rate * self.recipe.count < len(views) / _seconds(self.backbone, views) / 2
 
     @torch.inference_mode()
     def _faster(self, candidate: Forward, pixels: torch.Tensor) -> Forward:
@@ -180,8 +229,8 @@ def default_batch(recipe: Recipe, device: torch.device) -> int:
 
 
 def _streams(images: int, device: torch.device, cores: int) -> tuple[int, int]:
-    """Streams, and computing threads of each."""
-    streams = max(1, min(cores, images))
+    """Streams, and computing threads of each. On a GPU a few keep it busy, and more would wait for each other."""
+    streams = max(1, min(cores if device.type == "cpu" else GPU_STREAMS, images))
     return streams, (cores // streams if device.type == "cpu" else 1)
 
 

@@ -92,6 +92,15 @@ def test_any_number_of_streams_gives_the_same_features(backbone: Backbone, cores
     torch.testing.assert_close(found, forward(backbone, images), rtol=1e-3, atol=1e-4)
 
 
+def test_images_that_processes_decode_give_the_same_features(backbone: Backbone) -> None:
+    images = pictures(37)
+    engine = Engine(backbone, Recipe(32), CPU, torch.float32, batch_size=8, cores=2, compile="never")
+    fed, streamed = (torch.cat(list(run)) for run in (engine._fed(iter(images), 37), engine.run(images, 37)))
+    torch.testing.assert_close(fed, streamed, rtol=1e-3, atol=1e-4)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        list(engine._fed(iter([*images, b"no image"]), 38))
+
+
 def test_streams_give_the_threads_back(backbone: Backbone) -> None:
     before = torch.get_num_threads()
     forward(backbone, pictures(20))

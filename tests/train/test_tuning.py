@@ -472,6 +472,13 @@ def test_an_epoch_shows_each_image_at_most_once_in_an_order_of_its_own(task: Tas
     assert orders[0] != orders[1]
 
 
+def test_batches_that_processes_make_are_those_of_a_thread(task: Task) -> None:
+    alone, made = (list(batches_of(task, processes=count)) for count in (0, 2))
+    assert len(alone) == len(made) == 2
+    for (images, targets), (others, theirs) in zip(alone, made, strict=True):
+        assert torch.equal(images, others) and torch.equal(targets, theirs)
+
+
 def test_processes_that_share_batches_see_the_views_of_one(task: Task) -> None:
     whole = list(batches_of(task))
     shares = [list(batches_of(task, share=(rank, 3))) for rank in range(3)]

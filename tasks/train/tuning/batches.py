@@ -1,17 +1,15 @@
-"""Batches of images to learn from, made ready by threads while the network computes."""
+"""Batches of images to learn from, made ready while the network computes."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from tasks.preprocess.loading import made_ahead
 from tasks.preprocess.pictures import Augment, Pictures
 from tasks.train.targets import Balance, order_of
 
@@ -26,8 +24,7 @@ class Batches:
     Attributes:
         sizes: side of the views at the end of as many equal parts of the training (progressive resizing, Howard 2018).
         share: of each batch, (rank, of how many): what this process computes.
-        makers: threads that make batches. A network on a CPU needs the cores itself, and one thread keeps up with it.
-        pinned: whether batches lie where a GPU can fetch them by itself.
+        processes: that make batches; 0 for a thread. A network on a CPU needs the cores itself.
     """
 
     pictures: Pictures
@@ -42,8 +39,7 @@ class Batches:
     seed: int
     epoch: int = 0
     share: tuple[int, int] = (0, 1)
-    makers: int = 1
-    pinned: bool = False
+    processes: int = 0
 
     def __len__(self) -> int:
         return max(1, len(self.targets) // self.batch_size)
@@ -55,44 +51,24 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         rank, count = self.share
-        epoch, size, ahead = self.epoch, self.size, self.makers + 1
-        chosen = self._order(epoch).split(self.batch_size)[: len(self)]
-        coming: deque[Future[torch.Tensor]] = deque()
-        with self._threads() as threads:
-            try:
-                for number in range(len(chosen) + ahead):
-                    if number < len(chosen):
-                        coming.append(threads.submit(self._views, chosen[number], epoch, number, size))
-                    if number >= ahead:
-                        images = coming.popleft().result()
-                        yield images, self.targets[chosen[number - ahead][rank::count]]
-            finally:
-                for future in coming:
-                    future.cancel()
-
-    @contextmanager
-    def _threads(self) -> Iterator[ThreadPoolExecutor]:
-        """The makers; of several, each works alone on its batch, so that they do not wait for each other's parts."""
-        before = torch.get_num_threads()
-        alone = (torch.set_num_threads, (1,)) if self.makers > 1 else (None, ())
-        try:
-            with ThreadPoolExecutor(self.makers, "makers", *alone) as threads:
-                yield threads
-        finally:
-            torch.set_num_threads(before)
+        chosen = self._order(self.epoch).split(self.batch_size)[: len(self)]
+        orders = [(indices, self.epoch, number, self.size) for number, indices in enumerate(chosen)]
+        bytes_of_a_batch = 3 * self.size**2 * -(-self.batch_size // count)
+        made = made_ahead(self._views, orders, self.processes, bytes_of_a_batch)
+        for indices, images in zip(chosen, made, strict=True):
+            yield images, self.targets[indices[rank::count]]
 
     def _order(self, epoch: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         return order_of(self.targets, self.classes, self.balance, generator)
 
-    def _views(self, indices: torch.Tensor, epoch: int, number: int, size: int) -> torch.Tensor:
-        rank, count = self.share
+    def _views(self, order: tuple[torch.Tensor, int, int, int]) -> torch.Tensor:
+        (rank, count), (indices, epoch, number, size) = self.share, order
         views = []
         for place in range(rank, len(indices), count):
             draw = np.random.default_rng([self.seed, epoch, number, place])
             views.append(self.pictures.random(int(indices[place]), size, self.augment, self.least, draw))
-        batch = torch.stack(views)
-        return batch.pin_memory() if self.pinned else batch
+        return torch.stack(views)
 
     def __deepcopy__(self, memo: Any) -> Batches:
         # A running average is a copy of what learns from them: it needs no pixels of its own.

@@ -103,7 +103,7 @@ def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> t
     batches = Batches(
         pictures.load("decode", max(sizes), rank.count), targets, task.classes, min(method.batch_size, len(targets)),
         method.epochs, sizes, method.augment, method.least_area, method.balance, task.seed,
-        share=(rank.number, rank.count), makers=max(1, usable_cores() // rank.count) if on_gpu else 1, pinned=on_gpu,
+        share=(rank.number, rank.count), processes=usable_cores() // rank.count if on_gpu else 0,
     )  # fmt: skip
     held_out.pictures.load("decode", holders=rank.count)
     weights = class_weights(targets, task.classes) if method.balance == "weights" else None
