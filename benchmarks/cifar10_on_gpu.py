@@ -1,8 +1,8 @@
 """How long does a GPU take for the CIFAR-10 fine-tuning of `configs/cifar10_finetune.yaml`, and is it as good?
 
-The stages between the archive and the figure, on a machine with torch and pydantic alone: files under the names of
+The stages between the archive and the figure, on a machine without Prefect, MLflow and DVC: files under the names of
 their contents, splits by content as ingestion makes them, features of the frozen network for the first head, training,
-and the test images once, at the end, through the engine that serves. Prefect, MLflow and DVC have no part in it.
+and the test images once, at the end, through the engine that serves.
 
 Command: python benchmarks/cifar10_on_gpu.py [--seeds 0 1 2] [--batch-size 64] [--weights FILE] [--images 60000]
 """

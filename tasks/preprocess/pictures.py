@@ -19,6 +19,9 @@ from tasks.progress import progress
 
 Augment = Literal["none", "flip", "crop", "trivial", "rand"]
 
+DECODERS = 4
+"""Threads that decode at most: of photos, four did twice as many as one, and sixteen fewer again."""
+
 SHARE = 0.4
 """Of the memory that is free, what decoded images may take."""
 
@@ -56,7 +59,7 @@ class Pictures:
         if self._loaded == short:
             return self
         self.short, self._loaded = short, short
-        with ThreadPoolExecutor(usable_cores()) as pool, progress(what, len(self), "img") as advance:
+        with ThreadPoolExecutor(min(DECODERS, usable_cores())) as pool, progress(what, len(self), "img") as advance:
             for start in range(0, len(self), 1024):
                 chosen = range(start, min(start + 1024, len(self)))
                 for index, picture in zip(chosen, pool.map(self._decoded, chosen), strict=True):

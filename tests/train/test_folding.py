@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tasks.extract.backbones import Backbone, load_network
 from tasks.extract.weights import read_weights
 from tasks.train.tuning.depthwise import with_fast_gradients
-from tasks.train.tuning.folding import fold_frozen_norms
+from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
 
 
 def backbone(name: str, layers: tuple[str, ...] = ()) -> Backbone:
@@ -112,3 +112,10 @@ def test_norms_that_stand_before_convolutions_are_left_alone() -> None:
     count = fold_frozen_norms(folded.trunk)
     assert 0 < count < sum(isinstance(module, _BatchNorm) for module in folded.modules()) / 1.5
     torch.testing.assert_close(folded.eval()(images()), plain.eval()(images()), rtol=1e-3, atol=1e-3)
+
+
+def test_on_a_gpu_networks_of_many_small_layers_are_left_as_they_are() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    small, dense = backbone("mobilenet_v2").trunk, backbone("resnet18").trunk
+    assert folding_pays(small, cpu) and folding_pays(dense, cpu) and folding_pays(dense, gpu)
+    assert not folding_pays(small, gpu)

@@ -40,7 +40,7 @@ from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, Squares
 from tasks.train.tuning.blocks import Block, blocks_of
 from tasks.train.tuning.depthwise import with_fast_gradients
-from tasks.train.tuning.folding import fold_frozen_norms
+from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Loss, Tuning
@@ -84,7 +84,8 @@ def _parts(method: ThroughBackbone, task: Task) -> _Parts:
         # A trunk that was cut out before would use some parameters as they were.
         backbone = Backbone(network, task.weights, backbone.layers, backbone.pool)
     with_fast_gradients(network)
-    fold_frozen_norms(backbone.trunk)
+    if folding_pays(backbone.trunk, torch.device(task.features.device)):
+        fold_frozen_norms(backbone.trunk)
     return _Parts(network, backbone, blocks)
 
 
