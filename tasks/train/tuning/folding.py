@@ -14,8 +14,8 @@ from tasks.train.tuning.depthwise import StridedDepthwise
 
 def folding_pays(trunk: nn.Module, device: torch.device) -> bool:
     """Whether passes over the images are what norms cost. On a GPU the start of each small operation costs more where
-    layers are many and small, as depthwise networks have them: MobileNetV2 learned at two thirds of the speed, ResNet-50
-    a fifth faster (benchmarks/RESULTS.md)."""
+    layers are many and small, as depthwise networks have them: there MobileNetV2 learned at two thirds of the speed,
+    ResNet-50 a fifth faster (benchmarks/RESULTS.md)."""
     depthwise = any(module.groups > 1 for module in trunk.modules() if isinstance(module, nn.Conv2d))
     return device.type == "cpu" or not depthwise
 
