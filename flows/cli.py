@@ -8,13 +8,16 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows import data, features
 from tasks.errors import ConfigurationError, HeadstartError
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
 
 app = typer.Typer(
     help="Give your image classifier a head start: take a pretrained vision backbone, fit a new head to your own "
@@ -40,15 +43,18 @@ Why = Annotated[str, typer.Option("--why", "-m", help="Reason, kept with the mov
 
 
 @app.command()
-def run(config: ConfigFile, set_: Overrides = [], quiet: Quiet = False) -> None:  # noqa: B006
+def run(
+    config: ConfigFile,
+    set_: Overrides = [],  # noqa: B006
+    quiet: Quiet = False,
+    replace: data.Replace = False,
+) -> None:
     """Run the pipeline: labelled images in, a registered model out.
 
     Example: headstart run configs/digits.yaml -s train.method=mlp -s train.epochs=5
     """
+    settings = _read_pipeline(config, set_, replace)
     workspace, server = _prepare()
-    from flows.config import PipelineConfig, read_config
-
-    settings = read_config(config, set_, PipelineConfig)
     from flows.console import out, show_outcome, shown
     from flows.server import deliver_events
     from flows.summary import one_line
@@ -71,6 +77,7 @@ def serve(
     cron: Annotated[str | None, typer.Option(help="Cron expression, e.g. '0 3 * * *': every night at three.")] = None,
     interval: Annotated[int | None, typer.Option(min=1, metavar="SECONDS", help="Seconds between two runs.")] = None,
     set_: Overrides = [],  # noqa: B006
+    replace: data.Replace = False,
 ) -> None:
     """Run the pipeline on a schedule, until Ctrl-C.
 
@@ -78,9 +85,7 @@ def serve(
     """
     if (cron is None) == (interval is None):
         raise ConfigurationError("headstart serve needs either --cron or --interval, for example --cron '0 3 * * *'")
-    from flows.config import PipelineConfig, read_config
-
-    settings = read_config(config, set_, PipelineConfig)
+    settings = _read_pipeline(config, set_, replace)
     _, server = _prepare()
     from flows.console import out
     from flows.deployments import serve_pipeline
@@ -265,6 +270,16 @@ def _escaped(message: str) -> str:
     from rich.markup import escape
 
     return escape(message)
+
+
+def _read_pipeline(config: Path, overrides: list[str], replace: bool) -> PipelineConfig:
+    """Read a pipeline's configuration, and see to it that its dataset may be put into ``data/``."""
+    workspace = _settle()
+    from flows.config import PipelineConfig, read_config
+
+    settings = read_config(config, overrides, PipelineConfig)
+    data.claim(workspace, replace)
+    return settings
 
 
 def _settle() -> Workspace:

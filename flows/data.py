@@ -17,6 +17,10 @@ app = typer.Typer(
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Version, run or model.")]
 Remote = Annotated[str | None, typer.Option("--remote", "-r", help="DVC remote; the default one if not given.")]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Take the place of a data.dvc of yours, which is kept as data.dvc.replaced."),
+]
 SHOWN = 20
 
 
@@ -24,6 +28,7 @@ SHOWN = 20
 def ingest(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
     set_: Annotated[list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key.")] = [],  # noqa: B006
+    replace: Replace = False,
 ) -> None:
     """Check, split and version the images of a configuration, without learning from them.
 
@@ -35,6 +40,7 @@ def ingest(
     from tasks.ingest.door import ingest_images
 
     settings = read_config(config, set_, PipelineConfig)
+    claim(workspace, replace)
     with shown():
         dataset = ingest_images(settings.ingest, workspace)
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
@@ -54,7 +60,7 @@ def list_() -> None:
 
     from flows.console import out
     from flows.versions import known_versions
-    from tasks.ingest.versioning import current_version
+    from tasks.ingest.pointer import current_version
 
     table = Table("version", "first used (UTC)", "source", "images", "runs", "models", "", box=None, pad_edge=False)
     current = current_version(workspace)
@@ -110,7 +116,7 @@ def _write(changes, output: Path) -> None:  # type: ignore[no-untyped-def]
 
 
 @app.command()
-def checkout(version: Version, remote: Remote = None) -> None:
+def checkout(version: Version, remote: Remote = None, replace: Replace = False) -> None:
     """Put a version into data/ and data.dvc, fetching from the remote what is not here.
 
     Example: headstart data checkout digits@champion
@@ -118,8 +124,8 @@ def checkout(version: Version, remote: Remote = None) -> None:
     workspace = _settle()
     from flows.console import out, shown
     from flows.versions import resolve
+    from tasks.ingest.checkout import restore_version
     from tasks.ingest.remotes import fetch_version
-    from tasks.ingest.versioning import restore_version
 
     name = resolve(version, workspace)
     with shown():
@@ -154,15 +160,25 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
     workspace = _settle()
     from flows.console import out, shown
     from flows.versions import resolve
+    from tasks.ingest.checkout import restore_version
+    from tasks.ingest.pointer import current_version
     from tasks.ingest.remotes import fetch_version
-    from tasks.ingest.versioning import current_version, restore_version
 
     name = resolve(version, workspace)
     with shown():
         fetched = fetch_version(name, workspace, remote)
         if name == current_version(workspace):
-            restore_version(name, workspace)
+            restore_version(name, workspace, verify=False)
     out.print(f"version {name}: {fetched:,} files fetched", soft_wrap=True)
+
+
+def claim(workspace: Workspace, replace: bool) -> None:
+    """See to it that ``data/`` and ``data.dvc`` may be replaced, and say where a file of the user's is kept."""
+    from flows.console import out
+    from tasks.ingest.pointer import claim as claim_data
+
+    if kept := claim_data(workspace, replace):
+        out.print(f"your data.dvc is kept as {kept.name}", soft_wrap=True)
 
 
 def _settle() -> Workspace:

@@ -16,7 +16,7 @@ from flows.server import server_status
 from tasks.errors import HeadstartError
 from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import BUILTIN_WEIGHTS, network_names
-from tasks.ingest.versioning import current_version
+from tasks.ingest.pointer import current_version
 from tasks.machine import free_memory, usable_cores
 from tasks.workspace import Workspace
 

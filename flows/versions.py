@@ -12,7 +12,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import DataError, RegistryError
-from tasks.ingest.versioning import current_version, local_versions
+from tasks.ingest.pointer import current_version
+from tasks.ingest.versioning import local_versions
 from tasks.register.registry import CHAMPION, DATA, get_version
 from tasks.workspace import Workspace
 
@@ -104,7 +105,9 @@ def resolve(named: str, workspace: Workspace) -> str:
     if named == "current":
         if version := current_version(workspace):
             return version
-        raise DataError("there is no data.dvc here yet: `headstart run CONFIG` or `headstart data ingest CONFIG`")
+        raise DataError(
+            "there is no version of a dataset in data.dvc yet: `headstart run CONFIG` or `headstart data ingest CONFIG`"
+        )
     if version := _of_model(named, workspace):
         return version
     if VERSION.fullmatch(named):

@@ -54,7 +54,7 @@ def _forget_if_incomplete(result: Path) -> None:
         return
     try:
         record: Any = ResultRecord.deserialize(result.read_bytes()).result
-        complete = all(path.exists() for path in record.files())
+        complete = record.is_complete()
     except Exception:  # whatever a killed process or another version left there, it is only a cache
         complete = False
     if not complete:

@@ -18,6 +18,7 @@ curves (Parquet)          step (int64) and any of l2, k, and loss and accuracy o
 rates (Parquet)           epoch (int64, from 1), block (str), rate (float64, of the full learning rate)
 trials (Parquet)          trial (int64), method (str), settings (JSON), state (str), score (float64), epochs (int64),
                           started and ended (float64, seconds since the epoch)
+stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
 metrics (JSON)            ``{"test/accuracy": {"value": 0.98, "low": 0.96, "high": 0.99}, ...}``
 ========================  ==========================================================================
@@ -25,6 +26,7 @@ metrics (JSON)            ``{"test/accuracy": {"value": 0.98, "low": 0.96, "high
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Literal
@@ -36,6 +38,10 @@ from tasks.fingerprint import file_digest
 
 Split = Literal["train", "tune", "val", "test", "pool"]
 Alias = Literal["champion", "challenger"]
+
+
+STORED = "stored.parquet"
+"""Name of the file that notes the objects of a version."""
 
 
 class Record(BaseModel):
@@ -55,6 +61,10 @@ class Record(BaseModel):
     def files(self) -> list[Path]:
         """The files without which this record is worth nothing."""
         return [value for _, value in self if isinstance(value, Path)]
+
+    def is_complete(self) -> bool:
+        """Whether those files are there, as they were."""
+        return all(path.exists() for path in self.files())
 
 
 class Dataset(Record):
@@ -95,6 +105,19 @@ class Dataset(Record):
     def image(self, hash: str) -> Path:
         """The stored file of an image."""
         return self.images / hash[:2] / hash[2:]
+
+    def is_complete(self) -> bool:
+        """Whether, beside the record's own files, the store has every object of the version, unchanged in size and
+        time: a damaged one must not be learned from under its old name."""
+        try:
+            stored = pd.read_parquet(self.report.parent / STORED)
+            return super().is_complete() and all(
+                (there.st_size, there.st_mtime_ns) == (size, time)
+                for name, size, time in stored.itertuples(index=False, name=None)
+                for there in [os.stat(f"{self.images}/{name[:2]}/{name[2:]}")]
+            )
+        except FileNotFoundError:
+            return False
 
 
 class Preprocessed(Record):

@@ -7,9 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from tasks.errors import ConfigurationError
+
+LONGEST_NAME = 255
+"""Bytes of a file's or folder's name."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +97,20 @@ def fresh_folder(final: Path) -> Iterator[Path]:
             except OSError:
                 if not final.is_dir():  # else another process was faster, with the same content
                     raise
+
+
+def keep_beside(path: Path, ending: str) -> Path:
+    """Move what stands at a path out of the way, to a free name in its folder: ``NAME.ending``, ``NAME.ending.2``...
+
+    A name that would be longer than file systems allow is cut. Nothing is overwritten.
+    """
+    for number in count(1):
+        suffix = f".{ending}.{number}" if number > 1 else f".{ending}"
+        name = f"{path.name}{suffix}"
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            name = os.fsencode(path.name)[: LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
+        kept = path.with_name(name)
+        if not os.path.lexists(kept):
+            os.rename(path, kept)
+            return kept
+    raise AssertionError("there is always a free name")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,15 +15,19 @@ from tasks.door import stage
 from tasks.errors import DataError
 from tasks.fingerprint import RunningFingerprint, code_version, fingerprint
 from tasks.ingest import relations
+from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.examine import Limits
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import KINDS
+from tasks.ingest.objects import keep_file, object_path, tidy
+from tasks.ingest.pointer import claim
 from tasks.ingest.report import write_report
+from tasks.ingest.repository import object_store
 from tasks.ingest.splits import assign_splits, check_learnable, is_given, mark_unsplit
-from tasks.ingest.versioning import MANIFEST, Entry, check_out, keep_file, object_store, tidy, write_version
-from tasks.records import Dataset, Split
+from tasks.ingest.versioning import MANIFEST, Entry, write_version
+from tasks.records import STORED, Dataset, Split
 from tasks.workspace import Workspace
 
 BATCH = 65_536
@@ -43,11 +48,13 @@ def ingest_images(config: IngestConfig, workspace: Workspace, into_data: bool = 
 
     Raises:
         DataError: the source is missing, empty, corrupt or has one class only, or a finding's policy is ``fail``.
-        ConfigurationError: the configuration asks for what the source does not have.
+        ConfigurationError: the configuration asks for what the source does not have, or ``data.dvc`` is the user's.
     """
+    if into_data:
+        claim(workspace)
     try:
         return _ingested(config, workspace, into_data)
-    except DamagedJournal:
+    except (DamagedJournal, DamagedObject):  # out of the way now
         return _ingested(config, workspace, into_data)
 
 
@@ -72,6 +79,8 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         final = workspace.cache / "datasets" / version.name / _findings_fingerprint(journal, config)
         if not final.exists():
             _keep_report(journal, config, manifest, final)
+        _write_stored(journal, (entry.hash, version.name), store, scratch / STORED)
+        os.replace(scratch / STORED, final.parent / STORED)
         report = json.loads((final / "checks.json").read_text())
         if into_data:
             journal.sql.execute("CREATE INDEX work.by_path ON rows (path)")
@@ -168,6 +177,20 @@ def _entries(journal: Journal, manifest: Entry) -> Iterator[Entry]:
         manifest,
     )
     return (Entry(*row) for row in rows)
+
+
+def _write_stored(journal: Journal, others: Iterable[str], store: Path, path: Path) -> None:
+    """Note which size and time the objects of a version have, now that they are known to be whole."""
+    schema = pa.schema([("name", pa.string()), ("size", pa.int64()), ("time", pa.int64())])
+    rows = journal.sql.execute(
+        "SELECT DISTINCT hash, size, stored FROM rows JOIN contents USING (hash) WHERE rows.kind IS NULL"
+    )
+    with parquet.ParquetWriter(path, schema) as writer:
+        for status, name in ((object_path(store, name).stat(), name) for name in others):
+            writer.write_table(pa.table([[name], [status.st_size], [status.st_mtime_ns]], schema=schema))
+        while block := rows.fetchmany(BATCH):
+            columns: list[Any] = list(map(list, zip(*block, strict=True)))
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def _findings_fingerprint(journal: Journal, config: IngestConfig) -> str:

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tasks.errors import DataError
 from tasks.ingest.decode import open_image, to_rgb
+from tasks.ingest.objects import keep
 from tasks.ingest.storage import TooLarge, read
 
 SMALLEST_HASHED = 32
@@ -50,6 +50,8 @@ class Examined(NamedTuple):
         dhash: difference hash (64 bits as a signed integer); None for small or flat images.
         odd: kinds of `tasks.ingest.kinds.ODD`, each between commas.
         kind, reason: why it cannot be used; None where it can.
+        stored: when its object was written (nanoseconds since the epoch); None for what the store does not have.
+        mended: whether a damaged object was replaced by it just now.
     """
 
     hash: str | None
@@ -62,6 +64,8 @@ class Examined(NamedTuple):
     odd: str = ""
     kind: str | None = None
     reason: str | None = None
+    stored: int | None = None
+    mended: bool = False
 
 
 def examine_all(works: Sequence[Work], limits: Limits, store: Path) -> list[Examined]:
@@ -84,7 +88,8 @@ def examine_one(work: Work, limits: Limits, store: Path) -> Examined:
         return Examined(None, kind="too_large", reason=f"more than {limits.bytes:,} bytes (ingest.limits.bytes)")
     examined = examine(content, limits)
     if examined.kind is None and examined.hash is not None:
-        keep(content, examined.hash, store)
+        stored, mended = keep(content, examined.hash, store)
+        return examined._replace(stored=stored, mended=mended)
     return examined
 
 
@@ -158,34 +163,6 @@ def difference_hash(image: Image.Image) -> int | None:
     if not 8 <= np.count_nonzero(bits) <= 56:
         return None
     return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
-
-
-def keep(content: bytes, digest: str, store: Path) -> None:
-    """Put a content into DVC's store, whole or not at all."""
-    final = f"{store}/{digest[:2]}/{digest[2:]}"
-    if os.path.exists(final):
-        return
-    temporary = f"{waiting_room(store)}/{os.getpid()}-{threading.get_ident()}-{digest}"
-    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o444)  # write-protected, as DVC does
-    try:
-        written = os.write(descriptor, content)
-        while written < len(content):
-            written += os.write(descriptor, content[written:])
-    finally:
-        os.close(descriptor)
-    try:
-        os.replace(temporary, final)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(final), exist_ok=True)
-        os.replace(temporary, final)
-
-
-@cache
-def waiting_room(store: Path) -> Path:
-    """Folder for half-written objects, on the store's disk and outside of what DVC looks at."""
-    room = store.parent.parent / "headstart-tmp"
-    room.mkdir(parents=True, exist_ok=True)
-    return room
 
 
 def begin_work(parent: int) -> None:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
-from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,18 @@ from tasks.ingest.config import LimitsConfig
 from tasks.ingest.examine import Examined, Limits, Work, begin_work, examine_all
 from tasks.ingest.journal import Journal
 from tasks.ingest.kinds import Problem
+from tasks.ingest.objects import tell_mended
 from tasks.ingest.sources.base import Item
 from tasks.machine import usable_cores
 from tasks.progress import progress
+from tasks.workspace import LONGEST_NAME
 
 BLOCK_ITEMS = 256
 BLOCK_BYTES = 16 * 2**20
 """What one process is handed at once."""
 
-LONGEST_NAME, LONGEST_PATH = 255, 3000
-"""Bytes of a file's or folder's name, and of all on the way to a file below ``data/``."""
+LONGEST_PATH = 3000
+"""Bytes of all names on the way to a file below ``data/``."""
 
 Block = list[tuple[Item, Examined | None]]
 """Items, and what is known of them already."""
@@ -45,6 +46,7 @@ def take_in(
     workers = _Workers(Limits(limits.pixels, limits.bytes), store)
     waiting: deque[tuple[Block, Future[list[Examined]] | None]] = deque()
     files = size = 0
+    mended: list[str] = []
     with progress("ingest", total, "img") as advance, workers:
 
         def finish() -> None:
@@ -58,6 +60,7 @@ def take_in(
             )
             journal.add([_row(item, told, multi_label) for (item, _), told in zip(block, examined, strict=True)])
             files, size = files + len(block), size + sum(told.size for told in examined)
+            mended.extend(item.path for (item, _), told in zip(block, examined, strict=True) if told.mended)
             advance(len(block))
             if files > limits.files or size > limits.total_bytes:
                 raise DataError(
@@ -71,6 +74,8 @@ def take_in(
                 finish()
         while waiting:
             finish()
+    if mended:
+        tell_mended("ingest", mended, "the source", store)
 
 
 def _blocks(items: Iterator[Item], journal: Journal, store: Path) -> Iterator[Block]:
@@ -121,10 +126,19 @@ def _with_known(items: list[Item], journal: Journal, store: Path) -> Block:
             found = contents.get(digest)
         elif item.place in files and files[item.place][0] == item.stamp:
             found = files[item.place][1]
-        if found and not found.kind and found.hash and not exists(f"{store}/{found.hash[:2]}/{found.hash[2:]}"):
-            found = None  # the store has been tidied since
+        if found and found.hash and not found.kind and not _is_stored(found, store):
+            found = None  # the store has been tidied or damaged since
         block.append((item, found))
     return block
+
+
+def _is_stored(known: Examined, store: Path) -> bool:
+    """Whether the store has a content, by the size and time that its object had when it was whole."""
+    try:
+        there = os.stat(f"{store}/{known.hash[:2]}/{known.hash[2:]}")  # type: ignore[index]
+    except FileNotFoundError:
+        return False
+    return (there.st_size, there.st_mtime_ns) == (known.size, known.stored)
 
 
 def _merged(block: Block, examined: Sequence[Examined]) -> list[Examined]:

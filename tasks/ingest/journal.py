@@ -26,7 +26,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (id INTEGER PRIMARY KEY, rule TEXT UNIQUE, used REAL);
 CREATE TABLE IF NOT EXISTS known_contents (
     rule INTEGER, hash TEXT, size INTEGER, width INTEGER, height INTEGER, format TEXT, mode TEXT, dhash INTEGER,
-    odd TEXT, kind TEXT, reason TEXT, PRIMARY KEY (rule, hash)
+    odd TEXT, kind TEXT, reason TEXT, stored INTEGER, PRIMARY KEY (rule, hash)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS known_files (
     rule INTEGER, place TEXT, stamp TEXT, hash TEXT, PRIMARY KEY (rule, place)
@@ -40,11 +40,17 @@ CREATE TABLE work.near (first INTEGER, second INTEGER, bits INTEGER);
 CREATE INDEX work.by_hash ON rows (hash);
 """
 
+EARLIER = "".join(f"DROP TABLE IF EXISTS main.{table};" for table in ("rules", "known_contents", "known_files"))
+
 VIEWS = """
 CREATE TEMP VIEW contents AS
-    SELECT hash, size, width, height, format, mode, dhash, odd, kind, reason FROM main.known_contents WHERE rule = {id};
+    SELECT hash, size, width, height, format, mode, dhash, odd, kind, reason, stored
+    FROM main.known_contents WHERE rule = {id};
 CREATE TEMP VIEW seen AS SELECT place, stamp, hash FROM main.known_files WHERE rule = {id};
 """
+
+SHAPE = 1
+"""Of the tables that outlive a run: those of another shape are made anew."""
 
 FORGOTTEN = 30 * 24 * 3600
 """Seconds after which a rule that nobody used is forgotten, with all that it decided."""
@@ -119,8 +125,8 @@ class Journal:
         told = [entry for entry in learnt if entry[2].hash is not None]
         with self.sql:
             self.sql.executemany(
-                f"INSERT OR REPLACE INTO known_contents VALUES ({self.rule},?,?,?,?,?,?,?,?,?,?)",
-                [entry for _, _, entry in told],
+                f"INSERT OR REPLACE INTO known_contents VALUES ({self.rule},?,?,?,?,?,?,?,?,?,?,?)",
+                [entry[:-1] for _, _, entry in told],
             )
             self.sql.executemany(
                 f"INSERT OR REPLACE INTO known_files VALUES ({self.rule},?,?,?)",
@@ -158,6 +164,8 @@ def _settled(connection: sqlite3.Connection, scratch: Path, limits: Limits) -> i
     # The run's own rows need not outlive it.
     connection.execute("PRAGMA work.journal_mode = OFF")
     connection.execute("PRAGMA work.synchronous = OFF")
+    if connection.execute("PRAGMA user_version").fetchone() != (SHAPE,):
+        connection.executescript(f"{EARLIER} PRAGMA user_version = {SHAPE};")
     connection.executescript(SCHEMA)
     now = time.time()
     with connection:

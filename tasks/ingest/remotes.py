@@ -13,7 +13,10 @@ from typing import Any
 from fsspec.callbacks import Callback
 
 from tasks.errors import DataError, HeadstartError
-from tasks.ingest.versioning import MANIFEST, object_path, object_store, read_listing
+from tasks.ingest.objects import object_path
+from tasks.ingest.repair import find_lacking
+from tasks.ingest.repository import object_store
+from tasks.ingest.versioning import MANIFEST, read_listing
 from tasks.progress import Advance, progress
 from tasks.workspace import Workspace
 
@@ -35,19 +38,33 @@ def push_version(name: str, workspace: Workspace, remote: str | None = None) -> 
         DataError: the version is not here, or the remote cannot be reached or written.
     """
     store = object_store(workspace)
-    wanted = {*read_listing(name, store).values(), name}
-    if missing := [digest for digest in wanted if not object_path(store, digest).is_file()]:
-        raise DataError(
-            f"{len(missing):,} of {len(wanted):,} files of version {name} are not in this workspace's store: "
-            f"`headstart data pull {name[:8]}` where a remote has them, or ingest their source again"
-        )
+    listing = read_listing(name, store)
+    wanted = {*listing.values(), name}
+    _refuse(name, [digest for digest in wanted if not object_path(store, digest).is_file()], wanted)
+
+    def verify(status: Any) -> None:
+        new = {info.value for info in status.new}
+        _refuse(name, find_lacking(new, listing, workspace, store), wanted)
+
     with _remote(workspace, remote, "push") as (repo, odb, address):
-        sent = _transfer(repo.cache.local, odb, wanted, "push", to_remote=True)
+        sent = _transfer(repo.cache.local, odb, wanted, "push", to_remote=True, validate_status=verify)
     return sent, address
 
 
+def _refuse(name: str, missing: list[str], wanted: set[str]) -> None:
+    if missing:
+        raise DataError(
+            f"{len(missing):,} of {len(wanted):,} files of version {name} are not in this workspace's store, or are "
+            f"damaged, the first: {missing[0]}; `headstart data pull {name[:8]}` where a remote has them, or ingest "
+            "their source again"
+        )
+
+
 def fetch_version(name: str, workspace: Workspace, remote: str | None = None, images: bool = True) -> int:
-    """Bring into the store what is not there of a version; every file's content is checked against its name.
+    """Bring into the store what is not there of a version, or not whole; all that it has of it is read.
+
+    What ``data/`` still has comes from there, all else from the remote, where every file's content is checked against
+    its name.
 
     Args:
         images: False for the listing and the manifest only.
@@ -60,12 +77,12 @@ def fetch_version(name: str, workspace: Workspace, remote: str | None = None, im
     """
     store = object_store(workspace)
     fetched = 0
-    if not object_path(store, name).is_file():
+    if find_lacking({name}, {}, workspace, store):
         fetched += _fetch({name}, workspace, remote, "pull listing")
     listing = read_listing(name, store)
     wanted = set(listing.values()) if images else {listing[MANIFEST]} if MANIFEST in listing else set()
-    missing = {digest for digest in wanted if not object_path(store, digest).is_file()}
-    return fetched + (_fetch(missing, workspace, remote, "pull") if missing else 0)
+    lacking = set(find_lacking(wanted, listing, workspace, store))
+    return fetched + (_fetch(lacking, workspace, remote, "pull") if lacking else 0)
 
 
 def _fetch(digests: set[str], workspace: Workspace, remote: str | None, what: str) -> int:
@@ -80,7 +97,7 @@ def _fetch(digests: set[str], workspace: Workspace, remote: str | None, what: st
     return fetched
 
 
-def _transfer(source: Any, target: Any, digests: Iterable[str], what: str, to_remote: bool) -> int:
+def _transfer(source: Any, target: Any, digests: Iterable[str], what: str, to_remote: bool, **more: Any) -> int:
     from dvc_data.hashfile.db import get_index
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.transfer import transfer
@@ -89,7 +106,7 @@ def _transfer(source: Any, target: Any, digests: Iterable[str], what: str, to_re
     index = {"dest_index": get_index(target), "cache_odb": source} if to_remote else {"cache_odb": target}
     with progress(what, len(wanted), "file") as advance:
         # The listing goes last, so that a remote which has it has its files too.
-        result = transfer(source, target, wanted, verify=not to_remote, callback=_Told(advance), **index)
+        result = transfer(source, target, wanted, verify=not to_remote, callback=_Told(advance), **index, **more)
     if result.failed:
         raise DataError(f"{len(result.failed):,} of {len(wanted):,} files could not be transferred; try again")
     return len(result.transferred)

@@ -21,7 +21,7 @@ from tasks.errors import DataError
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.decode import decode
 from tasks.ingest.door import ingest_images
-from tasks.ingest.versioning import object_store
+from tasks.ingest.repository import object_store
 from tasks.records import Dataset
 from tasks.workspace import Workspace
 from tests.ingest.pictures import encoded, noise, png, tarred

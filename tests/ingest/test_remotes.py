@@ -18,10 +18,12 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from tasks.errors import DataError
+from tasks.ingest.checkout import restore_version
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.ingest.remotes import LOCAL, fetch_version, push_version
-from tasks.ingest.versioning import object_store, read_listing, restore_version
+from tasks.ingest.repository import object_store
+from tasks.ingest.versioning import read_listing
 from tasks.records import Dataset
 from tasks.workspace import Workspace
 

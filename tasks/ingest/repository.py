@@ -1,0 +1,89 @@
+"""The workspace as a DVC repository: made where there is none, and how it hands out files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from tasks.progress import tell
+from tasks.workspace import Workspace
+
+BESIDE = ".dvc-init"
+"""Folder in which a repository is made before it takes its place."""
+
+LINKS = "reflink,copy"
+"""What files in ``data/`` are, by preference. A copy-on-write clone, where the disk can do that, costs no space; a
+copy does. Both may be edited without the store's noticing, which hard links may not. It is DVC's own default, too."""
+
+HARD_LINKS = "reflink,hardlink,copy"
+"""What earlier versions of headstart wrote there."""
+
+
+def object_store(workspace: Workspace) -> Path:
+    """Folder of DVC's content-addressed store; makes the workspace a DVC repository if it is none."""
+    from dvc.repo import Repo
+
+    if not (workspace.root / ".dvc").is_dir() or (workspace.root / BESIDE).exists():
+        with lock(workspace, "init"):
+            _init(workspace)
+    with Repo(str(workspace.root)) as repo:
+        if repo.config.load_one("repo")["cache"].get("type") == HARD_LINKS:
+            _loosen(repo, workspace)
+        return Path(repo.cache.local.path)
+
+
+def link_types(workspace: Workspace) -> list[str]:
+    """How files get from the store into ``data/``, best first: reflink, hardlink, symlink or copy.
+
+    ``dvc config cache.type`` sets it; a copy is what always works.
+    """
+    from dvc.config import Config
+
+    told = Config(str(workspace.root / ".dvc"))["cache"].get("type") or LINKS.split(",")
+    return [*told, "copy"]
+
+
+def lock(workspace: Workspace, name: str) -> FileLock:
+    """A lock between the processes of a workspace."""
+    workspace.cache.mkdir(parents=True, exist_ok=True)
+    return FileLock(workspace.cache / f"{name}.lock")
+
+
+def _init(workspace: Workspace) -> None:
+    """Initialise DVC beside, then move: killed in between, it would take half a repository for its own."""
+    from dvc.repo import Repo
+
+    beside = workspace.root / BESIDE
+    shutil.rmtree(beside, ignore_errors=True)
+    if (workspace.root / ".dvc").is_dir():
+        return  # another process was faster
+    beside.mkdir()
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # else it says that it has initialised a repository
+    has_git = (workspace.root / ".git").exists()
+    with Repo.init(str(beside), no_scm=True) as repo, repo.config.edit("repo") as config:
+        config["cache"]["type"] = LINKS
+        config["core"] |= {"analytics": False, "check_update": False}
+        if has_git:
+            del config["core"]["no_scm"]
+    shutil.rmtree(repo.site_cache_dir, ignore_errors=True)  # goes by the folder's name
+    if not (workspace.root / ".dvcignore").exists():
+        os.rename(beside / ".dvcignore", workspace.root / ".dvcignore")
+    os.rename(beside / ".dvc", workspace.root / ".dvc")
+    shutil.rmtree(beside)
+    if has_git:
+        with Repo(str(workspace.root)) as repo, repo.scm_context(autostage=True) as git:
+            git.track_file([str(workspace.root / name) for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore")])
+
+
+def _loosen(repo, workspace: Workspace) -> None:  # type: ignore[no-untyped-def]
+    """Have files in ``data/`` be their own from now on, where an earlier headstart chose hard links."""
+    with lock(workspace, "init"), repo.config.edit("repo") as config:
+        config["cache"]["type"] = LINKS
+    tell(
+        f"check out\tcache.type in .dvc/config is {LINKS} now: files in data/ may be edited, those of the store stay "
+        "as they are"
+    )

@@ -1,0 +1,58 @@
+"""The workspace as a DVC repository: made whole or not at all, and left as it is where it was there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.ingest.repository import object_store
+from tasks.workspace import Workspace
+from tests.ingest.versions import OLD, check_out, dvc
+
+
+def test_dvc_tells_git_what_belongs_to_the_repository(tmp_path: Path) -> None:
+    def git(*arguments: str) -> list[str]:
+        command = ["git", "-c", "core.quotePath=off", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    git("init", "--quiet")
+    workspace = Workspace(tmp_path)
+    check_out(OLD, workspace)
+    assert sorted(git("diff", "--cached", "--name-only")) == [".dvc/.gitignore", ".dvc/config", ".dvcignore"]
+    (workspace.cache).mkdir(exist_ok=True)
+    assert {line[3:] for line in git("status", "--porcelain") if line.startswith("??")} <= {
+        ".gitignore", "data.dvc", ".headstart/",
+    }  # fmt: skip
+    assert "up to date" in dvc(tmp_path, "status")
+
+
+def test_new_repository_phones_nowhere_and_makes_files_that_may_be_edited(empty: Workspace) -> None:
+    settings = dvc(empty.root, "config", "--list").lower().splitlines()
+    assert {"core.analytics=false", "core.check_update=false", "core.no_scm=true"} <= set(settings)
+    assert "cache.type=reflink,copy" in settings
+
+
+def test_repository_that_is_there_already_keeps_its_settings(tmp_path: Path) -> None:
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+    dvc(tmp_path, "config", "cache.dir", "elsewhere")
+    before = (tmp_path / ".dvc/config").read_bytes()
+    workspace = Workspace(tmp_path)
+    assert object_store(workspace) == tmp_path / "elsewhere/files/md5"
+    check_out(OLD, workspace)
+    assert (tmp_path / ".dvc/config").read_bytes() == before
+    assert "up to date" in dvc(tmp_path, "status")
+
+
+def test_repository_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "rename", killed)
+        object_store(Workspace(tmp_path))
+    assert not (tmp_path / ".dvc").exists()
+    assert object_store(Workspace(tmp_path)) == tmp_path / ".dvc/cache/files/md5"
+    assert {path.name for path in tmp_path.iterdir()} <= {".dvc", ".dvcignore", ".headstart"}
