@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from tasks.errors import ConfigurationError
-from tasks.ingest.sources.base import SPLITS
+from tasks.ingest.kinds import Problem
+from tasks.ingest.naming import plainly_called, split_called
+from tasks.records import Split
 
 Word = Literal["label", "split", "domain", "group", "*"]
 
@@ -16,21 +19,28 @@ class Placed(NamedTuple):
 
     path: str
     label: str | None
-    split: str | None
+    split: Split | None
     domain: str | None
     group: str | None
 
 
-class Layout(NamedTuple):
-    """Meaning of the folders on the way to an image.
+@dataclass(frozen=True)
+class Layout:
+    """Meaning of the folders on the way to an image; `tasks.ingest.reading` finds it.
 
     Attributes:
         words: one per folder; deeper folders belong to the label.
         prefix: folders around the whole tree, which mean nothing, with a slash at the end.
+        splits: the folders that are splits; None where every folder is that is called as one.
+        repeated: folders of splits that hold nothing but themselves once more, as in ``seg_train/seg_train/cat``.
+        flat: folders of splits without class folders, beside others that have some: images without labels.
     """
 
     words: tuple[str, ...]
     prefix: str = ""
+    splits: Mapping[str, Split] | None = None
+    repeated: frozenset[str] = frozenset()
+    flat: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Layout:
@@ -48,42 +58,34 @@ class Layout(NamedTuple):
                 )
         return cls(words)
 
-    @classmethod
-    def find(cls, text: str, folders: Iterable[str]) -> Layout:
-        """The layout of a tree whose images lie in ``folders``.
-
-        ``auto`` means ``split/label`` where all folders at the top are called as splits are, else ``label``. A single
-        folder around the whole is entered, as archives have it.
-        """
-        parts = [tuple(folder.split("/")) if folder else () for folder in folders]
-        depth = 1 if text == "auto" else len(text.split("/"))
-        prefix: tuple[str, ...] = ()
-        while _is_wrapper(tops := {part[:1] for part in parts}, parts, depth, text):
-            prefix += next(iter(tops))
-            parts = [part[1:] for part in parts]
-        if text == "auto":
-            named = {part[0].lower() for part in parts if part}
-            layout = cls(("split", "label") if named and named <= set(SPLITS) else ("label",))
-        else:
-            layout = cls.parse(text)
-        return cls(layout.words, "".join(f"{name}/" for name in prefix))
-
     def place(self, path: str) -> Placed:
         """Read a path. Where folders are missing, the label is None; a folder of a split has its usual name."""
         relative = path.removeprefix(self.prefix)
-        folders = relative.split("/")[:-1]
-        said = dict(zip(self.words, folders, strict=False))
-        split = said.get("split")
-        if split is not None:
-            split = SPLITS.get(split.lower())
+        said = self._said(relative)
+        split = self._split(said.get("split"))
         label = said.get("label")
-        if (label is not None and SPLITS.get(label.lower()) == "pool") or (split == "pool" and label is None):
+        if label is not None and plainly_called(label) == "pool":
             label, split = None, "pool"
+        elif label is None and (split == "pool" or said.get("split") in self.flat):
+            split = "pool"
         return Placed(relative, label, split, said.get("domain"), said.get("group"))
 
+    def problem(self, placed: Placed) -> Problem | None:
+        """Why an image cannot be used where it stands."""
+        named = self._said(placed.path).get("split")
+        if named is not None and placed.split is None:
+            return Problem("no_split", f"stands in {named}/, which is no split's (as train, val, test, unlabelled are)")
+        if placed.label is None and placed.split != "pool":
+            return Problem("no_label", f"stands in no class folder (layout: {'/'.join(self.words)})")
+        return None
 
-def _is_wrapper(tops: set[tuple[str, ...]], parts: list[tuple[str, ...]], depth: int, text: str) -> bool:
-    """Whether all images lie below one folder that the layout does not need."""
-    if len(tops) != 1 or () in tops or min(map(len, parts)) <= depth:
-        return False
-    return text != "auto" or next(iter(tops))[0].lower() not in SPLITS
+    def _said(self, relative: str) -> dict[str, str]:
+        folders = relative.split("/")[:-1]
+        if "/".join(folders[:2]) in self.repeated:
+            folders = folders[1:]
+        return dict(zip(self.words, folders, strict=False))
+
+    def _split(self, named: str | None) -> Split | None:
+        if named is None:
+            return None
+        return split_called(named) if self.splits is None else self.splits.get(named)

@@ -11,7 +11,7 @@ from tasks.errors import DataError
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import KINDS, ODD, UNUSABLE
-from tasks.ingest.layout import Layout
+from tasks.ingest.reading import find_layout
 from tasks.ingest.versioning import MANIFEST
 
 HELD_OUT_MOST = """CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 WHEN 'tune' THEN 2 WHEN 'train' THEN 3
@@ -58,7 +58,7 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
         multi_label: whether the dataset's labels are lists, as when a folder is joined to a table of several labels.
 
     Raises:
-        ConfigurationError: a layout is not understood.
+        ConfigurationError: a layout is not understood, or a tree can be read in several ways.
     """
     sql = journal.sql
     trees = sql.execute("SELECT DISTINCT layout, domain FROM rows WHERE layout IS NOT NULL").fetchall()
@@ -66,15 +66,19 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
         # Where images of other domains lie below folders of their names, those mean nothing here.
         above = f"{domain}/" if domain else ""
         tree = "layout = ? AND domain IS ?"
-        folders = sql.execute(f"SELECT DISTINCT {FOLDER} FROM rows WHERE {tree} AND {USED}", (text, domain)).fetchall()
-        layout = Layout.find(text, [name.removeprefix(above).rstrip("/") for (name,) in folders])
+        folders = sql.execute(
+            f"SELECT {FOLDER}, COUNT(*) FROM rows WHERE {tree} AND {USED} GROUP BY 1", (text, domain)
+        ).fetchall()
+        layout = find_layout(
+            text, {name.removeprefix(above).rstrip("/"): count for name, count in folders},
+            f"ingest.source.domains.{domain}.layout" if domain else "ingest.source.layout",
+        )  # fmt: skip
         found = sql.execute(f"SELECT id, path FROM rows WHERE {tree} AND {USED} ORDER BY id", (text, domain))
         while block := found.fetchmany(10_000):
             values = []
             for id, path in block:
                 placed = layout.place(path.removeprefix(above))
-                kind = None if placed.label is not None or placed.split == "pool" else "no_label"
-                reason = f"stands in no class folder (layout: {'/'.join(layout.words)})" if kind else None
+                kind, reason = layout.problem(placed) or (None, None)
                 label = json.dumps([placed.label]) if multi_label and placed.label is not None else placed.label
                 values.append(
                     (above + placed.path, label, placed.split, placed.domain or domain, placed.group, kind,

@@ -111,8 +111,8 @@ def test_several_labels_stand_in_columns_of_0_and_1(listed: Path, workspace: Wor
 
 
 def test_bad_rows_are_told_by_their_number_and_the_others_are_read(listed: Path, workspace: Workspace) -> None:
-    rows = ["a/1.png,cat,train", "a/2.png", "gone.png,cat,train", "a/2.png,dog,train,more", "b/3.png,dog,holdout",
-            ",cat,train", "b/4 ü.png,cat,train", "a,cat,test/"]  # fmt: skip
+    rows = ["a/1.png,cat,train", "a/2.png", "gone.png,cat,train", "a/2.png,dog,train,more", "b/3.png,dog,spring",
+            ",cat,train", "b/4 ü.png,cat,train", "a,cat,tent"]  # fmt: skip
     found = items(workspace, "\n".join(["path,label,split", *rows]))
     assert len(found) == len(rows)
     told = {item.problem.reason.partition(":")[0]: item.problem.kind for item in found if item.problem}

@@ -11,15 +11,8 @@ from urllib.parse import unquote
 from tasks.errors import ConfigurationError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.kinds import Problem
-from tasks.records import Split
 from tasks.section import Section
 from tasks.workspace import Workspace
-
-SPLITS: dict[str, Split] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "pool": "pool", "unlabelled": "pool", "unlabeled": "pool",
-}  # fmt: skip
-"""What people call the splits, in lower case."""
 
 LARGEST = 256 * 2**20
 """Bytes of one file beyond which it is no photo; ``ingest.limits.bytes`` sets it."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.kinds import Problem
-from tasks.ingest.sources.base import LARGEST, SPLITS, Item, Source
+from tasks.ingest.naming import split_called
+from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
 from tasks.workspace import Workspace
 
@@ -53,8 +55,14 @@ class HuggingFaceSource(Source):
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every row of every split, read as a stream; names of classes instead of their numbers."""
-        for name, rows in self._splits(workspace).items():
-            yield from self._rows(name, rows, workspace)
+        splits = self._splits(workspace)
+        for name, rows in splits.items():
+            split = split_called(name.split("[")[0])
+            problem = None
+            if split is None and len(splits) > 1:
+                problem = Problem("no_split", f"its split {name!r} is none of train, val and test")
+            for item in self._rows(name, rows, workspace):
+                yield replace(item, split=split, problem=item.problem or problem)
 
     def state(self, workspace: Workspace) -> str:
         """Sizes and times of a folder's files; a name on the hub is taken to mean the same while its revision does."""
@@ -128,7 +136,6 @@ class HuggingFaceSource(Source):
                 content=content,
                 place=None if content is not None else place,
                 labels=_labels(row.get(label), names),
-                split=SPLITS.get(split.split("[")[0].lower(), split) if split else None,
                 domain=str(row[self.domain]) if self.domain else None,
                 group=str(row[self.group]) if self.group else None,
             )

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.ingest.kinds import Problem
-from tasks.ingest.sources.base import LARGEST, SPLITS, Item, Source, local_path
+from tasks.ingest.naming import split_called
+from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import open_stream, stamp_of, told_as_data_error
 from tasks.workspace import Workspace
 
@@ -116,9 +117,9 @@ class TableSource(Source):
 def _split(cell: str) -> str | None:
     if not (name := cell.strip()):
         return None
-    if name.lower() not in SPLITS:
-        raise ValueError(f"the split {name!r} is none of {', '.join(SPLITS)}")
-    return SPLITS[name.lower()]
+    if (split := split_called(name)) is None:
+        raise ValueError(f"the split {name!r} is none: train, val, test or pool, or another usual name of these")
+    return split
 
 
 class _Roots:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Problem
+from tasks.ingest.naming import split_names
 from tasks.ingest.sources.archive import archive_place, members
-from tasks.ingest.sources.base import LARGEST, SPLITS, Item, Source, local_path
+from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import filesystem, stamp_of
 from tasks.workspace import Workspace
 
@@ -36,15 +37,15 @@ class WebDatasetSource(Source):
         return self.multi_label
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
-        """Every sample of every shard. A shard whose name begins with a split's belongs to that split."""
+        """Every sample of every shard. A shard that is called as a split is belongs to it (``train-000``)."""
         shards = _shards(self.webdataset, workspace)
         names = [str(shard).rsplit("/", 1)[-1].removesuffix(".tar") for shard in shards]
+        splits = split_names(set(names))
         for number, (shard, name) in enumerate(zip(shards, names, strict=True)):
-            split = SPLITS.get(name.split("-")[0].split("_")[0].lower())
             above = f"{name}/" if len(shards) > 1 else ""
             above = f"{number:05d}-{above}" if names.count(name) > 1 else above
             for key, parts in _samples(shard, limit):
-                yield self._item(f"{above}{key}", parts, split)
+                yield self._item(f"{above}{key}", parts, splits.get(name))
 
     def state(self, workspace: Workspace) -> str:
         """Sizes and times of the shards."""

@@ -1,0 +1,118 @@
+"""What people call the splits: folders, cells of a table, shards, splits of a library."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from tasks.records import Split
+
+WORDS: dict[str, Split] = {
+    "train": "train", "training": "train", "trn": "train", "trainval": "train",
+    "val": "val", "valid": "val", "validation": "val", "validate": "val", "validating": "val", "dev": "val",
+    "devel": "val", "development": "val", "eval": "val", "evaluation": "val",
+    "test": "test", "testing": "test", "tst": "test", "holdout": "test", "heldout": "test",
+    "pool": "pool", "unlabelled": "pool", "unlabeled": "pool", "unlabel": "pool", "unannotated": "pool",
+    "unsupervised": "pool",
+}  # fmt: skip
+"""Words that name a split, in lower case."""
+
+LEARNT_OR_HELD_OUT: frozenset[Split] = frozenset(["train", "val", "test"])
+
+FILLERS = frozenset(
+    """set sets subset subsets data dataset datasets split splits partition part image images img imgs pic pics picture
+    pictures photo photos jpg jpeg png file files folder folders dir all full final new old raw orig original clean
+    cleaned processed preprocessed resized cropped crop crops px rgb gray grey simple easy hard small large big tiny
+    mini public private official labelled labeled label labels class classes version ver copy challenge sample samples
+    cross fold the my our""".split()
+)
+"""Words beside a split's that change nothing: ``test_images``, ``dataset_train``, ``TEST_SIMPLE``, ``01_train``."""
+
+JOINED = ("datasets", "dataset", "images", "image", "imgs", "img", "folder", "split", "sets", "set", "data", "s")
+"""What is written together with a split's word: ``trainset``, ``valimages``, ``tests``."""
+
+
+class Called(NamedTuple):
+    """A name that holds the word of one split.
+
+    Attributes:
+        rest: its other words that mean something: ``{"tube"}`` of ``test_tube``, nothing of ``test_images``.
+    """
+
+    split: Split
+    rest: frozenset[str]
+
+
+def called(name: str) -> Called | None:
+    """How a name reads as that of a split: ``train2017``, ``Test-Set``, ``seg_train``; None where it holds no split's
+    word, or those of several."""
+    words = list(_words(name))
+    joined: list[str] = []
+    while words:
+        count = 2 if len(words) > 1 and "".join(words[:2]) in WORDS else 1  # hold-out, un_labelled, train_val
+        joined.append("".join(words[:count]))
+        words = words[count:]
+    splits = {split for word in joined if (split := _split_of(word))}
+    split = "pool" if "pool" in splits else next(iter(splits)) if len(splits) == 1 else None
+    if split is None:
+        return None
+    rest = [word for word in joined if len(word) > 1 and not word.isdigit() and not _split_of(word)]
+    return Called(split, frozenset(rest) - FILLERS)
+
+
+def split_called(name: str) -> Split | None:
+    """The split that a name means where it is known to be a split's, whatever else it says: ``seg_train`` is train."""
+    found = called(name)
+    return found.split if found else None
+
+
+def plainly_called(name: str) -> Split | None:
+    """The split that a name means where it might be anything: not that of ``test_tube``."""
+    found = called(name)
+    return found.split if found and not found.rest else None
+
+
+def split_names(names: Iterable[str]) -> dict[str, Split]:
+    """Those of several names that are splits', and which: all that say nothing else, and those that say the same else
+    beside different splits (``seg_train`` and ``seg_test``)."""
+    read = {name: found for name in names if (found := called(name))}
+    by_rest: dict[frozenset[str], set[Split]] = {}
+    for found in read.values():
+        by_rest.setdefault(found.rest, set()).add(found.split)
+    shared = [rest for rest, splits in by_rest.items() if rest and len(splits & LEARNT_OR_HELD_OUT) > 1]
+    # Several such families (train_cats, test_cats, train_dogs...) name classes beside the splits.
+    known = {frozenset[str](), *shared} if len(shared) == 1 else {frozenset[str]()}
+    return {name: found.split for name, found in read.items() if found.rest in known}
+
+
+def is_split_list(splits: Mapping[str, Split]) -> bool:
+    """Whether names read as splits are evidence of splits: one such word (``train`` beside ``bus``) is none."""
+    return len(LEARNT_OR_HELD_OUT.intersection(splits.values())) > 1
+
+
+def look_alike(name: str) -> str:
+    """What names have in common that differ only in case, spaces, or the form of their Unicode: ``Cat``, ``cat ``."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    text = "".join(sign for sign in text if unicodedata.category(sign) not in ("Cf", "Cc"))
+    text = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text)  # hot dog, hot_dog; but 1-0 is not 10
+    return " ".join(text.split())
+
+
+def _words(name: str) -> Iterable[str]:
+    for part in re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name)):
+        if _split_of(part.casefold()) or part.isupper() or part.islower():
+            yield part.casefold()
+        else:
+            yield from (word.casefold() for word in re.findall(r"[^\W\d_][a-z]+|[A-Z]+(?![a-z])|[^\W\d_]", part))
+
+
+def _split_of(word: str) -> Split | None:
+    if word in WORDS:
+        return WORDS[word]
+    for more in JOINED:
+        for bare in (word.removesuffix(more), word.removeprefix(more) if more != "s" else word):
+            if bare != word and bare in WORDS:
+                return WORDS[bare]
+    return None
