@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.ingest.kinds import Action, Unusable
+from tasks.ingest.kinds import Action, Telling, Unusable
 from tasks.ingest.sources import AnySource, DigitsSource
 from tasks.section import Section
 
@@ -91,6 +91,12 @@ class ChecksConfig(Section):
     """Images that look like one of another split; ``quarantine`` keeps the one held out most."""
     near_duplicate: Action = "warn"
     """Images that look like another one of the same split; ``quarantine`` keeps the first one."""
+    empty_class: Telling = "warn"
+    """Classes of which there is no image: their folders are empty, or all their images are kept out."""
+    absent_class: Telling = "warn"
+    """Classes without images in the split that choices are made on, or in the one that is reported on."""
+    similar_classes: Telling = "warn"
+    """Class names that differ only in case, spaces or the form of their Unicode: ``Cat``, ``cat`` and ``CAT ``."""
     near_bits: int = Field(default=2, ge=0, le=3)
     """Two images look alike when at most this many of the 64 bits of their perceptual hashes differ."""
 

@@ -16,16 +16,17 @@ from tasks.errors import DataError
 from tasks.fingerprint import RunningFingerprint, code_version, fingerprint
 from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
+from tasks.ingest.classes import check_learnable, note_classes, shorten, what_is_kept_out
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.examine import Limits
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
-from tasks.ingest.kinds import KINDS
+from tasks.ingest.kinds import CLASSES, KINDS
 from tasks.ingest.objects import keep_file, object_path, tidy
 from tasks.ingest.pointer import claim
 from tasks.ingest.report import write_report
 from tasks.ingest.repository import object_store
-from tasks.ingest.splits import assign_splits, check_learnable, is_given, mark_unsplit
+from tasks.ingest.splits import assign_splits, keep_given
 from tasks.ingest.versioning import MANIFEST, Entry, write_version
 from tasks.records import STORED, Dataset, Split
 from tasks.workspace import Workspace
@@ -72,6 +73,7 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         choose_on, report_on = _settle(journal, config)
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
         classes = check_learnable(journal, needed, multi_label)
+        note_classes(journal, config.checks, needed[1:], multi_label)
         manifest = scratch / MANIFEST
         _write_manifest(journal, multi_label, manifest)
         entry = Entry(MANIFEST, keep_file(manifest, store), manifest.stat().st_size)
@@ -111,7 +113,7 @@ def _keep_report(journal: Journal, config: IngestConfig, manifest: Path, final: 
     final.parent.mkdir(parents=True, exist_ok=True)
     folder = manifest.parent / "report"
     folder.mkdir()
-    write_report(journal, config.checks, folder)
+    write_report(journal, config.checks, folder, config.source.is_multi_label())
     manifest.rename(folder / MANIFEST)
     try:
         folder.rename(final)
@@ -125,10 +127,7 @@ def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
     relations.place_by_folders(journal, config.source.is_multi_label())
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"):
         _refuse_empty(journal, config)
-    if given := is_given(journal, config.split):
-        mark_unsplit(journal)
-    else:
-        journal.sql.execute("UPDATE rows SET split = NULL WHERE split <> 'pool'")
+    given = keep_given(journal, config.split)
     relations.keep_paths_apart(journal, config.checks)
     relations.check_usable(journal, config.checks)
     relations.note_oddities(journal, config.checks)
@@ -139,14 +138,11 @@ def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
 
 
 def _refuse_empty(journal: Journal, config: IngestConfig) -> None:
-    found = journal.counts("SELECT kind, COUNT(*) FROM rows GROUP BY kind ORDER BY 2 DESC")
-    if not found:
+    told = what_is_kept_out(journal)
+    if not journal.one("SELECT COUNT(*) FROM rows"):
         raise DataError(f"{config.source} is empty: no images in class folders (class/*.jpg or train/class/*.jpg)")
-    first = journal.sql.execute("SELECT path, reason FROM rows ORDER BY id LIMIT 1").fetchone()
-    counts = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in found.items())
     raise DataError(
-        f"{config.source} holds no images in class folders (expected class/*.jpg or train/class/*.jpg): "
-        f"{counts}; the first: {first[0]} ({first[1]})"
+        f"{config.source} holds no images in class folders (expected class/*.jpg or train/class/*.jpg): {told}"
     )
 
 
@@ -204,11 +200,16 @@ def _findings_fingerprint(journal: Journal, config: IngestConfig) -> str:
         "SELECT noted.kind, path, noted.reason FROM noted JOIN rows USING (id) ORDER BY 1, 2"
     ):
         running.add(*row)
+    for row in journal.sql.execute("SELECT kind, about, reason FROM remarks ORDER BY 1, 2"):
+        running.add(*row)
     return running.value
 
 
 def _findings(report: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        f"{found['count']:,} {KINDS[kind]}" + (": kept out" if found["policy"] == "quarantine" else "")
-        for kind, found in report["findings"].items()
-    )
+    lines = []
+    for kind, found in report["findings"].items():
+        # Of classes, their names are what one wants to know.
+        more = f": {shorten(found['about'])}" if kind in CLASSES else ""
+        more = ": kept out" if found["policy"] == "quarantine" else more
+        lines.append(f"{found['count']:,} {KINDS[kind]}{more}")
+    return tuple(lines)

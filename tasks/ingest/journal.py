@@ -36,6 +36,8 @@ CREATE TABLE work.rows (
     kind TEXT, reason TEXT
 );
 CREATE TABLE work.noted (kind TEXT, id INTEGER, reason TEXT);
+CREATE TABLE work.named (label TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE work.remarks (kind TEXT, about TEXT, reason TEXT);
 CREATE TABLE work.near (first INTEGER, second INTEGER, bits INTEGER);
 CREATE INDEX work.by_hash ON rows (hash);
 """

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 Action = Literal["fail", "quarantine", "warn"]
 Unusable = Literal["fail", "quarantine"]
+Telling = Literal["fail", "warn"]
 
 UNUSABLE = {
     "bad_row": "rows of a table that say nothing usable",
@@ -42,7 +43,14 @@ RELATIONS = {
 }
 """Kinds of findings between images."""
 
-KINDS = UNUSABLE | ODD | RELATIONS
+CLASSES = {
+    "empty_class": "classes without images",
+    "absent_class": "classes without images in the split that choices are made on, or in the one reported on",
+    "similar_classes": "class names that differ only in case, spaces or the form of their Unicode",
+}
+"""Kinds of findings about classes, each told of its name."""
+
+KINDS = UNUSABLE | ODD | RELATIONS | CLASSES
 
 
 class Problem(NamedTuple):
@@ -50,3 +58,7 @@ class Problem(NamedTuple):
 
     kind: str
     reason: str
+
+
+EMPTY_FOLDER = Problem("folder", "an empty folder")
+"""What a source says of a folder without files. No finding, and nothing that is counted: but it may be a class's."""

@@ -74,7 +74,9 @@ class Layout:
         """Why an image cannot be used where it stands."""
         named = self._said(placed.path).get("split")
         if named is not None and placed.split is None:
-            return Problem("no_split", f"stands in {named}/, which is no split's (as train, val, test, unlabelled are)")
+            return Problem(
+                "no_split", f"stands in {named}/, and no split is called so (train, val, test, unlabelled...)"
+            )
         if placed.label is None and placed.split != "pool":
             return Problem("no_label", f"stands in no class folder (layout: {'/'.join(self.words)})")
         return None
@@ -82,7 +84,7 @@ class Layout:
     def _said(self, relative: str) -> dict[str, str]:
         folders = relative.split("/")[:-1]
         if "/".join(folders[:2]) in self.repeated:
-            folders = folders[1:]
+            del folders[1]
         return dict(zip(self.words, folders, strict=False))
 
     def _split(self, named: str | None) -> Split | None:

@@ -26,7 +26,7 @@ FILLERS = frozenset(
     pictures photo photos jpg jpeg png file files folder folders dir all full final new old raw orig original clean
     cleaned processed preprocessed resized cropped crop crops px rgb gray grey simple easy hard small large big tiny
     mini public private official labelled labeled label labels class classes version ver copy challenge sample samples
-    cross fold the my our""".split()
+    cross fold the my our""".split()  # noqa: SIM905 (a wall of quotes)
 )
 """Words beside a split's that change nothing: ``test_images``, ``dataset_train``, ``TEST_SIMPLE``, ``01_train``."""
 

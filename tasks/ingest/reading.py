@@ -15,9 +15,10 @@ Tree = dict[tuple[str, ...], int]
 """How many images lie directly in a folder, by the names on the way to it."""
 
 ASIDE = frozenset(
-    """sample samples example examples demo meta metadata annotation annotations label labels mask masks run runs log logs
-    doc docs figure figures fig figs plot plots result results output outputs report reports preview previews tmp temp
-    model models checkpoint checkpoints weights script scripts code src notebooks assets misc other readme""".split()
+    """sample samples example examples demo meta metadata annotation annotations label labels mask masks run runs log
+    logs doc docs figure figures fig figs plot plots result results output outputs report reports preview previews tmp
+    temp model models checkpoint checkpoints weights script scripts code src notebooks assets misc other
+    readme""".split()  # noqa: SIM905 (a wall of quotes)
 )
 """What lies beside splits and is none, nor a class beside a folder called ``train`` that holds classes."""
 
@@ -47,6 +48,11 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
         tree = _below(tree)[inner]
     layout = _detailed(written, tree) if written else _Reader(tree, key).layout()
     return replace(layout, prefix="".join(f"{name}/" for name in prefix))
+
+
+def is_aside(name: str) -> bool:
+    """Whether a folder's name is that of something beside the images."""
+    return look_alike(name) in ASIDE
 
 
 def _around(tree: Tree, words: tuple[str, ...]) -> str | None:
@@ -120,8 +126,9 @@ class _Reader:
         kinds = LEARNT_OR_HELD_OUT.intersection(splits.values())
         others = self.tops.keys() - splits.keys()
         layout = _detailed(Layout(("split", "label"), splits=splits), self.tree)
-        has_classes = any(placed.label and placed.split in kinds for placed in _placed(layout, self.tree))
-        if kinds and has_classes and (len(kinds) > 1 or all(look_alike(name) in ASIDE for name in others)):
+        classes = {placed.label for placed in _placed(layout, self.tree) if placed.label and placed.split in kinds}
+        has_classes = len(classes) > (1 if others and len(kinds) == 1 else 0)
+        if kinds and has_classes and (len(kinds) > 1 or all(map(is_aside, others))):
             return self._below_splits(layout)
         if kinds and not others and len(kinds) == 1:
             return layout
@@ -172,7 +179,9 @@ class _Reader:
         return Layout(("label",))
 
     def _stop(self, *layouts: str) -> ConfigurationError:
-        told = [f"  layout: {text:<18} {_told(_detailed(Layout.parse(text), self.tree), self.tree)}" for text in layouts]
+        told = [
+            f"  layout: {text:<18} {_told(_detailed(Layout.parse(text), self.tree), self.tree)}" for text in layouts
+        ]
         return ConfigurationError(
             f"the folders can be read in {len(layouts)} ways; say in {self.key} which is right "
             "(* stands for a folder that means nothing):\n" + "\n".join(told)

@@ -10,8 +10,8 @@ import numpy as np
 from tasks.errors import DataError
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
-from tasks.ingest.kinds import KINDS, ODD, UNUSABLE
-from tasks.ingest.reading import find_layout
+from tasks.ingest.kinds import EMPTY_FOLDER, KINDS, ODD, UNUSABLE
+from tasks.ingest.reading import find_layout, is_aside
 from tasks.ingest.versioning import MANIFEST
 
 HELD_OUT_MOST = """CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 WHEN 'tune' THEN 2 WHEN 'train' THEN 3
@@ -73,6 +73,13 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
             text, {name.removeprefix(above).rstrip("/"): count for name, count in folders},
             f"ingest.source.domains.{domain}.layout" if domain else "ingest.source.layout",
         )  # fmt: skip
+        unused = sql.execute(
+            f"SELECT DISTINCT {FOLDER} FROM rows WHERE {tree} AND kind NOT IN ('hidden', 'unsafe_path')", (text, domain)
+        ).fetchall()
+        named = {layout.place(f"{folder.removeprefix(above)}x").label for (folder,) in unused}
+        sql.executemany(
+            "INSERT OR IGNORE INTO named VALUES (?)", [(name,) for name in named if name and not is_aside(name)]
+        )
         found = sql.execute(f"SELECT id, path FROM rows WHERE {tree} AND {USED} ORDER BY id", (text, domain))
         while block := found.fetchmany(10_000):
             values = []
@@ -87,6 +94,7 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
             sql.executemany(
                 'UPDATE rows SET path=?, label=?, split=?, domain=?, "group"=?, kind=?, reason=? WHERE id=?', values
             )
+    sql.execute("DELETE FROM rows WHERE kind = ?", (EMPTY_FOLDER.kind,))
     sql.execute(f"UPDATE rows SET split = 'pool' WHERE label IS NULL AND {USED}")
     sql.commit()
 

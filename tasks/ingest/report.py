@@ -1,4 +1,5 @@
-"""What was found, for people and for machines: ``checks.json``, ``checks.csv``, ``checks.png`` and the quarantine."""
+"""What was found, for people and for machines: ``checks.json``, ``checks.csv``, ``checks.png``, the classes and
+the quarantine."""
 
 from __future__ import annotations
 
@@ -7,16 +8,17 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+from tasks.ingest.classes import count_classes
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
-from tasks.ingest.kinds import KINDS
+from tasks.ingest.kinds import CLASSES, KINDS
 from tasks.records import Split
 
 EXAMPLES = 5
 SHOWN_CLASSES = 40
 
 
-def write_report(journal: Journal, checks: ChecksConfig, folder: Path) -> None:
+def write_report(journal: Journal, checks: ChecksConfig, folder: Path, multi_label: bool) -> None:
     """Write the report's files.
 
     In ``checks.json``, ``items`` is everything that the source held; it is ``images`` + ``quarantined``, always.
@@ -28,6 +30,14 @@ def write_report(journal: Journal, checks: ChecksConfig, folder: Path) -> None:
         [
             (kind, found["policy"], found["count"], KINDS[kind], (found["examples"] or [""])[0])
             for kind, found in report["findings"].items()
+        ],
+    )  # fmt: skip
+    splits = list(report["splits"])
+    _write_csv(
+        folder / "classes.csv", ["class", *splits],
+        [
+            (name, *(counts.get(split, 0) for split in splits))
+            for name, counts in count_classes(journal, multi_label).items()
         ],
     )  # fmt: skip
     _write_csv(
@@ -48,11 +58,18 @@ def _summary(journal: Journal, checks: ChecksConfig) -> dict[str, Any]:
     sql = journal.sql
     quarantined = journal.counts("SELECT kind, COUNT(*) FROM rows WHERE kind IS NOT NULL GROUP BY kind")
     noted = journal.counts("SELECT kind, COUNT(*) FROM noted GROUP BY kind")
-    findings = {}
+    findings: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
+        if kind in CLASSES:
+            remarks = sql.execute("SELECT about, reason FROM remarks WHERE kind = ? ORDER BY about", (kind,)).fetchall()
+            if remarks:
+                examples = [f"{about}: {reason}" for about, reason in remarks[:EXAMPLES]]
+                findings[kind] = {"policy": "warn", "count": len(remarks), "examples": examples}
+                findings[kind]["about"] = [about for about, _ in remarks]
+            continue
         if not (count := quarantined.get(kind, 0) + noted.get(kind, 0)):
             continue
-        examples = sql.execute(
+        found = sql.execute(
             """SELECT path || ': ' || reason FROM (
                 SELECT path, reason FROM rows WHERE kind = ?1
                 UNION ALL SELECT path, noted.reason FROM noted JOIN rows USING (id) WHERE noted.kind = ?1
@@ -60,7 +77,7 @@ def _summary(journal: Journal, checks: ChecksConfig) -> dict[str, Any]:
             (kind, EXAMPLES),
         )
         policy = "quarantine" if kind in quarantined else getattr(checks, kind)
-        findings[kind] = {"policy": policy, "count": count, "examples": [text for (text,) in examples]}
+        findings[kind] = {"policy": policy, "count": count, "examples": [text for (text,) in found]}
     classes = journal.counts(
         f"SELECT label, COUNT(*) FROM rows WHERE {USED} AND label IS NOT NULL GROUP BY label ORDER BY 2 DESC, 1"
     )

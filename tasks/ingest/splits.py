@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import cast
 
-from tasks.errors import ConfigurationError, DataError
+from tasks.errors import ConfigurationError
 from tasks.ingest.config import SplitConfig
 from tasks.ingest.journal import USED, Journal
 from tasks.records import Split
@@ -18,27 +18,37 @@ RELATED = "label IS NOT NULL AND (rows.kind IS NULL OR rows.kind IN ('duplicate'
 """SQL condition of the rows that tell which groups share an image, also where the image itself is kept out."""
 
 
-def is_given(journal: Journal, config: SplitConfig) -> bool:
-    """Whether the splits are the source's own.
+def keep_given(journal: Journal, config: SplitConfig) -> bool:
+    """Whether the splits are the source's own. An image without one beside others that have one is kept out then: it
+    cannot be placed by guessing. Where they are not, or there is no other than train, they are forgotten, to be cut.
 
     Raises:
         ConfigurationError: splits or groups are asked for that the source does not give.
     """
-    given = journal.one(f"SELECT COUNT(*) FROM rows WHERE {LABELLED} AND split IS NOT NULL AND split <> 'pool'")
-    if config.by == "given" and not given:
+    found = set(journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY split")) - {None, "pool"}
+    if config.by == "given" and not found:
         raise ConfigurationError("ingest.split.by is given, but the source gives no splits")
     if config.by == "group" and not journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'):
         raise ConfigurationError("ingest.split.by is group, but the source gives no groups")
-    return bool(given) and config.folds is None and config.by in ("auto", "given")
+    as_given = config.folds is None and config.by in ("auto", "given")
+    given = as_given and bool(found - {"train"})
+    if as_given and found:
+        _keep_out_unsplit(journal, within_domains=not given)
+    if not given:
+        journal.sql.execute("UPDATE rows SET split = NULL WHERE split <> 'pool'")
+    journal.sql.commit()
+    return given
 
 
-def mark_unsplit(journal: Journal) -> None:
-    """Where a source gives splits, an image without one cannot be placed by guessing."""
+def _keep_out_unsplit(journal: Journal, within_domains: bool) -> None:
+    beside = (
+        f"SELECT DISTINCT COALESCE(domain, '') FROM rows WHERE {LABELLED} AND split IS NOT NULL AND split <> 'pool'"
+    )
+    where = f"AND COALESCE(domain, '') IN ({beside})" if within_domains else ""
     journal.sql.execute(
         f"""UPDATE rows SET kind = 'no_split', reason = 'has no split; other images of the source have one'
-        WHERE {LABELLED} AND split IS NULL"""
+        WHERE {LABELLED} AND split IS NULL {where}"""
     )
-    journal.sql.commit()
 
 
 def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[Split, Split]:
@@ -62,10 +72,12 @@ def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[S
         elif "val" not in found:
             share = "val"
         if share:
+            _place(journal, _by(journal, config), f"{LABELLED} AND split = 'train'")
             sql.execute(
-                f"UPDATE rows SET split = ? WHERE {LABELLED} AND split = 'train' AND position(hash) < ?",
+                """UPDATE rows SET split = ? FROM temp.placed AS placed WHERE rows.id = placed.id AND position < ?""",
                 (share, config.val),
             )
+            sql.execute("DROP TABLE temp.placed")
     else:
         _cut(journal, config)
     if config.shots is not None:
@@ -74,40 +86,59 @@ def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[S
     return choose, report
 
 
+def _by(journal: Journal, config: SplitConfig) -> str:
+    if config.by in ("hash", "stratified", "group"):
+        return config.by
+    return "group" if journal.one(f'SELECT COUNT(*) FROM rows WHERE {LABELLED} AND "group" IS NOT NULL') else "hash"
+
+
 def _cut(journal: Journal, config: SplitConfig) -> None:
+    _place(journal, _by(journal, config), OPEN, config.test if config.folds is None else 0.0)
+    if config.folds is None:
+        parts = "CASE WHEN position < :test THEN 'test' WHEN position < :test + :val THEN 'val' ELSE 'train' END"
+    else:
+        fold = "CAST(position * :folds AS INTEGER)"
+        parts = f"CASE {fold} WHEN :fold THEN 'test' WHEN (:fold + 1) % :folds THEN 'val' ELSE 'train' END"
+    journal.sql.execute(
+        f"""UPDATE rows SET split = {parts} FROM temp.placed AS placed WHERE rows.id = placed.id""",
+        {"test": config.test, "val": config.val, "folds": config.folds, "fold": config.fold},
+    )
+    journal.sql.execute("DROP TABLE temp.placed")
+
+
+def _place(journal: Journal, by: str, which: str, test: float = 0.0) -> None:
+    """Fill ``temp.placed`` with the place in [0, 1) of each image of a condition: an order in which splits are cut.
+
+    Args:
+        test: share of the test split, which lies first. Of a class of three images or more, ``stratified`` puts the
+            first into it and the second no further than right behind it, so that small classes are in every split.
+    """
     sql = journal.sql
-    groups = journal.one(f'SELECT COUNT(*) FROM rows WHERE {LABELLED} AND "group" IS NOT NULL')
-    by = config.by if config.by in ("hash", "stratified", "group") else "group" if groups else "hash"
     sql.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, position REAL)")
     if by == "stratified":
         sql.execute(
             f"""INSERT INTO temp.placed SELECT id, MIN(position) OVER (PARTITION BY hash) FROM (
-                SELECT id, hash, (DENSE_RANK() OVER (PARTITION BY label ORDER BY hash) - 0.5) / total AS position
-                FROM rows JOIN (
-                    SELECT label, COUNT(DISTINCT hash) AS total FROM rows WHERE {OPEN} GROUP BY label
-                ) USING (label) WHERE {OPEN}
-            )"""
+                SELECT id, hash, CASE WHEN :test > 0 AND total > 2 AND place < 3
+                    THEN MIN((place - 1) * :test, (place - 0.5) / total) ELSE (place - 0.5) / total END AS position
+                FROM (
+                    SELECT id, hash, label, DENSE_RANK() OVER (PARTITION BY label ORDER BY hash) AS place
+                    FROM rows WHERE {which}
+                ) JOIN (
+                    SELECT label, COUNT(DISTINCT hash) AS total FROM rows WHERE {which} GROUP BY label
+                ) USING (label)
+            )""",
+            {"test": test},
         )
     elif by == "group":
         _join_groups(journal)
         sql.execute(
             f"""INSERT INTO temp.placed SELECT id, position(COALESCE(joined, 'group ' || known, hash)) FROM (
                 SELECT *, COALESCE("group", MIN("group") OVER (PARTITION BY hash)) AS known FROM rows WHERE {RELATED}
-            ) AS rows LEFT JOIN temp.joined ON name = known WHERE {OPEN}"""
+            ) AS rows LEFT JOIN temp.joined ON name = known WHERE {which}"""
         )
         sql.execute("DROP TABLE temp.joined")
     else:
-        sql.execute(f"INSERT INTO temp.placed SELECT id, position(hash) FROM rows WHERE {OPEN}")
-    if config.folds is None:
-        parts = "CASE WHEN position < :test THEN 'test' WHEN position < :test + :val THEN 'val' ELSE 'train' END"
-    else:
-        fold = "CAST(position * :folds AS INTEGER)"
-        parts = f"CASE {fold} WHEN :fold THEN 'test' WHEN (:fold + 1) % :folds THEN 'val' ELSE 'train' END"
-    sql.execute(
-        f"""UPDATE rows SET split = {parts} FROM temp.placed AS placed WHERE rows.id = placed.id""",
-        {"test": config.test, "val": config.val, "folds": config.folds, "fold": config.fold},
-    )
-    sql.execute("DROP TABLE temp.placed")
+        sql.execute(f"INSERT INTO temp.placed SELECT id, position(hash) FROM rows WHERE {which}")
 
 
 def position(text: str) -> float:
@@ -154,36 +185,3 @@ def _draw_shots(journal: Journal, shots: int, seed: int) -> None:
         ) WHERE place > ?)""",
         (shots,),
     )
-
-
-def check_learnable(journal: Journal, needed: tuple[Split, ...], multi_label: bool) -> tuple[str, ...]:
-    """Class names in order, once it is clear that each can be learned.
-
-    Raises:
-        DataError: fewer than two classes, a class without a training image, or a split without images.
-    """
-    import json
-
-    counts = journal.sql.execute(
-        f"SELECT label, SUM(split = 'train') FROM rows WHERE {LABELLED} GROUP BY label ORDER BY label"
-    ).fetchall()
-    trained: dict[str, int] = {}
-    for text, count in counts:
-        for label in json.loads(text) if multi_label else [text]:
-            trained[label] = trained.get(label, 0) + count
-    classes = tuple(sorted(trained))
-    if len(classes) < (1 if multi_label else 2):
-        raise DataError(
-            f"only one class was found ({', '.join(classes)}): a classifier needs at least two class folders"
-            if classes else "no image has a label: class folders, a label column or labelled samples are needed"
-        )  # fmt: skip
-    splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY split")
-    for split in needed:
-        if not splits.get(split):
-            raise DataError(
-                f"no image falls into the split {split!r} (images per split: {splits}): "
-                "give more images, or raise ingest.split.val or ingest.split.test"
-            )
-    if missing := [name for name in classes if not trained[name]]:
-        raise DataError(f"no training image for {', '.join(missing)}: give more images of it, or remove the class")
-    return classes

@@ -41,13 +41,18 @@ def is_hidden(relative: str) -> bool:
     return _HIDDEN.search(relative) is not None
 
 
-def walk(root: Path | str) -> Iterator[Entry]:
+def walk(root: Path | str, folders: bool = False) -> Iterator[Entry]:
     """All files below a folder in the order of their names, links followed, a hidden folder as one entry.
+
+    Args:
+        folders: empty folders too, with a slash at the end of their names.
 
     Raises:
         DataError: the folder, or one below it that lies elsewhere, cannot be reached.
     """
-    yield from _walk_local(root) if isinstance(root, Path) else _walk_remote(root)
+    for entry in _walk_local(root) if isinstance(root, Path) else _walk_remote(root):
+        if folders or not entry.relative.endswith("/"):
+            yield entry
 
 
 def _walk_local(root: Path) -> Iterator[Entry]:
@@ -67,6 +72,8 @@ def _walk_local(root: Path) -> Iterator[Entry]:
                 raise
             yield Entry(relative, path, 0, "missing")  # a link to nowhere, a locked folder: reading it will tell
             continue
+        if relative and not names and here not in above:
+            yield Entry(f"{relative}/", path, 0, "empty")
         inside = above | {here}
         waiting += [(f"{relative}/{name}" if relative else name, f"{path}/{name}", inside) for name in names]
 
@@ -90,6 +97,8 @@ def _walk_remote(root: str) -> Iterator[Entry]:
                 # Object stores keep placeholders for empty folders, which are called as the folder is.
                 below = [entry for entry in files.ls(name, detail=True) if entry["name"].rstrip("/") != name]
                 waiting += sorted(below, key=lambda entry: entry["name"], reverse=True)
+                if relative and not below:
+                    yield Entry(f"{relative}/", name, 0, "empty")
             else:
                 yield Entry(relative, files.unstrip_protocol(name), int(found.get("size") or 0), _stamp(found))
 

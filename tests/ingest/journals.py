@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasks.ingest.classes import check_learnable
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import _settle
 from tasks.ingest.examine import Examined, Limits
 from tasks.ingest.journal import Journal
-from tasks.ingest.splits import check_learnable
 from tasks.records import Split
 
 

@@ -17,7 +17,7 @@ import zstandard
 
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
-from tasks.ingest.kinds import Problem
+from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import is_hidden, open_stream, stamp_of, told_as_data_error
@@ -53,8 +53,10 @@ class ArchiveSource(Source):
         if self.layout != "auto":
             Layout.parse(self.layout)
         place = archive_place(self.archive, workspace, "archive")
-        for name, content, problem in members(place, limit):
-            if problem is None and is_hidden(name):
+        for name, content, problem in members(place, limit, folders=True):
+            if name.endswith("/"):
+                problem = EMPTY_FOLDER
+            elif problem is None and is_hidden(name):
                 problem = Problem("hidden", "hidden, or left by the operating system")
             yield Item(name, content=content if problem is None else None, problem=problem, layout=self.layout)
 
@@ -78,18 +80,22 @@ def archive_place(name: str, workspace: Workspace, key: str) -> Path | str:
     return path
 
 
-def members(place: Path | str, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
+def members(place: Path | str, limit: int, folders: bool = False) -> Iterator[tuple[str, bytes | None, Problem | None]]:
     """Name, content and problem of every member of an archive; nothing is written anywhere, and no member of more
     than ``limit`` bytes is read into memory.
+
+    Args:
+        folders: also those folders that the archive names, empty or not, with a slash at the end of their names.
 
     Raises:
         DataError: the archive is damaged, encrypted or none.
     """
     try:
         with open_archive(place) as opened:
-            yield from (
-                _zip_members(opened, limit) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened, limit)
-            )
+            found = _zip_members(opened, limit) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened, limit)
+            for member in found:
+                if folders or not member[0].endswith("/"):
+                    yield member
     except DAMAGED as error:
         told = " ".join(str(error).split())
         raise DataError(
@@ -132,9 +138,10 @@ class _Member(tarfile.TarInfo):
 
 def _tar_members(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
     for member in archive:
-        if member.isdir():
-            continue
         name = _tidy(member.name)
+        if member.isdir():
+            yield f"{name}/", None, None
+            continue
         if problem := _unsafe(member.name) or _not_a_file(member) or _too_large(member.size, limit):
             yield name, None, problem
         else:
@@ -156,9 +163,10 @@ def _not_a_file(member: tarfile.TarInfo) -> Problem | None:
 
 def _zip_members(archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
     for member in archive.infolist():
-        if member.is_dir():
-            continue
         name = _tidy(member.filename)
+        if member.is_dir():
+            yield f"{name}/", None, None
+            continue
         is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
         problem = Problem("unsafe_path", "a link, not a file") if is_link else None
         if problem := problem or _unsafe(member.filename) or _too_large(member.file_size, limit):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.errors import DataError
-from tasks.ingest.kinds import Problem
+from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import count_files, is_hidden, walk
@@ -25,8 +25,8 @@ class FolderSource(Source):
         """Every file; only names, sizes and times are read."""
         if self.layout != "auto":
             Layout.parse(self.layout)
-        for entry in walk(self._root(workspace)):
-            problem = None
+        for entry in walk(self._root(workspace), folders=True):
+            problem = EMPTY_FOLDER if entry.relative.endswith("/") else None
             if is_hidden(entry.relative):
                 problem = Problem("hidden", "hidden, or left by the operating system")
             yield Item(

@@ -1,0 +1,67 @@
+"""What people call splits, what only sounds like it, and which names look alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.ingest.naming import is_split_list, look_alike, plainly_called, split_called, split_names
+
+SPELT = {
+    "train": ["train", "TRAIN", "training", "training_set", "trainset", "TrainSet", "train_images", "images_train",
+              "train-set", "01_train", "train2017", "dataset_train", "Training Data", "train_val", "trainval", "trains",
+              "ｔｒａｉｎ", "(train)", "train_v2", "imgs.train"],
+    "val": ["val", "Valid", "validation", "valset", "VALset", "val_images", "val2017", "dev", "eval", "Validation-Set",
+            "development", "evaluation_set", "cross_validation"],
+    "test": ["test", "TEST", "testing", "test_set", "TEST_SIMPLE", "TestImages", "holdout", "hold-out", "held_out",
+             "test1", "tests", "Test (public)"],
+    "pool": ["pool", "unlabelled", "Unlabeled", "un-labelled", "unlabelled2017", "test_unlabelled", "unsupervised"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "split"), [(name, split) for split, names in SPELT.items() for name in names])
+def test_spellings_of_splits_are_known(name: str, split: str) -> None:
+    assert plainly_called(name) == split_called(name) == split
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("test_tube", "test"), ("bullet_train", "train"), ("swimming_pool", "pool"), ("seg_val", "val")]
+)
+def test_name_that_says_more_is_a_splits_only_where_it_is_known_to_be_one(name: str, split: str) -> None:
+    assert plainly_called(name) is None and split_called(name) == split
+
+
+@pytest.mark.parametrize(
+    "name", ["latest", "contest", "valley", "valet", "testament", "strain", "retraining", "developer", "train_test", "",
+             "2017", "cat", "holdall"]
+)  # fmt: skip
+def test_other_words_are_no_splits(name: str) -> None:
+    assert split_called(name) is None
+
+
+def test_what_names_of_several_splits_share_is_no_part_of_the_splits_name() -> None:
+    assert split_names(["seg_train", "seg_test", "seg_pred"]) == {"seg_train": "train", "seg_test": "test"}
+    assert split_names(["asl_alphabet_train", "asl_alphabet_test", "test_tube"]) == {
+        "asl_alphabet_train": "train", "asl_alphabet_test": "test",
+    }  # fmt: skip
+    assert split_names(["train_cats", "train_dogs", "test_cats", "test_dogs"]) == {}
+    assert split_names(["bullet_train", "beaker", "test_tube"]) == {}
+
+
+def test_one_splits_word_in_a_list_of_classes_is_no_list_of_splits() -> None:
+    assert not is_split_list(split_names(["train", "bus", "car"]))
+    assert not is_split_list(split_names(["train", "train_2", "unlabelled"]))
+    assert is_split_list(split_names(["train", "bus", "test"]))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Cat", "cat", "CAT ", " cat", "ｃａｔ", "cat\u200b"), ("café", "cafe\u0301", "CAFÉ"),
+     ("hot dog", "Hot_Dog", "hot-dog", "hotdog", "hot\u00a0dog"), ("straße", "STRASSE")],
+)  # fmt: skip
+def test_names_look_alike_whatever_their_case_spaces_and_unicode_form(names: tuple[str, ...]) -> None:
+    assert len({look_alike(name) for name in names}) == 1
+
+
+def test_other_names_do_not_look_alike() -> None:
+    names = ["cat", "cats", "cafe", "café", "10", "1 0", "1-0", "-10", "a-1", "a1", "o", "ö"]
+    assert len({look_alike(name) for name in names}) == len(names)

@@ -1,0 +1,172 @@
+"""How trees read to a person: what their splits and classes are, or in which ways they can be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tasks.errors import ConfigurationError
+from tasks.ingest.reading import find_layout
+
+
+def grown(tree: str) -> list[str]:
+    """Paths of a tree written as ``train,test/cat,dog:2 samples``: folders, and images in each (one if not said)."""
+    paths: list[str] = []
+    for branch in tree.split():
+        levels, _, count = branch.partition(":")
+        folders = [""]
+        for level in levels.split("/") if levels != "." else []:
+            folders = [f"{above}{name}/" for above in folders for name in level.split(",")]
+        paths += [f"{folder}{number}.png" for folder in folders for number in range(int(count or 1))]
+    return paths
+
+
+def read(tree: str, layout: str = "auto") -> tuple[set[str], set[str], int]:
+    """Labels and splits that a tree gives, and how many of its images are kept out."""
+    paths = grown(tree)
+    found = find_layout(layout, Counter(path.rpartition("/")[0] for path in paths))
+    placed = [found.place(path) for path in paths]
+    used = [each for each in placed if not found.problem(each)]
+    labels = {each.label or "" for each in used}
+    return labels, {each.split or "" for each in used}, len(placed) - len(used)
+
+
+CATS_AND_DOGS = {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    ("tree", "splits", "kept_out"),
+    [
+        ("training_set,test_set/cat,dog", "train test", 0),
+        ("training,testing/cat,dog", "train test", 0),
+        ("TRAIN,TEST,TEST_SIMPLE/cat,dog", "train test", 0),
+        ("trainset,valset/cat,dog", "train val", 0),
+        ("train_images,val_images/cat,dog", "train val", 0),
+        ("Train,Valid,TEST/cat,dog", "train val test", 0),
+        ("images_train,images_test/cat,dog", "train test", 0),
+        ("train2017,val2017/cat,dog", "train val", 0),
+        ("01_train,02_val,03_holdout/cat,dog", "train val test", 0),
+        ("train,eval/cat,dog", "train val", 0),
+        ("seg_train/seg_train/cat,dog seg_test/seg_test/cat,dog seg_pred/seg_pred:3", "train test", 3),
+        ("train/train/cat,dog test/test_data/cat,dog", "train test", 0),
+        ("asl_train/asl_train/cat,dog asl_test/asl_test/cat,dog", "train test", 0),
+        ("train,test,test_foggy/cat,dog", "train test", 0),
+        ("train,val,test/cat,dog samples:2", "train val test", 2),
+        ("train,val,test/cat,dog runs/exp1", "train val test", 1),
+        ("Train,Test/cat,dog Meta:43", "train test", 43),
+        ("train,val,test/cat,dog notes/a,b:9", "train val test", 18),
+        ("train,val,test/cat,dog extra/cat,dog:9", "train val test", 18),
+        ("train,val,test/cat,dog .:2", "train val test", 2),
+        ("chest/train,val,test/cat,dog chest/chest/train,val,test/cat,dog", "train val test", 6),
+        ("data/train,test/cat,dog docs:2", "train test", 2),
+        ("a/b/train,test/cat,dog a/figures:2 readme:1", "train test", 3),
+        ("photos/train,test/cat,dog .:2", "train test", 2),
+        ("train/cat,dog", "train", 0),
+        ("train/cat,dog samples:2", "train", 2),
+        ("train,test/cat/a,b train,test/dog", "train test", 0),
+        ("cat,dog/train,test", "train test", 0),
+        ("cat/train,test,val dog/train,test", "train test val", 0),
+    ],
+)
+def test_splits_and_classes_are_those_that_a_person_sees(tree: str, splits: str, kept_out: int) -> None:
+    assert read(tree) == (CATS_AND_DOGS, set(splits.split()), kept_out)
+
+
+@pytest.mark.parametrize("test", ["test:6", "test/test:6", "test_images:6", "unlabelled:6", "test/unlabelled:6"])
+def test_images_of_a_split_without_class_folders_beside_one_with_them_are_the_pool(test: str) -> None:
+    assert read(f"train/cat,dog {test}") == (CATS_AND_DOGS | {""}, {"train", "pool"}, 0)
+    assert read(f"train/cat,dog {test}", "split/label") == (CATS_AND_DOGS | {""}, {"train", "pool"}, 0)
+
+
+@pytest.mark.parametrize(
+    ("tree", "classes"),
+    [
+        ("train,bus,car", "train bus car"),
+        ("test_tube,beaker,flask", "test_tube beaker flask"),
+        ("test_tube,bullet_train,car,flask", "test_tube bullet_train car flask"),
+        ("valid,invalid", "valid invalid"),
+        ("development,production", "development production"),
+        ("cat,dog,bird/images", "cat dog bird"),
+        ("train,bus,car/images", "train bus car"),
+        ("cat/indoor,outdoor dog:5", "cat dog"),
+        ("cat/p1,p2 dog/p3,p4", "cat dog"),
+        ("cat:9 dog:9 cat,dog/odd", "cat dog"),
+        ("photos/cat,dog", "cat dog"),
+        ("photos/cat,dog .:2", "cat dog"),
+        ("cat,dog .:1", "cat dog"),
+    ],
+)
+def test_classes_are_classes_whatever_they_sound_like(tree: str, classes: str) -> None:
+    labels, splits, _ = read(tree)
+    assert (labels, splits) == (set(classes.split()), {""})
+
+
+@pytest.mark.parametrize(
+    ("tree", "readings"),
+    [
+        ("a,b/cat,dog", {"label": "classes a (2), b (2)", "domain/label": "classes cat (2), dog (2); domains a (2)"}),
+        ("cat,dog/indoor,outdoor", {"label": "classes cat (2), dog (2)", "domain/label": "classes indoor (2), out"}),
+        ("a/cat,dog,bird b/CAT,Dog", {"label": "classes a (3), b (2)", "domain/label": "classes"}),
+        ("train,test:4", {"split/label": "no classes: a table could", "label": "classes test (4), train (4)"}),
+        ("train,plane,test:4", {"split/label": "no classes", "label": "classes plane (4), test (4), train (4)"}),
+        ("north_train,south_test/cat,dog", {"split/label": "classes cat (2), dog (2); splits", "label": "classes"}),
+        ("train_cats,train_dogs,test_cats,test_dogs", {"split/label": "no classes", "label": "classes test_cats (1)"}),
+        ("train/steam,diesel bus:3 car:3", {
+            "split/label": "classes diesel (1), steam (1); splits train (2); 6 images kept out",
+            "label": "classes bus (3), car (3), train (2)",
+        }),
+        ("train,test/day,night/cat,dog", {
+            "split/label": "classes day (4), night (4); splits test (4), train (4)",
+            "split/domain/label": "classes cat (4), dog (4); splits test (4), train (4); domains day (4), night (4)",
+        }),
+        ("photo,sketch/train,test/cat,dog", {
+            "domain/split/label": "classes cat (4), dog (4); splits test (4), train (4); domains photo (4), sketch (4)",
+            "label/split": "classes photo (4), sketch (4)", "label": "classes photo (4), sketch (4)",
+        }),
+        ("one,two/train/cat,dog", {"domain/split/label": "classes cat (2), dog", "label/split": "", "label": ""}),
+    ],
+)  # fmt: skip
+def test_tree_that_can_be_read_in_several_ways_stops_with_each_and_its_layout(
+    tree: str, readings: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"can be read in [23] ways; say in ingest\.source\.layout") as stopped:
+        read(tree)
+    told = dict(line.strip().removeprefix("layout: ").split(maxsplit=1) for line in str(stopped.value).splitlines()[1:])
+    assert told.keys() == readings.keys()
+    for layout, beginning in readings.items():
+        assert told[layout].startswith(beginning)
+
+
+@pytest.mark.parametrize("layout", ["label", "domain/label", "*/label", "group/label", "label/domain"])
+def test_layout_that_is_written_is_obeyed_where_several_would_fit(layout: str) -> None:
+    expected = {"a", "b"} if layout.startswith("label") else CATS_AND_DOGS
+    assert read("a,b/cat,dog", layout) == (expected, {""}, 0)
+
+
+def test_splits_are_classes_where_that_is_written() -> None:
+    assert read("train,test/cat,dog", "label") == ({"train", "test"}, {""}, 0)
+
+
+@pytest.mark.parametrize(
+    ("tree", "kept_out"), [("train,test,spring/cat,dog", 2), ("a,b/cat,dog", 4), ("train/cat,dog samples:3", 3)]
+)
+def test_folder_that_is_no_splits_where_one_is_written_is_kept_out(tree: str, kept_out: int) -> None:
+    assert read(tree, "split/label")[2] == kept_out
+
+
+def test_written_splits_may_say_more_than_the_split() -> None:
+    assert read("north_train,south_test/cat,dog", "split/label") == (CATS_AND_DOGS, {"train", "test"}, 0)
+    assert read("train/cat,dog/deep", "split/label") == (CATS_AND_DOGS, {"train"}, 0)
+
+
+def test_message_is_never_longer_than_a_screen() -> None:
+    names = ",".join(f"a class with a name that goes on and on {number}".replace(" ", "_") for number in range(1000))
+    with pytest.raises(ConfigurationError) as stopped:
+        read(f"a,b/{names}")
+    assert "and 994 more" in str(stopped.value) and len(str(stopped.value)) < 800
+
+
+def test_message_names_the_layout_of_the_domain_that_it_is_about() -> None:
+    with pytest.raises(ConfigurationError, match=r"say in ingest\.source\.domains\.day\.layout which is right"):
+        find_layout("auto", {"a/cat": 1, "a/dog": 1, "b/cat": 1, "b/dog": 1}, "ingest.source.domains.day.layout")
