@@ -21,7 +21,7 @@ from tasks.extract.precision import CHECKED, MOST_NOISE, choose_precision, noise
 from tasks.extract.store import FeatureStore, keys_of
 from tasks.extract.weights import Weights, read_weights
 from tasks.fingerprint import file_digest, fingerprint
-from tasks.ingest import decode
+from tasks.ingest import decode, depth
 from tasks.preprocess import augment
 from tasks.preprocess import recipe as geometry
 from tasks.preprocess.recipe import Recipe
@@ -135,5 +135,5 @@ def _write(path: Path, value: object) -> None:
 
 def _code() -> str:
     """What turns a file into features: a change there makes another feature space."""
-    modules = (decode, geometry, augment, backbones, inference)
+    modules = (decode, depth, geometry, augment, backbones, inference)
     return fingerprint([file_digest(Path(str(module.__file__))) for module in modules])

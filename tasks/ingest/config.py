@@ -63,6 +63,9 @@ class ChecksConfig(Section):
     """Images that end too early."""
     undecodable: Unusable = "quarantine"
     """Images that cannot be decoded."""
+    no_scale: Unusable = "quarantine"
+    """Images of more than 8 bits per channel whose values nobody can tell as brightness: negative ones, floats beyond
+    65535, or values so close together that next to nothing is left at 8 bits."""
     no_label: Unusable = "quarantine"
     """Images in no class folder (an unlabelled pool says so: a folder ``unlabelled/``, an empty label)."""
     no_split: Unusable = "quarantine"
@@ -79,6 +82,8 @@ class ChecksConfig(Section):
     """Images in CMYK, YCbCr, Lab or HSV."""
     deep: Action = "warn"
     """Images of more than 8 bits per channel."""
+    one_colour: Action = "warn"
+    """Images all of whose pixels are the same: a lens cap, a blank scan, a failed export."""
     animated: Action = "warn"
     """Images of several frames."""
     conflicting_label: Action = "quarantine"

@@ -19,6 +19,7 @@ from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, shorten, what_is_kept_out
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.examine import Limits
+from tasks.ingest.formats import extras
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import CLASSES, KINDS
@@ -35,7 +36,7 @@ BATCH = 65_536
 """Rows of the manifest written at once."""
 
 
-@stage(state=lambda config: config.source.state(Workspace.find()))
+@stage(state=lambda config: fingerprint(config.source.state(Workspace.find()), extras()))
 def ingest(config: IngestConfig) -> Dataset:
     """Bring the images of a source into ``data/``, checked, split and versioned."""
     return ingest_images(config, Workspace.find())

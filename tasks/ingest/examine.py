@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tasks.errors import DataError
 from tasks.ingest.decode import open_image, to_rgb
+from tasks.ingest.depth import NoScale
 from tasks.ingest.objects import keep
 from tasks.ingest.storage import TooLarge, read
 
@@ -83,7 +84,7 @@ def examine_one(work: Work, limits: Limits, store: Path) -> Examined:
     except TooLarge as error:
         return Examined(None, kind="too_large", reason=str(error))
     except (OSError, DataError) as error:
-        return Examined(None, kind="missing", reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        return Examined(None, kind="missing", reason=f"cannot be read: {_why_missing(work.place, error)}")
     if len(content) > limits.bytes:
         return Examined(None, kind="too_large", reason=f"more than {limits.bytes:,} bytes (ingest.limits.bytes)")
     examined = examine(content, limits)
@@ -91,6 +92,13 @@ def examine_one(work: Work, limits: Limits, store: Path) -> Examined:
         stored, mended = keep(content, examined.hash, store)
         return examined._replace(stored=stored, mended=mended)
     return examined
+
+
+def _why_missing(place: str | None, error: Exception) -> str:
+    """A link to content that git-annex keeps elsewhere is a usual reason, and has a usual remedy."""
+    if place and "://" not in place and os.path.islink(place) and "annex/objects" in os.readlink(place):
+        return "its content is not here: run `git annex get`"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def examine(content: bytes, limits: Limits) -> Examined:
@@ -108,14 +116,18 @@ def examine(content: bytes, limits: Limits) -> Examined:
                 return Examined(digest, len(content), kind="too_large", reason=reason)
             odd, mode, kind = oddities(opened), opened.mode, opened.format or ""
             image = to_rgb(opened)
+        hash = difference_hash(image)
+        odd += ["one_colour"] if hash is None and is_one_colour(image) else []
     except Exception as error:  # Pillow's plugins raise some twenty different types on malformed files
         return Examined(digest, len(content), kind=_kind_of(error), reason=_told(error))
-    return Examined(digest, len(content), *image.size, kind, mode, difference_hash(image), f",{','.join(odd)},")
+    return Examined(digest, len(content), *image.size, kind, mode, hash, f",{','.join(odd)},")
 
 
 def _kind_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not_an_image"
+    if isinstance(error, NoScale):
+        return "no_scale"
     if isinstance(error, Image.DecompressionBombError | DataError):
         return "too_large"
     text = str(error).lower()
@@ -124,8 +136,6 @@ def _kind_of(error: Exception) -> str:
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format that Pillow knows"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -163,6 +173,11 @@ def difference_hash(image: Image.Image) -> int | None:
     if not 8 <= np.count_nonzero(bits) <= 56:
         return None
     return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
+
+
+def is_one_colour(image: Image.Image) -> bool:
+    """Whether all pixels are the same."""
+    return all(low == high for low, high in image.getextrema())  # type: ignore[misc]
 
 
 def begin_work(parent: int) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from tasks.fingerprint import file_digest, fingerprint
-from tasks.ingest import decode, examine
+from tasks.ingest import decode, depth, examine, formats
 from tasks.ingest.examine import Examined, Limits
 
 SCHEMA = """
@@ -185,4 +185,5 @@ def _settled(connection: sqlite3.Connection, scratch: Path, limits: Limits) -> i
 
 def _rule(limits: Limits) -> str:
     """What decided on the contents that are known: other code or limits may decide otherwise."""
-    return fingerprint([file_digest(Path(str(module.__file__))) for module in (decode, examine)], limits)
+    modules = (decode, depth, formats, examine)
+    return fingerprint([file_digest(Path(str(module.__file__))) for module in modules], limits, formats.extras())

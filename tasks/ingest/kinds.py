@@ -18,6 +18,7 @@ UNUSABLE = {
     "not_an_image": "files that are no images",
     "truncated": "images that end too early",
     "undecodable": "images that cannot be decoded",
+    "no_scale": "images of more than 8 bits whose brightness nobody can tell",
     "no_label": "images that stand in no class folder",
     "no_split": "images without a split in a source that gives splits",
 }
@@ -30,6 +31,7 @@ ODD = {
     "palette": "palette images",
     "cmyk": "images in CMYK, YCbCr, Lab or HSV",
     "deep": "images of more than 8 bits per channel, scaled to 8",
+    "one_colour": "images of a single colour",
     "animated": "images of several frames, of which the first is taken",
 }
 """Kinds of findings whose images are right once decoded; see `tasks.ingest.decode`."""

@@ -35,7 +35,7 @@ SUFFIXES = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif"), "MPO": ("jpg", "jpeg", "mpo"), "TIFF": ("tif", "tiff"),
     "PPM": ("ppm", "pgm", "pbm", "pnm", "pfm", "pam"), "JPEG2000": ("jp2", "j2k", "jpc", "jpf", "jpx", "j2c"),
     "PNG": ("png", "apng"), "BMP": ("bmp", "dib"), "DIB": ("bmp", "dib"), "SGI": ("sgi", "rgb", "rgba", "bw"),
-    "TGA": ("tga", "icb", "vda", "vst"), "EPS": ("eps", "ps"), "AVIF": ("avif", "avifs"),
+    "TGA": ("tga", "icb", "vda", "vst"), "EPS": ("eps", "ps"), "AVIF": ("avif", "avifs"), "HEIF": ("heic", "heif", "hif"),
 }  # fmt: skip
 """What files of a format are called, where that is not the format's own name."""
 

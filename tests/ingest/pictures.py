@@ -33,7 +33,7 @@ def picture(name: str, mode: str = "RGB") -> Image.Image:
         case "I;16":
             return Image.fromarray(noise(name, channels=2).view(np.uint16)[..., 0])
         case "I":
-            return Image.fromarray(noise(name)[..., 0].astype(np.int32) * 300)  # also beyond 16 bits
+            return Image.fromarray(noise(name)[..., 0].astype(np.int32) * 257)
         case "P":
             return image.quantize(32)
     return image.convert(mode)
@@ -60,15 +60,44 @@ def turned(name: str, orientation: int, format: str = "JPEG") -> bytes:
 
 def oracle(content: bytes) -> np.ndarray:
     """Pixels by the stated rule, computed with Pillow and NumPy alone."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+    opened = Image.open(io.BytesIO(content))
+    white = largest_stated(opened)
+    image = ImageOps.exif_transpose(opened)
+    if image.mode[0] in "IF":
+        grey = brightness(np.asarray(image).astype(np.float64), white, image.mode == "F")
         return np.stack([grey] * 3, axis=-1).astype(np.uint8)
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB"))
     rgba = np.asarray(image.convert("RGBA")).astype(np.float64)
     alpha = rgba[..., 3:] / 255
     return np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+def largest_stated(opened: Image.Image) -> float:
+    """The largest value that a TIFF file says its series may have."""
+    tags = dict(opened.tag_v2) if opened.format == "TIFF" else {}
+    bits = tags.get(258, (8,))[0]
+    stated = [entry[0] if isinstance(entry, tuple) else entry for tag in (281, 341) if (entry := tags.get(tag))]
+    return max([2**bits - 1 if 8 < bits < 16 else 0, *stated])
+
+
+def brightness(values: np.ndarray, stated: float, floats: bool) -> np.ndarray:
+    """Levels 0 to 255 of a deep image.
+
+    Raises:
+        ValueError: there are none.
+    """
+    lowest, largest = values.min(), max(values.max(), stated)
+    ranges = [1, 255, 4095, 65535] if floats else [255, 4095, 65535, 2**32 - 1]
+    spare = 0.1 if floats else 0.0
+    white = next((white for white in ranges if largest <= white * (1 + spare)), None)
+    if white is None or not lowest >= -spare * largest:
+        raise ValueError("no scale")
+    clipped = values.clip(0, white)
+    levels = np.floor(clipped * 255 + 0.5) if white == 1 else np.floor(clipped / ((white + 1) / 256))
+    if np.ptp(levels) < 7 and len(np.unique(levels)) < len(np.unique(values)):
+        raise ValueError("no scale")
+    return levels
 
 
 def png_of(header: tuple[int, ...], data: bytes, *more: bytes) -> bytes:
@@ -155,6 +184,8 @@ def good() -> Iterator[tuple[str, bytes, str]]:
         (f"turned{number}.jpg", turned(f"{number}", number), "rotated" if number > 1 else "") for number in range(1, 9)
     )
     yield "turned_beyond.jpg", turned("beyond", 9), ""
+    yield "one_colour.png", encoded(Image.new("RGB", (36, 24), "teal")), "one_colour"
+    yield "one_grey.tif", encoded(Image.fromarray(np.full((36, 48), 777, np.uint16)), "TIFF"), "deep one_colour"
     for format in {"PNG", "TIFF", "WEBP", "AVIF"}.intersection(Image.SAVE):
         yield f"turned.{format.lower()}", turned(f"turned {format}", 6, format), "rotated"
     yield "interlaced.png", interlaced("interlaced"), ""
@@ -184,6 +215,13 @@ def bad() -> Iterator[tuple[str, bytes, str]]:
         for percent in percents:
             whole = encoded(picture(f"{percent} {format}"), format)
             yield f"{percent}_percent.{format.lower()}", whole[: len(whole) * percent // 100], "truncated"
+    deep = noise("deep")[..., 0].astype(np.float32)
+    for name, values in {
+        "beyond.tif": deep.astype(np.int32) * 300, "negative.tif": deep.astype(np.int32) - 9,
+        "signed.tif": deep / 99 - 1, "not_a_number.tif": np.where(deep > 9, deep, np.nan), "huge.tif": deep * 1e6,
+        "close.tif": (deep / 99 + 30_000).astype(np.uint16), "tiny.tif": deep / 1e6,
+    }.items():  # fmt: skip
+        yield name, encoded(Image.fromarray(values), "TIFF"), "no_scale"
     webp = encoded(picture("half"), "WEBP")
     yield "half.webp", webp[: len(webp) // 2], "undecodable"
     crc = bytearray(png("crc"))

@@ -179,7 +179,7 @@ def look(content: bytes) -> np.ndarray | str:
     except Image.DecompressionBombError:
         return "too_large"
     except Exception:  # of some twenty types
-        return "truncated undecodable"
+        return "truncated undecodable no_scale"
 
 
 @pytest.fixture(scope="module")
