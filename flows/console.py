@@ -74,6 +74,19 @@ def findings_table(dataset: Dataset) -> Table:
     return table
 
 
+def classes_table(dataset: Dataset, most: int = 30) -> Table:
+    """Images of each class in each split; where there are many, those of the first and how many more there are."""
+    classes = pd.read_csv(dataset.report / "classes.csv", keep_default_na=False, dtype=str)
+    table = Table(*classes.columns, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, *counts in classes.head(most).to_numpy():
+        table.add_row(Text(name), *(f"{int(count):,}" for count in counts))
+    if len(classes) > most:
+        table.add_row(f"and {len(classes) - most:,} more, in classes.csv")
+    return table
+
+
 def changes_table(changes: pd.DataFrame, most: int) -> Table:
     """How many of each change there are, and the first ones; see `tasks.ingest.compare`."""
     table = Table("change", "count", "path", "before", "after", box=None, pad_edge=False)

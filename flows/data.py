@@ -36,7 +36,7 @@ def ingest(
     """
     workspace = _settle()
     from flows.config import PipelineConfig, read_config
-    from flows.console import findings_table, out, shown
+    from flows.console import classes_table, findings_table, out, shown
     from tasks.ingest.door import ingest_images
 
     settings = read_config(config, set_, PipelineConfig)
@@ -45,7 +45,8 @@ def ingest(
         dataset = ingest_images(settings.ingest, workspace)
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     out.print(f"{dataset.source}: {splits}; {dataset.quarantined:,} quarantined", soft_wrap=True)
-    out.print(findings_table(dataset))
+    out.print(classes_table(dataset))
+    out.print(findings_table(dataset) if dataset.findings else "no findings")
     out.print(f"version {dataset.version}\nreport  {dataset.report}", soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ manifest (Parquet)        path (str, relative to ``data/``), label (str; list of
                           which is not learned from), domain and group (str or null), hash (str, MD5 of the
                           file as DVC computes it), size (int64, bytes), width and height (int32, pixels,
                           upright), dhash (int64 or null, difference hash)
+classes (CSV)             class (str), and a column of counts for each split
 quarantine (CSV)          path, label, kind, reason
 checks (CSV)              finding, policy, count, what, example
 near_duplicates (CSV)     first, first_split, second, second_split, bits (that differ); in look_alikes, also
@@ -73,8 +74,8 @@ class Dataset(Record):
     Attributes:
         version: DVC's MD5 of the ``data/`` folder, as in ``data.dvc``.
         manifest: one row per image (Parquet).
-        report: folder with ``checks.json``, ``checks.csv``, ``checks.png``, ``quarantine.csv`` (what was kept out,
-            and why) and ``near_duplicates.csv``.
+        report: folder with ``checks.json``, ``checks.csv``, ``checks.png``, ``classes.csv``, ``quarantine.csv`` (what
+            was kept out, and why) and ``near_duplicates.csv``.
         images: DVC's content-addressed store. Reading from it, not from ``data/``, a run keeps its images even
             while another pipeline replaces ``data/``.
         classes: in the order of the model's outputs.

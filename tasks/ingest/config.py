@@ -86,6 +86,8 @@ class ChecksConfig(Section):
     """Images all of whose pixels are the same: a lens cap, a blank scan, a failed export."""
     animated: Action = "warn"
     """Images of several frames."""
+    ungrouped: Action = "warn"
+    """Images without a group in a source that gives groups: they may stand in another split than their like."""
     conflicting_label: Action = "quarantine"
     """Copies of one image under different labels; all of them are kept out."""
     straddling: Unusable = "quarantine"

@@ -132,6 +132,7 @@ def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
     relations.keep_paths_apart(journal, config.checks)
     relations.check_usable(journal, config.checks)
     relations.note_oddities(journal, config.checks)
+    relations.note_ungrouped(journal, config.checks)
     relations.settle_copies(journal, config.checks)
     splits = assign_splits(journal, config.split, given)
     relations.settle_look_alikes(journal, config.checks)

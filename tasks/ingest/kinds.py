@@ -37,6 +37,7 @@ ODD = {
 """Kinds of findings whose images are right once decoded; see `tasks.ingest.decode`."""
 
 RELATIONS = {
+    "ungrouped": "images without a group in a source that gives groups",
     "conflicting_label": "copies of one image under different labels",
     "straddling": "copies of one image in different splits",
     "duplicate": "exact copies of another image of the same split",

@@ -35,7 +35,8 @@ SUFFIXES = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif"), "MPO": ("jpg", "jpeg", "mpo"), "TIFF": ("tif", "tiff"),
     "PPM": ("ppm", "pgm", "pbm", "pnm", "pfm", "pam"), "JPEG2000": ("jp2", "j2k", "jpc", "jpf", "jpx", "j2c"),
     "PNG": ("png", "apng"), "BMP": ("bmp", "dib"), "DIB": ("bmp", "dib"), "SGI": ("sgi", "rgb", "rgba", "bw"),
-    "TGA": ("tga", "icb", "vda", "vst"), "EPS": ("eps", "ps"), "AVIF": ("avif", "avifs"), "HEIF": ("heic", "heif", "hif"),
+    "TGA": ("tga", "icb", "vda", "vst"), "EPS": ("eps", "ps"), "AVIF": ("avif", "avifs"),
+    "HEIF": ("heic", "heif", "hif"),
 }  # fmt: skip
 """What files of a format are called, where that is not the format's own name."""
 
@@ -92,7 +93,9 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
                      reason, id)
                 )  # fmt: skip
             sql.executemany(
-                'UPDATE rows SET path=?, label=?, split=?, domain=?, "group"=?, kind=?, reason=? WHERE id=?', values
+                'UPDATE rows SET path=?, label=?, split=?, domain=?, "group"=COALESCE(?, "group"), '
+                "kind=?, reason=? WHERE id=?",
+                values,
             )
     sql.execute("DELETE FROM rows WHERE kind = ?", (EMPTY_FOLDER.kind,))
     sql.execute(f"UPDATE rows SET split = 'pool' WHERE label IS NULL AND {USED}")
@@ -164,6 +167,14 @@ def keep_paths_apart(journal: Journal, checks: ChecksConfig) -> None:
     )
     journal.sql.execute("DROP TABLE temp.folders")
     journal.sql.commit()
+
+
+def note_ungrouped(journal: Journal, checks: ChecksConfig) -> None:
+    """Find images without a group beside others that have one: only the content of such an image tells its split."""
+    grouped = f"SELECT COALESCE(domain, '') FROM rows WHERE {USED} AND \"group\" IS NOT NULL"
+    found = f"""SELECT id, 'has no group; others of the source have one' AS reason FROM rows
+        WHERE {USED} AND label IS NOT NULL AND "group" IS NULL AND COALESCE(domain, '') IN ({grouped})"""
+    apply(journal, "ungrouped", found, checks.ungrouped)
 
 
 def settle_copies(journal: Journal, checks: ChecksConfig) -> None:

@@ -93,7 +93,7 @@ def md5(content: str) -> str:
     return hashlib.md5(content.encode()).hexdigest()
 
 
-def images(count: int, first: int = 0, classes: str = "ab", **said: Any) -> list[Row]:
+def images(count: int, first: int = 0, classes: Sequence[str] = "ab", **said: Any) -> list[Row]:
     """Images of contents of their own, classes taking turns."""
     numbers = range(first, first + count)
     return [Row(f"{number:05d}", classes[number % len(classes)], f"content {number}", **said) for number in numbers]

@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tasks.errors import DataError
 from tasks.ingest.config import IngestConfig
@@ -16,7 +18,7 @@ from tasks.ingest.door import ingest_images
 from tasks.ingest.kinds import KINDS, ODD, UNUSABLE
 from tasks.records import Dataset
 from tasks.workspace import Workspace
-from tests.ingest.pictures import bomb, encoded, picture, png, turned
+from tests.ingest.pictures import bomb, encoded, noise, picture, png, turned
 
 FOUND: dict[str, tuple[str, Callable[[str], bytes]]] = {
     "hidden": (".{}.png", png),
@@ -25,6 +27,8 @@ FOUND: dict[str, tuple[str, Callable[[str], bytes]]] = {
     "not_an_image": ("{}.png", lambda name: f"<html>{name}".encode()),
     "truncated": ("{}.png", lambda name: png(name)[:1000]),
     "undecodable": ("{}.webp", lambda name: encoded(picture(name), "WEBP")[:500]),
+    "no_scale": ("{}.tif", lambda name: encoded(Image.fromarray(noise(name)[..., 0].astype(np.int32) - 200), "TIFF")),
+    "one_colour": ("{}.png", lambda name: encoded(Image.new("RGB", (36, 24), "teal" if "cat" in name else "navy"))),
     "wrong_extension": ("{}.png", lambda name: encoded(picture(name), "JPEG")),
     "rotated": ("{}.jpg", lambda name: turned(name, 6)),
     "alpha": ("{}.png", lambda name: encoded(picture(name, "LA"))),

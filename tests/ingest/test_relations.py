@@ -108,7 +108,21 @@ def test_policy_fail_stops_the_run_and_names_the_first_image(kind: str) -> None:
 
 
 def test_every_relation_was_made_to_fail() -> None:
-    assert set(RELATED) == set(RELATIONS)
+    assert {*RELATED, "ungrouped"} == set(RELATIONS)
+
+
+def test_images_without_a_group_beside_others_that_have_one_are_a_finding() -> None:
+    grouped = images(30, group="track 1") + images(30, first=30, group="track 2")
+    found = settled([*grouped, row("lonely", "x", split=None), row("unlabelled", "y", None, split=None)])
+    assert [note for note in found.noted if note.kind == "ungrouped"] == [
+        Noted("ungrouped", "lonely", "has no group; others of the source have one")
+    ]
+    assert settled([*grouped, row("lonely", "x", split=None)], {"ungrouped": "quarantine"}).kept_out == {
+        "lonely": "ungrouped"
+    }
+    with pytest.raises(DataError, match="1 images without a group in a source that gives groups, the first: lonely"):
+        settled([*grouped, row("lonely", "x", split=None)], {"ungrouped": "fail"})
+    assert settled(images(60)).noted == []
 
 
 ONE_PATH: list[tuple[list[Row], str]] = [

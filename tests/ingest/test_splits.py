@@ -226,6 +226,53 @@ def test_shots_of_given_splits_leave_val_and_test_alone() -> None:
     assert Counter(row.split for row in found.used) == {"train": 6, "pool": 128, "val": 134, "test": 132}
 
 
+@pytest.mark.parametrize("by", ["auto", "given"])
+def test_source_with_train_only_is_cut_as_one_without_splits(by: str) -> None:
+    rows = images(400)
+    found = settled([row._replace(split="train") for row in rows], by=by, learnable=True)
+    assert found.splits() == settled(rows).splits()
+    assert (found.choose_on, found.report_on) == ("val", "test")
+
+
+def test_source_with_train_only_is_cut_by_group_where_it_gives_groups() -> None:
+    rows = [row._replace(split="train", group=f"track {index // 10}") for index, row in enumerate(images(400))]
+    found = settled(rows, learnable=True)
+    assert {row.split for row in found.used} == {"train", "val", "test"}
+    assert found.splits("group")  # or an error: no group is in two splits
+
+
+def test_pool_stays_the_pool_beside_train_only() -> None:
+    pool = [Row(f"pool {number}", None, f"pool {number}", "pool") for number in range(9)]
+    found = settled([*[row._replace(split="train") for row in images(100)], *pool], learnable=True)
+    assert found.count("pool") == 9 and found.count("test") > 9
+
+
+def test_image_without_a_split_beside_train_only_is_not_learned_from() -> None:
+    found = settled([*[row._replace(split="train") for row in images(100)], Row("x", "a", "x")])
+    assert found.kept_out == {"x": "no_split"}
+
+
+@pytest.mark.parametrize(("splits", "cut"), [(("train", "test"), "val"), (("train", "val"), "tune")])
+def test_split_that_is_cut_out_of_train_holds_whole_groups(splits: tuple[str, str], cut: str) -> None:
+    rows = [row._replace(split=splits[index // 10 % 4 == 0], group=f"track {index // 10}")
+            for index, row in enumerate(images(800))]  # fmt: skip
+    found = settled(rows, learnable=True)
+    assert found.splits("group") and 0 < found.count(cut) < 300
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 10])
+def test_stratified_puts_small_classes_into_every_split(count: int) -> None:
+    found = settled(images(50 * count, classes=[f"class {number:02}" for number in range(50)]), by="stratified")
+    for number in range(50):
+        counts = [found.count(split, f"class {number:02}") for split in ("train", "val", "test")]
+        assert min(counts) >= 1 and sum(counts) == count
+
+
+def test_stratified_learns_from_classes_of_one_image() -> None:
+    rows = [Row(f"{number}", f"class {number}", f"{number}") for number in range(9)]
+    assert settled(rows, by="stratified").count("train") == 9
+
+
 def test_splits_or_groups_that_the_source_does_not_give_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="by is given, but the source gives no splits"):
         settled(images(50), by="given")
@@ -257,6 +304,14 @@ def test_impossible_splits_are_refused_with_the_configuration(options: dict[str,
         (images(100, classes="a"), {}, r"only one class was found \(a\)"),
         ([Row("1", None, "1"), Row("2", None, "2")], {}, "no image has a label"),
         ([*given_splits("train", "val", "test"), Row("c", "c", "c", "test")], {}, "no training image for c: give more"),
+        (
+            [Row(f"{n}", f"class {n}", f"{n}", split) for n in range(1000) for split in ("test",)]
+            + given_splits("train", "val", "test"),
+            {},
+            "class 0, class 1, class 10, class 100, class 101 and 995 more: ",
+        ),
+        (images(3), {}, "set ingest.split.by to stratified"),
+        ([Row("1", "a", "x"), Row("2", "b", "x")], {}, r"no image has a label.*Kept out: 2 copies of one image under"),
     ],
 )
 def test_what_cannot_be_learned_from_is_a_data_error_that_says_why(

@@ -20,6 +20,7 @@ from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
+from tasks.ingest.sources.groups import GroupPattern, Groups
 from tasks.ingest.storage import is_hidden, open_stream, stamp_of, told_as_data_error
 from tasks.workspace import Workspace
 
@@ -46,23 +47,28 @@ class ArchiveSource(Source):
     """Path or URL."""
     layout: str = "auto"
     """What the folders mean, as in the source ``folder``."""
+    group: GroupPattern | None = None
+    """Regular expression that finds a file's group in its name: ``^(track\\d+)_``."""
     remembers: ClassVar[bool] = False
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every member, in the archive's order."""
         if self.layout != "auto":
             Layout.parse(self.layout)
+        groups = Groups(self.group, self.layout)
         place = archive_place(self.archive, workspace, "archive")
         for name, content, problem in members(place, limit, folders=True):
             if name.endswith("/"):
                 problem = EMPTY_FOLDER
             elif problem is None and is_hidden(name):
                 problem = Problem("hidden", "hidden, or left by the operating system")
-            yield Item(name, content=content if problem is None else None, problem=problem, layout=self.layout)
+            found = (content, groups.of(name)) if problem is None else (None, None)
+            yield Item(name, content=found[0], problem=problem, group=found[1], layout=self.layout)
+        groups.check()
 
     def state(self, workspace: Workspace) -> str:
         """Size and time of the archive."""
-        return fingerprint(str(self), self.layout, stamp_of(archive_place(self.archive, workspace, "archive")))
+        return fingerprint(self.model_dump(mode="json"), stamp_of(archive_place(self.archive, workspace, "archive")))
 
 
 def archive_place(name: str, workspace: Workspace, key: str) -> Path | str:

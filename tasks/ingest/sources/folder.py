@@ -9,6 +9,7 @@ from tasks.errors import DataError
 from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
+from tasks.ingest.sources.groups import GroupPattern, Groups
 from tasks.ingest.storage import count_files, is_hidden, walk
 from tasks.workspace import Workspace
 
@@ -20,18 +21,23 @@ class FolderSource(Source):
     """Path, or URL such as s3://bucket/photos, gs://bucket/photos, file:///photos."""
     layout: str = "auto"
     """What the folders mean: ``label``, ``split/label``, ``domain/label``, ``group/label``...; ``*`` means nothing."""
+    group: GroupPattern | None = None
+    """Regular expression that finds a file's group in its name: ``^(track\\d+)_``."""
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every file; only names, sizes and times are read."""
         if self.layout != "auto":
             Layout.parse(self.layout)
+        groups = Groups(self.group, self.layout)
         for entry in walk(self._root(workspace), folders=True):
             problem = EMPTY_FOLDER if entry.relative.endswith("/") else None
             if is_hidden(entry.relative):
                 problem = Problem("hidden", "hidden, or left by the operating system")
             yield Item(
-                entry.relative, place=entry.place, stamp=entry.stamp or None, problem=problem, layout=self.layout
-            )
+                entry.relative, place=entry.place, stamp=entry.stamp or None, problem=problem, layout=self.layout,
+                group=groups.of(entry.relative) if problem is None else None,
+            )  # fmt: skip
+        groups.check()
 
     def total(self, workspace: Workspace) -> int:
         """Files in the folder."""

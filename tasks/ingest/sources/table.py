@@ -94,7 +94,8 @@ class TableSource(Source):
         try:
             stamp = stamp_of(Path(place)) if "://" not in place else None
         except OSError as error:
-            return Item(named, problem=Problem("missing", f"row {number}: {place}: {error.strerror}"))
+            problem = Problem("missing", f"row {number}: {place}: {error.strerror}")
+            return Item(named, problem=problem, labels=labels)
         domain, group = row.get(self.domain) or None, row.get(self.group) or None
         return Item(path, place=place, stamp=stamp, labels=labels, split=split, domain=domain, group=group)
 
