@@ -102,7 +102,7 @@ def test_what_is_claimed_or_here_is_not_claimed_again(store: FeatureStore) -> No
     assert not list(store.folder.glob(f"{CLAIM}*"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 300), max_size=40), st.sets(st.integers(0, 300)), st.integers(1, 30))
 def test_claimed_are_the_first_that_are_missing_each_once(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[int], here: set[int], most: int

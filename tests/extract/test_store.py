@@ -83,7 +83,7 @@ def test_keys_are_found_among_others_by_all_their_bytes(some: list[bytes], other
     assert at.tolist() == [sum(each < content for each in set(some)) for content in others + some[:3]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(blocks=st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12), min_size=1, max_size=5), data=st.data())
 def test_features_are_read_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[list[int]], data: st.DataObject
@@ -114,7 +114,7 @@ def test_large_matrices_are_read_in_any_order(store: FeatureStore, order: str) -
     np.testing.assert_array_equal(store.read(keys[rows]), matrix[rows])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.booleans()), min_size=1, max_size=8))
 def test_whoever_sees_the_same_files_reads_the_same_features(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[list[int], bool]]

@@ -80,7 +80,7 @@ def test_sound_store_is_found_sound(store: FeatureStore) -> None:
     assert space.nbytes == store.nbytes and abs(space.used - time.time()) < 60
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_bit_that_flips_in_keys_or_features_is_found(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -94,7 +94,7 @@ def test_bit_that_flips_in_keys_or_features_is_found(
     assert damage.path == path
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_bits_that_flip_anywhere_are_found_or_change_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -112,7 +112,7 @@ def test_bits_that_flip_anywhere_are_found_or_change_nothing(
             FeatureStore(store.folder).read(keys(range(1, 20)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0, 1, exclude_max=True))
 def test_file_cut_short_anywhere_is_found(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     store = FeatureStore.open(tmp_path_factory.mktemp("store") / "space", {})
@@ -197,7 +197,7 @@ def test_small_files_become_one_and_the_features_stay(store: FeatureStore, root:
     assert done(clear(root)) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     blocks=st.lists(st.lists(st.integers(0, 15), min_size=1, max_size=6), min_size=1, max_size=9),
     small=st.integers(0, 2000), large=st.integers(1, 4000),

@@ -127,7 +127,7 @@ def test_missing_truncated_and_empty_files_are_weights_errors(name: str, tmp_pat
             read(path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(content=st.binary(max_size=64), suffix=st.sampled_from([".pth", ".safetensors"]))
 def test_any_bytes_are_a_weights_error(tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str) -> None:
     path = tmp_path_factory.mktemp("weights") / f"any{suffix}"

@@ -128,7 +128,7 @@ def test_refusal_of_a_file_names_it(tmp_path: Path) -> None:
             decode(path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 9999), st.binary(min_size=1, max_size=8), st.sampled_from(["PNG", "JPEG", "GIF", "TIFF"]))
 def test_damaged_image_is_an_image_or_a_data_error(position: int, junk: bytes, format: str) -> None:
     content = bytearray(encoded(Image.fromarray(noise("whole", 16, 16)), format))

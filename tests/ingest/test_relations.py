@@ -173,7 +173,7 @@ def test_name_of_the_manifest_is_its_own() -> None:
 flips = st.lists(st.integers(0, 63), max_size=5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4),
     st.lists(st.tuples(st.integers(0, 3), flips), max_size=40),

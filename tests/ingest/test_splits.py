@@ -18,7 +18,7 @@ from tests.ingest.journals import Row, images, md5, settled
 WARN = {"duplicate": "warn", "conflicting_label": "warn"}
 """Copies and contradictions are taken in, which is the harder case."""
 
-quick = settings(max_examples=30, deadline=None)
+quick = settings(max_examples=30)
 shares = st.tuples(st.floats(0.05, 0.4), st.floats(0.05, 0.4))
 
 
@@ -161,7 +161,7 @@ def test_pool_is_never_learned_from_nor_held_out(options: dict[str, Any]) -> Non
         assert splits.items() >= settled(rows, **options).splits().items()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 60), min_size=2), shares, st.integers(0, 99))
 def test_stratified_shares_are_exact_in_every_class_within_one_image(
     sizes: dict[str, int], share: tuple[float, float], seed: int

@@ -15,7 +15,7 @@ def image(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), size=st.integers(8, 64), variant=st.integers(1, 32))
 def test_any_image_has_a_square_view(height: int, width: int, size: int, variant: int) -> None:
     view = Recipe(size, variant=variant)(image(0, height, width))

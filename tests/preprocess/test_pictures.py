@@ -82,7 +82,7 @@ def test_images_are_kept_little_larger_than_what_is_asked_of_them(paths: list[Pa
     assert pictures.square(2).shape == (3, 32, 32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(index=st.integers(0, 4), size=st.integers(8, 70), augment=st.sampled_from(KINDS), least=st.floats(0.01, 1))
 def test_any_view_is_a_square_of_bytes_that_its_generator_decides(
     paths: list[Path], index: int, size: int, augment: Augment, least: float

@@ -37,7 +37,7 @@ def pair(channels: int = 8, **shape: Any) -> tuple[nn.Conv2d, nn.Conv2d]:
 sides = st.integers(9, 17)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=sides, width=sides, kernel=st.sampled_from([1, 2, 3, (3, 2), 5]),
     stride=st.sampled_from([2, 3, (1, 2), (2, 1), (3, 2)]), padding=st.sampled_from([0, 1, 2, (0, 2)]),
