@@ -14,7 +14,7 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import nn
 
-from tasks.evaluate.metrics import wilson
+from tasks.evaluate.intervals import wilson
 from tasks.evaluate.probe import linear_probes
 from tasks.extract.backbones import load_backbone
 from tasks.extract.residual import ResNet32px

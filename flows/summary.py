@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -78,19 +79,28 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
         across = f"{features.straddling:,} across splits" if features.straddling else "none across splits"
         rows.insert(-1, ("look-alikes", f"{features.confirmed:,} pairs confirmed by their features, {across}"))
     shown = [f"{split}/{name}" for split in (dataset.report_on, dataset.choose_on) for name in SHOWN]
-    rows += [(name, interval(outcome.evaluation, name)) for name in shown if name in outcome.evaluation.metrics]
+    rows += [(name, figure(outcome, name)) for name in shown if name in outcome.evaluation.metrics]
+    if outcome.evaluation.findings:
+        rows.append(("evidence", "\n".join(outcome.evaluation.findings)))
     return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {model.alias}")]
 
 
-def interval(evaluation: Evaluation, name: str) -> str:
-    """A figure with its 95% interval."""
+def figure(outcome: Outcome, name: str) -> str:
+    """A figure with its 95% interval, and what both are over where that is not each image and every class."""
+    evaluation, every = outcome.evaluation, len(outcome.dataset.classes)
     value, low, high = evaluation.metrics[name]
-    return f"{value:.4f}  [{low:.4f}, {high:.4f}]"
+    over = []
+    if (split := name.partition("/")[0]) in evaluation.groups:
+        over.append(f"{evaluation.groups[split]:,} groups")
+    if (classes := evaluation.classes.get(name, every)) < every:
+        over.append(f"{classes:,} of {every:,} classes")
+    bounds = "no interval" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
+    return f"{value:.4f}  {bounds}" + (f" over {' and '.join(over)}" if over else "")
 
 
 def one_line(outcome: Outcome) -> str:
     """The outcome in one line, for logs."""
-    value = interval(outcome.evaluation, outcome.headline)
+    value = figure(outcome, outcome.headline)
     return f"{outcome.model.name} version {outcome.model.version} ({outcome.model.alias}): {outcome.headline} {value}"
 
 

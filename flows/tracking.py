@@ -20,7 +20,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from flows.config import PipelineConfig
 from flows.summary import describe
-from tasks.evaluate.metrics import mean_interval
+from tasks.evaluate.intervals import mean_interval
 from tasks.fingerprint import code_version
 from tasks.progress import tell
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
@@ -160,6 +160,11 @@ class TrackedRun:
     def _log_evaluation(self, evaluation: Evaluation) -> None:
         for name, (value, low, high) in evaluation.metrics.items():
             self._log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
+        self._log_metrics({f"{split}/groups": count for split, count in evaluation.groups.items()})
+        there = {name: count for name, count in evaluation.classes.items() if name.endswith("/f1_macro")}
+        self._log_metrics({name.replace("/f1_macro", "/classes"): count for name, count in there.items()})
+        if evaluation.findings:
+            self.set_tags(findings="\n".join(evaluation.findings))
         if self._is_news(evaluation):
             for path in sorted(evaluation.report.iterdir()):
                 self.client.log_artifact(self.id, str(path), "figures" if path.suffix == ".png" else "tables")

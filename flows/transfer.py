@@ -36,7 +36,7 @@ def transfer(config: PipelineConfig) -> Outcome:
             # The backbone has changed, and with it its features of the images that are evaluated.
             tuned = config.extract.model_copy(update={"weights": str(candidate.backbone)})
             final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
-        evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate))
+        evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
         model = run.record(
             register(config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation)
         )

@@ -21,7 +21,9 @@ trials (Parquet)          trial (int64), method (str), settings (JSON), state (s
                           started and ended (float64, seconds since the epoch)
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
-metrics (JSON)            ``{"test/accuracy": {"value": 0.98, "low": 0.96, "high": 0.99}, ...}``
+metrics (JSON)            ``{"test/f1_macro": {"value": 0.98, "low": 0.96, "high": 0.99}, ...}``, null where it is
+                          undefined; also groups (that the interval is over), where images come in groups, and
+                          classes (that the mean is over) of macro figures
 ========================  ==========================================================================
 """
 
@@ -202,10 +204,16 @@ class Evaluation(Record):
     Attributes:
         report: folder with ``metrics.json``, per-class tables, predictions and figures.
         metrics: ``split/name`` to (value, low, high), the bounds of a 95% interval.
+        groups: splits to the number of groups that their intervals are over, where images come in groups.
+        classes: macro figures, as in ``metrics``, to the number of classes that they are means over.
+        findings: one line per thing worth knowing about the figures.
     """
 
     report: Path
     metrics: dict[str, tuple[float, float, float]]
+    groups: dict[str, int] = {}
+    classes: dict[str, int] = {}
+    findings: tuple[str, ...] = ()
 
 
 class RegisteredModel(Record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +11,12 @@ import pandas as pd
 from tasks.door import stage
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import curves_figure, rates_figure
-from tasks.evaluate.metrics import Interval
+from tasks.evaluate.findings import findings
+from tasks.evaluate.metrics import Scores
+from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.evaluate.report import Answers, report_split
 from tasks.fingerprint import code_version, fingerprint
+from tasks.groups import group_numbers
 from tasks.progress import progress
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
 from tasks.train.door import labelled
@@ -21,36 +25,42 @@ from tasks.workspace import Workspace, fresh_folder
 
 
 @stage()
-def evaluate(config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate) -> Evaluation:
+def evaluate(
+    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, frozen: FeatureSet
+) -> Evaluation:
     """Measure the candidate on the split that choices were made on and on the held-out one."""
-    return evaluate_candidate(config, dataset, features, candidate, Workspace.find())
+    return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes)
 
 
 def evaluate_candidate(
-    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, workspace: Workspace
-) -> Evaluation:
+    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, workspace: Workspace,
+    look_alikes: Path | None = None,
+) -> Evaluation:  # fmt: skip
     """Write a report (see `tasks.records` for the files' schemas) and return its figures.
 
     Nothing is reported on ``tune``: it is a part of train, and a head may have been fitted to it.
+
+    Args:
+        look_alikes: folder of what the frozen backbone's features say about look-alikes, where there are any.
     """
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint)
     final = workspace.cache / "evaluations" / name
     splits = [dataset.report_on] if dataset.choose_on == "tune" else [dataset.choose_on, dataset.report_on]
-    metrics: dict[str, Interval] = {}
+    found: list[tuple[Answers, Scores | MultiLabelScores]] = []
     with fresh_folder(final) as folder, progress("evaluate", len(splits), "split") as advance:
         for split in splits:
-            measured = report_split(_answer(split, dataset, features, candidate), dataset, config, folder)
-            metrics |= {f"{split}/{metric}": interval for metric, interval in measured.items()}
+            answers = _answer(split, dataset, features, candidate)
+            found.append((answers, report_split(answers, dataset, config, folder)))
             advance(1)
         curves_figure(pd.read_parquet(candidate.curves), f"{candidate.method} head").savefig(
             folder / "curves.png", dpi=120
         )
         if candidate.rates:
             rates_figure(pd.read_parquet(candidate.rates)).savefig(folder / "rates.png", dpi=120)
-        named = {key: dict(zip(("value", "low", "high"), interval, strict=True)) for key, interval in metrics.items()}
-        (folder / "metrics.json").write_text(json.dumps(named, indent=2))
-    return Evaluation(fingerprint=name, report=final, metrics=metrics)
+        evaluation = _evaluation(name, final, found, dataset, look_alikes)
+        (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
+    return evaluation
 
 
 def _answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candidate) -> Answers:
@@ -58,4 +68,36 @@ def _answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candi
     rows = manifest[manifest["split"] == split].reset_index(drop=True)
     inputs, targets = labelled(dataset, features, rows)
     probabilities = predict_probabilities(Head.load(candidate.head), inputs)
-    return Answers(split, rows, targets.numpy(), probabilities.numpy())
+    return Answers(split, rows, targets.numpy(), probabilities.numpy(), group_numbers(rows))
+
+
+def _evaluation(
+    name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset,
+    look_alikes: Path | None,
+) -> Evaluation:  # fmt: skip
+    return Evaluation(
+        fingerprint=name,
+        report=final,
+        metrics={f"{of.split}/{figure}": value for of, scores in found for figure, value in scores.metrics.items()},
+        groups={of.split: int(of.groups.max()) + 1 for of, _ in found if of.groups is not None},
+        classes={
+            f"{of.split}/{figure}": int(scores.per_class[figure.removesuffix("_macro")].notna().sum())
+            for of, scores in found
+            for figure in scores.metrics
+            if figure.endswith("_macro")
+        },
+        findings=tuple(findings(found, dataset, look_alikes)),
+    )
+
+
+def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
+    entries: dict[str, dict[str, float | None]] = {}
+    for figure, interval in evaluation.metrics.items():
+        known = (None if math.isnan(bound) else bound for bound in interval)
+        entry: dict[str, float | None] = dict(zip(("value", "low", "high"), known, strict=True))
+        if figure in evaluation.classes:
+            entry["classes"] = evaluation.classes[figure]
+        if (split := figure.partition("/")[0]) in evaluation.groups:
+            entry["groups"] = evaluation.groups[split]
+        entries[figure] = entry
+    return entries

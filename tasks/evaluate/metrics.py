@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, sem, t
+from scipy.sparse import csr_array
 from sklearn.metrics import confusion_matrix, log_loss, roc_auc_score
 
-Interval = tuple[float, float, float]
-"""Value, lower and upper bound of its 95% interval."""
+from tasks.evaluate.intervals import SURE, Figures, Interval, Sample
 
 CALIBRATION_BINS = 15
+
+RANKED = 200
+"""Most resamples of the figures that need all images in the order of their scores, class by class."""
 
 
 @dataclass(frozen=True)
@@ -27,59 +29,51 @@ class Scores:
         metrics: accuracy; precision_macro, recall_macro, f1_macro; roc_auc_macro; log_loss; ece.
         per_class: one row per class: label, images, precision, recall, f1, roc_auc. What is undefined (the recall
             of a class without images) is NaN.
+        sure: accuracy with its 99% interval.
         confusion: int64 ``[C, C]``; rows are true classes, columns predicted ones.
     """
 
     metrics: dict[str, Interval]
+    sure: Interval
     per_class: pd.DataFrame = field(repr=False)
     confusion: np.ndarray = field(repr=False)
 
 
 def score(
-    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, resamples: int = 1000, seed: int = 0
-) -> Scores:
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, groups: np.ndarray | None = None,
+    resamples: int = 1000, seed: int = 0,
+) -> Scores:  # fmt: skip
     """Measure predictions.
 
-    The interval of accuracy is Wilson's (1927). The others are percentile bootstrap intervals over images: a
-    resample of images is a multinomial draw of the confusion matrix's cells, which makes it cheap; for AUC, log
-    loss and ECE it is a weight per image, at most 200 of them.
+    Macro figures are means over the classes that have images. The interval of accuracy is Wilson's. The others are
+    bootstrap intervals over images or, where these come in groups, over the groups; see
+    `tasks.evaluate.intervals.Sample`.
 
     Args:
         labels: true classes int ``[N]``.
         probabilities: float ``[N, C]``, rows sum to 1.
+        groups: of each image int ``[N]`` from 0, where images come in groups.
     """
     probabilities = probabilities.astype(np.float64)
     probabilities /= probabilities.sum(1, keepdims=True)
     predicted = probabilities.argmax(1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
-    table = precision_recall_f1(confusion)
+    table = dict(zip(("precision", "recall", "f1"), precision_recall_f1(confusion), strict=True))
     areas = roc_auc(labels, probabilities)
-    random = np.random.default_rng(seed)
-    metrics = {"accuracy": wilson(int((predicted == labels).sum()), len(labels))}
-    metrics |= _macro_intervals(confusion, resamples, random)
-    metrics |= _resampled_intervals(labels, probabilities, min(resamples, 200), random)
-    per_class = pd.DataFrame(
-        {
-            "label": list(classes),
-            "images": confusion.sum(1),
-            **dict(zip(("precision", "recall", "f1"), table, strict=True)),
-            "roc_auc": areas,
-        }
-    )
-    return Scores(metrics, per_class, confusion)
-
-
-def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of a figure over repeated trainings, and Student's 95% interval of it; at least two values."""
-    mean, error = float(np.mean(values)), float(sem(values))
-    half = float(t.ppf(0.975, len(values) - 1)) * error
-    return mean, mean - half, mean + half
-
-
-def wilson(successes: int, trials: int) -> Interval:
-    """A proportion and Wilson's 95% score interval."""
-    interval = binomtest(successes, trials).proportion_ci(method="wilson")
-    return successes / trials, float(interval.low), float(interval.high)
+    sample = Sample(len(labels), groups, seed)
+    # One class against the other is the same question twice.
+    values = {f"{name}_macro": float(mean_defined(each)) for name, each in table.items()} | {
+        "roc_auc_macro": float(mean_defined(areas[len(classes) == 2 :])),
+        "log_loss": float(log_loss(labels, probabilities, labels=range(len(classes)))),
+        "ece": expected_calibration_error(labels, probabilities),
+    }
+    drawn = _resampled_macro(labels, predicted, len(classes), sample, resamples)
+    drawn |= sample.resample(_ranked(labels, probabilities), min(resamples, RANKED))
+    metrics = {"accuracy": sample.share(predicted == labels)} | {
+        name: sample.interval(value, drawn[name], bounded=name != "log_loss") for name, value in values.items()
+    }
+    per_class = pd.DataFrame({"label": list(classes), "images": confusion.sum(1), **table, "roc_auc": areas})
+    return Scores(metrics, sample.share(predicted == labels, SURE), per_class, confusion)
 
 
 def precision_recall_f1(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -121,45 +115,48 @@ def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean gap between confidence and accuracy over 15 equal bins of confidence, weighted by images
     (Guo et al. 2017, "On calibration of modern neural networks", eq. 3)."""
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(np.abs(_gaps(labels, probabilities).sum(0)).sum() / len(labels))
 
 
-def _macro_intervals(confusion: np.ndarray, resamples: int, random: np.random.Generator) -> dict[str, Interval]:
-    count = int(confusion.sum())
+def _resampled_macro(
+    labels: np.ndarray, predicted: np.ndarray, classes: int, sample: Sample, resamples: int
+) -> dict[str, np.ndarray]:
+    """Macro precision, recall and F1 of resamples."""
+    units, counts = sample.groups, np.ones(sample.units, np.int64)
+    if units is None:
+        # Images of one cell of the confusion matrix are alike: how many of each cell are drawn is all that counts.
+        cells, counts = np.unique(labels * classes + predicted, return_counts=True)
+        (labels, predicted), units = divmod(cells, classes), np.arange(len(cells))
+
+    def tally(column: np.ndarray, counted: np.ndarray) -> csr_array:
+        return csr_array((counted.astype(np.float64), (units, column)), shape=(len(counts), classes))
+
+    every = np.ones(len(labels))
+    sides = tally(labels, labels == predicted), tally(predicted, every), tally(labels, every)
+    parts = [
+        [mean_defined(figure) for figure in from_counts(*(drawn @ side for side in sides))]
+        for drawn in sample.draws(resamples, counts)
+    ]
     names = ("precision_macro", "recall_macro", "f1_macro")
-    values = [float(mean_defined(each)) for each in precision_recall_f1(confusion)]
-    drawn: list[list[float]] = [[], [], []]
-    occupied = np.flatnonzero(confusion)
-    shares = confusion.ravel()[occupied] / count
-    for _ in range(resamples):
-        cells = np.zeros(confusion.size, dtype=np.int64)
-        cells[occupied] = random.multinomial(count, shares)
-        for kept, each in zip(drawn, precision_recall_f1(cells.reshape(confusion.shape)), strict=True):
-            kept.append(float(mean_defined(each)))
-    return {name: percentiles(value, kept) for name, value, kept in zip(names, values, drawn, strict=True)}
+    return {name: np.concatenate(each) for name, each in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def _resampled_intervals(
-    labels: np.ndarray, probabilities: np.ndarray, resamples: int, random: np.random.Generator
-) -> dict[str, Interval]:
+def _ranked(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
+    """The figures that each image's own probabilities decide."""
     images, classes = probabilities.shape
-    weights = random.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
-    # One class against the other is the same question twice.
-    areas = roc_auc(labels, probabilities)[classes == 2 :]
-    drawn = [weighted_areas(labels == c, probabilities[:, c], weights)[0] for c in range(classes == 2, classes)]
-    resampled = mean_defined(np.array(drawn).T)
     losses = -np.log(probabilities[np.arange(images), labels].clip(np.finfo(np.float64).eps))
-    return {
-        "roc_auc_macro": percentiles(float(mean_defined(areas)), resampled),
-        "log_loss": percentiles(
-            float(log_loss(labels, probabilities, labels=range(classes))), weights @ losses / images
-        ),
-        "ece": percentiles(*_calibration(labels, probabilities, weights)),
-    }
+    gaps = _gaps(labels, probabilities)
+
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        areas = [weighted_areas(labels == c, probabilities[:, c], weights)[0] for c in range(classes == 2, classes)]
+        drawn = weights.sum(1)  # groups differ in size
+        return {
+            "roc_auc_macro": mean_defined(np.array(areas).T),
+            "log_loss": weights @ losses / drawn,
+            "ece": np.abs(weights @ gaps).sum(1) / drawn,
+        }
+
+    return figures
 
 
 def weighted_areas(positive: np.ndarray, scored: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,13 +184,12 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
 
 
-def _calibration(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+def _gaps(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Of each image, in the bin of its confidence, 1 or 0 for right or wrong less the confidence: ``[N, bins]``."""
     confidence = probabilities.max(1)
     gaps = (probabilities.argmax(1) == labels) - confidence
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    binned = np.where(bins[:, None] == np.arange(CALIBRATION_BINS), gaps[:, None], 0.0)
-    resampled = np.abs(weights @ binned).sum(1) / len(labels)
-    return expected_calibration_error(labels, probabilities), resampled
+    return np.where(bins[:, None] == np.arange(CALIBRATION_BINS), gaps[:, None], 0.0)
 
 
 def mean_defined(values: np.ndarray) -> np.ndarray:
@@ -201,12 +197,3 @@ def mean_defined(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
     count = known.sum(-1)
     return np.where(count > 0, np.where(known, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
-
-
-def percentiles(value: float, resampled: Sequence[float] | np.ndarray) -> Interval:
-    """A value and the middle 95% of what the resamples gave; those where it is undefined do not count."""
-    defined = [each for each in resampled if not np.isnan(each)]
-    if not defined:
-        return value, float("nan"), float("nan")
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return value, float(low), float(high)

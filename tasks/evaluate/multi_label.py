@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,21 +10,8 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, log_loss
 
 from tasks.evaluate.decisions import THRESHOLD
-from tasks.evaluate.metrics import (
-    Interval,
-    from_counts,
-    mean_defined,
-    percentiles,
-    roc_auc,
-    weighted_areas,
-    wilson,
-)
-
-RANKED = 200
-"""Most resamples of the figures that need all images in the order of their scores, class by class."""
-
-TOGETHER = 1 << 22
-"""Weights of images that are held at a time: 32 MiB."""
+from tasks.evaluate.intervals import SURE, Figures, Interval, Sample
+from tasks.evaluate.metrics import RANKED, from_counts, mean_defined, roc_auc, weighted_areas
 
 
 @dataclass(frozen=True)
@@ -36,24 +23,28 @@ class MultiLabelScores:
             labels given from `THRESHOLD` on; roc_auc_macro; log_loss.
         per_class: one row per class: label, images (that have it), precision, recall, f1, roc_auc,
             average_precision. What is undefined (the recall of a class without images) is NaN.
+        sure: average_precision_macro with its 99% interval.
     """
 
     metrics: dict[str, Interval]
+    sure: Interval
     per_class: pd.DataFrame = field(repr=False)
 
 
 def score_multi_label(
-    targets: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, resamples: int = 1000, seed: int = 0
-) -> MultiLabelScores:
+    targets: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, groups: np.ndarray | None = None,
+    resamples: int = 1000, seed: int = 0,
+) -> MultiLabelScores:  # fmt: skip
     """Measure predictions.
 
     Macro figures are means over the classes that occur, and log_loss is the mean binary cross-entropy of all
     decisions. exact_match, the share of images all of whose labels are right and none too many, has Wilson's
-    interval; the others have percentile bootstrap intervals over images.
+    interval; the others have bootstrap intervals, over images or groups as in `tasks.evaluate.metrics.score`.
 
     Args:
         targets: ones and zeros ``[N, C]``.
         probabilities: float ``[N, C]``, each 0..1; rows need not sum to 1.
+        groups: of each image int ``[N]`` from 0, where images come in groups.
     """
     true, probabilities = targets.astype(bool), probabilities.astype(np.float64)
     given = probabilities >= THRESHOLD
@@ -65,16 +56,19 @@ def score_multi_label(
         "roc_auc_macro": mean_defined(areas),
         "log_loss": log_loss(true.ravel(), probabilities.ravel(), labels=[False, True]),
     }
-    random = np.random.default_rng(seed)
-    drawn = _resample(_decided(true, given, probabilities), len(true), resamples, random)
-    drawn |= _resample(_ranked(true, probabilities), len(true), min(resamples, RANKED), random)
-    metrics = {name: percentiles(float(value), drawn[name]) for name, value in values.items()}
-    metrics["exact_match"] = wilson(int((given == true).all(1).sum()), len(true))
+    sample = Sample(len(true), groups, seed)
+    drawn = sample.resample(_decided(true, given, probabilities), resamples)
+    drawn |= sample.resample(_ranked(true, probabilities), min(resamples, RANKED))
+    metrics = {
+        name: sample.interval(float(value), drawn[name], bounded=name != "log_loss") for name, value in values.items()
+    }
+    metrics["exact_match"] = sample.share((given == true).all(1))
     table = dict(zip(("precision", "recall", "f1"), from_counts(*counts), strict=True))
     per_class = pd.DataFrame(
         {"label": list(classes), "images": counts[2], **table, "roc_auc": areas, "average_precision": precise}
     )
-    return MultiLabelScores(metrics, per_class)
+    name = "average_precision_macro"
+    return MultiLabelScores(metrics, sample.interval(float(values[name]), drawn[name], SURE), per_class)
 
 
 def average_precision(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -84,27 +78,13 @@ def average_precision(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     )
 
 
-Figures = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Takes weights of images float64 ``[R, N]`` and gives each figure under each row, ``[R]``."""
-
-
-def _resample(figures: Figures, images: int, resamples: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Figures of bootstrap resamples: how often each image was drawn is its weight."""
-    rows = max(1, TOGETHER // images)
-    parts = []
-    for start in range(0, resamples, rows):
-        counts = random.multinomial(images, np.full(images, 1 / images), size=min(rows, resamples - start))
-        parts.append(figures(counts.astype(np.float64)))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def _decided(true: np.ndarray, given: np.ndarray, probabilities: np.ndarray) -> Figures:
     """The figures that sums over images are enough for."""
     sides = [each.astype(np.float64) for each in (true & given, given, true)]
     losses = -np.log(np.where(true, probabilities, 1 - probabilities).clip(np.finfo(np.float64).eps)).mean(1)
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return _over_classes(*(weights @ side for side in sides)) | {"log_loss": weights @ losses / len(true)}
+        return _over_classes(*(weights @ side for side in sides)) | {"log_loss": weights @ losses / weights.sum(1)}
 
     return figures
 

@@ -17,8 +17,9 @@ from tasks.evaluate.figures import (
     reliability_figure,
     roc_figure,
 )
-from tasks.evaluate.metrics import Interval, score
-from tasks.evaluate.multi_label import score_multi_label
+from tasks.evaluate.intervals import Interval
+from tasks.evaluate.metrics import Scores, score
+from tasks.evaluate.multi_label import MultiLabelScores, score_multi_label
 from tasks.ingest.decode import decode
 from tasks.records import Dataset
 
@@ -34,26 +35,36 @@ class Answers:
         rows: the manifest's, ``N`` of them, numbered from 0.
         targets: int64 ``[N]`` or, where an image may have several labels, ones and zeros float32 ``[N, C]``.
         probabilities: float32 ``[N, C]``.
+        groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
     """
 
     split: str
     rows: pd.DataFrame
     targets: np.ndarray
     probabilities: np.ndarray
+    groups: np.ndarray | None = None
+
+    @property
+    def size(self) -> str:
+        """How many images, and groups of them, in words."""
+        within = "" if self.groups is None else f" in {self.groups.max() + 1:,} groups"
+        return f"{len(self.rows):,} images{within}"
 
 
-def report_split(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> dict[str, Interval]:
+def report_split(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> Scores | MultiLabelScores:
     """Write the files of a split, each named after it, into a folder; returns its figures of merit."""
     report = _report_several if dataset.multi_label else _report_one
     return report(answers, dataset, config, folder)
 
 
-def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> dict[str, Interval]:
+def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> Scores:
     """One label an image."""
     split, labels, probabilities = answers.split, answers.targets, answers.probabilities
-    scores = score(labels, probabilities, dataset.classes, resamples=config.resamples, seed=config.seed)
+    scores = score(
+        labels, probabilities, dataset.classes, groups=answers.groups, resamples=config.resamples, seed=config.seed
+    )
     value, low, high = scores.metrics["accuracy"]
-    title = f"{split}: accuracy {value:.2%} [{low:.2%}, {high:.2%}], {len(labels):,} images"
+    title = f"{split}: accuracy {value:.2%} [{low:.2%}, {high:.2%}], {answers.size}"
     confusion_figure(scores, dataset.classes, title).savefig(folder / f"{split}_confusion.png", dpi=120)
     roc_figure(labels, probabilities, scores, dataset.classes, title).savefig(folder / f"{split}_roc.png", dpi=120)
     reliability_figure(labels, probabilities, title).savefig(folder / f"{split}_reliability.png", dpi=120)
@@ -66,15 +77,16 @@ def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, fold
     wrong = predictions[predictions["label"] != predictions["predicted"]].nlargest(SHOWN_MISTAKES, "probability")
     captions = [f"{row.label} taken for\n{row.predicted} ({row.probability:.0%})" for row in wrong.itertuples()]
     _show_mistakes(wrong.assign(caption=captions), split, dataset, folder)
-    return scores.metrics
+    return scores
 
 
-def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> dict[str, Interval]:
+def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> MultiLabelScores:
     """An image may have several labels, or none."""
     split, targets, probabilities = answers.split, answers.targets, answers.probabilities
-    scores = score_multi_label(targets, probabilities, dataset.classes, resamples=config.resamples, seed=config.seed)
-    value, low, high = scores.metrics["average_precision_macro"]
-    title = f"{split}: average precision {value:.4f} [{low:.4f}, {high:.4f}], {len(targets):,} images"
+    scores = score_multi_label(
+        targets, probabilities, dataset.classes, groups=answers.groups, resamples=config.resamples, seed=config.seed
+    )
+    title = f"{split}: {_precision(scores.metrics, scores.per_class)}, {answers.size}"
     precision_recall_figure(targets, probabilities, scores, dataset.classes, title).savefig(
         folder / f"{split}_precision_recall.png", dpi=120
     )
@@ -88,7 +100,15 @@ def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, 
         probability=pd.Series(list(probabilities)),
     ).to_parquet(folder / f"{split}_predictions.parquet", index=False)
     _show_mistakes(_wrong_labels(answers, dataset), split, dataset, folder)
-    return scores.metrics
+    return scores
+
+
+def _precision(metrics: dict[str, Interval], per_class: pd.DataFrame) -> str:
+    """The average precision in words, with the classes that it is the mean over where these are not all."""
+    value, low, high = metrics["average_precision_macro"]
+    there = int((per_class["images"] > 0).sum())
+    over = f" over {there:,} of {len(per_class):,} classes" if there < len(per_class) else ""
+    return f"average precision {value:.4f} [{low:.4f}, {high:.4f}]{over}"
 
 
 def _wrong_labels(answers: Answers, dataset: Dataset) -> pd.DataFrame:

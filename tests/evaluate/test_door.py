@@ -36,7 +36,7 @@ def make_dataset(folder: Path, several: bool) -> Dataset:
             (folder / hash[:2]).mkdir(exist_ok=True)
             path.rename(folder / hash[:2] / hash[2:])
             label = [name for name in CLASSES if random.random() < 0.4] if several else CLASSES[index % 3]
-            rows.append({"path": f"{split}/{index}.png", "label": label, "split": split, "hash": hash})
+            rows.append({"path": f"{split}/{index}.png", "label": label, "split": split, "group": None, "hash": hash})
     pd.DataFrame(rows).to_parquet(folder / "manifest.parquet", index=False)
     return Dataset(
         fingerprint="d", source="pictures", version="v", manifest=folder / "manifest.parquet", report=folder,
@@ -104,7 +104,10 @@ def test_the_report_has_its_figures_tables_and_pictures(
     assert {path.name for path in evaluation.report.iterdir()} == wanted | {"curves.png", "metrics.json"}
 
     written = json.loads((evaluation.report / "metrics.json").read_text())
-    assert {name: tuple(entry.values()) for name, entry in written.items()} == evaluation.metrics
+    bounds = {name: (entry["value"], entry["low"], entry["high"]) for name, entry in written.items()}
+    assert bounds == evaluation.metrics and evaluation.groups == {} and evaluation.findings == ()
+    assert {name: entry["classes"] for name, entry in written.items() if "classes" in entry} == evaluation.classes
+    assert set(evaluation.classes.values()) == {3} and "test/f1_macro" in evaluation.classes
     headline = "average_precision_macro" if several else "accuracy"
     for split in ("val", "test"):
         value, low, high = evaluation.metrics[f"{split}/{headline}"]
@@ -134,6 +137,26 @@ def test_predictions_say_what_was_given_and_how_probable_each_class_was(
     else:
         assert np.array_equal(predictions["probability"], wanted.max(1))
         assert predictions["predicted"].tolist() == [CLASSES[c] for c in wanted.argmax(1)]
+
+
+def test_what_figures_are_over_is_said_beside_them(
+    dataset: Dataset, candidate: Candidate, several: bool, workspace: Workspace
+) -> None:
+    rows = dataset.read_manifest()
+    rows.loc[rows["split"] == "test", "group"] = [f"track {number // 8}" for number in range(40)]
+    has = rows["label"].map(lambda label: "bee" in label)
+    rows[~has | (rows["split"] != "val")].to_parquet(dataset.manifest, index=False)
+    evaluation = door.evaluate_candidate(EvaluateConfig(resamples=100), dataset, FEATURES, candidate, workspace)
+    assert evaluation.groups == {"test": 5}
+    assert evaluation.classes["val/f1_macro"] == 2 and evaluation.classes["test/f1_macro"] == 3
+    assert evaluation.findings[:2] == (
+        "val: no image of bee, so that macro figures are over 2 of 3 classes",
+        "test: its 40 images come in only 5 groups, so intervals are rough",
+    )
+    written = json.loads((evaluation.report / "metrics.json").read_text())
+    assert {name.split("/")[0] for name, entry in written.items() if entry.get("groups") == 5} == {"test"}
+    assert written["val/roc_auc_macro"]["classes"] == 2 and "groups" not in written["val/roc_auc_macro"]
+    assert "classes" not in written["val/log_loss"]
 
 
 def test_rates_are_drawn_where_a_candidate_chose_some(

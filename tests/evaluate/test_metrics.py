@@ -8,7 +8,7 @@ import torch
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from tasks.evaluate.metrics import score, weighted_areas, wilson
+from tasks.evaluate.metrics import score, weighted_areas
 
 
 def predictions(images: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -43,13 +43,6 @@ def test_values_are_those_of_scikit_learn_and_torchmetrics(classes: int) -> None
         assert measured == pytest.approx(value, abs=1e-6), name
         assert low <= high and high - low < 0.4, name
     assert np.array_equal(scores.confusion, oracle.confusion_matrix(labels, predicted))
-
-
-def test_wilson_is_the_closed_formula() -> None:
-    k, n, z = 45, 60, 1.959964
-    centre = (k / n + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(k / n * (1 - k / n) / n + z**2 / (4 * n**2))
-    assert wilson(k, n) == pytest.approx((k / n, centre - half, centre + half), abs=1e-6)
 
 
 def test_weighted_areas_are_those_of_scikit_learn_also_where_scores_are_equal() -> None:

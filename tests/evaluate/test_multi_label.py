@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from tasks.evaluate import multi_label
+from tasks.evaluate import intervals
 from tasks.evaluate.decisions import given_labels
 from tasks.evaluate.multi_label import MultiLabelScores, score_multi_label
 
@@ -107,7 +107,7 @@ def test_odd_splits_give_figures_not_warnings() -> None:
 def test_intervals_are_the_same_however_many_resamples_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     targets, probabilities = answers(150, 3)
     whole = score_multi_label(targets, probabilities, NAMES[:3], resamples=300)
-    monkeypatch.setattr(multi_label, "TOGETHER", 7 * 150)
+    monkeypatch.setattr(intervals, "TOGETHER", 7 * 150)
     parts = score_multi_label(targets, probabilities, NAMES[:3], resamples=300)
     for name, interval in whole.metrics.items():
         assert parts.metrics[name] == pytest.approx(interval), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,17 @@ def test_the_headline_and_the_figures_are_those_of_the_kind(several: bool, headl
     assert describe(run.evaluation, cached=False) == (
         f"evaluate\tval/{shown[0]} {value:.4f}, test/{shown[0]} {value:.4f}"
     )
+
+
+def test_what_a_figure_is_over_and_what_was_found_stand_beside_it() -> None:
+    run = outcome(several=False)
+    found = {"groups": {"test": 71}, "classes": {"test/f1_macro": 1}, "findings": ("val and test disagree", "more")}
+    metrics = run.evaluation.metrics | {"test/roc_auc_macro": (0.9, math.nan, math.nan)}
+    run = run.model_copy(update={"evaluation": run.evaluation.model_copy(update=found | {"metrics": metrics})})
+    told = dict(summary_rows(run))
+    assert told["test/accuracy"] == "0.9000  [0.8000, 0.9100] over 71 groups"
+    assert told["test/f1_macro"] == "0.7000  [0.6000, 0.7100] over 71 groups and 1 of 2 classes"
+    assert told["test/roc_auc_macro"] == "0.9000  no interval over 71 groups"
+    assert told["val/accuracy"] == "0.9000  [0.8000, 0.9100]"
+    assert told["evidence"] == "val and test disagree\nmore"
+    assert one_line(run).endswith("[0.8000, 0.9100] over 71 groups")

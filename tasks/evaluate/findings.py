@@ -1,0 +1,100 @@
+"""What has to be said beside the figures of an evaluation, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks.evaluate.intervals import disagree
+from tasks.evaluate.metrics import Scores, mean_defined
+from tasks.evaluate.multi_label import MultiLabelScores, average_precision
+from tasks.evaluate.report import Answers
+from tasks.records import Dataset
+
+LEARNED = ("train", "tune")
+
+NAMED = 5
+"""Most classes that a line names."""
+
+NOTED = 0.01
+"""Share of look-alikes from which on they are worth a line: fewer can change a figure by less than it is rounded to."""
+
+FEW = 20
+"""With fewer groups, intervals depend on assumptions as much as on the images."""
+
+
+def findings(
+    found: Sequence[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset, look_alikes: Path | None
+) -> Iterator[str]:
+    """The findings of an evaluation.
+
+    Args:
+        found: the answers on each split, and what was measured of them.
+        look_alikes: folder of ``look_alikes.csv``, where there are any.
+    """
+    for answers, scores in found:
+        yield from _groups(answers)
+        yield from _classes(answers.split, scores.per_class)
+        if look_alikes:
+            yield from _look_alikes(answers, pd.read_csv(look_alikes / "look_alikes.csv"), dataset)
+    if len(found) == 2:
+        yield from _disagreement([(of.split, scores) for of, scores in found], dataset)
+
+
+def _groups(answers: Answers) -> Iterator[str]:
+    if answers.groups is not None and (count := int(answers.groups.max()) + 1) < FEW:
+        which = "one group: nothing is known of others" if count == 1 else f"{count} groups, so intervals are rough"
+        yield f"{answers.split}: its {len(answers.rows):,} images come in only {which}"
+
+
+def _classes(split: str, per_class: pd.DataFrame) -> Iterator[str]:
+    missing = per_class.loc[per_class["images"] == 0, "label"].tolist()
+    if missing:
+        more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+        yield (
+            f"{split}: no image of {', '.join(missing[:NAMED])}{more}, so that macro figures are over "
+            f"{len(per_class) - len(missing):,} of {len(per_class):,} classes"
+        )
+
+
+def _look_alikes(answers: Answers, pairs: pd.DataFrame, dataset: Dataset) -> Iterator[str]:
+    """Images so much like ones that were learned from that they tell little of new ones, as where a split was cut out
+    of augmented copies."""
+    known: set[str] = set()
+    for side, other in (("first", "second"), ("second", "first")):
+        across = (pairs[f"{side}_split"] == answers.split) & pairs[f"{other}_split"].isin(LEARNED)
+        known |= set(pairs.loc[across & pairs["confirmed"], side])
+    alike = answers.rows["path"].isin(known).to_numpy()
+    if alike.mean() < NOTED:
+        return
+    line = f"{answers.split}: {alike.sum():,} of {len(alike):,} images look like ones that were learned from"
+    if alike.all():
+        yield f"{line}: its figures may be far too good"
+    else:
+        name = _figure(dataset)
+        yield f"{line}, so its figures may be too good: {name} {_headline(answers, ~alike):.4f} without them"
+
+
+def _disagreement(pair: Sequence[tuple[str, Scores | MultiLabelScores]], dataset: Dataset) -> Iterator[str]:
+    (chosen, one), (held_out, other) = pair
+    if disagree(one.sure, other.sure):
+        yield (
+            f"{chosen} and {held_out} disagree: {_figure(dataset)} {one.sure[0]:.4f} and {other.sure[0]:.4f} differ by "
+            "more than chance explains (at 1%), so their images are of different kinds, or too much was chosen on "
+            f"{chosen}"
+        )
+
+
+def _figure(dataset: Dataset) -> str:
+    return "average precision" if dataset.multi_label else "accuracy"
+
+
+def _headline(answers: Answers, chosen: np.ndarray) -> float:
+    """The figure that models are judged by, of some of the images."""
+    targets, probabilities = answers.targets[chosen], answers.probabilities[chosen]
+    if targets.ndim == 2:
+        return float(mean_defined(average_precision(targets > 0, probabilities)))
+    return float((probabilities.argmax(1) == targets).mean())
