@@ -32,7 +32,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -151,6 +151,7 @@ class FeatureSet(Record):
         variants: folders of the spaces of augmented views of the training images.
         width: features per image.
         new, reused: images computed by this extraction, and found in the store.
+        extraction: the section of the configuration that asked for it, by which a tuned backbone is looked at, too.
         look_alikes: folder with ``look_alikes.csv`` and ``look_alikes.png``; None where ingestion found none.
         confirmed, straddling: pairs of look-alikes that the features confirm, and those of them across splits.
     """
@@ -168,6 +169,7 @@ class FeatureSet(Record):
     new: int
     reused: int
     seconds: float
+    extraction: dict[str, Any] = {}
     look_alikes: Path | None = None
     confirmed: int = 0
     straddling: int = 0
@@ -183,7 +185,8 @@ class Candidate(Record):
         rates: how fast each block of the backbone learned in each epoch (Parquet).
         trials: what a search tried (Parquet).
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
-        score: accuracy, or average precision, on ``choose_on`` of the model that the choice was made by.
+        score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
+            from these images, too, over the folds that the choice was made by.
         scores: by seed, where training was repeated.
     """
 

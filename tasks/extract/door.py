@@ -83,6 +83,7 @@ def extract_features(
         new=new,
         reused=reused,
         seconds=time.monotonic() - started,
+        extraction=config.model_dump(mode="json"),
         **({} if splits else _look_alikes(dataset, space.store, workspace.cache / "look_alikes" / name)),
     )
 

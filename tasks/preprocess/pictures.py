@@ -1,9 +1,12 @@
-"""Decoded images of a training set, kept in memory where they fit, and random parts of them to learn from."""
+"""Images of a dataset by number, kept in memory where they fit: random parts of those that are learned from, and the
+others exactly as they are served."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,59 +29,92 @@ SHARE = 0.4
 """Of the memory that is free, what decoded images may take."""
 
 
-class Pictures:
-    """Images by number, decoded, the short side scaled down to little more than what a network sees.
-
-    Images are decoded once and kept as long as they fit into memory; from then on, they are decoded at each use.
+class Kept(ABC):
+    """Images by number, read once and kept as long as they fit into memory; from then on, they are read at each use.
 
     Args:
         paths: image files.
-        recipe: its size and fit are those of `square`.
-        budget: bytes that decoded images may take; by default a share of the memory that is free.
+        recipe: how an image is fitted to what a network sees; of its views, one is meant.
+        budget: bytes that they may take; by default a share of the memory that is free.
     """
 
     def __init__(self, paths: Sequence[Path], recipe: Recipe, budget: int | None = None) -> None:
-        self.paths, self.recipe = paths, recipe
-        self.short = round(recipe.size / MARGIN)
+        self.paths, self.recipe = paths, replace(recipe, views="one")
         self.budget = int(SHARE * free_memory()) if budget is None else budget
         self._kept: list[torch.Tensor | None] = [None] * len(paths)
-        self._loaded = 0
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def load(self, what: str = "decode", largest: int = 0, holders: int = 1) -> Pictures:
-        """Decode as many as fit, in the background's threads; those that do not fit are left on the disk. A second call
-        for views of the same size finds them decoded.
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """One image: uint8 ``[3, H, W]``."""
+        kept = self._kept[index]
+        return self._read(index) if kept is None else kept
 
-        Args:
-            largest: side of the largest views that will be asked for, if larger than the recipe's.
-            holders: processes that hold them, each with its part of the budget.
-        """
-        short, left = round(max(largest, self.recipe.size) / MARGIN), self.budget // holders
-        if self._loaded == short:
-            return self
-        self.short, self._loaded = short, short
+    @abstractmethod
+    def _read(self, index: int) -> torch.Tensor:
+        """One image from its file, as it is kept."""
+
+    def _fill(self, what: str, budget: int) -> None:
+        """Read as many as fit, in the background's threads; those that do not fit are left on the disk."""
+        left = budget
         with ThreadPoolExecutor(min(DECODERS, usable_cores())) as pool, progress(what, len(self), "img") as advance:
             for start in range(0, len(self), 1024):
                 chosen = range(start, min(start + 1024, len(self)))
-                for index, picture in zip(chosen, pool.map(self._decoded, chosen), strict=True):
+                for index, picture in zip(chosen, pool.map(self._read, chosen), strict=True):
                     left -= picture.numel()
                     self._kept[index] = picture if left >= 0 else None
                 advance(len(chosen))
                 if left < 0:
                     advance(len(self) - chosen.stop)
                     break
+
+
+class Squares(Kept):
+    """Images as they are looked at once training is over: bit for bit the recipe's squares ``[3, size, size]``, so that
+    what is measured on them is what will be served."""
+
+    _loaded = False
+
+    def load(self, what: str = "decode", holders: int = 1) -> Squares:
+        """Read as many as fit; a second call finds them.
+
+        Args:
+            holders: processes that hold them, each with its part of the budget.
+        """
+        if not self._loaded:
+            self._fill(what, self.budget // holders)
+            self._loaded = True
         return self
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        """One image: uint8 ``[3, H, W]``."""
-        kept = self._kept[index]
-        return self._decoded(index) if kept is None else kept
+    def _read(self, index: int) -> torch.Tensor:
+        return self.recipe(self.paths[index])
 
-    def square(self, index: int, size: int | None = None) -> torch.Tensor:
-        """One image as it is looked at once training is over: uint8 ``[3, size, size]``."""
-        return Recipe(size or self.recipe.size, self.recipe.fit).fitted(self[index])
+
+class Pictures(Kept):
+    """Images to learn from, the short side scaled down to little more than what a network sees.
+
+    Views are cut out of these smaller pictures, so that large photos are resized twice: pixels differ a little from
+    those that one resizing gives. For what is random anyway that makes no difference; nothing is measured on them.
+    """
+
+    def __init__(self, paths: Sequence[Path], recipe: Recipe, budget: int | None = None) -> None:
+        super().__init__(paths, recipe, budget)
+        self.short = round(recipe.size / MARGIN)
+        self._loaded = 0
+
+    def load(self, what: str = "decode", largest: int = 0, holders: int = 1) -> Pictures:
+        """Read as many as fit; a second call for views of the same size finds them.
+
+        Args:
+            largest: side of the largest views that will be asked for, if larger than the recipe's.
+            holders: processes that hold them, each with its part of the budget.
+        """
+        short = round(max(largest, self.recipe.size) / MARGIN)
+        if self._loaded != short:
+            self.short, self._loaded = short, short
+            self._fill(what, self.budget // holders)
+        return self
 
     def random(self, index: int, size: int, augment: Augment, least: float, draw: np.random.Generator) -> torch.Tensor:
         """One image as it is learned from: uint8 ``[3, size, size]``.
@@ -89,10 +125,10 @@ class Pictures:
             least: share of the image that is shown at least.
         """
         if augment == "none":
-            return self.square(index, size)
+            return self.whole(index, size)
         mirrored = draw.random() < 0.5
         if augment == "flip":
-            view = self.square(index, size)
+            view = self.whole(index, size)
         else:
             picture = self[index]
             height, width = picture.shape[-2:]
@@ -100,7 +136,11 @@ class Pictures:
             view = F.resized_crop(picture, *part, [size, size], antialias=True)
         return view.flip(-1) if mirrored else view
 
-    def _decoded(self, index: int) -> torch.Tensor:
+    def whole(self, index: int, size: int) -> torch.Tensor:
+        """One image by the recipe's fit, of another size: uint8 ``[3, size, size]``."""
+        return Recipe(size, self.recipe.fit).fitted(self[index])
+
+    def _read(self, index: int) -> torch.Tensor:
         picture = torch.from_numpy(np.array(decode(self.paths[index]))).permute(2, 0, 1)
         height, width = picture.shape[-2:]
         scale = self.short / min(height, width)

@@ -5,22 +5,18 @@ from __future__ import annotations
 
 import torch
 
-from tasks.train.solvers import Fit
-from tasks.train.targets import is_multi_label
-from tasks.train.task import Task
+from tasks.train.heads import Head
+from tasks.train.targets import Labelled, is_multi_label
 
 STEPS = 60
 COLDEST, HOTTEST = 1e-4, 1e4
 
 
 @torch.no_grad()
-def calibrate(fit: Fit, task: Task) -> None:
-    """Give a fitted head the temperature that suits the validation images best, unless it has learned from them."""
-    if fit.cross_validated:
-        return
-    features, targets = task.validation
-    logits = fit.head(features) if fit.logits is None else fit.logits
-    fit.head.temperature.mul_(temperature(logits, targets))
+def calibrate(head: Head, images: Labelled) -> None:
+    """Give a fitted head the temperature that suits images best that it has not learned from."""
+    features, targets = images
+    head.temperature.mul_(temperature(head(features), targets))
 
 
 @torch.no_grad()

@@ -6,15 +6,21 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from tasks.door import stage
 from tasks.errors import ConfigurationError
+from tasks.extract.config import ExtractConfig
+from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, content_fingerprint
 from tasks.train.calibration import calibrate
+from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.search import search
 from tasks.train.solvers import Fit
+from tasks.train.targets import Labelled, is_multi_label, measured, merit, merit_name
 from tasks.train.task import Task, labelled
 from tasks.workspace import Workspace, fresh_folder
 
@@ -46,8 +52,8 @@ def train_head(
     for seed in config.seeds or [config.seed]:
         task = replace(whole, folder=checkpoints / str(seed), seed=seed)
         fits[seed] = search(config, task) if config.search else config.fit(task)
-        if config.calibrate:
-            calibrate(fits[seed], task)
+        if not fits[seed].cross_validated:  # else it has learned from the images that choices are made on
+            _finish(fits[seed], config, task, workspace)
     best = max(fits.values(), key=lambda fit: fit.score)
     best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
     # A search within so many minutes may end another way the next time.
@@ -55,6 +61,34 @@ def train_head(
     candidate = _keep(best, config.method, workspace.cache / "candidates" / name, dataset, features)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return candidate
+
+
+def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> None:
+    """Calibrate a fit and score it by the very features that it is evaluated and served by, so that there is one
+    figure of it, whatever the method made its choices by."""
+    images = task.validation if fit.backbone is None else _tuned_features(fit, task, workspace)
+    features, targets = images
+    with torch.inference_mode():
+        seen = measured("validation", fit.head(features), targets)
+    if config.calibrate:
+        calibrate(fit.head, images)
+    fit.score = merit(predict_probabilities(fit.head, features), targets)
+    if fit.backbone is not None:
+        seen[f"validation/{merit_name(is_multi_label(targets))}"] = fit.score
+        fit.curves.loc[fit.curves["step"] == fit.chosen["epoch"], list(seen)] = list(seen.values())
+
+
+def _tuned_features(fit: Fit, task: Task, workspace: Workspace) -> Labelled:
+    """Features of the images that choices are made on, from the tuned backbone; where they are evaluated, too, they are
+    found in the store."""
+    assert fit.backbone is not None
+    task.folder.mkdir(parents=True, exist_ok=True)
+    fit.backbone.save(path := task.folder / "tuned.safetensors")
+    config = ExtractConfig.model_validate(task.features.extraction | {"weights": str(path)})
+    split = task.dataset.choose_on
+    features = extract_features(config, task.dataset, task.preprocessed, workspace, (split,))
+    manifest = task.dataset.read_manifest()
+    return labelled(task.dataset, features, manifest[manifest["split"] == split])
 
 
 def _check_takes_several(config: Method, dataset: Dataset) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from tasks.errors import ConfigurationError
 from tasks.extract.weights import Weights
 from tasks.progress import progress, tell
+from tasks.train.folds import parts_of
 from tasks.train.heads import Head
 from tasks.train.logistic import FINE, ROUGH, Regression, Solutions, measure
 from tasks.train.targets import (
@@ -47,7 +45,6 @@ class Fit:
         rates: learning rates of its blocks by epoch (epoch, block, rate), where they were chosen in training.
         trials: what a search tried, a row for each.
         scores: by seed, where there were several.
-        logits: of the validation images, float32 ``[N, C]``, where they are not the head's for their cached features.
         method: that a search chose.
         cross_validated: whether the validation images were learned from, too, and say nothing of the head.
     """
@@ -60,7 +57,6 @@ class Fit:
     rates: pd.DataFrame | None = field(default=None, repr=False)
     trials: pd.DataFrame | None = field(default=None, repr=False)
     scores: dict[int, float] = field(default_factory=dict)
-    logits: torch.Tensor | None = field(default=None, repr=False)
     method: str | None = None
     cross_validated: bool = False
 
@@ -89,38 +85,25 @@ def fit_linear(train: Labelled, validation: Labelled, classes: int, balance: Bal
 
 
 def fit_linear_cross_validated(
-    train: Labelled, classes: int, balance: Balance = "none", folds: int = 5, seed: int = 0
-) -> Fit:
-    """As `fit_linear`, for training sets too small to give a part away: the strength is chosen by stratified
-    cross-validation, repeated until at least `HELD_OUT` predictions decide, and fitted once more to all images.
+    train: Labelled, classes: int, balance: Balance = "none", folds: int = 5, seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> Fit:  # fmt: skip
+    """As `fit_linear`, for training sets too small to give a part away: the strength is chosen by cross-validation,
+    repeated until at least `HELD_OUT` predictions decide, and fitted once more to all images.
 
     ``score`` is the merit over the folds; the curves are means over them.
 
+    Args:
+        groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
+
     Raises:
-        ConfigurationError: no class has two images.
+        ConfigurationError: nothing can be left out; see `tasks.train.folds.parts_of`.
     """
     features, targets = train
     several = is_multi_label(targets)
-    folds = min(folds, len(targets))
-    if not several:
-        # No more folds than the rarest class has images.
-        sizes = targets.bincount(minlength=classes)
-        folds = max(2, min(folds, int(sizes.min())))
-        if int(sizes.max()) < 2:
-            raise ConfigurationError(
-                "every class has a single image to learn from, and none can be left out to choose the strength of the "
-                "regularisation by: label a few more, or set train.method to prototypes"
-            )
-    repeats = -(-HELD_OUT // len(targets))
-    splitter = (RepeatedKFold if several else RepeatedStratifiedKFold)(
-        n_splits=folds, n_repeats=repeats, random_state=seed
-    )
-    with warnings.catch_warnings():
-        # A class of one image is in one fold only, which is all that can be done.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        parts = list(splitter.split(np.zeros(len(targets)), np.zeros(len(targets)) if several else targets.cpu()))
+    parts = parts_of(targets.cpu(), classes, folds, -(-HELD_OUT // len(targets)), seed, groups)
     paths = []
-    with progress("train", total=folds * repeats * len(L2_PATH), unit="fit") as advance:
+    with progress("train", total=len(parts) * len(L2_PATH), unit="fit") as advance:
         for kept, left in parts:
             part, rest = (features[kept], targets[kept]), (features[left], targets[left])
             head = _empty(part, classes)

@@ -15,7 +15,8 @@ from torch import nn
 from tasks.extract.backbones import Backbone, load_network
 from tasks.extract.store import FeatureStore, keys_of
 from tasks.extract.weights import Weights, read_weights
-from tasks.preprocess.pictures import Pictures
+from tasks.groups import group_numbers
+from tasks.preprocess.pictures import Pictures, Squares
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.train.targets import Labelled
@@ -80,6 +81,11 @@ class Task:
         return self._labelled("train", "tune")
 
     @property
+    def groups(self) -> np.ndarray | None:
+        """The group of each image of `everything`, where images come in groups."""
+        return group_numbers(self._rows("train", "tune"))
+
+    @property
     def recipe(self) -> Recipe:
         """How an image becomes the backbone's input."""
         return Recipe(self.preprocessed.size, self.preprocessed.fit)
@@ -96,14 +102,18 @@ class Task:
         network = load_network(self.features.backbone, self.weights)
         return network, Backbone(network, self.weights, self.features.layers, self.features.pool)
 
-    def pictures(self, validation: bool = False) -> tuple[Pictures, torch.Tensor]:
-        """The images to learn from, or those that choices are made on, and their targets."""
-        rows = self._rows(self.dataset.choose_on if validation else "train")
-        pictures = self.once(
-            ("pictures", validation),
-            lambda: Pictures([self.dataset.image(hash) for hash in rows["hash"]], self.recipe),
-        )
-        return pictures, targets_of(self.dataset, rows)
+    def pictures(self) -> tuple[Pictures, torch.Tensor]:
+        """The images to learn from, and their targets."""
+        rows = self._rows("train")
+        return self.once("pictures", lambda: Pictures(self._paths(rows), self.recipe)), targets_of(self.dataset, rows)
+
+    def squares(self) -> tuple[Squares, torch.Tensor]:
+        """The images that choices are made on, as they are served, and their targets."""
+        rows = self._rows(self.dataset.choose_on)
+        return self.once("squares", lambda: Squares(self._paths(rows), self.recipe)), targets_of(self.dataset, rows)
+
+    def _paths(self, rows: pd.DataFrame) -> list[Path]:
+        return [self.dataset.image(hash) for hash in rows["hash"]]
 
     def _rows(self, *splits: str) -> pd.DataFrame:
         manifest = self.once("manifest", self.dataset.read_manifest)

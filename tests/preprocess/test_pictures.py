@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks.errors import DataError
 from tasks.preprocess import pictures as module
-from tasks.preprocess.pictures import Augment, Pictures
+from tasks.preprocess.pictures import Augment, Pictures, Squares
 from tasks.preprocess.recipe import Fit, Recipe
 
 KINDS: list[Augment] = ["none", "flip", "crop", "trivial", "rand"]
@@ -58,19 +58,38 @@ def test_what_does_not_fit_into_memory_is_decoded_each_time_and_looks_the_same(
     assert again == {0: set(paths), 20_000: set(paths[3:]), None: set()}[budget]
 
 
+@pytest.mark.parametrize("budget", [0, 8_000, None])
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
-def test_a_square_is_the_recipes_and_nearly_so_where_the_image_was_scaled_down_before(
+def test_a_square_is_what_is_served_to_the_bit(paths: list[Path], fit: Fit, budget: int | None) -> None:
+    squares = Squares(paths, Recipe(32, fit, views="ten"), budget).load()
+    for index, path in enumerate(paths):
+        assert torch.equal(squares[index], Recipe(32, fit)(path))
+
+
+def test_squares_are_read_once_and_take_no_more_memory_than_their_pixels(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squares = Squares(paths, Recipe(32), budget=3 * 3 * 32 * 32).load()
+    read: list[int] = []
+    monkeypatch.setattr(Squares, "_read", lambda self, index: read.append(index) or torch.zeros(3, 32, 32))
+    for index in range(len(paths)):
+        squares.load()[index]
+    assert read == [3, 4]
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_a_whole_picture_is_the_recipes_and_nearly_so_where_the_image_was_scaled_down_before(
     paths: list[Path], fit: Fit
 ) -> None:
     recipe = Recipe(32, fit)
     pictures = Pictures(paths, recipe).load()
     for index, (path, size) in enumerate(zip(paths, SIZES, strict=True)):
-        square, expected = pictures.square(index), recipe(path)
+        whole, expected = pictures.whole(index, 32), recipe(path)
         if min(size) <= 32 / 0.875:
-            assert torch.equal(square, expected)
+            assert torch.equal(whole, expected)
         else:
-            assert (square.int() - expected.int()).abs().max() <= 25
-            assert (square.int() - expected.int()).abs().float().mean() < 3
+            assert (whole.int() - expected.int()).abs().max() <= 25
+            assert (whole.int() - expected.int()).abs().float().mean() < 3
 
 
 def test_images_are_kept_little_larger_than_what_is_asked_of_them(paths: list[Path]) -> None:
@@ -79,7 +98,7 @@ def test_images_are_kept_little_larger_than_what_is_asked_of_them(paths: list[Pa
         (37, 56), (33, 32), (56, 37), (37, 164), (7, 5),
     ]  # fmt: skip
     assert min(pictures.load(largest=64)[2].shape[1:]) == round(64 / 0.875)
-    assert pictures.square(2).shape == (3, 32, 32)
+    assert pictures.whole(2, 32).shape == (3, 32, 32)
 
 
 @settings(max_examples=60)
@@ -96,7 +115,7 @@ def test_any_view_is_a_square_of_bytes_that_its_generator_decides(
 
 def test_what_is_random_about_a_view_is_what_its_kind_says(paths: list[Path]) -> None:
     pictures = Pictures(paths, Recipe(32)).load()
-    square = pictures.square(0)
+    square = pictures.whole(0, 32)
     draw = generator()
     views = {kind: [pictures.random(0, 32, kind, 0.4, draw) for _ in range(40)] for kind in KINDS}
     assert all(torch.equal(view, square) for view in views["none"])

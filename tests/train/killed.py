@@ -17,7 +17,6 @@ from tasks.train.tuning.run import tune
 
 def assert_same(first: Fit, second: Fit) -> None:
     assert first.backbone is not None and second.backbone is not None
-    assert first.logits is not None and second.logits is not None and torch.equal(first.logits, second.logits)
     for mine, other in (
         (first.backbone.state, second.backbone.state), (first.head.state_dict(), second.head.state_dict()),
     ):  # fmt: skip

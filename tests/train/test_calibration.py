@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -13,9 +10,7 @@ from scipy.optimize import minimize_scalar
 from tasks.evaluate.metrics import expected_calibration_error
 from tasks.train.calibration import COLDEST, HOTTEST, calibrate, temperature
 from tasks.train.heads import predict_probabilities
-from tasks.train.methods.mlp import Mlp
-from tasks.train.solvers import Fit, fit_mlp
-from tests.train.prepared import Prepared
+from tasks.train.solvers import fit_mlp
 
 
 def answers(count: int, classes: int, several: bool, sharpness: float, seed: int = 0) -> tuple[torch.Tensor, ...]:
@@ -85,24 +80,9 @@ def test_a_head_that_is_too_certain_is_not_any_more_on_images_that_it_has_never_
         return expected_calibration_error(test[1].numpy(), probabilities.numpy()), probabilities.argmax(1)
 
     error, guesses = look()
-    task = SimpleNamespace(validation=validation)
-    calibrate(fit, task)
+    calibrate(fit.head, validation)
     calmer, same = look()
     assert error > 0.2 and calmer < error / 4 and torch.equal(guesses, same)
     reached = float(fit.head.temperature)
-    calibrate(fit, task)
+    calibrate(fit.head, validation)
     assert float(fit.head.temperature) == pytest.approx(reached, rel=1e-3)
-
-
-def test_logits_of_images_seen_as_pixels_take_the_place_of_the_features_and_a_cross_validated_head_is_left_alone(
-    digits: Prepared, tmp_path: Path
-) -> None:
-    task = digits.task(tmp_path)
-    fit = Mlp(epochs=1).fit(task)
-    wanted = 3 * temperature(fit.head(task.validation[0]).detach(), task.validation[1])
-    fit.logits = 3 * fit.head(task.validation[0]).detach()
-    calibrate(fit, task)
-    assert float(fit.head.temperature) == pytest.approx(wanted, rel=1e-4)
-    alone = Fit(fit.head, fit.score, {}, fit.curves, cross_validated=True)
-    calibrate(alone, task)
-    assert float(alone.head.temperature) == pytest.approx(wanted, rel=1e-4)

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from tasks.errors import ConfigurationError
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.door import evaluate_candidate
 from tasks.extract.backbones import load_backbone
+from tasks.extract.config import ExtractConfig
+from tasks.extract.door import extract_features
 from tasks.register.classifier import ImageClassifier, package
 from tasks.train.heads import Head, predict_probabilities
 from tasks.train.method import Method
@@ -24,7 +30,8 @@ from tasks.train.methods.partial import Partial
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled
 from tasks.train.task import Task, labelled
-from tests.train.prepared import Prepared
+from tasks.workspace import Workspace
+from tests.train.prepared import Prepared, prepare
 
 REACHED = {"linear": 0.95, "ridge": 0.93, "mlp": 0.93, "prototypes": 0.84, "knn": 0.9}
 """Accuracies of the methods on cached features of digits that they have not seen."""
@@ -158,6 +165,51 @@ def test_a_tuned_backbone_is_kept_beside_its_head(few: Prepared, tmp_path: Path)
     assert tuned.weights.mean == weights.mean and tuned.weights.state.keys() >= weights.state.keys()
     changed = [key for key, tensor in weights.state.items() if not torch.equal(tensor, tuned.weights.state[key])]
     assert changed and len(changed) < len(weights.state) / 2
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Stripes in noise, three times as large as the network sees them, so that a second resizing would change them."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(120):
+        stripes = 20 * np.sin(np.arange(97) * random.uniform(0.5, 1.5))
+        noise = random.normal(128, 60, (97, 131))
+        for name, pattern in (("across", stripes[:, None]), ("along", np.resize(stripes, 131))):
+            path = folder / "photos" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((noise + pattern).clip(0, 255).astype(np.uint8)).save(path)
+    return prepare({"folder": str(folder / "photos")}, Workspace(folder))
+
+
+TUNED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "average": {"ema": 0.5, "batch_norm": "update", "precision": "bf16"},
+    "seeds": {"seeds": [0, 1]},
+    "ten views": {"calibrate": False},
+}
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_the_score_of_a_tuned_backbone_is_the_figure_that_is_evaluated(
+    name: str, photos: Prepared, tmp_path: Path
+) -> None:
+    ready = photos
+    if name == "ten views":
+        ready = replace(photos, preprocessed=photos.preprocessed.model_copy(update={"views": "ten"}))
+    method = METHODS["full"].model_validate({"epochs": 2, "batch_size": 32, "augment": "none"} | TUNED[name])
+    workspace = Workspace(tmp_path)
+    candidate = ready.train(method, tmp_path)
+    tuned = ExtractConfig(precision="fp32", device="cpu", compile="never", weights=str(candidate.backbone))
+    features = extract_features(tuned, ready.dataset, ready.preprocessed, workspace, ("val", "test"))
+    assert features.reused == ready.dataset.counts["val"]
+    evaluation = evaluate_candidate(EvaluateConfig(resamples=100), ready.dataset, features, candidate, workspace)
+    assert candidate.score == evaluation.metrics["val/accuracy"][0]
+    curves = pd.read_parquet(candidate.curves)
+    kept = curves[curves["step"] == candidate.chosen["epoch"]].iloc[0]
+    assert kept["val/accuracy"] == candidate.score == max(candidate.scores.values(), default=candidate.score)
+    if not method.calibrate:
+        assert kept["val/loss"] == pytest.approx(evaluation.metrics["val/log_loss"][0], rel=1e-4)
+    assert 0.5 < candidate.score < 1
 
 
 def test_what_an_earlier_training_left_is_not_mistaken_for_a_later_one(digits: Prepared, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class Linear(Method):
 
     def fit(self, task: Task) -> Fit:
         if task.is_cross_validated:
-            return fit_linear_cross_validated(task.everything, task.classes, self.balance)
+            return fit_linear_cross_validated(task.everything, task.classes, self.balance, groups=task.groups)
         return fit_linear(task.train, task.validation, task.classes, self.balance)
 
     @classmethod

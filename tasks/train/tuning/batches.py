@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tasks.preprocess.loading import made_ahead
-from tasks.preprocess.pictures import Augment, Pictures
+from tasks.preprocess.pictures import Augment, Pictures, Squares
 from tasks.train.targets import Balance, order_of
 
 
@@ -76,10 +76,10 @@ class Batches:
 
 
 @dataclass
-class Squares:
-    """All images in their order as they are looked at once training is over, with targets; `Batches` without chance."""
+class HeldOut:
+    """The images that choices are made on, in their order, with targets; `Batches` without chance."""
 
-    pictures: Pictures
+    squares: Squares
     targets: torch.Tensor
     batch_size: int = 128
 
@@ -88,4 +88,4 @@ class Squares:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for indices in torch.arange(len(self.targets)).split(self.batch_size):
-            yield torch.stack([self.pictures.square(index) for index in indices.tolist()]), self.targets[indices]
+            yield torch.stack([self.squares[index] for index in indices.tolist()]), self.targets[indices]

@@ -12,11 +12,14 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torchvision.transforms import v2
 
+from tasks.extract.backbones import Backbone
+from tasks.extract.weights import State
 from tasks.preprocess.policies import changed
 from tasks.train.targets import measured
 from tasks.train.tuning.batches import Batches
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.network import Tuning
+from tasks.train.tuning.served import Served
 
 
 class TuningModule(L.LightningModule):
@@ -25,18 +28,23 @@ class TuningModule(L.LightningModule):
     Attributes:
         rows: a row of the curves for each epoch that is over.
         chosen: the blocks' rates of each epoch that has begun.
-        logits: of the validation images, at the last look.
+        states: the weights that were looked at last, of the network and of the head.
     """
 
-    def __init__(self, method: ThroughBackbone, tuning: Tuning, batches: Batches, steps: int, seed: int) -> None:
+    def __init__(
+        self, method: ThroughBackbone, tuning: Tuning, served: Served, batches: Batches, steps: int, seed: int
+    ) -> None:
         super().__init__()
-        self.method, self.tuning, self.batches, self.steps, self.seed = method, tuning, batches, steps, seed
+        self.method, self.tuning, self.served = method, tuning, served
+        self.batches, self.steps, self.seed = batches, steps, seed
         self.rows: list[dict[str, float]] = []
         self.chosen: list[dict[str, Any]] = []
         self.pretrained: list[torch.Tensor] = []
-        self.logits = torch.empty(0)
+        self.states: tuple[State, ...] = ()
         self._mix = _mixing(method, batches.classes)
         self._losses: list[torch.Tensor] = []
+        # In a list, so that it is no part of what is trained.
+        self._looks_with: list[Backbone] = []
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -117,13 +125,20 @@ class TuningModule(L.LightningModule):
             away = torch._foreach_sub([p.detach() for p in now], start)
             torch._foreach_add_([p.grad for p in now], away, alpha=self.method.l2_sp)
 
+    def on_validation_epoch_start(self) -> None:
+        # Of a running average of the weights, while it stands in their place.
+        self.states = self.tuning.states()
+        self._looks_with = [self.served.backbone_of(self.states[0], self.device)]
+
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
         images, targets = batch
-        self._seen.append((self.tuning(images).cpu(), targets.cpu()))
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self.tuning.head(self._looks_with[0](images))
+        self._seen.append((logits.cpu(), targets.cpu()))
 
     def on_validation_epoch_end(self) -> None:
+        self._looks_with = []
         logits, targets = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
-        self.logits = logits.contiguous()
         loss = torch.stack(self._losses).mean().item()
         # Of several processes, each has statistics of batch norms of its own; what is kept is the first one's.
         figures = self.trainer.strategy.broadcast(measured("validation", logits, targets))

@@ -37,7 +37,7 @@ from tasks.train.heads import Head
 from tasks.train.solvers import Fit, fit_linear
 from tasks.train.targets import class_weights, is_multi_label, merit_name
 from tasks.train.task import Task
-from tasks.train.tuning.batches import Batches, Squares
+from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
 from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
@@ -45,8 +45,9 @@ from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.ranks import Rank, shared_by
+from tasks.train.tuning.served import Served
 
-BACKBONE, HEAD, LOGITS, LAST = "backbone.safetensors", "head.safetensors", "logits.safetensors", "last.ckpt"
+BACKBONE, HEAD, LAST = "backbone.safetensors", "head.safetensors", "last.ckpt"
 
 
 def tune(method: ThroughBackbone, task: Task, watch: Callback | None = None) -> Fit:
@@ -94,11 +95,11 @@ def _help(method: ThroughBackbone, task: Task, rank: Rank) -> None:
     _train(method, task, _parts(method, task), rank, None)
 
 
-def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, Squares]:
+def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, HeldOut]:
     """What is trained, and what it is evaluated on."""
     head = _first_head(method, task, rank)
     pictures, targets = task.pictures()
-    held_out = Squares(*task.pictures(validation=True))
+    held_out = HeldOut(*task.squares())
     sizes = tuple(method.sizes) or (task.preprocessed.size,)
     on_gpu = torch.device(task.features.device).type == "cuda"
     batches = Batches(
@@ -106,12 +107,13 @@ def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> t
         method.epochs, sizes, method.augment, method.least_area, method.balance, task.seed,
         share=(rank.number, rank.count), processes=usable_cores() // rank.count if on_gpu else 0,
     )  # fmt: skip
-    held_out.pictures.load("decode", holders=rank.count)
+    held_out.squares.load("decode", holders=rank.count)
     weights = class_weights(targets, task.classes) if method.balance == "weights" else None
     loss = Loss(is_multi_label(targets), method.label_smoothing, weights)
     frozen = method.batch_norm == "frozen"
     tuning = Tuning(parts.network, parts.backbone, head, parts.blocks, loss, batches, frozen)
-    return TuningModule(method, tuning, batches, method.epochs * len(batches), task.seed), held_out
+    served = Served(*task.network(), getattr(torch, task.features.precision))
+    return TuningModule(method, tuning, served, batches, method.epochs * len(batches), task.seed), held_out
 
 
 def _first_head(method: ThroughBackbone, task: Task, rank: Rank) -> Head:
@@ -209,7 +211,7 @@ def _best_fit(task: Task) -> Fit:
     return Fit(
         head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,
         backbone=replace(task.weights, state=load_file(folder / BACKBONE), source=str(folder / BACKBONE)),
-        rates=pd.DataFrame(kept["chosen"]), logits=load_file(folder / LOGITS)["logits"],
+        rates=pd.DataFrame(kept["chosen"]),
     )  # fmt: skip
 
 
@@ -293,23 +295,14 @@ class KeepBest(Callback):
 
     def __init__(self, folder: Path, merit: str) -> None:
         self.folder, self.merit = folder, merit
-        self.states: tuple[dict[str, torch.Tensor], ...] = ()
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, TuningModule)
-        if not trainer.is_global_zero:
-            return
-        # Now, before a running average of the weights makes place for the weights themselves again.
-        self.states = pl_module.tuning.states()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TuningModule)
         figures = [row[self.merit] for row in pl_module.rows]
         if trainer.is_global_zero and figures[-1] > max(figures[:-1], default=-1.0):
-            states = (*self.states, {"logits": pl_module.logits})
             folder = _of_epoch(self.folder, len(figures))
             folder.mkdir(exist_ok=True)
-            for name, state in zip((BACKBONE, HEAD, LOGITS), states, strict=True):
+            for name, state in zip((BACKBONE, HEAD), pl_module.states, strict=True):
                 save_file(state, folder / f"{name}.new")
                 (folder / f"{name}.new").replace(folder / name)
 
