@@ -17,6 +17,10 @@ class DataError(HeadstartError):
     """A dataset or an image is missing, unreadable or cannot be learned from."""
 
 
+class TooLarge(DataError):
+    """An image has more pixels, or a file more bytes, than allowed."""
+
+
 class WeightsError(HeadstartError):
     """Backbone weights are missing, unreachable or belong to another architecture."""
 

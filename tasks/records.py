@@ -38,6 +38,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.fingerprint import file_digest
+from tasks.limits import ALLOWED, Limits
 
 Split = Literal["train", "tune", "val", "test", "pool"]
 Alias = Literal["champion", "challenger"]
@@ -85,6 +86,7 @@ class Dataset(Record):
         choose_on: the split that every choice is made on.
         report_on: the split that only the final figure is read from.
         multi_label: whether an image may have several labels.
+        limits: what each image was taken in under; whoever decodes them does so under these.
         findings: one line per thing worth knowing about the data.
     """
 
@@ -98,6 +100,7 @@ class Dataset(Record):
     choose_on: Split
     report_on: Split
     multi_label: bool = False
+    limits: Limits = ALLOWED
     quarantined: int
     findings: tuple[str, ...] = ()
 

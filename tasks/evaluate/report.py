@@ -21,9 +21,11 @@ from tasks.evaluate.intervals import Interval
 from tasks.evaluate.metrics import Scores, score
 from tasks.evaluate.multi_label import MultiLabelScores, score_multi_label
 from tasks.ingest.decode import decode
+from tasks.limits import Limits
 from tasks.records import Dataset
 
-SHOWN_MISTAKES = 24
+SHOWN_MISTAKES, SIDE = 24, 256
+"""Images, and pixels of their longer side."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,12 @@ def _wrong_labels(answers: Answers, dataset: Dataset) -> pd.DataFrame:
 def _show_mistakes(wrong: pd.DataFrame, split: str, dataset: Dataset, folder: Path) -> None:
     if wrong.empty:
         return
-    images = [np.asarray(decode(dataset.image(hash))) for hash in wrong["hash"]]
+    images = [_small(dataset.image(hash), dataset.limits) for hash in wrong["hash"]]
     title = f"{split}: the most confident mistakes"
     mistakes_figure(images, list(wrong["caption"]), title).savefig(folder / f"{split}_mistakes.png", dpi=110)
+
+
+def _small(path: Path, limits: Limits) -> np.ndarray:
+    picture = decode(path, limits)
+    picture.thumbnail((SIDE, SIDE))
+    return np.asarray(picture)

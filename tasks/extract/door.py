@@ -56,7 +56,7 @@ def extract_features(
     """
     started = time.monotonic()
     device = choose_device(config.device)
-    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)
+    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views, limits=dataset.limits)
     space = open_space(config, recipe, dataset, workspace, device)
     new = reused = 0
     augmented = 0 if splits else preprocessed.augmented

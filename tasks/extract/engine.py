@@ -142,7 +142,9 @@ class Engine:
     def _views(self, images: Sequence[ImageLike]) -> torch.Tensor:
         """All views of all images on the device: uint8 ``[N, 3, S, S]``."""
         if self.decode == "device":
-            pixels = torch.stack([self.recipe.fitted(image) for image in decode_on(self.device, images)])
+            pixels = torch.stack(
+                [self.recipe.fitted(image) for image in decode_on(self.device, images, self.recipe.limits)]
+            )
             views = pixels.reshape(-1, *pixels.shape[-3:])
         else:
             views = self._decoded(images)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from tasks.ingest.decode import MAX_PIXELS, ImageLike, decode
+from tasks.ingest.decode import ImageLike, open_image, pixels_of
+from tasks.limits import ALLOWED, Limits
 
 ORIENTATION = 0x0112
 
@@ -20,7 +18,7 @@ ORIENTATION = 0x0112
 warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
 
 
-def decode_on(device: torch.device, images: Sequence[ImageLike]) -> list[torch.Tensor]:
+def decode_on(device: torch.device, images: Sequence[ImageLike], limits: Limits = ALLOWED) -> list[torch.Tensor]:
     """Pixels uint8 ``[3, H, W]`` of images, on the device.
 
     Plain JPEG files go through nvJPEG or, on a CPU, libjpeg-turbo, all of the batch at once; whatever else there is
@@ -31,7 +29,9 @@ def decode_on(device: torch.device, images: Sequence[ImageLike]) -> list[torch.T
         DataError: an image cannot be decoded.
     """
     pixels: list[torch.Tensor | None] = [None] * len(images)
-    plain = {number: content for number, image in enumerate(images) if (content := _plain_jpeg(image)) is not None}
+    plain = {
+        number: content for number, image in enumerate(images) if (content := _plain_jpeg(image, limits)) is not None
+    }
     if plain:
         try:
             decoded = decode_jpeg(list(plain.values()), mode=ImageReadMode.RGB, device=device)
@@ -40,25 +40,27 @@ def decode_on(device: torch.device, images: Sequence[ImageLike]) -> list[torch.T
         for number, image in zip(plain, decoded, strict=False):
             pixels[number] = image
     return [
-        torch.from_numpy(np.array(decode(image))).permute(2, 0, 1).to(device) if found is None else found
-        for image, found in zip(images, pixels, strict=True)
+        _decoded(device, image, limits) if found is None else found for image, found in zip(images, pixels, strict=True)
     ]
 
 
-def _plain_jpeg(image: ImageLike) -> torch.Tensor | None:
+def _decoded(device: torch.device, image: ImageLike, limits: Limits) -> torch.Tensor:
+    with pixels_of(image, limits) as pixels:
+        return torch.from_numpy(pixels).permute(2, 0, 1).to(device)
+
+
+def _plain_jpeg(image: ImageLike, limits: Limits) -> torch.Tensor | None:
     """The bytes uint8 ``[n]`` of a JPEG file that needs no more than decoding; None for everything else."""
     if not isinstance(image, str | Path | bytes):
-        return None
-    content = image if isinstance(image, bytes) else Path(image).read_bytes()
-    if not content.startswith(b"\xff\xd8"):
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            opened = Image.open(io.BytesIO(content))
+            opened = open_image(image, limits)
             turned = opened.getexif().get(ORIENTATION, 1) not in (0, 1)
     except Exception:  # of some twenty types; `decode` tells them
         return None
-    if turned or opened.mode not in ("RGB", "L") or opened.width * opened.height > MAX_PIXELS:
+    if turned or opened.format != "JPEG" or opened.mode not in ("RGB", "L"):
         return None
+    content = image if isinstance(image, bytes) else Path(image).read_bytes()
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)

@@ -80,7 +80,10 @@ def _draw(pairs: pd.DataFrame, hashes: pd.Series, dataset: Dataset, path: Path) 
     rows = -(-len(pairs) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.3 * rows), layout="constrained")
     for place, pair in zip(figure.subplots(rows, columns, squeeze=False).flat, pairs.to_dict("records"), strict=False):
-        images = [decode(dataset.image(hashes[pair[side]])).resize((SIDE, SIDE)) for side in ("first", "second")]
+        images = [
+            decode(dataset.image(hashes[pair[side]]), dataset.limits).resize((SIDE, SIDE))
+            for side in ("first", "second")
+        ]
         sheet = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
         place.imshow(sheet)
         names = "\n".join(f"{pair[side + '_split']}: {pair[side][-32:]}" for side in ("first", "second"))

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tasks.ingest.kinds import Action, Telling, Unusable
 from tasks.ingest.sources import AnySource, DigitsSource
+from tasks.limits import ALLOWED, MOST_PIXELS, Limits
 from tasks.section import Section
 
 
@@ -111,14 +112,19 @@ class ChecksConfig(Section):
 class LimitsConfig(Section):
     """What is too much to be a photo or a dataset, and would only fill memory or disk."""
 
-    pixels: int = Field(default=100_000_000, ge=1)
-    """Of one image."""
-    bytes: int = Field(default=256 * 2**20, ge=1)
-    """Of one file."""
+    pixels: int = Field(default=ALLOWED.pixels, ge=1, le=MOST_PIXELS)
+    """Of one image, at most 178,956,970. A model refuses what it was trained without, too, wherever it predicts."""
+    bytes: int = Field(default=ALLOWED.bytes, ge=1)
+    """Of one file; of one image that a served model is sent."""
     files: int = Field(default=20_000_000, ge=1)
     """Of one source."""
     total_bytes: int = Field(default=2 * 2**40, ge=1)
     """Of all files of one source together."""
+
+    @property
+    def of_an_image(self) -> Limits:
+        """Those that hold for each image."""
+        return Limits(self.pixels, self.bytes)
 
 
 class IngestConfig(Section):

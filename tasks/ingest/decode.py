@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from tasks.errors import DataError
+from tasks.errors import DataError, TooLarge
 from tasks.ingest import formats
 from tasks.ingest.depth import to_eight_bits
+from tasks.ingest.room import room_for
+from tasks.limits import ALLOWED, Limits
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 """What users have: a path, the bytes of an image file, a Pillow image, or an array ``[H, W]`` or
 ``[H, W, 3 or 4]``, uint8 in 0..255."""
 
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-"""A larger image is refused before it is decoded, by Pillow too: it is a decompression bomb. Ingestion sets a lower
-limit (``ingest.limits.pixels``)."""
+REFUSED = frozenset(["EPS", "IPTC", "MIC", "FPX", "BLP", "FITS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"])
+"""Formats that are not decoded: EPS runs Ghostscript; BLP, IPTC and MIC unpack images of any size and kind, EPS too;
+FITS unpacks gzip of any size; the others are handed to whatever program is registered for them."""
+
+NESTED = frozenset(["ICO", "ICNS"])
+"""Formats whose header does not tell the size of the image that is packed inside."""
+
+ROWS = 256
+"""Of a large image, how many are copied at once."""
 
 _WHITE = (255, 255, 255, 255)
 
 
-def decode(image: ImageLike) -> Image.Image:
+def decode(image: ImageLike, limits: Limits = ALLOWED) -> Image.Image:
     """Decode to an upright RGB image, 8 bits per channel.
 
     The rule: the first frame is taken; EXIF orientation is applied; an alpha channel (also a palette's transparency)
@@ -41,26 +53,40 @@ def decode(image: ImageLike) -> Image.Image:
     It depends on the file alone, and is the same in training and serving.
 
     Raises:
-        DataError: the input is not an image, is truncated, has more than `MAX_PIXELS` pixels, or values whose
-            brightness nobody can tell.
+        DataError: the input is not an image, is truncated, of a format that is `REFUSED`, beyond the limits, or holds
+            values whose brightness nobody can tell.
     """
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large or slightly odd files; the limit below and the decoder itself decide.
-            warnings.simplefilter("ignore")
-            decoded = to_rgb(open_image(image))
-            return decoded.copy() if decoded is image else decoded
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's plugins raise some twenty different types on malformed files.
-        raise DataError(f"{_name(image)} cannot be decoded as an image: {error}") from error
+    with _told(image):
+        opened = open_image(image, limits)
+        with room_of(opened, limits):
+            decoded = decode_opened(opened, limits, keep=opened is image)
+    return decoded.copy() if decoded is image else decoded
 
 
-def open_image(image: ImageLike) -> Image.Image:
+@contextmanager
+def pixels_of(image: ImageLike, limits: Limits = ALLOWED) -> Iterator[np.ndarray]:
+    """An image by the rule of `decode`, for as long as the block lasts: uint8 ``[H, W, 3]``.
+
+    Until then its pixels take room (see `tasks.ingest.room`), so that large images do not add up.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    with _told(image):
+        opened = open_image(image, limits)
+    with room_of(opened, limits):
+        with _told(image):
+            pixels = _as_array(decode_opened(opened, limits, keep=opened is image))
+        del opened  # and with it Pillow's pixels
+        yield pixels
+
+
+def open_image(image: ImageLike, limits: Limits = ALLOWED) -> Image.Image:
     """Read an image's header, not yet its pixels.
 
     Raises:
-        DataError: an array is no image, or the image has more than `MAX_PIXELS` pixels.
+        TooLarge: it is beyond the limits.
+        DataError: an array is no image, a path is no file, or the format is `REFUSED`.
         Exception: of some twenty types, from Pillow.
     """
     match image:
@@ -74,12 +100,19 @@ def open_image(image: ImageLike) -> Image.Image:
                 )
             opened = Image.fromarray(image)
         case bytes():
+            _check_bytes(len(image), limits)
             opened = _open(io.BytesIO(image))
-        case _:
+        case str() | Path():
+            status = os.stat(image)
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe that nobody fills would never end
+                raise DataError("not a regular file")
+            _check_bytes(status.st_size, limits)
             opened = _open(Path(image))
-    width, height = opened.size
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{_name(image)} has {width}×{height} pixels; the limit is {MAX_PIXELS:,}")
+        case _:
+            raise DataError(f"a {type(image).__name__} is no image")
+    if opened.format in REFUSED:
+        raise DataError(f"files of the format {opened.format} are not decoded: save it as PNG")
+    _check_pixels(opened, limits)
     return opened
 
 
@@ -102,6 +135,69 @@ def _start_of(path: Path) -> bytes:
         return file.read(1 << 16)
 
 
+def _check_bytes(size: int, limits: Limits) -> None:
+    if size > limits.bytes:
+        raise TooLarge(f"{size:,} bytes; the limit is {limits.bytes:,} (ingest.limits.bytes)")
+
+
+def _check_pixels(opened: Image.Image, limits: Limits) -> None:
+    width, height = opened.size
+    if width * height > limits.pixels:
+        raise TooLarge(f"{width}×{height} pixels; the limit is {limits.pixels:,} (ingest.limits.pixels)")
+
+
+def room_of(opened: Image.Image, limits: Limits) -> AbstractContextManager[None]:
+    """Room for the pixels of an opened image."""
+    needed = limits.pixels if opened.format in NESTED else opened.width * opened.height
+    return room_for(needed).hold(needed)
+
+
+def decode_opened(opened: Image.Image, limits: Limits, keep: bool = False) -> Image.Image:
+    """The pixels of an opened image by the rule of `decode`; it is closed unless it is to be kept.
+
+    Raises:
+        TooLarge: it holds more than its header said.
+        Exception: of some twenty types, from Pillow.
+    """
+    decoded = to_rgb(opened)
+    _check_pixels(decoded, limits)
+    if decoded is not opened and not keep:
+        opened.close()  # which gives its pixels back
+    return decoded
+
+
+def _as_array(picture: Image.Image) -> np.ndarray:
+    """Pixels uint8 ``[H, W, 3]``, a few rows after another: Pillow's own conversion would hold all of them twice."""
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    for box in _strips(picture):
+        pixels[box[1] : box[3]] = np.asarray(picture.crop(box))
+    return pixels
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    for top in range(0, picture.height, ROWS):
+        yield 0, top, picture.width, min(top + ROWS, picture.height)
+
+
+@contextmanager
+def _told(image: ImageLike) -> Iterator[None]:
+    """Whatever Pillow stumbles over, as a DataError."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large or slightly odd files; the limits and the decoder itself decide.
+            warnings.simplefilter("ignore")
+            yield
+    except (TooLarge, Image.DecompressionBombError) as error:
+        raise TooLarge(f"{_name(image)} is too large: {error}") from None
+    except Exception as error:  # Pillow's plugins raise some twenty different types on malformed files.
+        raise DataError(f"{_name(image)} cannot be decoded as an image: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why an image cannot be decoded, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def to_rgb(opened: Image.Image) -> Image.Image:
     """The pixels of an opened image by the rule of `decode`."""
     opened = to_eight_bits(opened)
@@ -111,10 +207,17 @@ def to_rgb(opened: Image.Image) -> Image.Image:
         image.load()
         return image
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
+        return _over_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     return image.convert("RGB")
 
 
+def _over_white(rgba: Image.Image) -> Image.Image:
+    flat = Image.new("RGB", rgba.size)
+    for box in _strips(rgba):
+        strip = rgba.crop(box)
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, _WHITE), strip), box[:2])
+    return flat
+
+
 def _name(image: ImageLike) -> str:
-    return str(image) if isinstance(image, str | Path) else f"a {type(image).__name__} input"
+    return str(image) if isinstance(image, str | Path) else "what was given"

@@ -22,7 +22,7 @@ OVERSHOOT = 0.1
 """Share by which floats may leave their range, as they do after resampling; what leaves it is clipped."""
 
 FEWEST_LEVELS = 8
-"""Brightness of An image of differing values must span as many of the 256 levels."""
+"""Of the 256 levels, as many an image of differing values must span."""
 
 STATED = (281, 341)
 """TIFF's MaxSampleValue and SMaxSampleValue: the largest value of a series, which one dark image may not reach."""

@@ -18,7 +18,6 @@ from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, shorten, what_is_kept_out
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.examine import Limits
 from tasks.ingest.formats import extras
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
@@ -64,7 +63,7 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
     store = object_store(workspace)
     tidy(store)
     multi_label = config.source.is_multi_label()
-    limits = Limits(config.limits.pixels, config.limits.bytes)
+    limits = config.limits.of_an_image
     with (
         scratch_folder(workspace.cache) as scratch,
         Journal.open(workspace.cache / "ingest.db", scratch, limits) as journal,
@@ -104,6 +103,7 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         choose_on=choose_on,
         report_on=report_on,
         multi_label=multi_label,
+        limits=limits,
         quarantined=report["quarantined"],
         findings=_findings(report),
     )

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tasks.errors import DataError
-from tasks.ingest.decode import open_image, to_rgb
+from tasks.errors import DataError, TooLarge
+from tasks.ingest.decode import decode_opened, open_image, reason, room_of
 from tasks.ingest.depth import NoScale
 from tasks.ingest.objects import keep
-from tasks.ingest.storage import TooLarge, read
+from tasks.ingest.storage import read
+from tasks.limits import Limits
 
 SMALLEST_HASHED = 32
 """Pixels of the shorter side below which a perceptual hash says nothing."""
@@ -33,13 +34,6 @@ class Work(NamedTuple):
 
     place: str | None
     content: bytes | None
-
-
-class Limits(NamedTuple):
-    """What is refused."""
-
-    pixels: int
-    bytes: int
 
 
 class Examined(NamedTuple):
@@ -109,17 +103,14 @@ def examine(content: bytes, limits: Limits) -> Examined:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            opened = open_image(content)
-            width, height = opened.size
-            if width * height > limits.pixels:
-                reason = f"{width}×{height} pixels (ingest.limits.pixels is {limits.pixels:,})"
-                return Examined(digest, len(content), kind="too_large", reason=reason)
+            opened = open_image(content, limits)
             odd, mode, kind = oddities(opened), opened.mode, opened.format or ""
-            image = to_rgb(opened)
+            with room_of(opened, limits):
+                image = decode_opened(opened, limits)
         hash = difference_hash(image)
         odd += ["one_colour"] if hash is None and is_one_colour(image) else []
     except Exception as error:  # Pillow's plugins raise some twenty different types on malformed files
-        return Examined(digest, len(content), kind=_kind_of(error), reason=_told(error))
+        return Examined(digest, len(content), kind=_kind_of(error), reason=reason(error))
     return Examined(digest, len(content), *image.size, kind, mode, hash, f",{','.join(odd)},")
 
 
@@ -128,15 +119,11 @@ def _kind_of(error: Exception) -> str:
         return "not_an_image"
     if isinstance(error, NoScale):
         return "no_scale"
-    if isinstance(error, Image.DecompressionBombError | DataError):
+    if isinstance(error, Image.DecompressionBombError | TooLarge):
         return "too_large"
     text = str(error).lower()
     ended = "truncated" in text or "premature" in text or "unexpected end" in text or isinstance(error, EOFError)
     return "truncated" if ended else "undecodable"
-
-
-def _told(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def oddities(opened: Image.Image) -> list[str]:

@@ -15,11 +15,12 @@ from typing import Any
 
 from tasks.errors import DataError
 from tasks.ingest.config import LimitsConfig
-from tasks.ingest.examine import Examined, Limits, Work, begin_work, examine_all
+from tasks.ingest.examine import Examined, Work, begin_work, examine_all
 from tasks.ingest.journal import Journal
 from tasks.ingest.kinds import Problem
 from tasks.ingest.objects import tell_mended
 from tasks.ingest.sources.base import Item
+from tasks.limits import Limits
 from tasks.machine import usable_cores
 from tasks.progress import progress
 from tasks.workspace import LONGEST_NAME
@@ -43,7 +44,7 @@ def take_in(
     Raises:
         DataError: the source holds more files or bytes than allowed.
     """
-    workers = _Workers(Limits(limits.pixels, limits.bytes), store)
+    workers = _Workers(limits.of_an_image, store)
     waiting: deque[tuple[Block, Future[list[Examined]] | None]] = deque()
     files = size = 0
     mended: list[str] = []

@@ -20,7 +20,8 @@ from filelock import FileLock
 
 from tasks.fingerprint import file_digest, fingerprint
 from tasks.ingest import decode, depth, examine, formats
-from tasks.ingest.examine import Examined, Limits
+from tasks.ingest.examine import Examined
+from tasks.limits import Limits
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (id INTEGER PRIMARY KEY, rule TEXT UNIQUE, used REAL);

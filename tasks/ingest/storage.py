@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.errors import DataError, HeadstartError
+from tasks.errors import DataError, HeadstartError, TooLarge
 
 CLUTTER = frozenset(["__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r"])
 """What operating systems leave in folders, beside names that begin with a dot."""
@@ -27,10 +27,6 @@ class Entry:
     place: str
     size: int
     stamp: str
-
-
-class TooLarge(HeadstartError):
-    """A file has more bytes than allowed."""
 
 
 _HIDDEN = re.compile(rf"(?:^|/)(?:\.|(?:{'|'.join(map(re.escape, sorted(CLUTTER)))})(?:/|$))")

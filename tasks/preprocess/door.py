@@ -30,7 +30,8 @@ def preview_recipe(config: PreprocessConfig, dataset: Dataset, workspace: Worksp
     manifest = dataset.read_manifest()
     training = manifest[manifest["split"] == "train"]
     sample = training.sample(min(COLUMNS * SHEET_ROWS, len(training)), random_state=0)
-    pixels = load_pixels([dataset.image(hash) for hash in sample["hash"]], Recipe(config.size, config.fit), "preview")
+    recipe = Recipe(config.size, config.fit, limits=dataset.limits)
+    pixels = load_pixels([dataset.image(hash) for hash in sample["hash"]], recipe, "preview")
     mean, std = channel_statistics(pixels)
     name = fingerprint(code_version(Path(__file__).parent), dataset.fingerprint, config.model_dump())
     final = workspace.cache / "previews" / name

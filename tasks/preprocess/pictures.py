@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from tasks.ingest.decode import decode
+from tasks.ingest.decode import pixels_of
 from tasks.machine import free_memory, usable_cores
 from tasks.preprocess.augment import part_of
 from tasks.preprocess.recipe import MARGIN, Recipe
@@ -141,9 +141,10 @@ class Pictures(Kept):
         return Recipe(size, self.recipe.fit).fitted(self[index])
 
     def _read(self, index: int) -> torch.Tensor:
-        picture = torch.from_numpy(np.array(decode(self.paths[index]))).permute(2, 0, 1)
-        height, width = picture.shape[-2:]
-        scale = self.short / min(height, width)
-        if scale < 1:
-            picture = F.resize(picture, [round(height * scale), round(width * scale)], antialias=True)
-        return picture.contiguous()
+        with pixels_of(self.paths[index], self.recipe.limits) as pixels:
+            picture = torch.from_numpy(pixels).permute(2, 0, 1)
+            height, width = picture.shape[-2:]
+            scale = self.short / min(height, width)
+            if scale < 1:
+                picture = F.resize(picture, [round(height * scale), round(width * scale)], antialias=True)
+            return picture.contiguous()

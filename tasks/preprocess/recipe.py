@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from tasks.ingest.decode import ImageLike, decode
+from tasks.ingest.decode import ImageLike, pixels_of
+from tasks.limits import ALLOWED, Limits
 from tasks.machine import usable_cores
 from tasks.preprocess.augment import augmented
 from tasks.progress import progress
@@ -38,12 +38,14 @@ class Recipe:
             images (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks",
             4.1), over which features are averaged.
         variant: 0, or the number of an augmented view that is taken instead; see `tasks.preprocess.augment`.
+        limits: beyond which an image is refused.
     """
 
     size: int
     fit: Fit = "crop"
     views: Views = "one"
     variant: int = 0
+    limits: Limits = ALLOWED
 
     @property
     def count(self) -> int:
@@ -57,9 +59,10 @@ class Recipe:
         Resizing is bilinear with antialiasing, in either direction.
 
         Raises:
-            DataError: the image cannot be decoded.
+            DataError: the image cannot be decoded, or is beyond the limits.
         """
-        return self.fitted(torch.from_numpy(np.array(decode(image))).permute(2, 0, 1))
+        with pixels_of(image, self.limits) as pixels:
+            return self.fitted(torch.from_numpy(pixels).permute(2, 0, 1))
 
     def fitted(self, pixels: torch.Tensor) -> torch.Tensor:
         """Fit an image that is decoded already: uint8 ``[3, H, W]``, on any device."""

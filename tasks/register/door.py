@@ -119,7 +119,7 @@ def log_model(
     _, outline = load_backbone(features.backbone, weights, features.layers, features.pool)
     manifest = dataset.read_manifest()
     example = dataset.image(manifest.loc[manifest["split"] == dataset.report_on, "hash"].iloc[0]).read_bytes()
-    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views)
+    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views, limits=dataset.limits)
     with tempfile.TemporaryDirectory() as folder:
         package(
             Path(folder), outline=outline, weights=weights, recipe=recipe,

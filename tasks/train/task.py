@@ -88,7 +88,7 @@ class Task:
     @property
     def recipe(self) -> Recipe:
         """How an image becomes the backbone's input."""
-        return Recipe(self.preprocessed.size, self.preprocessed.fit)
+        return Recipe(self.preprocessed.size, self.preprocessed.fit, limits=self.dataset.limits)
 
     @property
     def weights(self) -> Weights:

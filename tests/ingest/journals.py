@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from tasks.ingest.classes import check_learnable
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import _settle
-from tasks.ingest.examine import Examined, Limits
+from tasks.ingest.examine import Examined
 from tasks.ingest.journal import Journal
+from tasks.limits import Limits
 from tasks.records import Split
 
 

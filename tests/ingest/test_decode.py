@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from tasks.errors import DataError
+from tasks.errors import DataError, TooLarge
 from tasks.ingest import decode as module
-from tasks.ingest.decode import MAX_PIXELS, decode
+from tasks.ingest.decode import decode, pixels_of
+from tasks.limits import Limits
 from tests.ingest.pictures import ORIENTATION, bomb, deep_colour, encoded, interlaced, noise
 
 TURNED = dict(zip(range(2, 9), [
@@ -149,14 +154,88 @@ def test_array_that_is_no_image_is_a_data_error(array: np.ndarray) -> None:
         decode(array)
 
 
-@pytest.mark.parametrize("width, height", [(14_000, 14_000), (60_000, 60_000), (MAX_PIXELS + 1, 1)])
+@pytest.mark.parametrize("width, height", [(10_001, 10_000), (13_000, 13_000), (60_000, 60_000), (100_000_001, 1)])
 def test_bomb_of_a_few_bytes_is_refused(width: int, height: int) -> None:
-    with pytest.raises(DataError, match="pixels"):
-        decode(bomb(width, height))
+    with pytest.raises(TooLarge, match="pixels"), pixels_of(bomb(width, height)):
+        pytest.fail("was decoded")
 
 
-def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PIXELS", 50)
+def test_too_many_pixels_or_bytes_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "to_rgb", lambda opened: pytest.fail("was decoded"))
-    with pytest.raises(DataError, match="9×6 pixels; the limit is 50"):
-        decode(encoded(Image.fromarray(small())))
+    content = encoded(Image.fromarray(small()))
+    with pytest.raises(TooLarge, match="9×6 pixels; the limit is 50 "):
+        decode(content, Limits(pixels=50))
+    with pytest.raises(TooLarge, match="bytes; the limit is 100 "):
+        decode(content, Limits(bytes=100))
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(pixels=54)])
+def test_what_is_just_allowed_is_decoded(limits: Limits) -> None:
+    with pixels_of(encoded(Image.fromarray(small())), limits) as pixels:
+        np.testing.assert_array_equal(pixels, small())
+
+
+def test_icon_that_hides_a_larger_image_than_it_says_is_refused() -> None:
+    inside = encoded(Image.new("RGB", (300, 200)))
+    header = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 24, len(inside), 22)
+    assert decode(header + inside, Limits(pixels=60_000)).size == (300, 200)
+    with pytest.raises(TooLarge, match="300×200"):
+        decode(header + inside, Limits(pixels=59_999))
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 6\n%%EndComments\n(/tmp/x) (w) file\n%%EOF\n"
+
+
+def iptc(content: bytes) -> bytes:
+    """An image in an IPTC record: three fields of one byte about it, and the image."""
+    fields = {(3, 20): b"\0\x06", (3, 30): b"\0\x09", (3, 60): b"\1\0", (3, 120): b"\0\1", (8, 10): content}
+    packed = (b"\x1c%c%c%s%s" % (*key, struct.pack(">H", len(value)), value) for key, value in fields.items())
+    return b"".join(packed)
+
+
+@pytest.mark.parametrize("content", [EPS, iptc(EPS)], ids=["EPS", "IPTC"])
+def test_ghostscript_never_runs(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        decode(content)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pipe_that_nobody_fills_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match="not a regular file"):
+        decode(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("nothing", [None, 5, float("nan"), ["x"], {"image": "x"}], ids=str)
+def test_what_is_of_no_kind_of_image_is_a_data_error(nothing: object) -> None:
+    """Numbers above all, which the system takes for files that are open."""
+    with pytest.raises(DataError, match="is no image"):
+        decode(nothing)  # type: ignore[arg-type]
+
+
+PEAK = """
+import re, sys
+from tasks.ingest.decode import pixels_of
+
+def peak():
+    return int(re.search("VmHWM: *(.*) kB", open("/proc/self/status").read().replace("\\t", " "))[1]) * 1024
+
+with pixels_of(sys.argv[1]):
+    before = peak()
+with pixels_of(sys.argv[2]) as pixels:
+    print((peak() - before) / (pixels.shape[0] * pixels.shape[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own count of the peak is Linux's")
+@pytest.mark.parametrize("mode, most", [("RGB", 7.5), ("RGBA", 9)])
+def test_large_image_takes_no_more_memory_than_its_pixels_and_one_copy(mode: str, most: float, tmp_path: Path) -> None:
+    """Bytes for each pixel: Pillow has 4, the array 3; of a transparent image, Pillow has 4 before and after."""
+    for name, size in (("small", (4, 5)), ("large", (4000, 5000))):
+        Image.new(mode, size, "red").save(tmp_path / f"{name}.png", compress_level=1)
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "small.png"), str(tmp_path / "large.png")]
+    assert 6 < float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) < most

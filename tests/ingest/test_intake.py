@@ -22,9 +22,10 @@ import pytest
 from tasks.ingest import intake, sources
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
-from tasks.ingest.examine import Examined, Limits
+from tasks.ingest.examine import Examined
 from tasks.ingest.journal import Journal, scratch_folder
 from tasks.ingest.sources import SOURCES, Item, Source
+from tasks.limits import Limits
 from tasks.records import Dataset
 from tasks.workspace import Workspace
 from tests.ingest.pictures import noise, png, tarred
@@ -219,7 +220,8 @@ def test_run_keeps_what_it_knows_while_another_one_examines_by_other_limits(tmp_
 CROWD = """
 import os, sys, time
 from pathlib import Path
-from tasks.ingest.examine import Examined, Limits
+from tasks.ingest.examine import Examined
+from tasks.limits import Limits
 from tasks.ingest.journal import Journal, scratch_folder
 
 def run(cache, number):

@@ -16,9 +16,10 @@ from tasks.errors import DataError
 from tasks.ingest import relations
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
-from tasks.ingest.examine import Limits, examine
+from tasks.ingest.examine import examine
 from tasks.ingest.kinds import KINDS, RELATIONS
 from tasks.ingest.relations import near_pairs
+from tasks.limits import Limits
 from tasks.records import Dataset
 from tasks.workspace import Workspace
 from tests.ingest.journals import Noted, Row, images, settled

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tasks.errors import DataError
+from tasks.errors import DataError, TooLarge
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.ingest.sources import Item, read_source
-from tasks.ingest.storage import TooLarge, read
+from tasks.ingest.storage import read
 from tasks.workspace import Workspace
 from tests.ingest.pictures import png, tarred, zipped
 from tests.ingest.serving import served

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.ingest.examine import Examined, Limits, Work, examine_all
+from tasks.ingest.examine import Examined, Work, examine_all
+from tasks.limits import Limits
 
 CRASHES = b"a file that crashes its decoder"
 

@@ -274,9 +274,9 @@ def test_trials_and_seeds_decode_the_images_and_solve_the_probe_once(
 ) -> None:
     decoded: list[object] = []
     solved: list[object] = []
-    decode, fit_linear = pictures_module.decode, run_module.fit_linear
+    pixels_of, fit_linear = pictures_module.pixels_of, run_module.fit_linear
     for module in (pictures_module, recipe_module):
-        monkeypatch.setattr(module, "decode", lambda path: decoded.append(path) or decode(path))
+        monkeypatch.setattr(module, "pixels_of", lambda path, *_: decoded.append(path) or pixels_of(path))
     monkeypatch.setattr(run_module, "fit_linear", lambda *given: solved.append(given) or fit_linear(*given))
     first = tune(method("lp_ft"), replace(task, folder=task.folder / "first"))
     count = len(decoded)

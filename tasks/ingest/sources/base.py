@@ -11,10 +11,11 @@ from urllib.parse import unquote
 from tasks.errors import ConfigurationError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.kinds import Problem
+from tasks.limits import ALLOWED
 from tasks.section import Section
 from tasks.workspace import Workspace
 
-LARGEST = 256 * 2**20
+LARGEST = ALLOWED.bytes
 """Bytes of one file beyond which it is no photo; ``ingest.limits.bytes`` sets it."""
 
 
