@@ -220,4 +220,4 @@ def _over_white(rgba: Image.Image) -> Image.Image:
 
 
 def _name(image: ImageLike) -> str:
-    return str(image) if isinstance(image, str | Path) else "what was given"
+    return str(image) if isinstance(image, str | Path) else "the input"

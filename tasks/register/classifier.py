@@ -7,17 +7,20 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from safetensors import safe_open
 
+from tasks.errors import ConfigurationError, DataError
 from tasks.evaluate.decisions import given_labels
 from tasks.extract.backbones import Backbone, Outline, load_backbone
 from tasks.extract.engine import Engine
 from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import Weights
 from tasks.ingest.decode import ImageLike
+from tasks.limits import Limits
 from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import Head, predict_probabilities
 
@@ -73,7 +76,7 @@ class ImageClassifier:
         return cls(
             backbone,
             Head.load(folder / HEAD),
-            Recipe(**description["recipe"]),
+            _recipe(description["recipe"]),
             description["classes"],
             where,
             precision,
@@ -96,18 +99,52 @@ class ImageClassifier:
             One row per image: ``label`` (str, the most probable class), ``probability`` (float, 0..1) and ``top_k``,
             a list of ``{"label", "probability"}`` in falling order. With ``multi_label`` also ``labels``, the list of
             the classes that the image is given (see `tasks.evaluate.decisions`), which may be empty.
+
+        Raises:
+            DataError: an image cannot be decoded.
+            ConfigurationError: ``top_k`` is less than 1.
         """
+        return pd.DataFrame(self._rows(images, top_k), columns=self.columns)
+
+    def predict_each(self, images: Sequence[ImageLike], top_k: int = 5) -> pd.DataFrame:
+        """As `predict`; an image that cannot be decoded keeps its row, with nothing but the reason in ``error``, which
+        is null for all others.
+
+        Raises:
+            ConfigurationError: ``top_k`` is less than 1.
+        """
+        return pd.DataFrame(self._rows_of_each(images, top_k), columns=[*self.columns, "error"])
+
+    @property
+    def columns(self) -> list[str]:
+        """Of a prediction."""
+        return ["label", "probability", "top_k", *["labels"] * self.multi_label]
+
+    def _rows(self, images: Sequence[ImageLike], top_k: int) -> list[dict[str, Any]]:
+        if top_k < 1:
+            raise ConfigurationError(f"top_k is {top_k}: it is how many classes are told, 1 or more")
         probabilities = self.probabilities(images)
         values, indices = probabilities.topk(min(top_k, len(self.classes)))
-        rows = [
-            [{"label": self.classes[c], "probability": p} for p, c in zip(ps, cs, strict=True)]
-            for ps, cs in zip(values.tolist(), indices.tolist(), strict=True)
-        ]
-        predictions = pd.DataFrame({
-            "label": [row[0]["label"] for row in rows],
-            "probability": [row[0]["probability"] for row in rows],
-            "top_k": rows,
-        })  # fmt: skip
+        rows: list[dict[str, Any]] = []
+        for ps, cs in zip(values.tolist(), indices.tolist(), strict=True):
+            top = [{"label": self.classes[c], "probability": p} for p, c in zip(ps, cs, strict=True)]
+            rows.append({**top[0], "top_k": top})
         if self.multi_label:
-            predictions["labels"] = given_labels(probabilities.cpu().numpy(), self.classes)
-        return predictions
+            for row, labels in zip(rows, given_labels(probabilities.cpu().numpy(), self.classes), strict=True):
+                row["labels"] = labels
+        return rows
+
+    def _rows_of_each(self, images: Sequence[ImageLike], top_k: int) -> list[dict[str, Any]]:
+        try:
+            return [{**row, "error": None} for row in self._rows(images, top_k)]
+        except DataError as error:
+            if len(images) == 1:
+                return [{"error": str(error)}]
+        # Halving finds the few bad ones without giving up batches for the many good ones.
+        middle = len(images) // 2
+        return self._rows_of_each(images[:middle], top_k) + self._rows_of_each(images[middle:], top_k)
+
+
+def _recipe(described: dict[str, Any]) -> Recipe:
+    """As `package` wrote it; models of earlier versions say nothing about limits."""
+    return Recipe(**described | {"limits": Limits(**described.get("limits", {}))})

@@ -6,6 +6,7 @@ import base64
 import tempfile
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -34,16 +35,22 @@ NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "pillow", "pandas", "
 
 
 def signature(multi_label: bool) -> ModelSignature:
-    """What a served model takes and gives; see `tasks.register.classifier.ImageClassifier.predict`."""
+    """What a served model takes and gives; see `tasks.register.served.ServedClassifier`.
+
+    Every input may be missing for MLflow, so that it is our own line that tells what is wrong.
+    """
+    top = Array(Object([Property("label", "string"), Property("probability", "double")]))
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec("string", "label"),
-        ColSpec("double", "probability"),
-        ColSpec(Array(Object([Property("label", "string"), Property("probability", "double")])), "top_k"),
+        ColSpec("string", "label", required=False),
+        ColSpec("double", "probability", required=False),
+        ColSpec(top, "top_k", required=False),
+        *[ColSpec(Array("string"), "labels", required=False)] * multi_label,
+        ColSpec("string", "error", required=False),
     ]
-    if multi_label:
-        outputs.append(ColSpec(Array("string"), "labels"))
+    # The bare one has to be first: MLflow takes the name 0 for none elsewhere.
+    names: list[Any] = [served.BARE, served.COLUMN]
     return ModelSignature(
-        inputs=Schema([ColSpec(AnyType())]),
+        inputs=Schema([ColSpec(AnyType(), name, required=False) for name in names]),
         outputs=Schema(outputs),
         params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
     )

@@ -5,9 +5,6 @@ MLflow runs this file when it loads the model ("models from code"), so no pickle
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,20 +12,40 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from tasks.errors import DataError
+from tasks.errors import DataError, HeadstartError
 from tasks.ingest.decode import ImageLike
 from tasks.register.classifier import ImageClassifier
+from tasks.register.payload import read_image
 
-SERVING = "__pyfunc_model_path__"
-"""MLflow's scoring server sets it; strings that come over the network must not name files of this machine."""
+COLUMN, BARE = "image", 0
+"""The column that is read, and what MLflow calls the only column of a list without names."""
+
+
+class Refused(MlflowException):
+    """A request that cannot be answered, told in one line; MLflow's server would put all that was sent before it."""
+
+    def __init__(self, told: str) -> None:
+        self.told = told
+        super().__init__(told, error_code=INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        return self.told
+
+    @message.setter
+    def message(self, _: str) -> None:
+        """Stays as it is."""
 
 
 class ServedClassifier(PythonModel):
-    """Takes a column ``image``: bytes of an image file, the same in base64, or, in Python only, a path, a Pillow
-    image or an array. Returns ``label``, ``probability`` and ``top_k`` per image and, where an image may have several
-    labels, ``labels``."""
+    """Takes a column ``image``, wherever it stands, or a list; see `tasks.register.payload` for what an image may be.
+
+    Returns ``label``, ``probability`` and ``top_k`` per image and, where an image may have several labels, ``labels``.
+    An image that cannot be read has null there and the reason in ``error``; a request of such images only is refused.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
         self.classifier = ImageClassifier.load(Path(context.artifacts["bundle"]))
@@ -36,33 +53,47 @@ class ServedClassifier(PythonModel):
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        top_k = int((params or {}).get("top_k", 5))
         try:
-            return self.classifier.predict([_image(entry) for entry in _column(model_input)], top_k)
+            read = [self._read(entry) for entry in _entries(model_input)]
+            answers = self._answers(read, int((params or {}).get("top_k", 5)))
+        except HeadstartError as error:
+            raise Refused(str(error)) from error
+        failed = answers["error"].dropna()
+        if len(failed) and len(failed) == len(answers):
+            raise Refused(failed.iloc[0] if len(failed) == 1 else f"none of {len(failed)} images; {failed.iloc[0]}")
+        if isinstance(model_input, pd.DataFrame) and len(model_input) == len(answers):
+            answers.index = model_input.index
+        return answers
+
+    def _read(self, entry: Any) -> ImageLike | DataError:
+        try:
+            return read_image(entry, self.classifier.recipe.limits)
         except DataError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
+            return error
+
+    def _answers(self, read: Sequence[ImageLike | DataError], top_k: int) -> pd.DataFrame:
+        """A row for each; where something is wrong, with nulls as JSON has them."""
+        images = {row: image for row, image in enumerate(read) if not isinstance(image, DataError)}
+        answers = (
+            self.classifier.predict_each(list(images.values()), top_k).set_axis(list(images)).reindex(range(len(read)))
+        )
+        errors = answers["error"].to_dict() | {row: error for row, error in enumerate(read) if row not in images}
+        answers["error"] = [None if pd.isna(error) else f"row {row}: {error}" for row, error in sorted(errors.items())]
+        return answers.astype(object).where(answers.notna(), None) if answers["error"].any() else answers
 
 
-def _column(model_input: Any) -> Sequence[Any]:
-    if isinstance(model_input, pd.DataFrame):
-        return model_input["image" if "image" in model_input else model_input.columns[0]].tolist()
-    return model_input
-
-
-def _image(entry: Any) -> ImageLike:
-    if isinstance(entry, dict):
-        entry = entry.get("image")
-    if isinstance(entry, list):
-        # MLflow makes rows of a bare array; each would pass for a small grey image.
-        raise DataError("an array has to stand in a list or in a column 'image' of a data frame")
-    if not isinstance(entry, str):
-        return entry
-    if SERVING not in os.environ and os.path.isfile(entry):  # unlike Path's, false for what is too long to be a name
-        return Path(entry)
-    try:
-        return base64.b64decode(entry.partition("base64,")[2] or entry, validate=True)
-    except binascii.Error as error:
-        raise DataError(f"{entry[:60]!r} is neither the base64 of an image file nor a path that exists here") from error
+def _entries(model_input: Any) -> Sequence[Any]:
+    if not isinstance(model_input, pd.DataFrame):
+        return model_input
+    column = next((name for name in (COLUMN, BARE) if name in model_input), None)
+    if column is None:
+        raise DataError(f"images are read from a column {COLUMN!r}, and there is none: name it so, or send a list")
+    entries = model_input[column].tolist()
+    # MLflow makes one row of {"image": ["...", "..."]}.
+    is_one_row_of_many = (
+        len(entries) == 1 and isinstance(entries[0], list) and all(isinstance(e, str) for e in entries[0])
+    )
+    return entries[0] if is_one_row_of_many else entries
 
 
 mlflow.models.set_model(ServedClassifier())

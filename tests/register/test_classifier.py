@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
+import shutil
 from pathlib import Path
 
-import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from mlflow.pyfunc.scoring_server import predictions_to_json
 from PIL import Image
 
-from tasks.errors import DataError
+from tasks.errors import ConfigurationError, DataError
 from tasks.extract.backbones import load_backbone
 from tasks.extract.weights import read_weights
+from tasks.limits import Limits
 from tasks.preprocess.recipe import Recipe
-from tasks.register import served
-from tasks.register.classifier import ImageClassifier, package
-from tasks.register.door import signature
+from tasks.register.classifier import ImageClassifier
 from tasks.train.heads import Head
-from tasks.workspace import Workspace
+from tests.register.conftest import CLASSES, LIMITS
 
 COLUMNS = ["label", "probability", "top_k"]
-CLASSES = ["ant", "bee", "cat", "dog"]
-
-
-def make_bundle(folder: Path, multi_label: bool) -> Path:
-    weights = read_weights("resnet_32px", "builtin", Path("nowhere"))
-    backbone, outline = load_backbone("resnet_32px", weights)
-    torch.manual_seed(0)
-    head = Head(512, 4, multi_label=multi_label)
-    head.standardise_like(backbone(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)).detach())
-    if multi_label:
-        head.layers.bias.data -= 0.5  # some images have no label at all
-    head.save(folder / "trained.safetensors")
-    (folder / "packed").mkdir()
-    package(
-        folder / "packed", outline=outline, weights=weights, recipe=Recipe(32), precision="float32",
-        head=folder / "trained.safetensors", classes=CLASSES,
-    )  # fmt: skip
-    return folder / "packed"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("bundle"), multi_label=False)
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same network, for images that may have several labels."""
-    return make_bundle(tmp_path_factory.mktemp("several"), multi_label=True)
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
-    return path
 
 
 def test_the_package_predicts_as_its_parts_do(bundle: Path, photo: Path) -> None:
@@ -97,57 +56,41 @@ def test_where_an_image_may_have_several_labels_each_is_given_by_itself(several:
     assert classifier.predict(images, top_k=1)["labels"].equals(answers["labels"])
 
 
-def serve(bundle: Path, multi_label: bool, workspace: Workspace) -> mlflow.pyfunc.PyFuncModel:
-    workspace.mlruns.mkdir()
-    mlflow.set_tracking_uri(workspace.tracking_uri)
-    with mlflow.start_run():
-        info = mlflow.pyfunc.log_model(
-            name="model", python_model=served.__file__, artifacts={"bundle": str(bundle)},
-            signature=signature(multi_label), pip_requirements=["torch"],
-        )  # fmt: skip
-    return mlflow.pyfunc.load_model(info.model_uri)
-
-
-@pytest.fixture
-def served_model(bundle: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> mlflow.pyfunc.PyFuncModel:
-    monkeypatch.chdir(workspace.root)
-    return serve(bundle, False, workspace)
-
-
-def test_a_served_model_gives_what_its_signature_says(
-    bundle: Path, several: Path, photo: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("several_labels", [False, True])
+def test_each_image_has_a_row_and_what_cannot_be_decoded_has_its_reason_there(
+    bundle: Path, several: Path, photo: Path, several_labels: bool
 ) -> None:
-    monkeypatch.chdir(workspace.root)
-    for multi_label, folder in ((False, bundle), (True, several)):
-        home = Workspace(workspace.root / str(multi_label))
-        home.root.mkdir()
-        model = serve(folder, multi_label, home)
-        pictures = np.random.default_rng(1).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
-        answer = model.predict(pd.DataFrame({"image": [photo.read_bytes(), *pictures]}))
-        stated = model.metadata.signature.outputs
-        assert stated.input_names() == COLUMNS + ["labels"] * multi_label
-        assert stated == mlflow.models.infer_signature(model_output=answer).outputs
-        over_the_network = io.StringIO()
-        predictions_to_json(answer, over_the_network)
-        assert json.loads(over_the_network.getvalue())["predictions"] == answer.to_dict("records")
+    classifier = ImageClassifier.load(several if several_labels else bundle, device="cpu")
+    pictures = list(np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
+    wanted = classifier.predict([photo, *pictures])
+    bad = [b"no image", photo.read_bytes()[:200]]
+    found = classifier.predict_each([bad[0], photo, *pictures[:3], bad[1], *pictures[3:]])
+    failed = found["error"].notna()
+    assert failed.tolist() == [True, False, False, False, False, True, False, False]
+    assert found.loc[failed].drop(columns="error").isna().all(axis=None)
+    good = found.loc[~failed].drop(columns="error").reset_index(drop=True)
+    assert good["label"].tolist() == wanted["label"].tolist()
+    assert good["probability"].tolist() == pytest.approx(wanted["probability"].tolist(), abs=1e-5)
+    assert list(found.columns) == [*classifier.predict([]).columns, "error"]
+    assert classifier.predict_each([]).empty and classifier.predict_each(pictures)["error"].isna().all()
 
 
-def test_bytes_base64_paths_and_pictures_give_one_answer(
-    served_model: mlflow.pyfunc.PyFuncModel, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = photo.read_bytes()
-    text = base64.b64encode(content).decode()
-    ways = [content, text, f"data:image/png;base64,{text}", str(photo), photo, Image.open(io.BytesIO(content))]
-    answers = [served_model.predict(pd.DataFrame({"image": [way]}), params={"top_k": 2}) for way in ways]
-    answers += [served_model.predict([way], params={"top_k": 2}) for way in ways]
-    array = np.asarray(Image.open(photo))
-    answers.append(served_model.predict(pd.DataFrame({"image": [array]}), params={"top_k": 2}))
-    for answer in answers:
-        assert answer.loc[0, "label"] == answers[0].loc[0, "label"] and len(answer.loc[0, "top_k"]) == 2
-        assert answer.loc[0, "probability"] == pytest.approx(answers[0].loc[0, "probability"], abs=1e-5)
-    with pytest.raises(mlflow.MlflowException, match="in a column 'image'"):
-        served_model.predict({"image": array})
-    # What comes over the network must not name files of the server.
-    monkeypatch.setenv(served.SERVING, "x")
-    with pytest.raises(mlflow.MlflowException, match="neither the base64"):
-        served_model.predict(pd.DataFrame({"image": [str(photo)]}))
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_fewer_classes_than_one_cannot_be_told(bundle: Path, photo: Path, top_k: int) -> None:
+    classifier = ImageClassifier.load(bundle, device="cpu")
+    with pytest.raises(ConfigurationError, match=f"top_k is {top_k}"):
+        classifier.predict([photo], top_k)
+
+
+def test_a_model_carries_the_limits_that_it_was_trained_under(bundle: Path, tmp_path: Path) -> None:
+    classifier = ImageClassifier.load(bundle, device="cpu")
+    assert classifier.recipe == Recipe(32, limits=LIMITS)
+    classifier.predict([Image.new("RGB", (1000, 1000))])
+    with pytest.raises(DataError, match="1001×1000 pixels; the limit is 1,000,000"):
+        classifier.predict([Image.new("RGB", (1001, 1000))])
+    earlier = tmp_path / "earlier"
+    shutil.copytree(bundle, earlier)
+    described = json.loads((earlier / "classifier.json").read_text())
+    del described["recipe"]["limits"]
+    (earlier / "classifier.json").write_text(json.dumps(described))
+    assert ImageClassifier.load(earlier, device="cpu").recipe.limits == Limits()
