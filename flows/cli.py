@@ -99,10 +99,12 @@ def serve(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Preferred port of MLflow's page.")] = 5000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Preferred port of MLflow's page.")] = 5000,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the workspace's Prefect server instead.")] = False,
 ) -> None:
     """Open Prefect's and MLflow's pages on loopback, until Ctrl-C.
+
+    On a terminal it prints links that log a browser in; keep them to yourself.
 
     Example: headstart ui
     """
@@ -114,15 +116,12 @@ def ui(
     workspace, server = _prepare()
     import signal
 
-    from flows.console import out
-    from flows.ui import mlflow_server
+    from flows.console import show_pages
+    from flows.ui import mlflow_page, prefect_page
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with mlflow_server(workspace, port) as address:
-        out.print(
-            f"MLflow   {address}\nPrefect  {server.removesuffix('/api')}\n"
-            "Ctrl-C ends MLflow's page; `headstart ui --stop` stops Prefect"
-        )
+    with mlflow_page(workspace, port) as mlflow:
+        show_pages([mlflow, prefect_page(workspace, server)], workspace)
         signal.pause()
 
 
@@ -283,10 +282,12 @@ def _read_pipeline(config: Path, overrides: list[str], replace: bool) -> Pipelin
 
 
 def _settle() -> Workspace:
+    from flows.databases import check_records
     from flows.environment import settle
 
     workspace = Workspace.find()
     settle(workspace)
+    check_records(workspace)
     return workspace
 
 

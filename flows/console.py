@@ -20,7 +20,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from flows.access import USER
+from flows.environment import prefect_home
 from flows.summary import Outcome, summary_rows
+from flows.ui import Page
 from tasks.progress import watched_by
 from tasks.records import Dataset
 from tasks.workspace import Workspace
@@ -125,3 +128,18 @@ def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> 
     table.add_row("use", Text(f"headstart predict {outcome.model.name}@{outcome.model.alias} FOLDER"))
     out.print()
     out.print(table)
+
+
+def show_pages(pages: list[Page], workspace: Workspace) -> None:
+    """Print where pages are; what opens those of ours is for a person at a terminal, not for a file."""
+    for page in pages:
+        out.print(f"{page.name:<8} {page.link if out.is_terminal else page.address}", soft_wrap=True, markup=False)
+    if any(page.secret for page in pages):
+        secret = prefect_home(workspace.root) / "secret"
+        if out.is_terminal:
+            out.print("These links log a browser in: keep them to yourself.")
+        out.print(
+            f"Asked for a password: {secret} holds it; MLflow's user is {USER}, to Prefect say {USER}:PASSWORD",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+    out.print("Ctrl-C ends MLflow's page; `headstart ui --stop` stops Prefect")

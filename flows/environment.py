@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
+from pathlib import Path
 
-from flows.server import prepare_environment
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, write_whole
 
 QUIET_AND_PRIVATE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -24,6 +25,41 @@ QUIET_AND_PRIVATE = {
     # The compiler announces on stderr which accelerators it did not find.
     "TORCH_LOGS": "-all",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+
+LOGGING_FILE = "headstart-logging.json"
+
+PREFECT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # The newer page calls Amplitude whatever the settings above say.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+_LINE = "%(asctime)s.%(msecs)03d | %(levelname)-7s | "
+_TO_FILE = {"handlers": ["file"], "propagate": False}
+_TO_BOTH = {"handlers": ["file", "api"], "propagate": False}
+FORMATTER = {
+    "()": "prefect.logging.formatters.PrefectFormatter",
+    "format": _LINE + "%(name)s - %(message)s",
+    "flow_run_fmt": _LINE + "Flow run %(flow_run_name)r - %(message)s",
+    "task_run_fmt": _LINE + "Task run %(task_run_name)r - %(message)s",
+    "datefmt": "%Y-%m-%d %H:%M:%S",
+}
+LOGGERS = {
+    "prefect": {"level": "${PREFECT_LOGGING_LEVEL}", **_TO_FILE},
+    "prefect._internal": {"level": "${PREFECT_INTERNAL_LOGGING_LEVEL}"},
+    "prefect.extra": {"level": "${PREFECT_LOGGING_LEVEL}", **_TO_BOTH},
+    "prefect.flow_runs": _TO_BOTH,
+    "prefect.task_runs": _TO_BOTH,
+    # Prefect's queues warn under these names, outside its own hierarchy, when they close with items left.
+    "EventsWorker": _TO_FILE,
+    "APILogWorker": _TO_FILE,
 }
 
 
@@ -51,3 +87,53 @@ def send_chatter_to(log: os.PathLike[str]) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
     warnings.simplefilter("default")
+
+
+def prepare_environment(workspace: Path) -> None:
+    """Set in `os.environ` what Prefect reads when it is first imported; afterwards this has no effect.
+
+    Prefect then keeps its files in `mlruns/prefect/` of the workspace, reports nothing to its makers and
+    prints nothing; its log goes to `mlruns/headstart.log` and to the server. Variables that the user exported
+    win, except for PREFECT_HOME and PREFECT_PROFILE, because two workspaces must not share a database.
+    """
+    home = prefect_home(workspace)
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["PREFECT_HOME"] = str(home)
+    # The profile was defined in another home, and Prefect complains about one that it cannot find.
+    os.environ.pop("PREFECT_PROFILE", None)
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+    _spare_loopback_the_proxy()
+    _log_to_file(home)
+
+
+def prefect_home(workspace: Path) -> Path:
+    """Where a workspace's Prefect keeps its files."""
+    return workspace.resolve() / "mlruns" / "prefect"
+
+
+def _log_to_file(home: Path) -> None:
+    configured = os.environ.get("PREFECT_LOGGING_CONFIG_PATH", LOGGING_FILE)
+    # A child inherits the variable from a parent that may work for another workspace.
+    if Path(configured).name != LOGGING_FILE or "PREFECT_LOGGING_SETTINGS_PATH" in os.environ:
+        return
+    # Prefect replaces ${NAME} in this file by its settings, so a dollar sign in a path has to be doubled.
+    filename = str(home.parent / "headstart.log").replace("$", "$$")
+    file = {"class": "logging.FileHandler", "filename": filename, "encoding": "utf-8", "formatter": "line"}
+    configuration = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": FORMATTER},
+        "handlers": {"file": file, "api": {"class": "prefect.logging.handlers.APILogHandler"}},
+        "loggers": LOGGERS,
+    }
+    write_whole(home / LOGGING_FILE, json.dumps(configuration, ensure_ascii=False, indent=2))
+    os.environ["PREFECT_LOGGING_CONFIG_PATH"] = str(home / LOGGING_FILE)
+
+
+def _spare_loopback_the_proxy() -> None:
+    # A proxy for the internet does not know the way to this machine, and is not to learn the secret.
+    for name in ("NO_PROXY", "no_proxy"):
+        named = [each.strip() for each in os.environ.get(name, "").split(",") if each.strip()]
+        if "*" not in named and (named or name == "NO_PROXY"):
+            os.environ[name] = ",".join(dict.fromkeys([*named, "localhost", "127.0.0.1"]))

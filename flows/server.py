@@ -9,66 +9,43 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
+from flows import access
+from flows.databases import prefect_database
+from flows.environment import prefect_home, prepare_environment
+from flows.guarded import HOST, command, last_words, listen, start
 from tasks.errors import ServerError
+from tasks.workspace import sqlite_url, write_whole
 
-HOST = "127.0.0.1"
 PREFERRED_PORT = 4200
-COMMAND = ["-m", "prefect", "server", "start"]
-START_SECONDS = 90.0
+COMMAND = command("prefect")
+# As earlier versions started it: without a secret.
+OPEN_TO_ALL = ["-m", "prefect", "server", "start"]
+# A fresh database takes 12 s on two quiet cores; one that lives may need long on busy ones.
+START_SECONDS = 180.0
+HANG_SECONDS = 10.0
 STOP_SECONDS = 15.0
 ANSWER_SECONDS = 5.0
 
-# Tells the address that this module chose from a PREFECT_API_URL that the user exported.
-CHOSEN_URL = "HEADSTART_SERVER_URL"
-
-LOGGING_FILE = "headstart-logging.json"
-
-DEFAULTS = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
-    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
-    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    "PREFECT_CLI_PROMPT": "false",
-    # A proxy for the internet does not know the way to this machine.
-    "NO_PROXY": "localhost,127.0.0.1",
-}
-
-_LINE = "%(asctime)s.%(msecs)03d | %(levelname)-7s | "
-_TO_FILE = {"handlers": ["file"], "propagate": False}
-_TO_BOTH = {"handlers": ["file", "api"], "propagate": False}
-FORMATTER = {
-    "()": "prefect.logging.formatters.PrefectFormatter",
-    "format": _LINE + "%(name)s - %(message)s",
-    "flow_run_fmt": _LINE + "Flow run %(flow_run_name)r - %(message)s",
-    "task_run_fmt": _LINE + "Task run %(task_run_name)r - %(message)s",
-    "datefmt": "%Y-%m-%d %H:%M:%S",
-}
-LOGGERS = {
-    "prefect": {"level": "${PREFECT_LOGGING_LEVEL}", **_TO_FILE},
-    "prefect._internal": {"level": "${PREFECT_INTERNAL_LOGGING_LEVEL}"},
-    "prefect.extra": {"level": "${PREFECT_LOGGING_LEVEL}", **_TO_BOTH},
-    "prefect.flow_runs": _TO_BOTH,
-    "prefect.task_runs": _TO_BOTH,
-    # Prefect's queues warn under these names, outside its own hierarchy, when they close with items left.
-    "EventsWorker": _TO_FILE,
-    "APILogWorker": _TO_FILE,
-}
+# Any of these says that the user chose the server's database.
+DATABASE = (
+    "SERVER_DATABASE_CONNECTION_URL",
+    "API_DATABASE_CONNECTION_URL",
+    "SERVER_DATABASE_DRIVER",
+    "SERVER_DATABASE_NAME",
+)
 
 
 @dataclass(frozen=True)
@@ -85,23 +62,6 @@ class Server:
         return self.url.removesuffix("/api")
 
 
-def prepare_environment(workspace: Path) -> None:
-    """Set in `os.environ` what Prefect reads when it is first imported; afterwards this has no effect.
-
-    Prefect then keeps its files in `mlruns/prefect/` of the workspace, reports nothing to its makers and
-    prints nothing; its log goes to `mlruns/headstart.log` and to the server. Variables that the user exported
-    win, except for PREFECT_HOME and PREFECT_PROFILE, because two workspaces must not share a database.
-    """
-    home = _home(workspace)
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ["PREFECT_HOME"] = str(home)
-    # The profile was defined in another home, and Prefect complains about one that it cannot find.
-    os.environ.pop("PREFECT_PROFILE", None)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    _log_to_file(home)
-
-
 def ensure_server(workspace: Path) -> str:
     """Return the address of the REST API that records runs, and start the workspace's server if it has none.
 
@@ -113,18 +73,25 @@ def ensure_server(workspace: Path) -> str:
         ServerError: the user's server does not answer, or the local one does not start.
     """
     prepare_environment(workspace)
-    configured = os.environ.get("PREFECT_API_URL")
-    if configured and configured != os.environ.get(CHOSEN_URL):
-        if not _answers(configured):
+    access.forget_chosen()
+    exported, home = os.environ.get("PREFECT_API_URL"), prefect_home(workspace)
+    if exported and not _is_own(exported, workspace):
+        if not _answers(exported):
             raise ServerError(
-                f"No Prefect server answers at {configured}, which PREFECT_API_URL names: start that server, "
+                f"No Prefect server answers at {exported}, which PREFECT_API_URL names: start that server, "
                 "or unset PREFECT_API_URL to let headstart run its own."
             )
-        return configured
-    home = _home(workspace)
-    with _locked(home):
-        url = _running(home).url
-    os.environ["PREFECT_API_URL"] = os.environ[CHOSEN_URL] = url
+        return exported
+    try:
+        with _locked(home):
+            secret = access.secret_of(home)
+            url = _running(home, secret).url
+    except OSError as error:
+        raise ServerError(
+            f"{home} cannot be written ({error.strerror}), where the Prefect server keeps its files: make room or mend "
+            "its permissions, or name another workspace in HEADSTART_WORKSPACE"
+        ) from error
+    access.choose(url, secret)
     return url
 
 
@@ -134,22 +101,21 @@ def stop_server(workspace: Path) -> bool:
     Raises:
         ServerError: another process does not finish starting or stopping the server.
     """
-    home = _home(workspace)
+    home = prefect_home(workspace)
     if not home.is_dir():
         return False
     with _locked(home):
         stopped = _terminate(home)
         server = _read(home)
         (home / "server.json").unlink(missing_ok=True)
-    if server and server.url == os.environ.get(CHOSEN_URL):
-        del os.environ[CHOSEN_URL]
-        os.environ.pop("PREFECT_API_URL", None)
+    if server and server.url == os.environ.get("PREFECT_API_URL"):
+        access.forget_chosen()
     return stopped
 
 
 def server_status(workspace: Path) -> Server | None:
     """Return the workspace's own server if it runs and answers; change nothing."""
-    home = _home(workspace)
+    home = prefect_home(workspace)
     server = _read(home)
     return server if server and _serves(server.pid, home) and _answers(server.url) else None
 
@@ -180,43 +146,33 @@ def _drain(timeout: float) -> bool:
     return True
 
 
-def _home(workspace: Path) -> Path:
-    return workspace.resolve() / "mlruns" / "prefect"
+def _is_own(address: str, workspace: Path) -> bool:
+    """Whether an address is that of the workspace's own server, which takes the secret."""
+    server = server_status(workspace)
+    if server is None:
+        return False
+    own, given = httpx.URL(server.url), httpx.URL(address.rstrip("/"))
+    return given.path == own.path and given.netloc.decode() in access.own_hosts(own.port or 80)
 
 
-def _log_to_file(home: Path) -> None:
-    configured = os.environ.get("PREFECT_LOGGING_CONFIG_PATH", LOGGING_FILE)
-    # A child inherits the variable from a parent that may work for another workspace.
-    if Path(configured).name != LOGGING_FILE or "PREFECT_LOGGING_SETTINGS_PATH" in os.environ:
-        return
-    # Prefect replaces ${NAME} in this file by its settings, so a dollar sign in a path has to be doubled.
-    filename = str(home.parent / "headstart.log").replace("$", "$$")
-    file = {"class": "logging.FileHandler", "filename": filename, "encoding": "utf-8", "formatter": "line"}
-    configuration = {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": FORMATTER},
-        "handlers": {"file": file, "api": {"class": "prefect.logging.handlers.APILogHandler"}},
-        "loggers": LOGGERS,
-    }
-    _write(home / LOGGING_FILE, json.dumps(configuration, ensure_ascii=False, indent=2))
-    os.environ["PREFECT_LOGGING_CONFIG_PATH"] = str(home / LOGGING_FILE)
-
-
-def _answers(url: str) -> bool:
+def _answers(url: str, secret: str | None = None) -> bool:
+    """Whether a server answers there; given a secret of ours, whether it is the one that takes it."""
+    # A server of ours is asked directly: a proxy is not to learn the secret.
+    about: dict[str, Any] = {"auth": (access.USER, secret), "trust_env": False} if secret else {}
+    path = "admin/version" if secret else "health"
     try:
-        response = httpx.get(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+        response = httpx.get(f"{url.rstrip('/')}/{path}", timeout=ANSWER_SECONDS, **about)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
-    # A server that asks for credentials is there; whether they are right is between Prefect and the server.
-    return response.is_success or response.status_code in {401, 403}
+    # A server of the user's that asks for credentials is there; whether they are right is between Prefect and it.
+    return response.is_success or (not secret and response.status_code in {401, 403})
 
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
     path = home / "server.lock"
     try:
-        with FileLock(path, timeout=4 * START_SECONDS):
+        with FileLock(path, timeout=2 * START_SECONDS):
             yield
     except Timeout as error:
         raise ServerError(
@@ -225,62 +181,66 @@ def _locked(home: Path) -> Iterator[None]:
         ) from error
 
 
-def _running(home: Path) -> Server:
-    # The recorded server may still be coming up. The second launch is for a port that was lost to another
-    # program between choosing it and binding it.
-    for candidate in (_read, _launched, _launched):
-        server = candidate(home)
-        if server and _becomes_ready(server, home):
-            return server
-        # A server that hangs, or that lost its record, would write to the database of the next one.
-        _terminate(home)
+def _running(home: Path, secret: str) -> Server:
+    recorded = _read(home)
+    if recorded and _becomes_ready(recorded, home, secret):
+        return recorded
+    # A server that hangs, that lost its record or does not take the secret would write to the next one's database.
+    _terminate(home)
+    log, chosen = home / "server.log", any(f"PREFECT_{name}" in os.environ for name in DATABASE)
+    if not chosen:
+        prefect_database(home).check()
+    said_before = log.stat().st_size if log.is_file() else 0
+    launched = _launched(home, secret, log)
+    if _becomes_ready(launched, home, secret):
+        return launched
+    hangs = _serves(launched.pid, home)
+    _terminate(home)
+    words = f"no answer within {START_SECONDS:.0f} s" if hangs else last_words(log, said_before)
+    if not chosen and ("malformed" in words or "not a database" in words):
+        raise ServerError(prefect_database(home).damaged(words))
     raise ServerError(
-        f"The Prefect server ended early or did not answer within {START_SECONDS:.0f} s: read the end of "
-        f"{home / 'server.log'}, mend what it names and run the command again."
+        f"the Prefect server did not start ({words}): mend that and run the command again; {log} holds all that it said"
     )
 
 
-def _launched(home: Path) -> Server:
-    port = _free_port()
-    with (home / "server.log").open("ab") as log:
-        # The home as working folder keeps a project's .env and prefect.toml away from the server.
-        process = subprocess.Popen(
-            [sys.executable, *COMMAND],
-            cwd=home,
-            env=_server_environment(home, port),
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+def _launched(home: Path, secret: str, log: Path) -> Server:
+    opened = listen(PREFERRED_PORT)
+    port = opened.getsockname()[1]
+    process = start("prefect", opened, home, _server_environment(home, port, secret), log, outlives=True)
     server = Server(process.pid, f"http://{HOST}:{port}/api", time.time())
-    _write(home / "server.json", json.dumps(asdict(server)))
+    write_whole(home / "server.json", json.dumps(asdict(server)))
     return server
 
 
-def _server_environment(home: Path, port: int) -> dict[str, str]:
-    clients = {"PREFECT_API_URL", "PREFECT_LOGGING_CONFIG_PATH", "PREFECT_LOGGING_SETTINGS_PATH", CHOSEN_URL}
+def _server_environment(home: Path, port: int, secret: str) -> dict[str, str]:
+    clients = {"PREFECT_LOGGING_CONFIG_PATH", "PREFECT_LOGGING_SETTINGS_PATH", *access.MARKS, *access.MARKS.values()}
     inherited = {name: value for name, value in os.environ.items() if name not in clients}
-    # Settings, not command line options, because the dashboard derives the address of the API from them.
+    # The dashboard derives the address of the API from these.
     address = {"PREFECT_SERVER_API_HOST": HOST, "PREFECT_SERVER_API_PORT": str(port)}
-    return inherited | address | {"PREFECT_HOME": str(home)}
+    if not any(f"PREFECT_{name}" in inherited for name in DATABASE):
+        url = sqlite_url(home / "prefect.db", "sqlite+aiosqlite")
+        address["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = url
+    return inherited | address | access.server_settings(port, secret) | {"PREFECT_HOME": str(home)}
 
 
-def _becomes_ready(server: Server, home: Path) -> bool:
-    deadline = time.monotonic() + START_SECONDS
+def _becomes_ready(server: Server, home: Path, secret: str) -> bool:
+    # One that is up for long either answers at once or hangs.
+    coming_up = max(HANG_SECONDS, START_SECONDS - max(0.0, time.time() - server.started))
+    deadline = time.monotonic() + coming_up
     while time.monotonic() < deadline and _serves(server.pid, home):
         # The port may have gone to another program meanwhile, even to another workspace's server.
-        if _listens(server) and _answers(server.url):
+        if _listens(server) and _answers(server.url, secret):
             return True
         time.sleep(0.2)
     return False
 
 
-def _serves(pid: int, home: Path) -> bool:
+def _serves(pid: int, home: Path, commands: Sequence[list[str]] = (COMMAND,)) -> bool:
     # Process ids are used again, and a copied workspace brings the record of a server that is not its own.
     try:
         process = psutil.Process(pid)
-        return bool(process.cmdline()[1:] == COMMAND and process.environ().get("PREFECT_HOME") == str(home))
+        return bool(process.cmdline()[1:] in commands and process.environ().get("PREFECT_HOME") == str(home))
     except (psutil.Error, OSError, ValueError):
         return False
 
@@ -294,7 +254,7 @@ def _listens(server: Server) -> bool:
 
 
 def _terminate(home: Path) -> bool:
-    servers = [process for process in psutil.process_iter() if _serves(process.pid, home)]
+    servers = [process for process in psutil.process_iter() if _serves(process.pid, home, (COMMAND, OPEN_TO_ALL))]
     family = list(servers)
     for server in servers:
         with suppress(psutil.Error):
@@ -303,18 +263,9 @@ def _terminate(home: Path) -> bool:
         for process in family:
             with suppress(psutil.Error):
                 end(process)
+                process.resume()  # one that was stopped hears nothing
         _, family = psutil.wait_procs(family, timeout=STOP_SECONDS)
     return bool(servers)
-
-
-def _free_port() -> int:
-    for port in (PREFERRED_PORT, 0):
-        with socket.socket() as probe, suppress(OSError):
-            # Without this, the port of a server that just stopped counts as taken for a minute.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return int(probe.getsockname()[1])
-    raise ServerError(f"No port of {HOST} is free for the Prefect server: close some network programs.")
 
 
 def _read(home: Path) -> Server | None:
@@ -323,9 +274,3 @@ def _read(home: Path) -> Server | None:
         return Server(int(record["pid"]), str(record["url"]), float(record["started"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

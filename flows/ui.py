@@ -1,66 +1,81 @@
-"""Prefect's and MLflow's pages side by side, on loopback."""
+"""MLflow's page on loopback, and how a person gets into it and Prefect's."""
 
 from __future__ import annotations
 
-import socket
+import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
-from flows.server import HOST
+from flows.access import LOGIN, MARKS, credentials, secret_of
+from flows.environment import prefect_home
+from flows.guarded import HOST, PASSWORD, last_words, listen, start
 from tasks.errors import ServerError
 from tasks.workspace import Workspace
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """A server's page. `secret` opens it; None: it is not a server of ours."""
+
+    name: str
+    address: str
+    secret: str | None
+
+    @property
+    def link(self) -> str:
+        """What opens the page in a browser, the secret where no server sees it."""
+        return f"{self.address}{LOGIN}#{self.secret}" if self.secret else self.address
+
+
+def prefect_page(workspace: Workspace, url: str) -> Page:
+    """The page of the Prefect server at an address that `ensure_server` returned."""
+    own = url == os.environ.get(MARKS["PREFECT_API_URL"])
+    return Page("Prefect", url.removesuffix("/api"), secret_of(prefect_home(workspace.root)) if own else None)
 
 
 @contextmanager
-def mlflow_server(workspace: Workspace, port: int = 5000) -> Iterator[str]:
-    """Run an MLflow server of the workspace and yield its address; it ends with the block.
+def mlflow_page(workspace: Workspace, port: int = 5000) -> Iterator[Page]:
+    """Run an MLflow server of the workspace until the block ends; where the user has one, its page is given.
 
     Args:
-        port: preferred; where it is taken, a free one.
+        port: preferred; where it is taken, one of the next.
 
     Raises:
         ServerError: it does not start.
     """
-    address = f"http://{HOST}:{_free_port(port)}"
+    if workspace.tracking_uri.startswith(("http://", "https://")):
+        yield Page("MLflow", workspace.tracking_uri, None)
+        return
     log = workspace.mlruns / "mlflow-server.log"
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", address.rpartition(":")[2],
-        "--backend-store-uri", workspace.tracking_uri, "--workers", "1",
-        "--default-artifact-root", (workspace.mlruns / "artifacts").as_uri(),
-    ]  # fmt: skip
-    with log.open("ab") as file, subprocess.Popen(command, cwd=workspace.root, stdout=file, stderr=file) as process:
+    said_before = log.stat().st_size if log.is_file() else 0
+    opened = listen(port)
+    address = f"http://{HOST}:{opened.getsockname()[1]}"
+    secret = secret_of(prefect_home(workspace.root))
+    environment = os.environ | {PASSWORD: credentials(secret)}
+    # The folder is where a relative address of the store begins.
+    with start("mlflow", opened, workspace.root, environment, log, outlives=False) as process:
         try:
-            _wait(process, address, log)
-            yield address
+            _wait(process, address, log, said_before)
+            yield Page("MLflow", address, secret)
         finally:
             process.terminate()
 
 
-def _wait(process: subprocess.Popen[bytes], address: str, log: object) -> None:
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path, said_before: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{address}/health", timeout=2).is_success:
+            if httpx.get(f"{address}/health", timeout=2, trust_env=False).is_success:
                 return
         except httpx.HTTPError:
             time.sleep(0.3)
-    raise ServerError(f"the MLflow server did not start; the end of {log} tells why")
-
-
-def _free_port(preferred: int) -> int:
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-                return int(probe.getsockname()[1])
-            except OSError:
-                continue
-    raise ServerError("no free port on loopback")
+    words = last_words(log, said_before) if process.poll() is not None else f"no answer within {START_SECONDS:.0f} s"
+    raise ServerError(f"the MLflow server did not start ({words}); {log} holds all that it said")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 from tasks.errors import ConfigurationError
 
@@ -50,7 +51,7 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """The MLflow store: ``MLFLOW_TRACKING_URI`` where it is set, else ``mlruns/mlflow.db``."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.mlruns / 'mlflow.db'}"
+        return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(self.mlruns / "mlflow.db")
 
     @property
     def cache(self) -> Path:
@@ -69,12 +70,36 @@ class Workspace:
         for folder in (self.mlruns, self.cache):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=folder).close()
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(bytes(4096))  # a full disk still takes an empty file
             except OSError as error:
                 raise ConfigurationError(
                     f"{folder} cannot be written ({error.strerror}): a run leaves its results there. "
-                    "Mend its permissions, or name another workspace in HEADSTART_WORKSPACE"
+                    "Make room or mend its permissions, or name another workspace in HEADSTART_WORKSPACE"
                 ) from error
+
+
+def sqlite_url(path: Path, driver: str = "sqlite") -> str:
+    """Where SQLAlchemy finds a SQLite file.
+
+    A question mark would begin the URL's query, and SQLAlchemy knows no escape for one. SQLite itself does, in its own
+    URIs (https://www.sqlite.org/uri.html); slashes are escaped with it because MLflow would make folders of them.
+    """
+    if "?" not in str(path):
+        return f"{driver}:///{path}"
+    return f"{driver}:///file:{quote(str(path), safe='')}?uri=true"
+
+
+def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file that others find complete or not at all, with permissions of at most `mode`."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+            file.write(text)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+
+from tests.flows.asking import ask
 
 ROOT = Path(__file__).parent.parent.parent
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -44,10 +45,6 @@ class Home:
     def client(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db")
 
-    @property
-    def api(self) -> str:
-        return json.loads((self.root / "mlruns/prefect/server.json").read_text())["url"]
-
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "flows.cli", *arguments], cwd=ROOT, env=self.environment, text=True,
@@ -60,7 +57,7 @@ class Home:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def flow_runs(self) -> list[dict]:
-        return httpx.post(f"{self.api}/flow_runs/filter", json={"sort": "START_TIME_ASC"}).json()
+        return ask(self.root, "/flow_runs/filter", {"sort": "START_TIME_ASC"})
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +133,7 @@ def test_the_run_holds_curves_figures_and_tables(home: Home, first) -> None:
 
 def test_prefect_knows_all_six_stages_and_what_depends_on_what(home: Home, first) -> None:
     [run] = [run for run in home.flow_runs() if run["state_type"] == "COMPLETED"][:1]
-    tasks = httpx.post(f"{home.api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [run["id"]]}}}).json()
+    tasks = ask(home.root, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
     by_name = {task["name"].rsplit("-", 1)[0]: task for task in tasks}
     assert set(by_name) == {"ingest", "preprocess", "extract", "train", "evaluate", "register"}
     assert all(task["state_type"] == "COMPLETED" for task in tasks)

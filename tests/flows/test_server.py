@@ -18,14 +18,10 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from flows.server import (
-    PREFERRED_PORT,
-    ensure_server,
-    prepare_environment,
-    server_status,
-    stop_server,
-)
+from flows.environment import prepare_environment
+from flows.server import PREFERRED_PORT, ensure_server, server_status, stop_server
 from tasks.errors import ServerError
+from tests.flows.asking import ask, client
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,7 +78,7 @@ def _environment() -> Iterator[None]:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "my $HOME workspace"
+    path = tmp_path / "my $HOME? 100%41 #1 workspace"
     path.mkdir()
     yield path
     stop_server(path)
@@ -113,15 +109,9 @@ def servers_of(workspace: Path) -> list[int]:
     home, found = str(workspace.resolve() / "mlruns" / "prefect"), []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "server" in process.cmdline() and process.environ().get("PREFECT_HOME") == home:
+            if "flows.guarded" in process.cmdline() and process.environ().get("PREFECT_HOME") == home:
                 found.append(process.pid)
     return found
-
-
-def post(workspace: Path, path: str, body: dict[str, Any]) -> Any:
-    server = server_status(workspace)
-    assert server is not None
-    return httpx.post(f"{server.url}{path}", json=body, timeout=30).raise_for_status().json()
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
@@ -180,7 +170,8 @@ def test_server_is_found_again(served: Path) -> None:
     assert ensure_server(served) == os.environ["PREFECT_API_URL"] == server.url
     assert servers_of(served) == [server.pid]
     assert httpx.get(server.dashboard, follow_redirects=True).is_success
-    settings = httpx.get(f"{server.url}/admin/settings").json()
+    with client(served) as asking:
+        settings = asking.get("/admin/settings").json()
     assert settings["server"]["analytics_enabled"] is False
 
 
@@ -231,7 +222,7 @@ def test_runs_reach_the_server_and_nothing_reaches_the_terminal(served: Path, en
     assert process.returncode == 0
 
     of_flow = {"flows": {"name": {"any_": [name]}}}
-    flow_runs = post(served, "/flow_runs/filter", of_flow)
+    flow_runs = ask(served, "/flow_runs/filter", of_flow)
     assert states(flow_runs) == ["COMPLETED"] * 2
     assert eventually(lambda: states(task_runs(served, of_flow)) == ["COMPLETED"] * 12)
     for flow_run in flow_runs:
@@ -244,7 +235,7 @@ def test_runs_reach_the_server_and_nothing_reaches_the_terminal(served: Path, en
             "e": {"d"},
             "f": {"e"},
         }
-        logs = post(served, "/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}})
+        logs = ask(served, "/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}})
         messages = [line["message"] for line in logs]
         assert {f"step {step}" for step in "abcdef"} <= set(messages)
         assert messages.count("Finished in state Completed()") == 7
@@ -252,7 +243,7 @@ def test_runs_reach_the_server_and_nothing_reaches_the_terminal(served: Path, en
 
 
 def task_runs(workspace: Path, chosen: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(post(workspace, "/task_runs/filter", chosen))
+    return list(ask(workspace, "/task_runs/filter", chosen))
 
 
 def states(runs: list[dict[str, Any]]) -> list[str]:
@@ -271,9 +262,9 @@ def inputs(runs: list[dict[str, Any]]) -> dict[str, set[str]]:
     reason="Prefect 3.8 cannot insert scheduled runs with SQLAlchemy 2.1: no bulk_dml for FlowRun.state",
 )
 def test_schedules_create_runs(served: Path) -> None:
-    flow = post(served, "/flows/", {"name": "scheduled"})
+    flow = ask(served, "/flows/", {"name": "scheduled"})
     schedule = {"schedule": {"interval": 60}, "active": True}
     body = {"name": "every", "flow_id": flow["id"], "schedules": [schedule]}
-    deployment = post(served, "/deployments/", body)
-    post(served, f"/deployments/{deployment['id']}/schedule", {"min_runs": 2})
-    assert len(post(served, "/flow_runs/filter", {"flows": {"name": {"any_": ["scheduled"]}}})) >= 2
+    deployment = ask(served, "/deployments/", body)
+    ask(served, f"/deployments/{deployment['id']}/schedule", {"min_runs": 2})
+    assert len(ask(served, "/flow_runs/filter", {"flows": {"name": {"any_": ["scheduled"]}}})) >= 2
