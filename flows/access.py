@@ -25,7 +25,7 @@ LOGIN = "/headstart"
 # it: so what the user exported is known, and a value inherited from a process of another workspace is not used.
 MARKS = {"PREFECT_API_URL": "HEADSTART_SERVER_URL", "PREFECT_API_AUTH_STRING": "HEADSTART_SERVER_AUTH"}
 
-_WHOLE = re.compile(r"[\w-]{43}")
+_WHOLE = re.compile(r"[\w-]{43}", re.ASCII)
 
 
 def secret_of(home: Path) -> str:

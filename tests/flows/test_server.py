@@ -18,8 +18,9 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from flows import server as server_module
 from flows.environment import prepare_environment
-from flows.server import PREFERRED_PORT, ensure_server, server_status, stop_server
+from flows.server import OPEN_TO_ALL, PREFERRED_PORT, ensure_server, server_status, stop_server
 from tasks.errors import ServerError
 from tests.flows.asking import ask, client
 
@@ -205,13 +206,52 @@ def test_stale_record_and_taken_port_are_survived(workspace: Path) -> None:
     assert "PREFECT_API_URL" not in os.environ
 
 
-def test_server_that_ends_early_is_an_error_that_names_its_log(workspace: Path) -> None:
+def test_server_that_ends_early_is_an_error_that_says_why_and_names_its_log(workspace: Path) -> None:
     os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = "sqlite+aiosqlite:////nowhere/at/all.db"
-    with pytest.raises(ServerError, match=r"server\.log"):
+    with pytest.raises(ServerError, match=r"server\.log") as told:
         ensure_server(workspace)
     assert not servers_of(workspace)
-    assert "unable to open database file" in (workspace / "mlruns/prefect/server.log").read_text()
+    assert "unable to open database file" in str(told.value) and len(str(told.value).splitlines()) == 1
     assert "PREFECT_API_URL" not in os.environ
+
+
+def test_the_secret_stands_on_no_command_line_and_its_own_address_exported_is_ours(served: Path) -> None:
+    server = server_status(served)
+    assert server is not None
+    secret = (served / "mlruns/prefect/secret").read_text()
+    assert not [each for each in psutil.process_iter(["cmdline"]) if secret in " ".join(each.info["cmdline"] or ())]
+    os.environ["PREFECT_API_URL"] = server.url.replace("127.0.0.1", "localhost")
+    assert ensure_server(served) == server.url
+    assert os.environ["PREFECT_API_AUTH_STRING"] == f"headstart:{secret}"
+
+
+def test_server_that_hangs_is_replaced_soon(workspace: Path) -> None:
+    ensure_server(workspace)
+    [hanging] = servers_of(workspace)
+    psutil.Process(hanging).suspend()
+    # As if it were up for an hour.
+    record = workspace / "mlruns/prefect/server.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"started": time.time() - 3600}))
+    began = time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_module, "_launched", lambda *_: pytest.fail(f"{time.monotonic() - began:.0f} s"))
+        with pytest.raises(pytest.fail.Exception) as told:
+            ensure_server(workspace)
+    assert int(str(told.value).split()[0]) < 30
+    assert not psutil.pid_exists(hanging)
+
+
+def test_server_of_an_earlier_version_or_of_another_secret_is_replaced(workspace: Path) -> None:
+    prepare_environment(workspace)
+    home = workspace / "mlruns/prefect"
+    started = [subprocess.Popen([sys.executable, *OPEN_TO_ALL], cwd=home, stdout=subprocess.DEVNULL)]
+    assert eventually(lambda: psutil.Process(started[0].pid).cmdline()[1:] == OPEN_TO_ALL)
+    ensure_server(workspace)
+    assert started[0].wait(1) is not None
+    [first] = servers_of(workspace)
+    (home / "secret").unlink()
+    ensure_server(workspace)
+    assert servers_of(workspace) != [first] and len(servers_of(workspace)) == 1
 
 
 @pytest.mark.parametrize("ending", ["normally", "abruptly"])
