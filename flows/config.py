@@ -88,7 +88,7 @@ def _explain_one(one: Any, model: type[BaseModel]) -> str:
     if one["type"] == "union_tag_invalid":
         return f"train.method: {no_method(str(one['ctx']['tag']), METHODS)}"
     # pydantic names the method among the keys.
-    method = place.pop(1) if model is PipelineConfig and place[:1] == ["train"] and len(place) > 1 else None
+    method = place.pop(1) if place[:1] == ["train"] and place[1:2] and place[1] in METHODS else None
     key = ".".join(place) or "configuration"
     if one["type"] == "extra_forbidden":
         section, path = (METHODS[method], place[1:-1]) if method else (model, place[:-1])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,34 @@ def test_compute_code_needs_neither_prefect_nor_mlflow_nor_dvc_however_far_one_f
             for target in (ROOT / f"{module.replace('.', '/')}{ending}" for ending in (".py", "/__init__.py")):
                 if target.is_file() and target not in seen:
                     waiting.append(target)
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules of ``tasks`` that a file imports, and the packages that these lie in but the file does not."""
+    known = {module_name(source) for source in SOURCES}
+    own = module_name(path)
+    found = set()
+    for module in imports(path):
+        parts = module.split(".")
+        packages = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        found |= {package for package in packages & known if not f"{own}.".startswith(f"{package}.")}
+    return found
+
+
+def module_name(path: Path) -> str:
+    return name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def test_imports_go_one_way() -> None:
+    TopologicalSorter({module_name(path): modules_imported(path) for path in SOURCES}).prepare()
+
+
+@pytest.mark.parametrize("module", ["flows.config", "flows.cli"])
+def test_a_configuration_is_read_without_what_it_starts(module: str) -> None:
+    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    heavy = {"torch", "torchvision", "lightning", "sklearn", "mlflow", "prefect", "pandas", "numpy", "pyarrow", "PIL"}
+    assert not heavy & set(loaded.split())
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,10 +16,9 @@ from torchvision.transforms.v2 import functional as F
 from tasks.ingest.decode import pixels_of
 from tasks.machine import free_memory, usable_cores
 from tasks.preprocess.augment import part_of
+from tasks.preprocess.kinds import Augment
 from tasks.preprocess.recipe import MARGIN, Recipe
 from tasks.progress import progress
-
-Augment = Literal["none", "flip", "crop", "trivial", "rand"]
 
 DECODERS = 4
 """Threads that decode at most: of photos, four did twice as many as one, and sixteen fewer again."""

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torchvision.transforms import v2
 
-from tasks.preprocess.pictures import Augment
+from tasks.preprocess.kinds import Augment
 
 GROUP = 4
 """Images of a batch that share a draw: torchvision draws once a call, and each call costs a few kernels."""

@@ -6,9 +6,10 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Discriminator, Tag
+from pydantic import AfterValidator, Discriminator, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
-from tasks.train.method import Method
+from tasks.train.method import Method, no_method
 from tasks.train.methods import METHODS
 
 DEFAULT = "linear"
@@ -20,8 +21,20 @@ def _name_of(section: Any) -> str:
     return str(given)
 
 
+def _search_known(section: Method) -> Method:
+    """Refuse a search among methods that there are not; a section knows no method but its own."""
+    named = section.search.methods if section.search else []
+    for name in named:
+        if name not in METHODS:
+            wrong = PydanticCustomError("no_method", no_method(name, METHODS))  # type: ignore[arg-type]
+            raise ValidationError.from_exception_data(
+                "train", [{"type": wrong, "loc": ("search", "methods"), "input": named}]
+            )
+    return section
+
+
 _kinds: list[Any] = [Annotated[kind, Tag(name)] for name, kind in METHODS.items()]
 if TYPE_CHECKING:
     TrainConfig = Method
 else:
-    TrainConfig = Annotated[reduce(or_, _kinds), Discriminator(_name_of)]
+    TrainConfig = Annotated[reduce(or_, _kinds), Discriminator(_name_of), AfterValidator(_search_known)]

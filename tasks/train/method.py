@@ -1,4 +1,7 @@
-"""What every method is: a section of the configuration that knows how to fit a model to a task."""
+"""What every method is: a section of the configuration that knows how to fit a model to a task.
+
+A configuration is read without torch, so a method imports what fits only where it fits.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from tasks.section import Section
-from tasks.train.solvers import Fit
 
 if TYPE_CHECKING:
+    from tasks.train.solvers import Fit
     from tasks.train.task import Task
 
 
@@ -27,16 +30,6 @@ class SearchConfig(Section):
     """Methods that are tried, each with what can vary of it; by default the configured one alone."""
     seed: int = 0
     """Of what is tried."""
-
-    @field_validator("methods")
-    @classmethod
-    def _check_methods(cls, names: list[str]) -> list[str]:
-        from tasks.train.methods import METHODS  # which are made of what is defined here
-
-        for name in names:
-            if name not in METHODS:
-                raise ValueError(no_method(name, METHODS))
-        return names
 
 
 class Method(Section, ABC):

@@ -16,9 +16,9 @@ from tasks.extract.weights import Weights
 from tasks.progress import progress, tell
 from tasks.train.folds import parts_of
 from tasks.train.heads import Head
+from tasks.train.kinds import Balance
 from tasks.train.logistic import FINE, ROUGH, Regression, Solutions, measure
 from tasks.train.targets import (
-    Balance,
     Labelled,
     class_weights,
     is_multi_label,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from sklearn.metrics import average_precision_score
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from tasks.train.kinds import Balance
+
 Labelled = tuple[torch.Tensor, torch.Tensor]
 """Features float32 ``[N, width]``, and labels int64 ``[N]`` or, where an image may have several, float32 ``[N, C]`` of
 zeros and ones."""
-
-Balance = Literal["none", "weights", "sampling"]
 
 
 def is_multi_label(targets: torch.Tensor) -> bool:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tasks.errors import DataError
 from tasks.preprocess import pictures as module
-from tasks.preprocess.pictures import Augment, Pictures, Squares
+from tasks.preprocess.kinds import Augment
+from tasks.preprocess.pictures import Pictures, Squares
 from tasks.preprocess.recipe import Fit, Recipe
 
 KINDS: list[Augment] = ["none", "flip", "crop", "trivial", "rand"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tasks.preprocess.pictures import Augment
+from tasks.preprocess.kinds import Augment
 from tasks.preprocess.policies import GROUP, changed
 
 

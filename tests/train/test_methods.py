@@ -18,9 +18,11 @@ from torch.nn.functional import normalize
 from tasks.train import heads
 from tasks.train.heads import Neighbours
 from tasks.train.methods import METHODS
-from tasks.train.methods.neighbours import COUNTS, KNearest
-from tasks.train.methods.prototypes import Prototypes, cosine, euclidean
-from tasks.train.methods.ridge import ridge_path
+from tasks.train.methods.neighbours import KNearest
+from tasks.train.methods.prototypes import Prototypes
+from tasks.train.neighbours import COUNTS
+from tasks.train.prototypes import cosine, euclidean
+from tasks.train.ridge import ridge_path
 from tasks.train.targets import Labelled, balanced_order, class_weights, loss_of, merit
 from tests.train.prepared import Prepared
 

@@ -11,8 +11,10 @@ from unittest.mock import Mock
 import pandas as pd
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from tasks.progress import watched_by
+from tasks.train.config import TrainConfig
 from tasks.train.heads import Head
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -136,7 +138,7 @@ def test_images_of_several_classes_are_not_balanced(shapes: Prepared, tmp_path: 
 
 def test_a_method_that_does_not_exist_is_one_error() -> None:
     with pytest.raises(ValueError, match=r"search\.methods\n.*there is no method 'mpl'; did you mean 'mlp'\?"):
-        Linear(search={"methods": ["linear", "mpl"]})
+        TypeAdapter(TrainConfig).validate_python({"search": {"methods": ["linear", "mpl"]}})
 
 
 def test_a_training_that_is_worse_than_others_ends_early(few: Prepared, tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ def read_source(value: Any) -> Any:
             near = get_close_matches(str(key), kind.model_fields, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(kind.model_fields)}"
             raise ValueError(f"unknown key {key!r}; {hint}")
-    return kind.model_validate({key: entry for key, entry in value.items() if entry is not None})
+    entries = {key: entry for key, entry in value.items() if entry is not None}
+    if kind is DomainsSource and isinstance(entries["domains"], dict):
+        entries["domains"] = {name: read_source(entry) for name, entry in entries["domains"].items()}
+    return kind.model_validate(entries)
 
 
 AnySource = Annotated[

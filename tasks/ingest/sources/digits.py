@@ -6,9 +6,6 @@ import io
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import numpy as np
-from PIL import Image
-
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.workspace import Workspace
 
@@ -23,6 +20,8 @@ class DigitsSource(Source):
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every digit as a PNG file."""
+        import numpy as np
+        from PIL import Image
         from sklearn.datasets import load_digits
 
         digits = load_digits()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny
 
 from tasks.fingerprint import fingerprint
 from tasks.ingest.sources.base import LARGEST, Item, Source
@@ -18,13 +17,6 @@ class DomainsSource(Source):
 
     domains: dict[str, SerializeAsAny[Source]] = Field(min_length=1)
     """Name of each domain, and its source."""
-
-    @field_validator("domains", mode="before")
-    @classmethod
-    def _read(cls, value: Any) -> Any:
-        from tasks.ingest.sources import read_source
-
-        return {name: read_source(entry) for name, entry in value.items()} if isinstance(value, dict) else value
 
     def __str__(self) -> str:
         return f"domains:{'+'.join(self.domains)}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from tasks.train.tuning.method import ThroughBackbone
-from tasks.train.tuning.network import Tuning
+
+if TYPE_CHECKING:
+    from tasks.train.tuning.network import Tuning
 
 
 class Dynamic(ThroughBackbone):

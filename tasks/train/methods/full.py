@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tasks.train.tuning.method import ThroughBackbone
-from tasks.train.tuning.network import Tuning
+
+if TYPE_CHECKING:
+    from tasks.train.tuning.network import Tuning
 
 
 class Full(ThroughBackbone):

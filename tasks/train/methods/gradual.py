@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from tasks.train.tuning.method import ThroughBackbone
-from tasks.train.tuning.network import Tuning
+
+if TYPE_CHECKING:
+    from tasks.train.tuning.network import Tuning
 
 
 class Gradual(ThroughBackbone):

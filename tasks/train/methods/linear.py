@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.train.method import Method
-from tasks.train.solvers import Fit, fit_linear, fit_linear_cross_validated
-from tasks.train.task import Task
+
+if TYPE_CHECKING:
+    from tasks.train.solvers import Fit
+    from tasks.train.task import Task
 
 
 class Linear(Method):
@@ -17,6 +19,8 @@ class Linear(Method):
     """`weights`: every class counts alike, however many images it has."""
 
     def fit(self, task: Task) -> Fit:
+        from tasks.train.solvers import fit_linear, fit_linear_cross_validated
+
         if task.is_cross_validated:
             return fit_linear_cross_validated(task.everything, task.classes, self.balance, groups=task.groups)
         return fit_linear(task.train, task.validation, task.classes, self.balance)

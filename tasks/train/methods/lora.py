@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn.utils import parametrize
 
-from tasks.errors import ConfigurationError
-from tasks.train.tuning.blocks import Block
 from tasks.train.tuning.method import ThroughBackbone
-from tasks.train.tuning.network import Tuning
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tasks.train.tuning.blocks import Block
+    from tasks.train.tuning.network import Tuning
 
 
 class LoRA(ThroughBackbone):
@@ -29,30 +28,9 @@ class LoRA(ThroughBackbone):
     """Step size after warm-up; few parameters take larger ones."""
 
     def prepare(self, network: nn.Module, blocks: list[Block]) -> None:
-        known = {id(parameter) for block in blocks for parameter in block.parameters}
-        added: dict[int, list[nn.Parameter]] = {}
-        for module in list(network.modules()):
-            for name in ("weight", "in_proj_weight"):
-                matrix = module._parameters.get(name)
-                if matrix is None or matrix.ndim != 2 or id(matrix) not in known or not isinstance(module, MATRICES):
-                    continue
-                rows, columns = matrix.shape
-                change = LowRank(rows, columns, self.rank, self.alpha / self.rank)
-                parametrize.register_parametrization(module, name, change)
-                added[id(module.parametrizations[name].original)] = list(change.parameters())  # type: ignore[index,union-attr]
-        if not added:
-            raise ConfigurationError(
-                "train.method is lora, but the backbone has no matrices that it adapts: it is made for transformers "
-                "such as vit_b_16 or swin_t; take lp_ft or partial for convolutional networks"
-            )
-        for parameter in network.parameters():
-            parameter.requires_grad_(False)
-        for block in blocks:
-            block.parameters = [change for p in block.parameters for change in added.get(id(p), [])]
-            block.batch_norms = []
-            for parameter in block.parameters:
-                parameter.requires_grad_(True)
-        blocks[:] = [block for block in blocks if block.parameters]
+        from tasks.train.tuning.low_rank import add_low_rank
+
+        add_low_rank(network, blocks, self.rank, self.alpha)
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         return self.by_depth(len(tuning.blocks))
@@ -60,20 +38,3 @@ class LoRA(ThroughBackbone):
     @classmethod
     def space(cls, draw: Any) -> dict[str, Any]:
         return super().space(draw) | {"rank": draw.suggest_categorical("rank", [2, 4, 8, 16])}
-
-
-MATRICES = (nn.Linear, nn.MultiheadAttention)
-
-
-class LowRank(nn.Module):
-    """W ``[out, in]`` + scale · BA, with B of zeros at first, so that nothing changes before the first step."""
-
-    def __init__(self, rows: int, columns: int, rank: int, scale: float) -> None:
-        super().__init__()
-        self.down = nn.Parameter(torch.empty(rank, columns))
-        self.up = nn.Parameter(torch.zeros(rows, rank))
-        self.scale = scale
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
-
-    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
-        return matrix + self.scale * (self.up @ self.down)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from tasks.train.kinds import Balance
 from tasks.train.method import Method
-from tasks.train.solvers import Fit, fit_mlp
-from tasks.train.targets import Balance
-from tasks.train.task import Task
+
+if TYPE_CHECKING:
+    from tasks.train.solvers import Fit
+    from tasks.train.task import Task
 
 
 class Mlp(Method):
@@ -32,6 +34,8 @@ class Mlp(Method):
     """Classes of unequal size: `weights` counts every class alike, `sampling` draws from every class as often."""
 
     def fit(self, task: Task) -> Fit:
+        from tasks.train.solvers import fit_mlp
+
         keys = {"epochs", "hidden", "learning_rate", "weight_decay", "batch_size", "label_smoothing", "balance"}
         return fit_mlp(task.train, task.validation, task.classes, seed=task.seed, **self.model_dump(include=keys))
 

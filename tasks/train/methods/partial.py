@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
-from torch import nn
 
 from tasks.errors import ConfigurationError
-from tasks.train.tuning.blocks import Block
 from tasks.train.tuning.method import ThroughBackbone
-from tasks.train.tuning.network import Tuning
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tasks.train.tuning.blocks import Block
+    from tasks.train.tuning.network import Tuning
 
 
 class Partial(ThroughBackbone):

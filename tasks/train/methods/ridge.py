@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
-import torch
-from torch import nn
-
-from tasks.progress import progress
-from tasks.train.heads import Head
 from tasks.train.method import Method
-from tasks.train.solvers import L2_PATH, Fit
-from tasks.train.targets import class_weights, indicators, is_multi_label, measured, merit_name
-from tasks.train.task import Task
 
-SHARPNESS = 10.0
-"""What regression values, 0 and 1 for wrong and right, are multiplied by to serve as logits until calibrated."""
+if TYPE_CHECKING:
+    from tasks.train.solvers import Fit
+    from tasks.train.task import Task
 
 
 class Ridge(Method):
@@ -27,58 +19,6 @@ class Ridge(Method):
     """`weights`: every class counts alike, however many images it has."""
 
     def fit(self, task: Task) -> Fit:
-        (features, targets), validation = task.train, task.validation
-        head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
-        weights = class_weights(targets, task.classes)[targets] if self.balance != "none" else None
-        x, held_out = head.standardised(features), head.standardised(validation[0])
-        path = ridge_path(x, indicators(targets, task.classes), L2_PATH, weights)
-        rows, candidates = [], []
-        with progress("train", total=len(path), unit="fit") as advance:
-            for step, (l2, (weight, bias)) in enumerate(zip(L2_PATH, path, strict=True)):
-                layer = nn.Linear(*weight.T.shape)
-                layer.weight.data, layer.bias.data = SHARPNESS * weight, SHARPNESS * (bias - 0.5)
-                row = {"step": step, "l2": l2}
-                for name, inputs, wanted in (("train", x, targets), ("validation", held_out, validation[1])):
-                    with torch.inference_mode():
-                        row |= measured(name, layer(inputs), wanted)
-                rows.append(row)
-                candidates.append(layer)
-                advance(1)
-        curves = pd.DataFrame(rows)
-        merit = f"validation/{merit_name(head.multi_label)}"
-        best = int(curves[merit].argmax())
-        head.layers = candidates[best]
-        return Fit(head.eval(), float(curves[merit][best]), {"l2": L2_PATH[best]}, curves)
+        from tasks.train.ridge import fit_ridge
 
-
-@torch.no_grad()
-def ridge_path(
-    features: torch.Tensor, targets: torch.Tensor, strengths: tuple[float, ...], weights: torch.Tensor | None = None
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """W ``[C, d]`` and b ``[C]`` that minimise Σᵢ ωᵢ‖W xᵢ + b - yᵢ‖² / Σᵢ ωᵢ + l2·‖W‖², for each l2.
-
-    With centred X and XᵀΩX/Σω = V diag(s) Vᵀ, it is W = YᵀΩX/Σω · V diag(1/(s + l2)) Vᵀ (Hastie et al. 2009, "The
-    elements of statistical learning", 3.4.1); with fewer images than features, the images take the place of V.
-
-    Args:
-        features: float32 ``[N, d]``, and ``targets``: float32 ``[N, C]``.
-        weights: float32 ``[N]``, how much each image counts.
-    """
-    share = (torch.ones(len(features)) if weights is None else weights).to(features.device).double()
-    share = (share / share.sum()).sqrt()[:, None]
-    mean_x = (share.square() * features).sum(0)
-    mean_y = (share.square() * targets).sum(0)
-    x, y = share * (features - mean_x), share * (targets - mean_y)
-    if len(x) < x.shape[1]:
-        span, coordinates = torch.linalg.qr(x.T)
-        x = coordinates.T
-    else:
-        span = None
-    spectrum, directions = torch.linalg.eigh(x.T @ x)
-    projected = y.T @ x @ directions
-    solutions = []
-    for l2 in strengths:
-        weight = (projected / (spectrum.clamp(min=0) + l2)) @ directions.T
-        weight = weight if span is None else weight @ span.T
-        solutions.append((weight.float(), (mean_y - weight @ mean_x).float()))
-    return solutions
+        return fit_ridge(task.train, task.validation, task.classes, self.balance)

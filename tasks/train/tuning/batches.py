@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.preprocess.kinds import Augment
 from tasks.preprocess.loading import made_ahead
-from tasks.preprocess.pictures import Augment, Pictures, Squares
-from tasks.train.targets import Balance, order_of
+from tasks.preprocess.pictures import Pictures, Squares
+from tasks.train.kinds import Balance
+from tasks.train.targets import order_of
 
 
 @dataclass

@@ -17,7 +17,7 @@ from tasks.extract.weights import State
 from tasks.preprocess.policies import changed
 from tasks.train.targets import measured
 from tasks.train.tuning.batches import Batches
-from tasks.train.tuning.method import ThroughBackbone
+from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.network import Tuning
 from tasks.train.tuning.served import Served
 
@@ -32,7 +32,7 @@ class TuningModule(L.LightningModule):
     """
 
     def __init__(
-        self, method: ThroughBackbone, tuning: Tuning, served: Served, batches: Batches, steps: int, seed: int
+        self, method: TuningConfig, tuning: Tuning, served: Served, batches: Batches, steps: int, seed: int
     ) -> None:
         super().__init__()
         self.method, self.tuning, self.served = method, tuning, served
@@ -179,7 +179,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
 
 
-def _mixing(method: ThroughBackbone, classes: int) -> nn.Module | None:
+def _mixing(method: TuningConfig, classes: int) -> nn.Module | None:
     kinds: list[nn.Module] = []
     if method.mixup:
         kinds.append(v2.MixUp(alpha=method.mixup, num_classes=classes))

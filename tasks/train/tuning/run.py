@@ -39,9 +39,9 @@ from tasks.train.targets import class_weights, is_multi_label, merit_name
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
+from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
-from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.ranks import Rank, shared_by
@@ -50,7 +50,7 @@ from tasks.train.tuning.served import Served
 BACKBONE, HEAD, LAST = "backbone.safetensors", "head.safetensors", "last.ckpt"
 
 
-def tune(method: ThroughBackbone, task: Task, watch: Callback | None = None) -> Fit:
+def tune(method: TuningConfig, task: Task, watch: Callback | None = None) -> Fit:
     """Train as the method says; the best epoch on validation is kept.
 
     Killed at any time, a second call with the same task goes on after the last epoch that was over, and ends with the
@@ -76,7 +76,7 @@ class _Parts:
     blocks: list[Block]
 
 
-def _parts(method: ThroughBackbone, task: Task) -> _Parts:
+def _parts(method: TuningConfig, task: Task) -> _Parts:
     network, backbone = task.network()
     blocks = blocks_of(network, backbone.trunk)
     torch.manual_seed(task.seed)
@@ -90,12 +90,12 @@ def _parts(method: ThroughBackbone, task: Task) -> _Parts:
     return _Parts(network, backbone, blocks)
 
 
-def _help(method: ThroughBackbone, task: Task, rank: Rank) -> None:
+def _help(method: TuningConfig, task: Task, rank: Rank) -> None:
     """What the processes do that share the batches of `tune`."""
     _train(method, task, _parts(method, task), rank, None)
 
 
-def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, HeldOut]:
+def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, HeldOut]:
     """What is trained, and what it is evaluated on."""
     head = _first_head(method, task, rank)
     pictures, targets = task.pictures()
@@ -116,7 +116,7 @@ def _module(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank) -> t
     return TuningModule(method, tuning, served, batches, method.epochs * len(batches), task.seed), held_out
 
 
-def _first_head(method: ThroughBackbone, task: Task, rank: Rank) -> Head:
+def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
     """A linear head, of zeros or solved on the frozen features, that knows these features' statistics."""
     if rank.number or (task.folder / LAST).is_file():
         # It is given its values by the first process, or by the checkpoint; see `TuningModule`.
@@ -136,7 +136,7 @@ def _solved(balance: str) -> Any:
     return "none" if balance == "none" else "weights"
 
 
-def _train(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank, watch: Callback | None) -> None:
+def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: Callback | None) -> None:
     """One process's share of the training. What it comes to lies in the task's folder."""
     module, held_out = _module(method, task, parts, rank)
     merit = f"validation/{merit_name(module.tuning.head.multi_label)}"
@@ -173,7 +173,7 @@ def _train(method: ThroughBackbone, task: Task, parts: _Parts, rank: Rank, watch
         trainer.fit(module, module.batches, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
-def _processes(method: ThroughBackbone, task: Task) -> int:
+def _processes(method: TuningConfig, task: Task) -> int:
     """How many share the batches: as many as are asked for, or there are, but each needs an image of a batch.
 
     Raises:
@@ -189,7 +189,7 @@ def _processes(method: ThroughBackbone, task: Task) -> int:
     return min(asked, method.batch_size, task.dataset.counts["train"])
 
 
-def _is_over(method: ThroughBackbone, folder: Path) -> bool:
+def _is_over(method: TuningConfig, folder: Path) -> bool:
     """Whether nothing is left to be trained: all epochs have passed, or it was ended early."""
     if not (folder / LAST).is_file():
         return False

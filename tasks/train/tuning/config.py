@@ -1,0 +1,99 @@
+"""What a training through the backbone can be told, and what it asks of its method."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.preprocess.kinds import Augment
+from tasks.train.kinds import Balance
+from tasks.train.method import Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tasks.train.tuning.blocks import Block
+    from tasks.train.tuning.network import Tuning
+
+
+class TuningConfig(Method):
+    """The keys of a training through the backbone, and the rates at which blocks of the network learn."""
+
+    epochs: int = Field(default=5, ge=1)
+    """Passes over the training images; the best one on validation is kept."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Step size of the head and of blocks at the full rate, after warm-up."""
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    """`adamw`, or `sgd` with Nesterov momentum 0.9, which takes rates some thirty times as large."""
+    weight_decay: float = Field(default=0.02, ge=0)
+    """Decay of weights, not of biases and norms."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images per step."""
+    clip: float = Field(default=1.0, ge=0)
+    """Norm that the gradient of a step is scaled down to where it is larger; 0: not scaled."""
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    """Share of all steps over which the rate rises from zero; then it falls along a cosine."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Discriminative rates: what a block's rate is multiplied by to give that of the block below it."""
+    head: Literal["zero", "probe"] = "probe"
+    """What the head starts from: zeros, or the logistic regression on the frozen features."""
+    batch_norm: Literal["update", "frozen"] = "frozen"
+    """Whether statistics of batch norms follow the new images, or stay; those of frozen blocks always stay."""
+    l2_sp: float = Field(default=0.0, ge=0)
+    """Strength of the pull back to the pretrained weights (L2-SP, Li et al. 2018)."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the running average of the weights that is evaluated and kept instead of the last ones; 0: none."""
+    augment: Augment = "crop"
+    """`flip` mirrors; `crop` takes random parts, too; `trivial` and `rand` add TrivialAugment or RandAugment."""
+    least_area: float = Field(default=0.4, gt=0, le=1)
+    """Share of an image that a random part shows at least."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Images are mixed in pairs, the share drawn from Beta(a, a) with this a (Zhang et al. 2018); 0: not."""
+    cutmix: float = Field(default=0.0, ge=0)
+    """A rectangle of each image is taken from another (Yun et al. 2019), as with mixup; with both, one is drawn."""
+    sizes: list[int] = Field(default=[])
+    """Progressive resizing: sides of the images in as many equal parts of the training; by default preprocess.size."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
+    balance: Balance = "none"
+    """Classes of unequal size: `weights` counts every class alike, `sampling` draws from every class as often."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better validation figure after which training ends."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto`: bf16 where the device computes it natively, weights and their updates staying fp32."""
+    devices: int | Literal["auto"] = "auto"
+    """Devices that share each batch (DDP); `auto`: every GPU, or the one CPU."""
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> TuningConfig:
+        if any(size < 8 for size in self.sizes) or len(self.sizes) > self.epochs:
+            raise ValueError(f"sizes must be at least 8 pixels, and no more of them than epochs ({self.epochs})")
+        if self.devices != "auto" and self.devices < 1:
+            raise ValueError("devices must be auto or at least 1")
+        return self
+
+    def prepare(self, network: nn.Module, blocks: list[Block]) -> None:
+        """Change the network before training, such as by adding parameters."""
+
+    @abstractmethod
+    def rates(self, epoch: int, tuning: Tuning) -> list[float]:
+        """How fast each block learns in an epoch, the input's first; 1 is the full learning rate, 0 freezes it.
+
+        Args:
+            epoch: from 0.
+            tuning: the training so far; its ``blocks`` are meant.
+        """
+
+    def by_depth(self, count: int) -> list[float]:
+        """Full rate for the last of ``count`` blocks, ``layer_decay`` times as much for each below."""
+        return [self.layer_decay ** (count - 1 - depth) for depth in range(count)]
+
+    @classmethod
+    def space(cls, draw: Any) -> dict[str, Any]:
+        return {
+            "learning_rate": draw.suggest_float("learning_rate", 5e-5, 5e-3, log=True),
+            "layer_decay": draw.suggest_float("layer_decay", 0.6, 1.0),
+            "weight_decay": draw.suggest_float("weight_decay", 1e-3, 0.3, log=True),
+        }
