@@ -20,7 +20,6 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from flows.config import PipelineConfig
 from flows.summary import describe
-from tasks.evaluate.intervals import mean_interval
 from tasks.fingerprint import code_version
 from tasks.progress import tell
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
@@ -136,6 +135,8 @@ class TrackedRun:
             self.client.log_batch(self.id, metrics=points[start : start + 1000])
         self._log_metrics({f"chosen/{name}": value for name, value in candidate.chosen.items()})
         if candidate.scores:
+            from tasks.evaluate.intervals import mean_interval  # scikit-learn and SciPy take a second
+
             named = zip(("mean", "low", "high"), mean_interval(list(candidate.scores.values())), strict=True)
             self._log_metrics({f"seeds/{name}": value for name, value in named})
             self._log_metrics({f"seeds/{seed}": score for seed, score in candidate.scores.items()})

@@ -8,12 +8,12 @@ from prefect.artifacts import create_markdown_artifact
 from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import tracked
-from tasks.evaluate.door import evaluate
-from tasks.extract.door import extract
-from tasks.ingest.door import ingest
-from tasks.preprocess.door import preprocess
-from tasks.register.door import register
-from tasks.train.door import train
+from tasks.evaluate.stage import evaluate
+from tasks.extract.stage import extract
+from tasks.ingest.stage import ingest
+from tasks.preprocess.stage import preprocess
+from tasks.register.stage import register
+from tasks.train.stage import train
 from tasks.workspace import Workspace
 
 

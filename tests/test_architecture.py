@@ -19,8 +19,13 @@ COMPUTE = [
     "ingest/decode.py", "ingest/examine.py", "preprocess/recipe.py", "extract/backbones.py", "extract/engine.py",
     "extract/weights.py", "extract/residual.py", "train/heads.py", "train/solvers.py",
 ]  # fmt: skip
+# How a function becomes a stage, and images that are shared out to workers.
+PREFECT = ["tasks/door.py", "tasks/extract/door.py"]
 # Where a network is trained through.
 LIGHTNING = ["pretraining.py", "tuning/module.py", "tuning/run.py", "tuning/watch.py"]
+# What only stages need that are not found in the cache, and what only runs need.
+COMPUTING = {"torch", "torchvision", "lightning", "sklearn", "matplotlib", "optuna", "dvc"}
+ORCHESTRATING = {"prefect", "mlflow"}
 SOURCES = sorted((ROOT / "tasks").rglob("*.py"))
 
 
@@ -50,9 +55,11 @@ def test_a_stage_imports_only_stages_before_it_and_no_flow(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_prefect_is_met_only_at_the_doors_and_mlflow_only_in_register(path: Path) -> None:
-    used = {module.split(".")[0] for module in imports(path)}
-    assert "prefect" not in used or path.name == "door.py"
+def test_prefect_is_met_only_in_stages_and_mlflow_only_in_register(path: Path) -> None:
+    modules = set(imports(path))
+    used = {module.split(".")[0] for module in modules}
+    assert "prefect" not in used or name(path) in PREFECT
+    assert "tasks.door" not in modules or path.name == "stage.py"
     assert "mlflow" not in used or path.parent.name == "register"
     assert "lightning" not in used or path.relative_to(ROOT / "tasks" / "train").as_posix() in LIGHTNING
 
@@ -93,12 +100,19 @@ def test_imports_go_one_way() -> None:
     TopologicalSorter({module_name(path): modules_imported(path) for path in SOURCES}).prepare()
 
 
-@pytest.mark.parametrize("module", ["flows.config", "flows.cli"])
-def test_a_configuration_is_read_without_what_it_starts(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("flows.config", {*COMPUTING, *ORCHESTRATING, "pandas", "numpy", "pyarrow", "PIL"}),
+        ("flows.cli", {*COMPUTING, *ORCHESTRATING, "pandas", "numpy", "pyarrow", "PIL", "pydantic"}),
+        ("flows.transfer", COMPUTING),
+        ("tasks.register.door", COMPUTING),
+    ],
+)
+def test_what_takes_seconds_to_import_is_imported_where_it_is_used(module: str, unneeded: set[str]) -> None:
     code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    heavy = {"torch", "torchvision", "lightning", "sklearn", "mlflow", "prefect", "pandas", "numpy", "pyarrow", "PIL"}
-    assert not heavy & set(loaded.split())
+    assert not unneeded & set(loaded.split())
 
 
 @pytest.mark.parametrize("stage", STAGES)

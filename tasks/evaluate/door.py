@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.door import stage
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
@@ -22,14 +21,6 @@ from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace, fresh_folder
-
-
-@stage()
-def evaluate(
-    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, frozen: FeatureSet
-) -> Evaluation:
-    """Measure the candidate on the split that choices were made on and on the held-out one."""
-    return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes)
 
 
 def evaluate_candidate(

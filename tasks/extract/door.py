@@ -16,7 +16,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.door import stage
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig, WorkersConfig
 from tasks.extract.look_alikes import confirm
@@ -30,14 +29,6 @@ from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 from tasks.records import Dataset, FeatureSet, Preprocessed, Split
 from tasks.workspace import Workspace, fresh_folder
-
-
-@stage(state=lambda config, dataset, preprocessed, splits=(): _weights_file_state(config))
-def extract(
-    config: ExtractConfig, dataset: Dataset, preprocessed: Preprocessed, splits: tuple[Split, ...] = ()
-) -> FeatureSet:
-    """Run the frozen backbone over every image that it has not seen yet."""
-    return extract_features(config, dataset, preprocessed, Workspace.find(), splits)
 
 
 def extract_features(
@@ -169,9 +160,3 @@ def _look_alikes(dataset: Dataset, store: FeatureStore, final: Path) -> dict[str
     with fresh_folder(final) as folder:
         confirmed, straddling = confirm(dataset, store, folder)
     return {"look_alikes": final, "confirmed": confirmed, "straddling": straddling}
-
-
-def _weights_file_state(config: ExtractConfig) -> list[float]:
-    """A file named in the configuration may be replaced by another of the same name."""
-    path = Workspace.find().resolve(config.weights)
-    return [path.stat().st_size, path.stat().st_mtime] if path.is_file() else []

@@ -11,14 +11,12 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from tasks.door import stage
 from tasks.errors import DataError
 from tasks.fingerprint import RunningFingerprint, code_version, fingerprint
 from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, shorten, what_is_kept_out
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.formats import extras
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import CLASSES, KINDS
@@ -33,12 +31,6 @@ from tasks.workspace import Workspace
 
 BATCH = 65_536
 """Rows of the manifest written at once."""
-
-
-@stage(state=lambda config: fingerprint(config.source.state(Workspace.find()), extras()))
-def ingest(config: IngestConfig) -> Dataset:
-    """Bring the images of a source into ``data/``, checked, split and versioned."""
-    return ingest_images(config, Workspace.find())
 
 
 def ingest_images(config: IngestConfig, workspace: Workspace, into_data: bool = True) -> Dataset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.door import stage
 from tasks.fingerprint import code_version, fingerprint
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.preview import COLUMNS, channel_statistics, contact_sheet
@@ -13,12 +12,6 @@ from tasks.records import Dataset, Preprocessed
 from tasks.workspace import Workspace, fresh_folder
 
 SHEET_ROWS = 4
-
-
-@stage()
-def preprocess(config: PreprocessConfig, dataset: Dataset) -> Preprocessed:
-    """Settle how images become the backbone's input, and show it on a sample."""
-    return preview_recipe(config, dataset, Workspace.find())
 
 
 def preview_recipe(config: PreprocessConfig, dataset: Dataset, workspace: Workspace) -> Preprocessed:

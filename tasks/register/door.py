@@ -17,17 +17,11 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 import tasks
-from tasks.door import stage
 from tasks.errors import WeightsError
-from tasks.extract.backbones import load_backbone
-from tasks.extract.weights import read_weights
-from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
 from tasks.records import Alias, Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
-from tasks.register import registry, served
-from tasks.register.classifier import package
+from tasks.register import registry
 from tasks.register.config import RegisterConfig
-from tasks.train.heads import Head
 from tasks.workspace import Workspace
 
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "pillow", "pandas", "numpy")
@@ -47,6 +41,8 @@ def signature(multi_label: bool) -> ModelSignature:
         *[ColSpec(Array("string"), "labels", required=False)] * multi_label,
         ColSpec("string", "error", required=False),
     ]
+    from tasks.register import served
+
     # The bare one has to be first: MLflow takes the name 0 for none elsewhere.
     names: list[Any] = [served.BARE, served.COLUMN]
     return ModelSignature(
@@ -56,13 +52,11 @@ def signature(multi_label: bool) -> ModelSignature:
     )
 
 
-@stage(cached=False)
-def register(
+def register_candidate(
     config: RegisterConfig, name: str, run_id: str, dataset: Dataset, preprocessed: Preprocessed,
-    features: FeatureSet, candidate: Candidate, evaluation: Evaluation,
+    features: FeatureSet, candidate: Candidate, evaluation: Evaluation, workspace: Workspace,
 ) -> RegisteredModel:  # fmt: skip
     """Package the candidate as a version of the registered model, and let the gate decide its alias."""
-    workspace = Workspace.find()
     client = MlflowClient(workspace.tracking_uri)
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
@@ -120,6 +114,14 @@ def log_model(
     Raises:
         WeightsError: the backbone's weights are no longer those that the features were computed with.
     """
+    # A run that has nothing new to register does without torch.
+    from tasks.extract.backbones import load_backbone
+    from tasks.extract.weights import read_weights
+    from tasks.preprocess.recipe import Recipe
+    from tasks.register import served
+    from tasks.register.classifier import package
+    from tasks.train.heads import Head
+
     weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
     if weights.digest != features.digest:
         raise WeightsError(f"{features.weights} changed while the pipeline ran; run it again")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from tasks.door import stage
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
@@ -24,13 +23,7 @@ from tasks.train.targets import Labelled, is_multi_label, measured, merit, merit
 from tasks.train.task import Task, labelled
 from tasks.workspace import Workspace, fresh_folder
 
-__all__ = ["labelled", "train", "train_head"]
-
-
-@stage()
-def train(config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet) -> Candidate:
-    """Fit a model to the training images; choose on validation; leave the held-out split alone."""
-    return train_head(config, dataset, preprocessed, features, Workspace.find())
+__all__ = ["labelled", "train_head"]
 
 
 def train_head(
