@@ -11,11 +11,11 @@ import torch
 import yaml
 from prefect import flow, task
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import nn
 
 from tasks.evaluate.intervals import wilson
 from tasks.evaluate.probe import linear_probes
+from tasks.extract import tensors
 from tasks.extract.backbones import load_backbone
 from tasks.extract.residual import ResNet32px
 from tasks.extract.weights import BUILTIN, Weights, build_network, read_weights
@@ -133,7 +133,7 @@ def _save(weights: Weights, config: PretrainConfig, classes: int, target: Path) 
         "std": ",".join(map(str, weights.std)),
     }  # fmt: skip
     temporary = target.with_name(f".{target.name}")
-    save_file({key: value.contiguous() for key, value in state.items()}, temporary, metadata)
+    tensors.write(temporary, state, metadata)
     shutil.move(temporary, target)
 
 

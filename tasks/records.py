@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.fingerprint import file_digest
 from tasks.limits import ALLOWED, Limits
 
 if TYPE_CHECKING:
@@ -241,8 +240,3 @@ class RegisteredModel(Record):
     alias: Alias
     verdict: str
     new: bool
-
-
-def content_fingerprint(path: Path) -> str:
-    """Fingerprint of a file that a record names."""
-    return file_digest(path)[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import redirect_stderr
@@ -14,11 +13,10 @@ from typing import Any
 
 import torch
 import torchvision
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from tasks.errors import ConfigurationError, WeightsError
+from tasks.extract import tensors
 from tasks.extract.residual import ResNet32px
 from tasks.progress import progress
 
@@ -47,18 +45,13 @@ class Weights:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names, types, shapes and bytes of the parameters, whatever file they came in."""
-        hashed = hashlib.sha256()
-        for name in sorted(self.state):
-            tensor = self.state[name].detach().cpu().contiguous()
-            hashed.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return hashed.hexdigest()
+        """SHA-256 of the parameters; see `tasks.extract.tensors.digest`."""
+        return tensors.digest(self.state)
 
     def save(self, path: Path) -> None:
         """Write them to a safetensors file, as `read_weights` reads them."""
         standardisation = {"mean": ",".join(map(str, self.mean)), "std": ",".join(map(str, self.std))}
-        save_file({key: value.contiguous() for key, value in self.state.items()}, path, standardisation)
+        tensors.write(path, self.state, standardisation)
 
 
 def network_names() -> list[str]:
@@ -143,7 +136,7 @@ def _from_file(path: Path, source: str) -> Weights:
             f"extract.weights: {path} does not exist; name a .safetensors or .pth file, 'imagenet' or 'builtin'"
         )
     try:
-        state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
+        state, metadata = tensors.read(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
         mean, std = _triple(metadata, "mean", IMAGENET_MEAN), _triple(metadata, "std", IMAGENET_STD)
     except Exception as error:  # safetensors and torch raise many types on damaged files
         raise WeightsError(f"{path} cannot be read as weights: {_first_line(error)}") from error
@@ -153,12 +146,6 @@ def _from_file(path: Path, source: str) -> Weights:
 
 def _first_line(error: object) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    with safe_open(path, "pt") as file:
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        return state, file.metadata() or {}
 
 
 def _read_torch(path: Path) -> State:

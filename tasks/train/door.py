@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from tasks.errors import ConfigurationError
+from tasks.extract import tensors
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
-from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, content_fingerprint
+from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.calibration import calibrate
 from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
@@ -111,7 +112,7 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         for name, table in (("rates", fit.rates), ("trials", fit.trials)):
             if table is not None:
                 table.to_parquet(folder / f"{name}.parquet", index=False)
-    contents = [content_fingerprint(path) for path in sorted(final.glob("*.safetensors"))]
+    contents = [tensors.name(path) for path in sorted(final.glob("*.safetensors"))]
     there = {path.stem: path for path in final.iterdir()}
     return Candidate(
         fingerprint=fingerprint(dataset.version, features.fingerprint, *contents),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import embedding_bag, normalize
+
+from tasks.extract import tensors
 
 Kind = Literal["linear", "mlp", "cosine", "neighbours"]
 
@@ -126,15 +126,13 @@ class Head(nn.Module):
             "width": self.width, "classes": self.classes, "hidden": self.hidden, "kind": self.kind,
             "examples": self.examples, "multi_label": self.multi_label,
         }  # fmt: skip
-        state = {key: value.contiguous() for key, value in self.state_dict().items()}
-        save_file(state, path, {"head": json.dumps(shape)})
+        tensors.write(path, self.state_dict(), {"head": json.dumps(shape, sort_keys=True)})
 
     @classmethod
     def load(cls, path: Path) -> Head:
         """Read a head back, in eval mode."""
-        with safe_open(path, "pt") as file:
-            head = cls(**json.loads(file.metadata()["head"]))
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        state, metadata = tensors.read(path)
+        head = cls(**json.loads(metadata["head"]))
         # Heads of earlier versions had none.
         head.load_state_dict({"temperature": torch.ones(())} | state)
         return head.eval()

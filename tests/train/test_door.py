@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -32,6 +35,8 @@ from tasks.train.targets import Labelled
 from tasks.train.task import Task, labelled
 from tasks.workspace import Workspace
 from tests.train.prepared import Prepared, prepare
+
+ROOT = Path(__file__).parent.parent.parent
 
 REACHED = {"linear": 0.95, "ridge": 0.93, "mlp": 0.93, "prototypes": 0.84, "knn": 0.9}
 """Accuracies of the methods on cached features of digits that they have not seen."""
@@ -228,3 +233,18 @@ def test_what_an_earlier_training_left_is_not_mistaken_for_a_later_one(digits: P
     candidates = [digits.train(Moody(), tmp_path) for _ in range(2)]
     biases = [Head.load(candidate.head).layers.bias[0].item() for candidate in candidates]
     assert biases == [candidate.chosen["mood"] for candidate in candidates] == [1, 2]
+
+
+def test_the_same_candidate_made_twice_from_nothing_has_one_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for label, level in (("dark", 60), ("light", 160)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(level, level + 60, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    told = []
+    for _ in range(2):
+        command = [sys.executable, "-m", "tests.train.named", str(tmp_path)]
+        told.append(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+        shutil.rmtree(tmp_path / ".headstart")
+    assert told[0] == told[1] and len(set(told[0].split()[1::2])) == 2, told
