@@ -150,7 +150,7 @@ def promote(
 
     Example: headstart promote digits 2 --why "better on night images"
     """
-    _move(lambda client, registry: registry.promote(client, name, version, why), name)
+    _move(lambda client, moves: moves.promote(client, name, version, why), name)
 
 
 @app.command()
@@ -159,7 +159,7 @@ def rollback(name: Name, why: Why = "") -> None:
 
     Example: headstart rollback digits --why "complaints from the field"
     """
-    _move(lambda client, registry: registry.rollback(client, name, why), name)
+    _move(lambda client, moves: moves.rollback(client, name, why), name)
 
 
 @app.command()
@@ -303,10 +303,11 @@ def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
     workspace = _settle()
     from mlflow import MlflowClient
 
-    from flows.console import out
-    from tasks.register import registry
+    from flows.console import out, shown
+    from tasks.register import moves
 
-    made = move(MlflowClient(workspace.tracking_uri), registry)
+    with shown():
+        made = move(MlflowClient(workspace.tracking_uri), moves)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")
 

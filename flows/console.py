@@ -125,7 +125,10 @@ def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> 
             + (f"; flow at {server.removesuffix('/api')}" if server else "")
         ),
     )
-    table.add_row("use", Text(f"headstart predict {outcome.model.name}@{outcome.model.alias} FOLDER"))
+    model = outcome.model
+    table.add_row("use", Text(f"headstart predict {model.name}@{model.alias or model.version} FOLDER"))
+    if model.alias != "champion":
+        table.add_row("promote", Text(f"headstart promote {model.name} {model.version}"))
     out.print()
     out.print(table)
 

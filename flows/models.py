@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from rich.table import Table
 
-from tasks.register.registry import DATA, get_model, history
+from tasks.register.merits import SCORE
+from tasks.register.moves import history
+from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
 from tasks.workspace import Workspace
 
 
@@ -17,7 +20,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
         RegistryError: there is no such model.
     """
     client = MlflowClient(workspace.tracking_uri)
-    found = [get_model(client, name)] if name else client.search_registered_models()
+    found = [get_model(client, name)] if name else all_models(client)
     table = Table(
         "model",
         "version",
@@ -31,10 +34,9 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
         pad_edge=False,
     )
     for model in found:
-        aliases = {str(version): alias for alias, version in model.aliases.items()}
-        versions = client.search_model_versions(f"name='{model.name}'")
-        for version in sorted(versions, key=lambda version: -int(version.version)):
-            table.add_row(*_cells(client, version, aliases.get(str(version.version), "")))
+        aliases = aliases_of(model)
+        for number, version in reversed(all_versions(client, model.name).items()):
+            table.add_row(*_cells(client, version, ", ".join(aliases.get(number, []))))
     return table
 
 
@@ -42,18 +44,25 @@ def history_table(workspace: Workspace, name: str) -> Table:
     """Who made which version champion, when and why."""
     table = Table("when", "who", "move", "why", box=None, pad_edge=False, title="champion", title_justify="left")
     for move in history(MlflowClient(workspace.tracking_uri), name):
-        step = f"{move.previous or '–'} → {move.version} ({move.action})"
+        step = f"{move.previous or '–'} → {move.version or '–'} ({move.action})"
         table.add_row(move.when[:19].replace("T", " "), move.who, step, move.why)
     return table
 
 
 def _cells(client: MlflowClient, version: ModelVersion, alias: str) -> list[str]:
-    metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
-    choose, report = ("val", "test") if "test/accuracy" in metrics else (None, "val")
-    validation = metrics[f"{choose}/accuracy"] if choose else float(version.tags.get("score", "nan"))
-    held_out = f"{metrics[f'{report}/accuracy']:.4f} ({report})" if f"{report}/accuracy" in metrics else ""
-    backbone = version.tags.get("backbone", "").split("/")
+    tags = version.tags
+    score = f"{float(tags[SCORE]):.4f}" if SCORE in tags else ""
     return [
-        version.name, str(version.version), alias, f"{validation:.4f}", held_out, version.tags.get(DATA, "")[:12],
-        backbone[0], (version.run_id or "")[:8],
+        version.name, str(version.version), alias, score, tags.get(HELD_OUT) or _held_out(client, version),
+        tags.get(DATA, "")[:12], tags.get("backbone", "").split("/")[0], (version.run_id or "")[:8],
     ]  # fmt: skip
+
+
+def _held_out(client: MlflowClient, version: ModelVersion) -> str:
+    """The figure as the run has it, for versions of old; their run may have been deleted."""
+    try:
+        metrics = client.get_run(version.run_id or "").data.metrics
+    except MlflowException:
+        return ""
+    split = "test" if "test/accuracy" in metrics else "val"
+    return f"{metrics[f'{split}/accuracy']:.4f} ({split})" if f"{split}/accuracy" in metrics else ""

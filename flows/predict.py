@@ -10,11 +10,11 @@ from mlflow import MlflowClient
 from PIL import Image
 from prefect import flow
 
-from tasks.errors import ConfigurationError, DataError
+from tasks.errors import ConfigurationError, DataError, RegistryError
 from tasks.ingest.storage import is_hidden, walk
 from tasks.progress import progress
 from tasks.register.classifier import ImageClassifier
-from tasks.register.registry import CHAMPION, get_version
+from tasks.register.registry import CANDIDATE, CHAMPION, check_files, get_version
 from tasks.workspace import Workspace
 
 CHUNK = 256
@@ -24,10 +24,14 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
     """Load ``name``, ``name@alias`` or ``name@version`` from the registry; also returns ``name/version``.
 
     Raises:
-        RegistryError: there is no such model, version or alias.
+        RegistryError: there is no such model, version or alias, it is not headstart's, or its files are gone.
     """
     name, _, which = model.partition("@")
-    version = get_version(MlflowClient(workspace.tracking_uri), name, which or CHAMPION)
+    client = MlflowClient(workspace.tracking_uri)
+    version = get_version(client, name, which or CHAMPION)
+    check_files(client, version)
+    if CANDIDATE not in version.tags:
+        raise RegistryError(f"model {name!r} version {version.version} was not made by headstart: load it with MLflow")
     mlflow.set_tracking_uri(workspace.tracking_uri)
     folder = mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}")
     [bundle] = (path.parent for path in Path(folder).rglob("classifier.json"))

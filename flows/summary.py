@@ -59,7 +59,7 @@ def describe(record: Record, cached: bool) -> str:
             shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith(judged)}
             return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         case RegisteredModel():
-            return f"register\t{record.name} version {record.version}, {record.alias}"
+            return f"register\t{record.name} version {record.version}, {_alias(record)}"
     raise TypeError(f"no words for {type(record).__name__}")
 
 
@@ -82,7 +82,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     rows += [(name, figure(outcome, name)) for name in shown if name in outcome.evaluation.metrics]
     if outcome.evaluation.findings:
         rows.append(("evidence", "\n".join(outcome.evaluation.findings)))
-    return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {model.alias}")]
+    return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {_alias(model)}")]
 
 
 def figure(outcome: Outcome, name: str) -> str:
@@ -101,7 +101,12 @@ def figure(outcome: Outcome, name: str) -> str:
 def one_line(outcome: Outcome) -> str:
     """The outcome in one line, for logs."""
     value = figure(outcome, outcome.headline)
-    return f"{outcome.model.name} version {outcome.model.version} ({outcome.model.alias}): {outcome.headline} {value}"
+    model = outcome.model
+    return f"{model.name} version {model.version} ({_alias(model)}): {outcome.headline} {value}"
+
+
+def _alias(model: RegisteredModel) -> str:
+    return model.alias or "no alias"
 
 
 def _dataset(dataset: Dataset) -> str:

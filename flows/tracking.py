@@ -171,7 +171,9 @@ class TrackedRun:
                 self.client.log_artifact(self.id, str(path), "figures" if path.suffix == ".png" else "tables")
 
     def _log_model(self, model: RegisteredModel) -> None:
-        self.set_tags(model_name=model.name, model_version=model.version, model_alias=model.alias, gate=model.verdict)
+        self.set_tags(
+            model_name=model.name, model_version=model.version, model_alias=model.alias or "", gate=model.verdict
+        )
 
     def _log_metrics(self, values: dict[str, float]) -> None:
         now = int(time.time() * 1000)

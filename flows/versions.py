@@ -129,7 +129,10 @@ def _of_model(named: str, workspace: Workspace) -> str | None:
         if which:
             raise RegistryError(f"there is no registered model {name!r}; `headstart models` lists them") from None
         return None
-    return get_version(client, name, which or CHAMPION).tags[DATA]
+    version = get_version(client, name, which or CHAMPION)
+    if DATA not in version.tags:
+        raise RegistryError(f"model {name!r} version {version.version} was not made by headstart: it names no dataset")
+    return version.tags[DATA]
 
 
 def _beginning_with(text: str, workspace: Workspace) -> str | None:

@@ -194,6 +194,7 @@ class Candidate(Record):
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
         scores: by seed, where training was repeated.
+        cross_validated: whether ``score`` is of a cross-validation over all images but the held-out ones.
     """
 
     method: str
@@ -205,6 +206,7 @@ class Candidate(Record):
     chosen: dict[str, float]
     score: float
     scores: dict[int, float] = {}
+    cross_validated: bool = False
 
 
 class Evaluation(Record):
@@ -230,13 +232,13 @@ class RegisteredModel(Record):
 
     Attributes:
         version: of the registered model ``name``.
-        alias: ``champion`` or ``challenger``.
+        alias: ``champion``, ``challenger``, or None where it has neither.
         verdict: what the gate decided, in words.
         new: False when this candidate was registered before.
     """
 
     name: str
     version: int
-    alias: Alias
+    alias: Alias | None
     verdict: str
     new: bool

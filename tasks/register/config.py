@@ -11,5 +11,5 @@ class RegisterConfig(Section):
     """What becomes of a candidate."""
 
     promote: Literal["auto", "never"] = "auto"
-    """`auto`: a version that is not worse than the champion on validation becomes champion; `never`: it waits
-    as challenger for `headstart promote`."""
+    """`auto`: a version becomes champion if it is better than chance and, on the champion's classes and validation
+    images, not below the interval of the champion's score; `never`: it waits as challenger for `headstart promote`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
@@ -19,9 +21,22 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 import tasks
 from tasks.errors import WeightsError
 from tasks.progress import progress
-from tasks.records import Alias, Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
-from tasks.register import registry
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
 from tasks.register.config import RegisterConfig
+from tasks.register.gate import PROMOTE, VERDICT, decide
+from tasks.register.merits import Merit
+from tasks.register.moves import settle
+from tasks.register.registry import (
+    CANDIDATE,
+    CHALLENGER,
+    CHAMPION,
+    DATA,
+    HELD_OUT,
+    aliases_of,
+    find_candidate,
+    get_model,
+)
+from tasks.register.turns import turn
 from tasks.workspace import Workspace
 
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "pillow", "pandas", "numpy")
@@ -56,53 +71,52 @@ def register_candidate(
     config: RegisterConfig, name: str, run_id: str, dataset: Dataset, preprocessed: Preprocessed,
     features: FeatureSet, candidate: Candidate, evaluation: Evaluation, workspace: Workspace,
 ) -> RegisteredModel:  # fmt: skip
-    """Package the candidate as a version of the registered model, and let the gate decide its alias."""
+    """Register a candidate once, whoever else does the same, and finish what an earlier run left half done.
+
+    Raises:
+        WeightsError: the backbone's weights are no longer those that the features were computed with.
+        RegistryError: the registry takes no changes.
+    """
     client = MlflowClient(workspace.tracking_uri)
-    if not client.search_registered_models(f"name='{name}'"):
+    with suppress(MlflowException):  # it is there already
         client.create_registered_model(name)
-    known = registry.find_candidate(client, name, candidate.fingerprint)
-    champion = registry.champion_of(client, name)
-    if known and champion:
-        alias: Alias = registry.CHAMPION if known.version == champion.version else registry.CHALLENGER
-        return _record(name, known, alias, f"nothing changed: this is version {known.version}", new=False)
-    version = known or _new_version(client, name, run_id, dataset, preprocessed, features, candidate, workspace)
-    alias, verdict = assign_alias(client, name, version, candidate.score, config, figure_of(dataset))
-    client.set_model_version_tag(name, version.version, "verdict", verdict)
-    return _record(name, version, alias, verdict, new=True)
+    with turn(client, name) as mine:
+        settle(client, name)
+        known = find_candidate(client, name, candidate.fingerprint)
+        if known is None:
+            with progress("register", total=1, unit="model") as advance:
+                uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace)
+                advance(1)
+            tags = _tags(config, dataset, features, candidate, evaluation)
+            mine.check()
+            made = client.create_model_version(name, uri, run_id, tags=tags, model_id=uri.removeprefix("models:/"))
+        decide(mine)
+        return _record(client, name, int((known or made).version), known)
 
 
-def _new_version(
-    client: MlflowClient, name: str, run_id: str, dataset: Dataset, preprocessed: Preprocessed,
-    features: FeatureSet, candidate: Candidate, workspace: Workspace,
-) -> ModelVersion:  # fmt: skip
-    with progress("register", total=1, unit="model") as advance:
-        uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace)
-        tags = {
-            registry.CANDIDATE: candidate.fingerprint, registry.SCORE: repr(candidate.score),
-            registry.FIGURE: figure_of(dataset), registry.DATA: dataset.version,
-            "backbone": f"{features.backbone}/{features.weights}", "method": candidate.method,
-        }  # fmt: skip
-        version = client.create_model_version(name, uri, run_id, tags=tags)
-        advance(1)
-    return version
+def _tags(
+    config: RegisterConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, evaluation: Evaluation
+) -> dict[str, str]:
+    """All that anyone has to know of a version; its run may be deleted."""
+    merit = Merit.measured(dataset, candidate, evaluation)
+    figure = "average_precision_macro" if dataset.multi_label else "accuracy"
+    value, *_ = evaluation.metrics[f"{dataset.report_on}/{figure}"]
+    return {
+        CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
+        HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": f"{features.backbone}/{features.weights}",
+        "method": candidate.method, **merit.tags,
+    }  # fmt: skip
 
 
-def figure_of(dataset: Dataset) -> str:
-    """What a candidate's score is, in words."""
-    return "average precision" if dataset.multi_label else registry.ACCURACY
-
-
-def assign_alias(
-    client: MlflowClient, name: str, version: ModelVersion, score: float, config: RegisterConfig,
-    figure: str = registry.ACCURACY,
-) -> tuple[Alias, str]:  # fmt: skip
-    """Make a new version ``champion`` if the gate lets it through, else ``challenger``."""
-    passed, verdict = registry.judge(score, registry.champion_of(client, name), figure)
-    if passed and config.promote == "auto":
-        registry.promote(client, name, version.version, why=f"gate {verdict}", who="gate")
-        return registry.CHAMPION, verdict
-    client.set_registered_model_alias(name, registry.CHALLENGER, version.version)
-    return registry.CHALLENGER, verdict
+def _record(client: MlflowClient, name: str, number: int, known: ModelVersion | None) -> RegisteredModel:
+    aliases = aliases_of(get_model(client, name)).get(number, [])
+    alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in aliases), None)
+    verdict = client.get_model_version(name, str(number)).tags[VERDICT]
+    if known and VERDICT in known.tags:
+        verdict = f"nothing changed: this is version {number}"
+    return RegisteredModel(
+        fingerprint=f"{name}/{number}", name=name, version=number, alias=alias, verdict=verdict, new=known is None
+    )
 
 
 def log_model(
@@ -146,10 +160,3 @@ def log_model(
                 pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],
             )
     return info.model_uri
-
-
-def _record(name: str, version: ModelVersion, alias: Alias, verdict: str, new: bool) -> RegisteredModel:
-    number = int(version.version)
-    return RegisteredModel(
-        fingerprint=f"{name}/{number}", name=name, version=number, alias=alias, verdict=verdict, new=new
-    )

@@ -1,41 +1,24 @@
-"""Versions of registered models, their aliases, and the record of who moved them and why.
-
-Every move of ``champion`` is kept as a tag ``move.<time>`` of the registered model, so that a roll-back knows
-where to go back to and nobody has to remember who did what.
-"""
+"""Registered models and their versions, looked up."""
 
 from __future__ import annotations
 
-import getpass
-import json
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 from tasks.records import Alias
+from tasks.register.classifier import BACKBONE, DESCRIPTION, HEAD
+from tasks.register.turns import TICKETS
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
-CANDIDATE, SCORE, FIGURE, DATA = "candidate", "score", "figure", "data_version"
-ACCURACY = "accuracy"
-MOVE = "move."
-
-
-@dataclass(frozen=True)
-class Move:
-    """One move of the alias ``champion``: to ``version`` from ``previous`` (None: there was none)."""
-
-    action: Literal["promote", "rollback"]
-    version: int
-    previous: int | None
-    who: str
-    when: str
-    why: str
+CANDIDATE, DATA, HELD_OUT = "candidate", "data_version", "held_out"
+"""Tags of versions; see `tasks.register.merits` for those of the score."""
 
 
 def get_model(client: MlflowClient, name: str) -> RegisteredModel:
@@ -47,7 +30,7 @@ def get_model(client: MlflowClient, name: str) -> RegisteredModel:
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
-        known = [model.name for model in client.search_registered_models()]
+        known = [model.name for model in all_models(client)]
         raise RegistryError(
             f"there is no registered model {name!r}; "
             + (
@@ -70,96 +53,80 @@ def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersi
             return client.get_model_version(name, str(which))
         return client.get_model_version_by_alias(name, str(which))
     except MlflowException as error:
-        numbers = sorted(int(version.version) for version in client.search_model_versions(f"name='{name}'"))
+        numbers = ", ".join(map(str, sorted(all_versions(client, name)))) or "none"
         raise RegistryError(
-            f"model {name!r} has no version or alias {which!r}; versions: {', '.join(map(str, numbers))}; "
+            f"model {name!r} has no version or alias {which!r}; versions: {numbers}; "
             f"aliases: {', '.join(model.aliases) or 'none'}"
         ) from error
 
 
-def champion_of(client: MlflowClient, name: str) -> ModelVersion | None:
-    """The version that the alias ``champion`` points to."""
-    aliases = get_model(client, name).aliases
-    return client.get_model_version_by_alias(name, CHAMPION) if CHAMPION in aliases else None
+def all_models(client: MlflowClient) -> list[RegisteredModel]:
+    """All registered models."""
+    return [model for model in _all(client.search_registered_models) if model.name != TICKETS]
+
+
+def all_versions(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
+    """All versions of a model by their numbers, the oldest first."""
+    found = _all(lambda **page: client.search_model_versions(f"name='{name}'", **page))
+    return dict(sorted((int(version.version), version) for version in found))
 
 
 def find_candidate(client: MlflowClient, name: str, fingerprint: str) -> ModelVersion | None:
-    """The version that a candidate was registered as before, if it was."""
-    found = client.search_model_versions(f"name='{name}' and tags.{CANDIDATE}='{fingerprint}'")
-    return max(found, key=lambda version: int(version.version), default=None)
+    """The newest version that a candidate was registered as and whose files are there."""
+    versions = reversed(all_versions(client, name).values())
+    same = (version for version in versions if version.tags.get(CANDIDATE) == fingerprint)
+    return next((version for version in same if missing_files(client, version) is None), None)
 
 
-def judge(score: float, champion: ModelVersion | None, figure: str = ACCURACY) -> tuple[bool, str]:
-    """The gate: whether a new version may become champion, and why.
-
-    Args:
-        score: of the new version on validation.
-        figure: what ``score`` is, in words.
-    """
-    if champion is None:
-        return True, "passed: the first version"
-    best = float(champion.tags[SCORE])
-    theirs = champion.tags.get(FIGURE, ACCURACY)  # versions of old do not say
-    reigning = f"champion (version {champion.version}) {best:.4f}"
-    if theirs != figure:
-        return False, f"held back: validation {figure} {score:.4f} cannot be compared with {theirs}, {reigning}"
-    return score >= best, f"{'passed' if score >= best else 'held back'}: validation {figure} {score:.4f}, {reigning}"
+def aliases_of(model: RegisteredModel) -> dict[int, list[str]]:
+    """The aliases of each version that has any."""
+    found: dict[int, list[str]] = {}
+    for alias, version in model.aliases.items():
+        found.setdefault(int(version), []).append(alias)
+    return found
 
 
-def promote(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Move:
-    """Make a version champion, and write down who did it and why.
+def missing_files(client: MlflowClient, version: ModelVersion) -> str | None:
+    """Which files of a version are gone, and from where; None where all are there, or nobody can tell."""
+    needed = {"MLmodel"}
+    if CANDIDATE in version.tags:
+        needed |= {DESCRIPTION, BACKBONE, HEAD}
+    try:
+        folder = client.get_model_version_download_uri(version.name, str(version.version))
+        gone = sorted(needed - set(_files(folder, client.tracking_uri)))
+    except Exception:  # a store that does not answer has lost nothing yet
+        return None
+    return f"{', '.join(gone)} in {folder}" if gone else None
 
-    Raises:
-        RegistryError: there is no such version, or it is champion already.
-    """
-    version = int(get_version(client, name, which).version)
-    current = champion_of(client, name)
-    previous = int(current.version) if current else None
-    if version == previous:
-        raise RegistryError(f"version {version} of {name!r} is the champion already")
-    return _move(client, name, "promote", version, previous, why, who)
 
-
-def rollback(client: MlflowClient, name: str, why: str, who: str | None = None) -> Move:
-    """Give the alias back to the version that was champion before.
+def check_files(client: MlflowClient, version: ModelVersion) -> None:
+    """Raise where files of a version are gone.
 
     Raises:
-        RegistryError: there is no such model, or no earlier champion.
+        RegistryError: they are; the message says which.
     """
-    reign = reigns(history(client, name))
-    if len(reign) < 2:
-        raise RegistryError(f"model {name!r} has had no earlier champion to go back to")
-    get_version(client, name, reign[-2])
-    return _move(client, name, "rollback", reign[-2], reign[-1], why, who)
+    if gone := missing_files(client, version):
+        raise RegistryError(
+            f"model {version.name!r} version {version.version} has lost its files ({gone}): restore them, or run its "
+            "configuration again, which registers it anew"
+        )
 
 
-def history(client: MlflowClient, name: str) -> list[Move]:
-    """All moves of ``champion``, oldest first."""
-    tags = get_model(client, name).tags
-    return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(MOVE)]
+def _files(folder: str, tracking_uri: str) -> Iterator[str]:
+    """Names of the files of a model, but for its code."""
+    for file in mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=tracking_uri):
+        name = file.path.rpartition("/")[2]
+        if not file.is_dir:
+            yield name
+        elif name != "code":
+            yield from _files(f"{folder.rstrip('/')}/{name}", tracking_uri)
 
 
-def reigns(moves: list[Move]) -> list[int]:
-    """Champions one after another as a stack: a promotion adds one, a roll-back takes the last one off, so
-    rolling back twice goes back two steps."""
-    stack: list[int] = []
-    for move in moves:
-        if move.action == "promote":
-            stack.append(move.version)
-        elif stack:
-            stack.pop()
-    return stack
-
-
-def _move(
-    client: MlflowClient, name: str, action: Literal["promote", "rollback"], version: int, previous: int | None,
-    why: str, who: str | None,
-) -> Move:  # fmt: skip
-    when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    move = Move(action, version, previous, who or getpass.getuser(), when, why)
-    # The record first: a move that was written down and not made is seen at a glance, the reverse is not.
-    client.set_registered_model_tag(name, f"{MOVE}{when}", json.dumps(asdict(move)))
-    client.set_registered_model_alias(name, CHAMPION, str(version))
-    if str(get_model(client, name).aliases.get(CHALLENGER)) == str(version):
-        client.delete_registered_model_alias(name, CHALLENGER)
-    return move
+def _all(search: Callable[..., Any]) -> Iterator[Any]:
+    """What a search finds, page by page."""
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return

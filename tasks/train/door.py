@@ -125,4 +125,5 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         chosen=fit.chosen,
         score=fit.score,
         scores=fit.scores,
+        cross_validated=fit.cross_validated,
     )

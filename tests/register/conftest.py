@@ -1,12 +1,20 @@
-"""Packaged models, and a photo."""
+"""Registries that the tests of this room change, packaged models, and a photo."""
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from tasks.extract.backbones import load_backbone
@@ -14,7 +22,9 @@ from tasks.extract.weights import read_weights
 from tasks.limits import Limits
 from tasks.preprocess.recipe import Recipe
 from tasks.register.classifier import package
+from tasks.register.registry import CANDIDATE
 from tasks.train.heads import Head
+from tasks.workspace import Workspace
 
 CLASSES = ["ant", "bee", "cat", "dog"]
 LIMITS = Limits(pixels=1_000_000, bytes=100_000)
@@ -54,3 +64,71 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
     return path
+
+
+Fill = Callable[[MlflowClient, str, int], None]
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's as it makes one, which takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_registered_models()
+    return path
+
+
+@pytest.fixture
+def client(workspace: Workspace, empty_store: Path) -> MlflowClient:
+    """A client of the workspace's own store."""
+    workspace.mlruns.mkdir()
+    shutil.copyfile(empty_store, workspace.mlruns / "mlflow.db")
+    return MlflowClient(workspace.tracking_uri)
+
+
+@pytest.fixture
+def fill(tmp_path: Path) -> Fill:
+    """Registers a model with some versions that have files and no verdict to wait for."""
+
+    def register(client: MlflowClient, name: str, versions: int) -> None:
+        client.create_registered_model(name)
+        for number in range(1, versions + 1):
+            folder = tmp_path / "files" / name / str(number)
+            folder.mkdir(parents=True)
+            for file in ("MLmodel", "classifier.json", "backbone.safetensors", "head.safetensors"):
+                (folder / file).touch()
+            client.create_model_version(name, folder.as_uri(), tags={CANDIDATE: str(number), "verdict": "held back"})
+
+    return register
+
+
+@pytest.fixture
+def server(client: MlflowClient, workspace: Workspace, tmp_path: Path) -> Iterator[str]:
+    """A server of MLflow's before the workspace's store."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", workspace.tracking_uri,
+        "--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "2",
+    ]  # fmt: skip
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{address}/health", process)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(address, timeout=2).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    raise AssertionError(f"{address} never answered")

@@ -1,0 +1,131 @@
+"""What a version says of itself in its tags, so that the gate can tell what may be compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain
+
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+
+from tasks.evaluate.intervals import wilson
+from tasks.fingerprint import RunningFingerprint, fingerprint
+from tasks.records import Candidate, Dataset, Evaluation
+
+SCORE, FIGURE, LOW, HIGH, CHANCE = "score", "figure", "score_low", "score_high", "score_chance"
+CLASSES, IMAGES = "classes", "validation"
+ACCURACY, AVERAGE_PRECISION = "accuracy", "average precision"
+
+LISTED = 4_000
+"""Characters of class names that are kept: databases of earlier MLflow versions cut tags off at 5,000."""
+
+
+@dataclass(frozen=True)
+class Merit:
+    """A score on validation, and what it was measured on.
+
+    Attributes:
+        figure: what the score is, in words.
+        low, high: its 95% interval.
+        chance: what an answer gets that has not looked at the image.
+        classes: their names in the order of the alphabet (JSON) or, where these are too many, their number and a
+            fingerprint.
+        images: fingerprint of the images that it was measured on, and of their labels.
+    """
+
+    figure: str
+    score: float
+    low: float
+    high: float
+    chance: float
+    classes: str
+    images: str
+
+    @classmethod
+    def measured(cls, dataset: Dataset, candidate: Candidate, evaluation: Evaluation) -> Merit:
+        """Of a candidate on the images that its settings were chosen on."""
+        manifest = dataset.read_manifest()
+        # A head that was chosen by cross-validation was scored on all that it learned from.
+        splits = ("train", "tune") if candidate.cross_validated else (dataset.choose_on,)
+        rows = manifest[manifest["split"].isin(splits)]
+        chance = _chance(rows, dataset.multi_label)
+        low, high = _interval(rows, dataset, candidate, evaluation, chance)
+        figure = AVERAGE_PRECISION if dataset.multi_label else ACCURACY
+        return cls(figure, candidate.score, low, high, chance, _listed(dataset.classes), _named(rows))
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> Merit | None:
+        """As a version's tags tell it; None where they do not, since it was registered by other means or long ago."""
+        tags = version.tags
+        try:
+            score, low, high, chance = (float(tags[key]) for key in (SCORE, LOW, HIGH, CHANCE))
+            return cls(tags[FIGURE], score, low, high, chance, tags[CLASSES], tags[IMAGES])
+        except (KeyError, ValueError):
+            return None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        numbers = {SCORE: self.score, LOW: self.low, HIGH: self.high, CHANCE: self.chance}
+        named = {FIGURE: self.figure, CLASSES: self.classes, IMAGES: self.images}
+        return {key: repr(value) for key, value in numbers.items()} | named
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """None where they are too many to be kept."""
+        return json.loads(self.classes) if self.classes.startswith("[") else None
+
+    @property
+    def class_count(self) -> int:
+        names = self.class_names
+        return int(self.classes.split(" ")[0].replace(",", "")) if names is None else len(names)
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    names = sorted(classes)
+    text = json.dumps(names, ensure_ascii=False)
+    return text if len(text) <= LISTED else f"{len(names):,} classes, {fingerprint(names)}"
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """A fingerprint of contents and labels, whatever the files are called."""
+    running = RunningFingerprint()
+    for content, labels in sorted(zip(rows["hash"], map(_labels, rows["label"]), strict=True)):
+        running.add(content, labels)
+    return running.value
+
+
+def _labels(label: object) -> list[str]:
+    return [label] if isinstance(label, str) else sorted(label)  # type: ignore[call-overload]
+
+
+def _chance(rows: pd.DataFrame, multi_label: bool) -> float:
+    """The share of the commonest class; with several labels an image the mean share of the classes that occur, which
+    is the average precision of images in any order."""
+    counts = Counter(chain.from_iterable(map(_labels, rows["label"]))).values()
+    share = sum(counts) / len(counts) if multi_label and counts else max(counts, default=0)
+    return share / max(1, len(rows))
+
+
+def _interval(
+    rows: pd.DataFrame, dataset: Dataset, candidate: Candidate, evaluation: Evaluation, chance: float
+) -> tuple[float, float]:
+    """The evaluation's, where it measured the same images.
+
+    Else Wilson's for as many answers as there are images or, where these come in groups, groups. That of average
+    precision counts the images of a class (Boyd et al. 2013, "Area under the precision-recall curve").
+    """
+    name = "average_precision_macro" if dataset.multi_label else "accuracy"
+    known = evaluation.metrics.get(f"{dataset.choose_on}/{name}")
+    if known and not candidate.cross_validated and not any(map(math.isnan, known)):
+        return known[1], known[2]
+    answers = len(rows)
+    if rows["group"].notna().any():
+        answers = rows["group"].nunique() + int(rows["group"].isna().sum())
+    if dataset.multi_label:
+        answers = round(answers * chance)
+    answers = max(1, answers)
+    _, low, high = wilson(round(candidate.score * answers), answers)
+    return low, high

@@ -1,0 +1,197 @@
+"""One at a time: whose turn it is to change a registered model.
+
+Runs and commands on several machines change one registry, and all that they share is MLflow's store: a SQLite file, a
+database, a server. It knows no locks, and its tags no compare-and-set. But the numbers of a model's versions are
+unique in every store: none is given twice, not even after a deletion, and whoever gets one sees all below it. So they
+are tickets. Whoever wants a turn creates a version of the model `TICKETS`; the lowest ticket for a name has the turn,
+and ends it by deleting itself, which can hit no other.
+
+A ticket shows every few seconds that its owner lives. One that has not for `STALE` seconds by the clock of whoever
+waits, so that no clocks are compared, is deleted by it; at once where the owner was a process of this machine and is
+no more. An owner that was taken for dead while it slept finds out in `Turn.check`, before it changes anything; only
+what it was changing in that very moment would meet the next one's changes.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from tasks.errors import RegistryError
+from tasks.progress import tell
+
+TICKETS = ".headstart-turns"
+"""The registered model whose versions are tickets; no pipeline can have this name."""
+
+DESCRIPTION = "No model: headstart keeps here whose turn it is to change one. Leave it where it is."
+MODEL, OWNER, ALIVE = "model", "owner", "alive"
+
+BEAT, STALE, LOOK = 3.0, 60.0, 0.2
+"""Seconds between signs of life; without one until a ticket is taken for abandoned; and between looks at the queue for
+each ticket ahead, so that those at its end keep nobody from working."""
+
+PATIENCE = 2.0
+"""Seconds of waiting until it is said for whom."""
+
+DRAWS = 10
+"""Attempts to draw a ticket: MLflow gives up on a number after three others were faster."""
+
+FLEETING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+"""What it then says, and what it says of a database that is busy."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that drew a ticket; ``machine`` names where its ``pid`` means something, ``began`` is in seconds since
+    the epoch."""
+
+    who: str
+    host: str
+    machine: str
+    pid: int
+    began: float
+
+    @classmethod
+    def here(cls) -> Owner:
+        process = psutil.Process()
+        return cls(getpass.getuser(), socket.gethostname(), _machine(), process.pid, process.create_time())
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether this machine knows that the process is no more; of other machines it knows nothing."""
+        if self.machine != _machine():
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.began) > 1
+        except psutil.NoSuchProcess:
+            return True
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A ticket, held.
+
+    >>> with turn(client, "digits") as mine:
+    ...     mine.check()  # before each change that follows long work
+    """
+
+    client: MlflowClient
+    name: str
+    number: int
+
+    def check(self) -> dict[int, ModelVersion]:
+        """The tickets of all who want a turn; this one is among them, or it was taken away.
+
+        Raises:
+            RegistryError: this process gave no sign of life for so long that others went on.
+        """
+        queue = _queue(self.client, self.name)
+        if self.number not in queue:
+            raise RegistryError(
+                f"this process stood still so long that others took over model {self.name!r}: do it once more"
+            )
+        return queue
+
+
+@contextmanager
+def turn(client: MlflowClient, name: str) -> Iterator[Turn]:
+    """Let one process at a time into the block, of all that use a registry, for one model; first come, first served.
+
+    Raises:
+        RegistryError: the registry does not take a ticket.
+    """
+    mine = Turn(client, name, _draw(client, name))
+    done = threading.Event()
+    beating = threading.Thread(target=_live, args=(mine, done), daemon=True)
+    beating.start()
+    try:
+        _wait(mine)
+        yield mine
+    finally:
+        done.set()
+        beating.join()
+        _drop(client, mine.number)
+
+
+def _draw(client: MlflowClient, name: str) -> int:
+    tags = {MODEL: name, OWNER: json.dumps(asdict(Owner.here())), ALIVE: "0"}
+    for attempt in range(DRAWS):
+        try:
+            return int(client.create_model_version(TICKETS, "headstart:/turn", tags=tags, await_creation_for=0).version)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                with suppress(MlflowException):  # another process was faster
+                    client.create_registered_model(TICKETS, description=DESCRIPTION)
+            elif error.error_code not in FLEETING or attempt == DRAWS - 1:
+                reason = str(error).splitlines()[0]
+                raise RegistryError(f"the registry takes no changes to model {name!r} ({reason})") from error
+            time.sleep(random.uniform(0, LOOK))
+    raise AssertionError("unreachable")
+
+
+def _live(mine: Turn, done: threading.Event) -> None:
+    beats = 0
+    while not done.wait(BEAT):
+        beats += 1
+        with suppress(Exception):  # whatever it is, the next sign may get through
+            mine.client.set_model_version_tag(TICKETS, str(mine.number), ALIVE, str(beats))
+
+
+def _wait(mine: Turn) -> None:
+    """Return when all tickets before this one are gone; delete those that nobody will."""
+    began, said = time.monotonic(), False
+    seen: dict[tuple[int, str], float] = {}
+    while True:
+        queue = mine.check()
+        ahead = {number: ticket for number, ticket in queue.items() if number < mine.number}
+        if not ahead:
+            return
+        now = time.monotonic()
+        for number, ticket in ahead.items():
+            since = seen.setdefault((number, ticket.tags[ALIVE]), now)
+            if now - since > STALE or _owner(ticket).is_dead:
+                _drop(mine.client, number)
+        if not said and now - began > PATIENCE:
+            said, first = True, _owner(ahead[min(ahead)])
+            tell(f"register\twaiting for {first.who} on {first.host}, who is at work on model {mine.name!r}")
+        time.sleep(random.uniform(LOOK / 2, LOOK) * len(ahead))
+
+
+def _queue(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
+    """Tickets for a model by their numbers."""
+    tickets = client.search_model_versions(f"name = '{TICKETS}' and tags.{MODEL} = '{name}'", max_results=10_000)
+    # MLflow reads tags after versions: those of a ticket that was deleted in between are missing.
+    return {int(ticket.version): ticket for ticket in tickets if ALIVE in ticket.tags}
+
+
+def _owner(ticket: ModelVersion) -> Owner:
+    return Owner(**json.loads(ticket.tags[OWNER]))
+
+
+def _drop(client: MlflowClient, number: int) -> None:
+    with suppress(MlflowException):  # gone already
+        client.delete_model_version(TICKETS, str(number))
+
+
+def _machine() -> str:
+    """A name for the machine since it was started, and for the processes that see each other there: containers of one
+    host name are apart."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux: no containers
+        return f"{socket.gethostname()} {psutil.boot_time():.0f}"

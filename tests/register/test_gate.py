@@ -1,0 +1,278 @@
+"""The gate: what becomes champion by itself, what waits, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from tasks.evaluate.intervals import wilson
+from tasks.records import Candidate, Dataset, Evaluation
+from tasks.register import gate, moves
+from tasks.register.merits import LISTED, Merit
+from tasks.register.moves import Move
+from tasks.register.registry import get_model
+from tasks.register.turns import turn
+
+HERE = Path("nowhere")
+FRUIT = '["apple", "pear", "plum"]'
+
+
+def merit(score: float, count: int = 300, **changes: Any) -> Merit:
+    _, low, high = wilson(round(score * count), count)
+    return replace(Merit("accuracy", score, low, high, 1 / 3, FRUIT, "v1"), **changes)
+
+
+def versions(*merits: Merit | None) -> dict[int, ModelVersion]:
+    """Versions 1, 2, ... of those merits; None: of other means."""
+    return {
+        number: _version(number, {} if each is None else {"candidate": str(number), **each.tags})
+        for number, each in enumerate(merits, 1)
+    }
+
+
+def _version(number: int, tags: dict[str, str]) -> ModelVersion:
+    version = ModelVersion("fruit", str(number), 0)
+    version.tags.update(tags)
+    return version
+
+
+def path(*numbers: int | None, who: str = "gate") -> list[Move]:
+    """Promotions of those versions one after another, the first one by a person."""
+    return [
+        Move("promote", number, None if place == 0 else numbers[place - 1], "ada" if place == 0 else who, "", "")
+        for place, number in enumerate(numbers)
+    ]
+
+
+def judge(*merits: Merit | None, made: list[Move]) -> tuple[bool, str]:
+    """Of the last one."""
+    known = versions(*merits)
+    return gate.judge(known[len(merits)], known, made)
+
+
+def test_the_first_version_passes_unless_it_is_no_better_than_chance() -> None:
+    assert judge(merit(0.9), made=[]) == (True, "passed: the first version")
+    assert judge(merit(0.36), made=[]) == (
+        False,
+        "held back: validation accuracy 0.3600 [0.3078, 0.4158] is no better than always naming the commonest class, "
+        "0.3333",
+    )
+    assert judge(merit(0.36), merit(0.9), made=[])[0]
+    ranked = merit(0.36, figure="average precision")
+    assert "no better than images in any order" in judge(ranked, made=[])[1]
+
+
+def test_chance_is_told_of_a_later_version_too_however_bad_the_champion_is() -> None:
+    passed, verdict = judge(merit(0.2), merit(0.37), made=path(1))
+    assert not passed and "no better than" in verdict
+
+
+@pytest.mark.parametrize(
+    ("score", "passed", "told"),
+    [
+        (0.95, True, "passed: validation accuracy 0.9500, champion (version 1) 0.9000"),
+        (0.90, True, "passed: validation accuracy 0.9000, champion (version 1) 0.9000"),
+        (0.88, True, "passed: validation accuracy 0.8800, champion (version 1) 0.9000, whose interval begins at "),
+        (0.86, False, "held back: validation accuracy 0.8600, champion (version 1) 0.9000, whose interval begins at "),
+    ],
+)
+def test_what_is_not_worse_than_chance_explains_passes(score: float, passed: bool, told: str) -> None:
+    bound = f"{wilson(270, 300)[1]:.4f}" if told.endswith(" ") else ""
+    assert judge(merit(0.9), merit(score), made=path(1)) == (passed, told + bound)
+
+
+def test_a_lucky_score_does_not_shut_the_gate_for_what_is_as_good() -> None:
+    lucky, honest, worse = (merit(right / 117, 117) for right in (117, 114, 110))
+    assert judge(lucky, honest, made=path(1))[0] and not judge(lucky, worse, made=path(1))[0]
+
+
+def test_many_small_steps_down_do_not_add_up_until_a_person_chooses() -> None:
+    falling = [merit(score) for score in (0.90, 0.88, 0.85)]
+    passed, verdict = judge(*falling, made=path(1, 2))
+    assert not passed and "an earlier champion (version 1) 0.9000" in verdict
+    assert judge(*falling, made=path(1, 2, who="ada"))[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"classes": '["apple", "plum", "quince"]'}, "other classes (pear gone, quince new)"),
+        ({"classes": '["apple", "plum"]'}, "other classes (pear gone)"),
+        ({"classes": '["apple", "c", "d", "e", "f", "g", "pear", "plum"]'}, "other classes (c, d, e and 2 more new)"),
+        ({"classes": "1,200 classes, 0123"}, "other classes (1,200 where there were 3)"),
+        ({"images": "v2"}, "other validation images"),
+        ({"figure": "average precision"}, "average precision with accuracy"),
+    ],
+)
+def test_what_was_measured_on_something_else_is_not_compared(changes: dict[str, str], told: str) -> None:
+    assert judge(merit(0.7), merit(0.99, **changes), made=path(1)) == (
+        False, f"held back, cannot be compared: {told}",
+    )  # fmt: skip
+
+
+def test_a_champion_of_other_means_or_of_old_is_not_compared() -> None:
+    wanted = "held back, cannot be compared: champion (version 1) does not say what it was measured on"
+    assert judge(None, merit(0.99), made=path(1)) == (False, wanted)
+    old = _version(1, {"candidate": "1", "score": "0.5"})
+    known = versions(None, merit(0.99)) | {1: old}
+    assert gate.judge(known[2], known, path(1)) == (False, wanted)
+    assert judge(None, merit(0.99), made=[]) == (
+        False,
+        "held back, cannot be compared: there are versions made by other means, and none is champion",
+    )
+    assert judge(merit(0.9), None, made=path(1))[1].startswith("held back, cannot be compared: it does not say")
+
+
+def test_a_champion_removed_by_hand_makes_no_first_version() -> None:
+    removed = [*path(1), Move("outside", None, 1, "unknown", "", "")]
+    passed, verdict = judge(merit(0.9), merit(0.99), made=removed)
+    assert not passed and "its alias was removed" in verdict
+
+
+def test_after_a_roll_back_a_person_chooses_the_next_champion() -> None:
+    back = [*path(1, 2), Move("rollback", 1, 2, "ada", "", "")]
+    good = merit(0.9), merit(0.95), merit(0.99)
+    assert judge(*good, made=back) == (
+        False, "held back: ada rolled back to version 1, so a person chooses the next one",
+    )  # fmt: skip
+    for chosen in ("promote", "outside"):
+        assert judge(*good, made=[*back, Move(chosen, 2, 1, "bob", "", "")])[0]  # type: ignore[arg-type]
+
+
+def dataset(folder: Path, rows: list[tuple[str, Any, str, str | None]], **changes: Any) -> Dataset:
+    """Of rows (hash, label, split, group)."""
+    manifest = folder / f"{len(list(folder.iterdir()))}.parquet"
+    pd.DataFrame(rows, columns=["hash", "label", "split", "group"]).to_parquet(manifest)
+    fields = {
+        "fingerprint": "d", "source": "s", "version": "v", "manifest": manifest, "report": HERE, "images": HERE,
+        "classes": ("a", "b"), "counts": {}, "choose_on": "val", "report_on": "test", "quarantined": 0,
+    }  # fmt: skip
+    return Dataset(**fields | changes)
+
+
+def measured(
+    data: Dataset, score: float, metrics: dict[str, Any] | None = None, cross_validated: bool = False
+) -> Merit:
+    candidate = Candidate(
+        fingerprint="c", method="linear", head=HERE, curves=HERE, chosen={}, score=score,
+        cross_validated=cross_validated,
+    )  # fmt: skip
+    return Merit.measured(data, candidate, Evaluation(fingerprint="e", report=HERE, metrics=metrics or {}))
+
+
+def rows(count: int, split: str = "val", group: int | None = None) -> list[tuple[str, Any, str, str | None]]:
+    """Half of them of class a and a quarter of b and c, in groups of that many."""
+    return [
+        (f"{split}{number}", "aabc"[number % 4], split, None if group is None else f"{split}{number // group}")
+        for number in range(count)
+    ]
+
+
+def test_a_merit_knows_chance_its_interval_and_its_images(tmp_path: Path) -> None:
+    data = dataset(tmp_path, rows(40) + rows(9, "train") + rows(5, "test"))
+    made = measured(data, 0.9)
+    assert made.chance == 0.5 and (made.low, made.high) == wilson(36, 40)[1:]
+    assert (measured(data, 0.9, {"val/accuracy": (0.9, 0.7, 0.95)}).low) == 0.7
+    assert measured(data, 0.9, {"val/accuracy": (0.9, float("nan"), float("nan"))}) == made
+    assert Merit.of(_version(1, made.tags)) == made
+
+
+def test_images_in_groups_count_as_many_as_there_are_groups(tmp_path: Path) -> None:
+    made = measured(dataset(tmp_path, rows(40, group=4)), 0.9)
+    assert (made.low, made.high) == wilson(9, 10)[1:]
+    lone = measured(dataset(tmp_path, [*rows(40, group=4), ("x", "a", "val", None)]), 0.9)
+    assert lone.low == wilson(10, 11)[1]
+
+
+def test_the_same_images_and_classes_are_known_in_any_order_and_no_others(tmp_path: Path) -> None:
+    base = rows(12)
+    made = measured(dataset(tmp_path, base), 0.9)
+    same = measured(dataset(tmp_path, base[::-1] + rows(4, "train"), classes=("b", "a")), 0.9)
+    assert (same.images, same.classes) == (made.images, made.classes)
+    relabelled = [("val0", "b", "val", None), *base[1:]]
+    for other in (base[1:], relabelled, [*base, ("x", "a", "val", None)]):
+        assert measured(dataset(tmp_path, other), 0.9).images != made.images
+    many = measured(dataset(tmp_path, base, classes=tuple(f"class {n}" for n in range(1200))), 0.9)
+    assert many.classes.startswith("1,200 classes, ") and len(many.classes) < LISTED and many.class_count == 1200
+
+
+def test_a_score_of_cross_validation_is_one_of_other_images_than_of_tune_alone(tmp_path: Path) -> None:
+    data = dataset(tmp_path, rows(20, "train") + rows(8, "tune") + rows(5, "val"), choose_on="tune", report_on="val")
+    crossed, alone = measured(data, 0.75, cross_validated=True), measured(data, 0.75)
+    assert crossed.images != alone.images and crossed.classes == alone.classes
+    assert crossed.low == wilson(21, 28)[1] and alone.low == wilson(6, 8)[1]
+
+
+def test_with_several_labels_an_image_chance_is_how_common_a_class_is(tmp_path: Path) -> None:
+    labelled = [(str(number), [["a"], ["a", "b"], [], ["b"]][number % 4], "val", None) for number in range(40)]
+    data = dataset(tmp_path, labelled, multi_label=True)
+    made = measured(data, 0.8)
+    assert made.figure == "average precision" and made.chance == 0.5 and made.low == wilson(16, 20)[1]
+    assert measured(data, 0.8, {"val/average_precision_macro": (0.8, 0.6, 0.9)}).low == 0.6
+
+
+@pytest.fixture
+def fruit(client: MlflowClient) -> MlflowClient:
+    client.create_registered_model("fruit")
+    return client
+
+
+def add(client: MlflowClient, made: Merit, **tags: str) -> int:
+    tags = {"candidate": repr(made), **made.tags, **tags}
+    return int(client.create_model_version("fruit", "file:///nowhere", tags=tags).version)
+
+
+def decide(client: MlflowClient) -> dict[str, int]:
+    with turn(client, "fruit") as mine:
+        moves.settle(client, "fruit")
+        gate.decide(mine)
+    return {alias: int(version) for alias, version in get_model(client, "fruit").aliases.items()}
+
+
+def verdict(client: MlflowClient, number: int) -> str:
+    return client.get_model_version("fruit", str(number)).tags["verdict"]
+
+
+def test_what_passes_is_champion_and_what_does_not_is_the_challenger(fruit: MlflowClient) -> None:
+    add(fruit, merit(0.9))
+    assert decide(fruit) == {"champion": 1}
+    add(fruit, merit(0.8))
+    assert decide(fruit) == {"champion": 1, "challenger": 2}
+    add(fruit, merit(0.99), promote="never")
+    assert decide(fruit) == {"champion": 1, "challenger": 3}
+    assert verdict(fruit, 3).endswith("; waits, since register.promote is never")
+    assert [move.who for move in moves.history(fruit, "fruit")] == ["gate"]
+
+
+def test_versions_that_nobody_judged_are_judged_by_whoever_comes_next_in_their_order(fruit: MlflowClient) -> None:
+    for score in (0.8, 0.9, 0.7):
+        add(fruit, merit(score))
+    assert decide(fruit) == {"champion": 2, "challenger": 3}
+    assert [move.version for move in moves.history(fruit, "fruit")] == [1, 2]
+    assert verdict(fruit, 1) == "passed: the first version" and "champion (version 2)" in verdict(fruit, 3)
+    assert decide(fruit) == {"champion": 2, "challenger": 3}
+
+
+def test_a_version_that_was_moved_and_not_given_its_verdict_is_not_judged_again(fruit: MlflowClient) -> None:
+    add(fruit, merit(0.9))
+    decide(fruit)
+    said = verdict(fruit, 1)
+    fruit.delete_model_version_tag("fruit", "1", "verdict")
+    assert decide(fruit) == {"champion": 1} and verdict(fruit, 1) == said
+    assert len(moves.history(fruit, "fruit")) == 1
+
+
+def test_a_near_twin_does_not_undo_a_roll_back(fruit: MlflowClient) -> None:
+    for score in (0.9, 0.95):
+        add(fruit, merit(score))
+    assert decide(fruit)["champion"] == 2
+    moves._write(fruit, "fruit", Move("rollback", 1, 2, "ada", "2999-01-01T00:00:00.0Z", ""))
+    fruit.set_registered_model_alias("fruit", "champion", "1")
+    add(fruit, merit(0.96))
+    assert decide(fruit) == {"champion": 1, "challenger": 3} and "ada rolled back" in verdict(fruit, 3)
