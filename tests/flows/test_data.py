@@ -113,6 +113,38 @@ def _see_what_the_other_clone_knows(first: Clone, second: Clone, version: str) -
     assert second.version == version
 
 
+@pytest.fixture
+def theirs(tmp_path: Path) -> Clone:
+    """A workspace whose ``data/`` and ``data.dvc`` are the user's."""
+    clone = Clone(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
+    (clone.root / "data").mkdir()
+    (clone.root / "data/mine.txt").write_bytes(b"mine")
+    clone.dvc("init", "--no-scm", "--quiet")
+    clone.dvc("add", "data", "--quiet")
+    return clone
+
+
+@pytest.mark.parametrize("command", [("run", DIGITS), ("serve", DIGITS, "--interval", "60")], ids=["run", "serve"])
+def test_a_data_dvc_of_the_users_stops_a_pipeline_before_any_work(theirs: Clone, command: tuple[str, ...]) -> None:
+    before, mine = (theirs.root / "data.dvc").read_bytes(), theirs.files()
+    told = theirs.refused(*command)
+    assert "--replace" in told and "HEADSTART_WORKSPACE" in told
+    assert theirs.files() == mine and (theirs.root / "data.dvc").read_bytes() == before
+    assert not (theirs.root / "mlruns/prefect/server.json").exists()
+
+
+def test_a_data_dvc_of_the_users_is_replaced_where_they_say_so_and_kept(theirs: Clone) -> None:
+    before, mine = (theirs.root / "data.dvc").read_bytes(), theirs.files()
+    shown = theirs.headstart("data", "ingest", DIGITS, "--replace")
+    assert "your data.dvc is kept as data.dvc.replaced" in shown and len(theirs.files()) == 1798
+    assert (theirs.root / "data.dvc.replaced").read_bytes() == before
+    digits = theirs.version
+    (theirs.root / "data.dvc.replaced").replace(theirs.root / "data.dvc")
+    theirs.dvc("checkout", "--force", "--quiet")
+    assert theirs.files() == mine
+    assert "--replace" in theirs.refused("data", "checkout", digits)
+
+
 def _draw(folder: Path) -> None:
     import numpy as np
     from PIL import Image

@@ -154,6 +154,18 @@ def test_a_second_run_reuses_everything_and_copies_nothing(home: Home, first, se
     assert len(list((home.root / ".headstart/features").glob("*/part-*.arrow"))) == 1
 
 
+def test_a_damaged_file_of_the_store_is_mended_by_the_next_run(home: Home, second) -> None:
+    store = home.root / ".dvc/cache/files/md5"
+    damaged = next(path for path in sorted(store.glob("??/*")) if path.read_bytes()[1:4] == b"PNG")
+    whole = damaged.read_bytes()
+    damaged.chmod(0o644)
+    damaged.write_bytes(whole[:-9])
+    finished = home.headstart("run", DIGITS)
+    assert finished.returncode == 0 and finished.stderr == "", finished.stderr
+    assert "1 damaged files of the store were replaced from the source" in finished.stdout
+    assert damaged.read_bytes() == whole and "digits version 1, champion" in finished.stdout
+
+
 def test_a_worse_version_waits_as_challenger_and_quiet_prints_one_line(home: Home, mlp) -> None:
     assert mlp.returncode == 0 and mlp.stderr == ""
     assert len(mlp.stdout.strip().splitlines()) == 1 and "digits version 2 (challenger)" in mlp.stdout
