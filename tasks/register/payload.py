@@ -55,7 +55,7 @@ def read_image(entry: Any, limits: Limits) -> ImageLike:
             return entry
         case list():
             # MLflow makes rows of a bare array; each would pass for a small grey image.
-            raise DataError("an array has to stand in a list or in a column 'image' of a data frame")
+            raise DataError("a list is no image: send the base64 of an image file, or an array in a column 'image'")
         case None:
             raise DataError("null is no image: send the base64 of an image file")
         case _:
@@ -70,7 +70,7 @@ def _read_text(text: str, limits: Limits) -> ImageLike:
     try:
         return decode_base64(text, limits)
     except (ValueError, binascii.Error) as error:
-        other = "read here: no path or address is" if is_serving() else "a path that exists here"
+        other = "opened here as a path or an address" if is_serving() else "a path that exists here"
         raise DataError(f"{text[:60]!r} is neither the base64 of an image file nor {other}") from error
 
 

@@ -22,6 +22,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from tests.flows import payloads
 from tests.flows.asking import ask
 
 ROOT = Path(__file__).parent.parent.parent
@@ -247,13 +248,23 @@ def test_mlflow_serves_the_champion_over_rest(home: Home, first) -> None:
     )
     try:
         _wait_for(f"http://127.0.0.1:{port}/ping")
-        png = base64.b64encode(sorted((home.root / "data" / "5").glob("*.png"))[1].read_bytes()).decode()
-        body = {"dataframe_split": {"columns": ["image"], "data": [[png]]}, "params": {"top_k": 3}}
-        [answer] = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=60).json()["predictions"]
-        assert answer["label"] == "5" and answer["probability"] > 0.5
+        file = sorted((home.root / "data" / "5").glob("*.png"))[1]
+        png = base64.b64encode(file.read_bytes()).decode()
+
+        def send(body: dict) -> httpx.Response:
+            return httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=60)
+
+        [answer] = send({"inputs": [png], "params": {"top_k": 3}}).json()["predictions"]
+        assert answer["label"] == "5" and answer["probability"] > 0.5 and answer["error"] is None
         assert next(entry["label"] for entry in answer["top_k"]) == "5" and len(answer["top_k"]) == 3
-        leak = {"dataframe_split": {"columns": ["image"], "data": [["/etc/hostname"]]}}
-        assert httpx.post(f"http://127.0.0.1:{port}/invocations", json=leak, timeout=60).status_code == 400
+        for body in payloads.answered(file):
+            assert [each["label"] for each in send(body).json()["predictions"]] == ["5"], body
+        good, bad, last = send({"inputs": {"image": [png, "AAAA", png]}}).json()["predictions"]
+        assert good["label"] == last["label"] == "5" and bad["label"] is bad["probability"] is bad["top_k"] is None
+        assert bad["error"] == "row 1: the input cannot be decoded as an image: no image format that Pillow knows"
+        for body, told in payloads.refused(file):
+            answer = send(body)
+            assert answer.status_code == 400 and answer.json()["message"].startswith(told), answer.text[:500]
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)

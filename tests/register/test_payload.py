@@ -50,7 +50,7 @@ def test_bytes_are_what_they_are(entry: Any) -> None:
         (" \n", "empty text"), ("hello", "neither the base64"), ("é", "neither the base64"),
         ("http://127.0.0.1:1/x.png", "neither the base64"), ("file:///etc/passwd", "neither the base64"),
         ("data:image/png,abcd", "neither the base64"), ("AAA=AAAA", "neither the base64"),
-        ([[1, 2]], "an array has to"), ({}, "type dict"), ({"url": "x"}, "type dict"), ({"b64": None}, "null"),
+        ([[1, 2]], "a list is no image"), ({}, "type dict"), ({"url": "x"}, "type dict"), ({"b64": None}, "null"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused_in_one_short_line(entry: Any, told: str) -> None:

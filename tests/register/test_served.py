@@ -117,7 +117,7 @@ def test_what_comes_over_the_network_names_no_file_of_the_server(
     served_model: mlflow.pyfunc.PyFuncModel, photo: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "true")
-    with pytest.raises(mlflow.MlflowException, match=r"neither the base64 .* no path or address is"):
+    with pytest.raises(mlflow.MlflowException, match=r"neither the base64 .* nor opened here"):
         served_model.predict(pd.DataFrame({"image": [str(photo)]}))
 
 
