@@ -6,14 +6,13 @@ Heavy libraries are imported inside the commands, after the environment is settl
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows import data, features
-from tasks.errors import ConfigurationError, HeadstartError
+from tasks.errors import HeadstartError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -76,6 +75,9 @@ def serve(
     config: ConfigFile,
     cron: Annotated[str | None, typer.Option(help="Cron expression, e.g. '0 3 * * *': every night at three.")] = None,
     interval: Annotated[int | None, typer.Option(min=1, metavar="SECONDS", help="Seconds between two runs.")] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="Time zone of --cron, as Europe/Berlin; this machine's own if not given.")
+    ] = None,
     set_: Overrides = [],  # noqa: B006
     replace: data.Replace = False,
 ) -> None:
@@ -83,18 +85,18 @@ def serve(
 
     Example: headstart serve configs/digits.yaml --cron "0 3 * * *"
     """
-    if (cron is None) == (interval is None):
-        raise ConfigurationError("headstart serve needs either --cron or --interval, for example --cron '0 3 * * *'")
     settings = _read_pipeline(config, set_, replace)
-    _, server = _prepare()
+    workspace = Workspace.find()
     from flows.console import out
-    from flows.deployments import serve_pipeline
+    from flows.deployments import read_schedule, serve_pipeline
+    from flows.server import ensure_server
 
-    when = f"cron {cron}" if cron else f"every {interval} s"
+    schedule, when = read_schedule(cron, interval, timezone)
+    server = ensure_server(workspace.root)
     out.print(
         f"serving {settings.name} ({when}); runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True
     )
-    serve_pipeline(settings, cron, timedelta(seconds=interval) if interval else None)
+    serve_pipeline(settings, schedule)
 
 
 @app.command()

@@ -92,6 +92,10 @@ def ensure_server(workspace: Path) -> str:
             "its permissions, or name another workspace in HEADSTART_WORKSPACE"
         ) from error
     access.choose(url, secret)
+    if "prefect.context" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
     return url
 
 

@@ -17,6 +17,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from tasks.evaluate.metrics import CALIBRATION_BINS, Scores, positives
 from tasks.evaluate.multi_label import MultiLabelScores
+from tasks.lettering import literal
 
 # Okabe & Ito: told apart by colour-blind readers
 BLUE, ORANGE, GREY, GREEN, PURPLE = "#0072B2", "#D55E00", "#777777", "#009E73", "#CC79A7"
@@ -210,7 +211,7 @@ def mistakes_figure(images: Sequence[np.ndarray], captions: Sequence[str], title
         axes.set_axis_off()
         if place < len(images):
             axes.imshow(images[place], interpolation="nearest")
-            axes.set_title(captions[place], fontsize=8, color=ORANGE)
+            axes.set_title(literal(captions[place]), fontsize=8, color=ORANGE)
     return figure
 
 
@@ -234,9 +235,9 @@ def _legend(axes: Axes, title: str, place: Literal["lower left", "lower right"])
 
 
 def _short(name: str, longest: int = 16) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return literal(name if len(name) <= longest else f"{name[: longest - 1]}…")
 
 
 def _ending(name: str, longest: int = 28) -> str:
     """A name of a block, which differs from the others at its end."""
-    return name if len(name) <= longest else f"…{name[1 - longest :]}"
+    return literal(name if len(name) <= longest else f"…{name[1 - longest :]}")

@@ -74,6 +74,8 @@ def _draw(pairs: pd.DataFrame, hashes: pd.Series, dataset: Dataset, path: Path) 
     """A sheet with the images of each pair side by side."""
     from matplotlib.figure import Figure
 
+    from tasks.lettering import literal
+
     if pairs.empty:
         return
     columns = min(4, len(pairs))
@@ -86,7 +88,7 @@ def _draw(pairs: pd.DataFrame, hashes: pd.Series, dataset: Dataset, path: Path) 
         ]
         sheet = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
         place.imshow(sheet)
-        names = "\n".join(f"{pair[side + '_split']}: {pair[side][-32:]}" for side in ("first", "second"))
+        names = "\n".join(f"{pair[side + '_split']}: {literal(pair[side][-32:])}" for side in ("first", "second"))
         place.set_title(f"{names}\ncosine {pair['cosine']:.3f}", fontsize=7)
     for place in figure.axes:
         place.axis("off")

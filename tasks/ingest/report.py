@@ -143,14 +143,17 @@ def _draw(report: dict[str, Any], journal: Journal, path: Path) -> None:
 
 
 def _draw_classes(report: dict[str, Any], journal: Journal, axes: Any) -> None:
+    from tasks.lettering import literal
+
     shown = list(report["classes"])[:SHOWN_CLASSES]
-    named = [name.replace("$", r"\$") for name in shown]  # else Matplotlib reads formulas between dollars
+    places = range(len(shown))
     left = dict.fromkeys(shown, 0)
     for split in get_args(Split):
         counts = journal.counts(f"SELECT label, COUNT(*) FROM rows WHERE {USED} AND split = ? GROUP BY label", split)
         if split in report["splits"]:
-            axes.barh(named, [counts.get(name, 0) for name in shown], left=list(left.values()), label=split)
+            axes.barh(places, [counts.get(name, 0) for name in shown], left=list(left.values()), label=split)
         left = {name: left[name] + counts.get(name, 0) for name in shown}
+    axes.set_yticks(places, [literal(name) for name in shown])
     axes.invert_yaxis()
     more = f", {SHOWN_CLASSES} of {len(report['classes'])} shown" if len(report["classes"]) > SHOWN_CLASSES else ""
     ratio = f", largest : smallest {report['imbalance']:.1f}" if report["imbalance"] else ""

@@ -150,3 +150,20 @@ def test_rates_are_drawn_block_by_block(
         assert cells[row].filled(0).tolist() == values
     assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["frozen"] * frozen
     check_drawn(figure, tmp_path / "rates.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_no_formulas_and_of_any_script(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    names = ["$5_$10", "$10_$20", "x^2", "猫", "قطة", "\U0001f600", "a\tb"]
+    probabilities = random.dirichlet(np.full(len(names), 0.3), 100)
+    labels = random.integers(0, len(names), 100)
+    scores = score(labels, probabilities, names, resamples=100)
+    for figure in (
+        figures.confusion_figure(scores, names, "t"),
+        figures.roc_figure(labels, probabilities, scores, names, "t"),
+        figures.mistakes_figure([np.zeros((8, 8, 3), np.uint8)], ["$5_$10 taken for\n$10_$20"], "t"),
+    ):
+        check_drawn(figure, tmp_path / "figure.png")
+    [axes, *_] = figures.confusion_figure(scores, names, "t").axes
+    assert [text.get_text() for text in axes.get_yticklabels()][:3] == [r"\$5_\$10", r"\$10_\$20", "x^2"]
