@@ -17,7 +17,11 @@ UNSEEN = frozenset("\ufe0e\ufe0f\u200b\u200c\u200d\u2060\ufeff")
 
 
 def literal(text: str) -> str:
-    """A text for Matplotlib to show letter by letter. To be given to it at once: fonts are chosen on the way."""
+    """A text for Matplotlib to show letter by letter.
+
+    Fonts are chosen on the way, and ticks and titles have those that were in use when their figure was made: so it is
+    to be made afterwards.
+    """
     return "".join(map(_shown, text)).replace("$", r"\$")
 
 

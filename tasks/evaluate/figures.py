@@ -35,12 +35,12 @@ def confusion_figure(scores: Scores, classes: Sequence[str], title: str) -> Figu
     count = len(classes)
     rows = scores.confusion / np.maximum(scores.confusion.sum(1, keepdims=True), 1)
     side = float(np.clip(2.5 + 0.45 * count, 4.5, 11))
+    names = [_short(name) for name in classes] if count <= LEGIBLE else []
     figure, axes = _axes(side + 1, side, title)
     image = axes.imshow(rows, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
     axes.set(xlabel="predicted", ylabel="true")
-    if count <= LEGIBLE:
-        names = [_short(name) for name in classes]
+    if names:
         axes.set_xticks(
             range(count),
             names,
@@ -205,13 +205,14 @@ def reliability_figure(labels: np.ndarray, probabilities: np.ndarray, title: str
 def mistakes_figure(images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 6) -> Figure:
     """The most confident mistakes: uint8 images ``[H, W, 3]`` under their captions."""
     rows = max(1, -(-len(images) // columns))
+    titles = list(map(literal, captions))
     figure = Figure(figsize=(1.7 * columns, 2.1 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
     for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.set_axis_off()
         if place < len(images):
             axes.imshow(images[place], interpolation="nearest")
-            axes.set_title(literal(captions[place]), fontsize=8, color=ORANGE)
+            axes.set_title(titles[place], fontsize=8, color=ORANGE)
     return figure
 
 

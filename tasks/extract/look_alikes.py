@@ -7,7 +7,9 @@ among pairs drawn at random: no threshold has to be known for a backbone or a la
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,22 +76,28 @@ def _draw(pairs: pd.DataFrame, hashes: pd.Series, dataset: Dataset, path: Path) 
     """A sheet with the images of each pair side by side."""
     from matplotlib.figure import Figure
 
-    from tasks.lettering import literal
-
     if pairs.empty:
         return
     columns = min(4, len(pairs))
     rows = -(-len(pairs) // columns)
+    titles = [_title(pair) for pair in pairs.to_dict("records")]
     figure = Figure(figsize=(3.6 * columns, 2.3 * rows), layout="constrained")
-    for place, pair in zip(figure.subplots(rows, columns, squeeze=False).flat, pairs.to_dict("records"), strict=False):
+    places = figure.subplots(rows, columns, squeeze=False).flat
+    for place, pair, title in zip(places, pairs.to_dict("records"), titles, strict=False):
         images = [
             decode(dataset.image(hashes[pair[side]]), dataset.limits).resize((SIDE, SIDE))
             for side in ("first", "second")
         ]
         sheet = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
         place.imshow(sheet)
-        names = "\n".join(f"{pair[side + '_split']}: {literal(pair[side][-32:])}" for side in ("first", "second"))
-        place.set_title(f"{names}\ncosine {pair['cosine']:.3f}", fontsize=7)
+        place.set_title(title, fontsize=7)
     for place in figure.axes:
         place.axis("off")
     figure.savefig(path, dpi=110)
+
+
+def _title(pair: dict[Hashable, Any]) -> str:
+    from tasks.lettering import literal
+
+    names = "\n".join(f"{pair[side + '_split']}: {literal(pair[side][-32:])}" for side in ("first", "second"))
+    return f"{names}\ncosine {pair['cosine']:.3f}"

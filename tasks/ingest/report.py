@@ -121,9 +121,12 @@ def _draw(report: dict[str, Any], journal: Journal, path: Path) -> None:
     """Classes by split, findings, and image sizes, on one sheet."""
     from matplotlib.figure import Figure
 
+    from tasks.lettering import literal
+
+    names = [literal(name) for name in list(report["classes"])[:SHOWN_CLASSES]]
     figure = Figure(figsize=(14, 5), layout="constrained")
     by_class, by_finding, by_size = figure.subplots(1, 3)
-    _draw_classes(report, journal, by_class)
+    _draw_classes(report, journal, by_class, names)
     found = {kind: entry["count"] for kind, entry in report["findings"].items()}
     kept_out = [entry["policy"] == "quarantine" for entry in report["findings"].values()]
     by_finding.barh(list(found), list(found.values()), color=["#c44e52" if out else "#dd8452" for out in kept_out])
@@ -142,9 +145,7 @@ def _draw(report: dict[str, Any], journal: Journal, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw_classes(report: dict[str, Any], journal: Journal, axes: Any) -> None:
-    from tasks.lettering import literal
-
+def _draw_classes(report: dict[str, Any], journal: Journal, axes: Any, names: list[str]) -> None:
     shown = list(report["classes"])[:SHOWN_CLASSES]
     places = range(len(shown))
     left = dict.fromkeys(shown, 0)
@@ -153,7 +154,7 @@ def _draw_classes(report: dict[str, Any], journal: Journal, axes: Any) -> None:
         if split in report["splits"]:
             axes.barh(places, [counts.get(name, 0) for name in shown], left=list(left.values()), label=split)
         left = {name: left[name] + counts.get(name, 0) for name in shown}
-    axes.set_yticks(places, [literal(name) for name in shown])
+    axes.set_yticks(places, names)
     axes.invert_yaxis()
     more = f", {SHOWN_CLASSES} of {len(report['classes'])} shown" if len(report["classes"]) > SHOWN_CLASSES else ""
     ratio = f", largest : smallest {report['imbalance']:.1f}" if report["imbalance"] else ""
