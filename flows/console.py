@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -65,7 +66,7 @@ class RunConsole:
     def tell(self, line: str) -> None:
         if not self.quiet:
             stage, sentence, took = f"{line}\t".split("\t")[:3]
-            out.print(f"[green]✓[/] {stage:<11} {sentence} [dim]{took}[/]", soft_wrap=True)
+            out.print(f"[green]✓[/] {stage:<11} {escape(sentence)} [dim]{took}[/]", soft_wrap=True)
 
 
 def findings_table(dataset: Dataset) -> Table:

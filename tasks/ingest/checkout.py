@@ -28,7 +28,7 @@ from tasks.workspace import Workspace, keep_beside
 LINKING = ".headstart.tmp"
 """Name of a file in ``data/`` before it has its own."""
 
-BLOCK = 2**20
+BLOCK = 2**16
 """Bytes read at once."""
 
 
@@ -243,10 +243,10 @@ def _copied(source: str, target: str) -> str:
             left = memoryview(block)
             while len(left):
                 left = left[copy.write(left) :]
-    _copy_time(source, target)
+        _copy_time(original.fileno(), copy.fileno())
     return digest.hexdigest()
 
 
-def _copy_time(source: str, target: str) -> None:
+def _copy_time(source: str | int, target: str | int) -> None:
     there = os.stat(source)
     os.utime(target, ns=(there.st_atime_ns, there.st_mtime_ns))

@@ -138,7 +138,7 @@ def set_aside(name: str, store: Path) -> bool:
 def tell_mended(stage: str, names: Sequence[str], source: str, store: Path) -> None:
     """Say which damaged objects were replaced, and by what."""
     tell(
-        f"{stage}\t{len(names):,} damaged files of the store were replaced from {source}, the first: {names[0]}; "
+        f"{stage}\tdamaged files of the store, replaced from {source}: {len(names):,}, the first: {names[0]}; "
         f"the damaged ones are kept in {damaged_folder(store)}"
     )
 

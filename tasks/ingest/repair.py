@@ -32,7 +32,7 @@ def find_lacking(names: Collection[str], listing: Mapping[str, str], workspace: 
         tell_mended("verify", mended, str(workspace.data), store)
     if lost := sorted({*damaged} - back):
         tell(
-            f"verify\t{len(lost):,} damaged files were taken out of the store, the first: {lost[0]}; "
+            f"verify\tdamaged files, taken out of the store: {len(lost):,}, the first: {lost[0]}; "
             f"they are kept in {damaged_folder(store)}"
         )
     return sorted({*missing, *damaged} - back)

@@ -163,7 +163,7 @@ def test_a_damaged_file_of_the_store_is_mended_by_the_next_run(home: Home, secon
     damaged.write_bytes(whole[:-9])
     finished = home.headstart("run", DIGITS)
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
-    assert "1 damaged files of the store were replaced from the source" in finished.stdout
+    assert "damaged files of the store, replaced from the source: 1" in finished.stdout
     assert damaged.read_bytes() == whole and "digits version 1, champion" in finished.stdout
 
 

@@ -100,7 +100,7 @@ def test_ingesting_the_intact_source_again_mends_and_says_so(forgotten: bool, em
             file.unlink()
     lines = told(lambda: ingested(empty))
     assert faults(empty) == (0, 0) and kept_aside(empty) == [b"x" * len(PHOTO)]
-    [line] = [line for line in lines if "1 damaged files of the store were replaced from the source" in line]
+    [line] = [line for line in lines if "damaged files of the store, replaced from the source: 1, the first" in line]
     assert "b/3.png" in line and str(damaged_folder(store)) in line
     assert told(lambda: ingested(empty)) == [] and files(empty.data)["b/3.png"] == PHOTO
 
@@ -136,7 +136,7 @@ def test_pictures_edited_through_the_hard_links_of_an_earlier_headstart_leave_th
     lines = told(lambda: ingested(empty))
     assert ingested(empty).version == version and faults(empty) == (0, 0)
     assert files(empty.data)["b/3.png"] == PHOTO and files(empty.data)["b/3.png.edited"] == b"edited in place"
-    assert [line for line in lines if "replaced from the source" in line]
+    assert [line for line in lines if "replaced from the source: 1" in line]
     assert [line for line in lines if "the edit is kept as" in line]
 
 
@@ -175,8 +175,8 @@ def test_what_data_still_has_is_put_back(empty: Workspace) -> None:
     lacking: list[str] = []
     lines = told(lambda: lacking.extend(find_lacking(set(listing.values()), listing, empty, store)))
     assert lacking == [listing["b/c/3"]] and kept_aside(empty) == [b"damaged"] * 2
-    assert "1 damaged files of the store were replaced from" in lines[0] and listing["a/2"] in lines[0]
-    assert "1 damaged files were taken out of the store" in lines[1] and listing["b/c/3"] in lines[1]
+    assert f"replaced from {empty.data}: 1" in lines[0] and listing["a/2"] in lines[0]
+    assert "taken out of the store: 1" in lines[1] and listing["b/c/3"] in lines[1]
     assert is_whole(listing["a/2"], store) and is_whole(listing["top"], store)
 
 
