@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ HOST = "127.0.0.1"
 SOCKET = "HEADSTART_SOCKET"
 PASSWORD = "HEADSTART_PAGE_AUTH"
 NEXT_PORTS = 10
+ROOM = 2**20
 
 
 def command(which: str) -> list[str]:
@@ -72,7 +74,9 @@ def last_words(log: Path, since: int) -> str:
         file.seek(since)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\w*\b[):]", line)]
-    return (errors or lines or ["it ended without a word"])[-1][:300]
+    # Nothing can be said to a full disk.
+    silence = "the disk is full" if shutil.disk_usage(log.parent).free < ROOM else "it ended without a word"
+    return (errors or lines or [silence])[-1][:300]
 
 
 def prefect_app() -> ASGIApp:

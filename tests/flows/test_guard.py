@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from flows import console
 from flows.environment import settle
 from flows.server import ensure_server, stop_server
 from flows.ui import Page, mlflow_page, prefect_page
@@ -220,3 +222,27 @@ def test_a_link_carries_the_secret_where_no_server_sees_it(pages: tuple[Workspac
         assert answer.headers["cache-control"] == "no-store"
     stored = [path for path in workspace.mlruns.rglob("*") if path.is_file() and path.name != "secret"]
     assert stored and not [path for path in stored if secret.encode() in path.read_bytes()]
+
+
+def test_only_a_terminal_is_shown_the_links(
+    pages: tuple[Workspace, Page, Page], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, *both = pages
+    _, secret = credentials(workspace.root)
+    console.show_pages(both, workspace)
+    written = capsys.readouterr().out
+    assert secret not in written and all(page.address in written for page in both)
+    assert str(workspace.mlruns / "prefect" / "secret") in written
+    monkeypatch.setattr(console, "out", Console(force_terminal=True, highlight=False))
+    console.show_pages(both, workspace)
+    written = capsys.readouterr().out
+    assert all(page.link in written for page in both)
+
+
+def test_the_page_of_the_users_own_mlflow_is_given_without_the_secret(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    with mlflow_page(workspace) as page:
+        assert page.link == page.address == "https://mlflow.example"
+    assert not workspace.mlruns.exists()
