@@ -189,8 +189,13 @@ def predict(
             counts = predict_flow(model, str(here / folder), str(here / output), top_k)
     finally:
         deliver_events()
-    failed = f", {counts['failed']:,} could not be decoded (see the column error)" if counts["failed"] else ""
-    out.print(f"{counts['predicted']:,} images predicted{failed}: {output}", soft_wrap=True)
+    told = [
+        f"{counts['predicted']:,} images predicted",
+        *[f"{counts['failed']:,} could not be decoded (see the column error)"] * bool(counts["failed"]),
+        *[f"{counts['other']:,} files that are no images left out"] * bool(counts["other"]),
+        *[f"{counts['hidden']:,} hidden left out"] * bool(counts["hidden"]),
+    ]
+    out.print(f"{', '.join(told)}: {output}", soft_wrap=True)
 
 
 @app.command()

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import mlflow
-import pandas as pd
 from mlflow import MlflowClient
 from PIL import Image
 from prefect import flow
 
+import tasks
+from flows.predictions import SUFFIXES, Predictions, schema
 from tasks.errors import ConfigurationError, DataError, RegistryError
-from tasks.ingest.storage import is_hidden, walk
-from tasks.progress import progress
+from tasks.fingerprint import code_version
+from tasks.ingest.decode import is_image
+from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
+from tasks.progress import Advance, progress
 from tasks.register.classifier import ImageClassifier
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, get_version
 from tasks.workspace import Workspace
 
-CHUNK = 256
+CHUNK, PART = 256, 1024
+"""Images that are predicted at once, and those that are written at once."""
 
 
 def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> tuple[ImageClassifier, str]:
@@ -40,74 +49,91 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
 
 @flow(name="predict")
 def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, int]:
-    """Predict every image below a folder and write one row each: path, label, probability, top_k, error, model.
+    """Predict every image below a folder and write one row each, in the order of their names; for the columns see
+    `flows.predictions.schema`.
 
-    A model that may give an image several labels adds a column ``labels``, the list of them. An image that cannot be
-    decoded keeps its row, with the reason in ``error``.
+    What is an image is told by its content; what is only called as one has a row, too. An image that cannot be decoded
+    keeps its row, with the reason in ``error``. A run that was killed goes on where it was, as far as model, images and
+    ``top_k`` are the same. Memory does not grow with the images.
 
     Returns:
-        The number of images ``predicted`` and ``failed``.
+        How many images were ``predicted`` and ``failed``, and how many files are ``other`` than images or ``hidden``.
 
     Raises:
         DataError: the folder is missing or holds no images.
         RegistryError: there is no such model.
+        StorageError: the file cannot be written, for example because the disk is full.
     """
     workspace = Workspace.find()
     target = _checked_output(workspace.resolve(output))
-    images = list_images(workspace.resolve(folder))
+    root = workspace.resolve(folder)
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder: name one that holds images")
     classifier, version = load_classifier(model, workspace)
-    parts = []
-    with progress("predict", total=len(images), unit="img") as advance:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            parts.append(_predict_chunk(classifier, chunk, top_k))
-            advance(len(chunk))
-    predictions = pd.concat(parts, ignore_index=True).assign(model=version)
-    temporary = target.with_name(f".{target.name}")
-    predictions.to_csv(temporary, index=False) if target.suffix == ".csv" else predictions.to_parquet(
-        temporary, index=False
-    )
-    temporary.replace(target)
-    failed = int(predictions["error"].notna().sum())
-    return {"predicted": len(predictions) - failed, "failed": failed}
+    left_out: Counter[str] = Counter()
+    key = (version, classifier.classes, top_k, str(root), code_version(Path(tasks.__file__).parent))
+    with (
+        Predictions.begin(target, workspace.cache / "predictions", schema(classifier.multi_label), *key) as predictions,
+        progress("predict", total=count_files(root), unit="file") as advance,
+    ):
+        images = images_below(root, left_out)
+        while block := list(islice(images, PART)):
+            made = predictions.add(
+                [(image.relative, image.stamp) for image in block],
+                partial(_rows, classifier, block, top_k, version, advance),
+            )
+            advance(0 if made else len(block))
+        if not predictions.rows:
+            raise DataError(
+                f"{root} holds no images: {left_out['other']:,} other and {left_out['hidden']:,} hidden files"
+            )
+        predictions.finish()
+    return {
+        "predicted": predictions.rows - predictions.failed, "failed": predictions.failed,
+        "other": left_out["other"], "hidden": left_out["hidden"],
+    }  # fmt: skip
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All files below a folder that are called as images, in the order of their names; hidden ones are left out.
+def images_below(root: Path, left_out: Counter[str]) -> Iterator[Entry]:
+    """The images below a folder in the order of their names; all else is counted as ``hidden`` or ``other``."""
+    for entry in walk(root):
+        if is_hidden(entry.relative):
+            left_out["hidden"] += 1
+        elif is_called_as_image(entry.relative) or entry.stamp == MISSING or is_image(Path(entry.place)):
+            yield entry
+        else:
+            left_out["other"] += 1
 
-    Raises:
-        DataError: the folder is missing or holds no images.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: name one that holds images")
-    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = [Path(entry.place) for entry in walk(folder) if not is_hidden(entry.relative)]
-    images = [path for path in files if path.suffix.lower() in known]
-    if not images:
-        raise DataError(
-            f"{folder} holds no images: none of its {len(files):,} files is called as an image (.jpg, .png...)"
-        )
-    return images
+
+def is_called_as_image(name: str) -> bool:
+    """Whether a file's name promises an image."""
+    return Path(name).suffix.lower() in _suffixes()
+
+
+@cache
+def _suffixes() -> frozenset[str]:
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 
 
 def _checked_output(target: Path) -> Path:
-    if target.suffix not in (".parquet", ".csv"):
-        raise ConfigurationError(f"{target}: predictions are written as .parquet or .csv")
+    if target.suffix not in SUFFIXES:
+        raise ConfigurationError(f"{target}: predictions are written as {' or '.join(SUFFIXES)}")
     if not target.parent.is_dir():
         raise ConfigurationError(f"{target.parent} is no folder: predictions cannot be written there")
     return target
 
 
-def _predict_chunk(classifier: ImageClassifier, images: list[Path], top_k: int) -> pd.DataFrame:
-    try:
-        return classifier.predict(images, top_k).assign(path=[str(image) for image in images], error=None)
-    except DataError as error:
-        if len(images) == 1:
-            # Not the empty list: that an image has none of the labels would be an answer.
-            labels = {"labels": None} if classifier.multi_label else {}
-            row: dict[str, object] = {"label": None, "probability": float("nan"), "top_k": [], **labels}
-            return pd.DataFrame([row | {"path": str(images[0]), "error": str(error)}])
-    # Halving finds the few bad ones without giving up batches for the many good ones.
-    middle = len(images) // 2
-    halves = [_predict_chunk(classifier, half, top_k) for half in (images[:middle], images[middle:])]
-    return pd.concat(halves, ignore_index=True)
+def _rows(
+    classifier: ImageClassifier, images: Sequence[Entry], top_k: int, version: str, advance: Advance
+) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(images), CHUNK):
+        paths = [Path(image.place) for image in images[start : start + CHUNK]]
+        for path, row in zip(paths, classifier.rows_of_each(paths, top_k), strict=True):
+            error = None if row["error"] is None else _utf8(row["error"])
+            yield row | {"path": _utf8(str(path)), "error": error, "model": version}
+        advance(len(paths))
+
+
+def _utf8(text: str) -> str:
+    """Names of files may be bytes of any kind."""
+    return text.encode("utf-8", "backslashreplace").decode()

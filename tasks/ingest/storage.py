@@ -14,8 +14,16 @@ from typing import IO, Any
 
 from tasks.errors import DataError, HeadstartError, TooLarge
 
-CLUTTER = frozenset(["__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r"])
-"""What operating systems leave in folders, beside names that begin with a dot."""
+CLUTTER = frozenset([
+    "__MACOSX", "Icon\r", "Network Trash Folder", "Temporary Items",  # macOS
+    "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information",  # Windows
+    "lost+found",  # Linux
+    "@eaDir", "@tmp", "@SynoResource", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot",  # Synology, QNAP
+])  # fmt: skip
+"""What operating systems and file servers leave in folders, in any case, beside names that begin with a dot."""
+
+MISSING = "missing"
+"""Stamp of what cannot be reached, such as a link to nowhere: reading it will tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Entry:
     stamp: str
 
 
-_HIDDEN = re.compile(rf"(?:^|/)(?:\.|(?:{'|'.join(map(re.escape, sorted(CLUTTER)))})(?:/|$))")
+_HIDDEN = re.compile(rf"(?:^|/)(?:\.|(?:{'|'.join(map(re.escape, sorted(CLUTTER)))})(?:/|$))", re.IGNORECASE)
 
 
 def is_hidden(relative: str) -> bool:
@@ -66,7 +74,7 @@ def _walk_local(root: Path) -> Iterator[Entry]:
         except OSError:
             if not relative:
                 raise
-            yield Entry(relative, path, 0, "missing")  # a link to nowhere, a locked folder: reading it will tell
+            yield Entry(relative, path, 0, MISSING)  # a link to nowhere, a locked folder: reading it will tell
             continue
         if relative and not names and here not in above:
             yield Entry(f"{relative}/", path, 0, "empty")

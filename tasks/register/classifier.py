@@ -113,7 +113,7 @@ class ImageClassifier:
         Raises:
             ConfigurationError: ``top_k`` is less than 1.
         """
-        return pd.DataFrame(self._rows_of_each(images, top_k), columns=[*self.columns, "error"])
+        return pd.DataFrame(self.rows_of_each(images, top_k), columns=[*self.columns, "error"])
 
     @property
     def columns(self) -> list[str]:
@@ -134,7 +134,8 @@ class ImageClassifier:
                 row["labels"] = labels
         return rows
 
-    def _rows_of_each(self, images: Sequence[ImageLike], top_k: int) -> list[dict[str, Any]]:
+    def rows_of_each(self, images: Sequence[ImageLike], top_k: int = 5) -> list[dict[str, Any]]:
+        """What `predict_each` tells, as a list; of an image that cannot be decoded, ``error`` only."""
         try:
             return [{**row, "error": None} for row in self._rows(images, top_k)]
         except DataError as error:
@@ -142,7 +143,7 @@ class ImageClassifier:
                 return [{"error": str(error)}]
         # Halving finds the few bad ones without giving up batches for the many good ones.
         middle = len(images) // 2
-        return self._rows_of_each(images[:middle], top_k) + self._rows_of_each(images[middle:], top_k)
+        return self.rows_of_each(images[:middle], top_k) + self.rows_of_each(images[middle:], top_k)
 
 
 def _recipe(described: dict[str, Any]) -> Recipe:

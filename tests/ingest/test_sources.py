@@ -66,9 +66,20 @@ def test_file_urls_are_decoded(workspace: Workspace) -> None:
 
 
 def test_hidden_folder_is_one_item_and_is_not_entered(workspace: Workspace) -> None:
-    write(workspace.root / "photos", "cat/1.png", ".git/a/1.png", ".git/b/2.png", "dog/__MACOSX/1.png", "dog/.x")
+    write(
+        workspace.root / "photos",
+        "cat/1.png",
+        ".git/a/1.png",
+        ".git/b/2.png",
+        "dog/__MACOSX/1.png",
+        "dog/.x",
+        "@eaDir/1.jpg",
+        "dog/$Recycle.Bin/2.png",
+    )
     found = {item.path: item.problem and item.problem.kind for item in items({"folder": "photos"}, workspace)}
-    assert found == {"cat/1.png": None, ".git": "hidden", "dog/__MACOSX": "hidden", "dog/.x": "hidden"}
+    assert found == {"cat/1.png": None, ".git": "hidden", "dog/__MACOSX": "hidden", "dog/.x": "hidden"} | {
+        "@eaDir": "hidden", "dog/$Recycle.Bin": "hidden"
+    }  # fmt: skip
 
 
 def test_links_are_followed_but_not_in_circles(workspace: Workspace) -> None:
