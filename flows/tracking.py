@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
 import subprocess
@@ -21,6 +20,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from flows.config import PipelineConfig
 from flows.summary import describe
 from tasks.fingerprint import code_version
+from tasks.machine import user_name
 from tasks.progress import tell
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
 from tasks.workspace import Workspace
@@ -224,7 +224,7 @@ def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, works
     ]
     tags = [
         RunTag("code.version", code_version(Path(__file__).parent.parent / "tasks")),
-        RunTag("mlflow.user", getpass.getuser()),
+        RunTag("mlflow.user", user_name()),
         RunTag("mlflow.source.type", "LOCAL"),
         RunTag("mlflow.source.name", "headstart run"),
     ]

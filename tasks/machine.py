@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,14 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 def usable_cores() -> int:
     """Cores that this process may use at the same time: of its affinity and within its quota."""
     return int(joblib.cpu_count())
+
+
+def user_name() -> str:
+    """Who runs this process; the number of a user without a name, as containers have them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def free_memory(root: Path = ROOT) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.machine import free_memory, freed_memory_kept, usable_cores
+from tasks.machine import free_memory, freed_memory_kept, usable_cores, user_name
 
 GIB = 2**30
 
@@ -95,3 +95,12 @@ def test_an_allocator_that_cannot_be_told_is_left_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     with freed_memory_kept():
         pass
+
+
+def test_a_user_without_a_name_is_called_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ada")
+    assert user_name() == "ada"
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 98_765)
+    assert user_name() == "uid 98765"

@@ -8,7 +8,6 @@ move left it, somebody moved it by other means, and that becomes a move, too. So
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from tasks.errors import RegistryError
+from tasks.machine import user_name
 from tasks.progress import tell
 from tasks.register.registry import (
     CHALLENGER,
@@ -121,7 +121,7 @@ def move_to(
     previous = moves[-1].version if moves else None
     if version == previous:
         raise RegistryError(f"version {version} of {name!r} is the champion already")
-    move = Move(action, version, previous, who or getpass.getuser(), _now(moves), why)
+    move = Move(action, version, previous, who or user_name(), _now(moves), why)
     mine.check()
     client.set_registered_model_tag(name, ANNOUNCED, json.dumps(asdict(move)))
     client.set_registered_model_alias(name, CHAMPION, str(version))

@@ -67,7 +67,7 @@ def all_models(client: MlflowClient) -> list[RegisteredModel]:
 
 def all_versions(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
     """All versions of a model by their numbers, the oldest first."""
-    found = _all(lambda **page: client.search_model_versions(f"name='{name}'", **page))
+    found = _all(lambda **page: client.search_model_versions(f"name = {name!r}", **page))
     return dict(sorted((int(version.version), version) for version in found))
 
 

@@ -14,7 +14,6 @@ what it was changing in that very moment would meet the next one's changes.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import random
@@ -32,6 +31,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
+from tasks.machine import user_name
 from tasks.progress import tell
 
 TICKETS = ".headstart-turns"
@@ -68,7 +68,7 @@ class Owner:
     @classmethod
     def here(cls) -> Owner:
         process = psutil.Process()
-        return cls(getpass.getuser(), socket.gethostname(), _machine(), process.pid, process.create_time())
+        return cls(user_name(), socket.gethostname(), _machine(), process.pid, process.create_time())
 
     @property
     def is_dead(self) -> bool:
@@ -173,7 +173,7 @@ def _wait(mine: Turn) -> None:
 
 def _queue(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
     """Tickets for a model by their numbers."""
-    tickets = client.search_model_versions(f"name = '{TICKETS}' and tags.{MODEL} = '{name}'", max_results=10_000)
+    tickets = client.search_model_versions(f"name = '{TICKETS}' and tags.{MODEL} = {name!r}", max_results=10_000)
     # MLflow reads tags after versions: those of a ticket that was deleted in between are missing.
     return {int(ticket.version): ticket for ticket in tickets if ALIVE in ticket.tags}
 

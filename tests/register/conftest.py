@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -110,10 +111,11 @@ def server(client: MlflowClient, workspace: Workspace, tmp_path: Path) -> Iterat
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", workspace.tracking_uri,
         "--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "2",
+        "--workers", "1",
     ]  # fmt: skip
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{address}/health", process)
@@ -123,7 +125,7 @@ def server(client: MlflowClient, workspace: Workspace, tmp_path: Path) -> Iterat
         process.wait(timeout=60)
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+def _wait_for(address: str, process: subprocess.Popen[bytes], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:

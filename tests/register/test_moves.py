@@ -132,6 +132,13 @@ def test_roll_back_passes_over_what_was_deleted_and_says_so(birds: MlflowClient)
         moves.rollback(birds, "birds", why="")
 
 
+def test_a_model_of_other_means_may_have_any_name(client: MlflowClient, fill: Fill) -> None:
+    fill(client, "ada's birds", 2)
+    for version in (1, 2):
+        moves.promote(client, "ada's birds", version, why="")
+    assert moves.rollback(client, "ada's birds", why="").version == 1 == champion(client, "ada's birds")
+
+
 def test_what_has_lost_its_files_is_not_made_champion(birds: MlflowClient) -> None:
     for version in (1, 2):
         moves.promote(birds, "birds", version, why="")
