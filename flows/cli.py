@@ -52,7 +52,7 @@ def run(
 
     Example: headstart run configs/digits.yaml -s train.method=mlp -s train.epochs=5
     """
-    settings = _read_pipeline(config, set_, replace)
+    settings = _read_pipeline(config, set_, replace, quiet)
     workspace, server = _prepare()
     from flows.console import out, show_outcome, shown
     from flows.server import deliver_events
@@ -209,14 +209,18 @@ def pretrain(
 
     Example: headstart pretrain configs/pretrain.yaml -o backbone.safetensors
     """
+    from flows.config import PretrainConfig, read_config
+
+    settings = read_config(config, set_, PretrainConfig)
+    workspace = _settle()
+    from flows.checks import check_pretraining
+
+    check_pretraining(settings, workspace.resolve(output), workspace)
     _prepare()
-    from flows.config import read_config
     from flows.console import out, shown
-    from flows.pretrain import PretrainConfig
     from flows.pretrain import pretrain as pretrain_flow
     from flows.server import deliver_events
 
-    settings = read_config(config, set_, PretrainConfig)
     command = " ".join(["headstart pretrain", str(config), "-o", output, *(f"-s {each}" for each in set_)])
     try:
         with shown(quiet):
@@ -278,12 +282,18 @@ def _escaped(message: str) -> str:
     return escape(message)
 
 
-def _read_pipeline(config: Path, overrides: list[str], replace: bool) -> PipelineConfig:
-    """Read a pipeline's configuration, and see to it that its dataset may be put into ``data/``."""
-    workspace = _settle()
+def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: bool = False) -> PipelineConfig:
+    """Read a pipeline's configuration, find out what can be known to go wrong, and see to it that its dataset may be
+    put into ``data/``."""
     from flows.config import PipelineConfig, read_config
 
     settings = read_config(config, overrides, PipelineConfig)
+    workspace = _settle()
+    from flows.checks import check_pipeline
+    from flows.console import shown
+
+    with shown(quiet):
+        check_pipeline(settings, workspace)
     data.claim(workspace, replace)
     return settings
 

@@ -1,4 +1,4 @@
-"""The configuration of a pipeline: one section per stage, each defined in its stage."""
+"""The configurations of a pipeline, one section per stage, each defined in its stage, and of a pretraining."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -15,6 +15,7 @@ from tasks.errors import ConfigurationError
 from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
 from tasks.ingest.config import IngestConfig
+from tasks.ingest.sources import AnySource
 from tasks.preprocess.config import PreprocessConfig
 from tasks.register.config import RegisterConfig
 from tasks.section import Section
@@ -37,6 +38,41 @@ class PipelineConfig(Section):
     train: TrainConfig = Linear()
     evaluate: EvaluateConfig = EvaluateConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+
+
+class ScheduleConfig(Section):
+    """See `tasks.train.pretraining.Schedule`."""
+
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=0.2, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    grayscale: float = Field(default=0.1, ge=0, le=1)
+    seed: int = 0
+
+
+class ProbeConfig(IngestConfig):
+    """A dataset to try the backbone on, and which of its features."""
+
+    layer: str | None = None
+    """As in the ``extract`` section."""
+    pool: Literal["avg", "flatten"] = "avg"
+    """As in the ``extract`` section."""
+
+
+class PretrainConfig(Section):
+    """What to pretrain on, how, and what to probe the result with."""
+
+    name: str
+    source: AnySource
+    """Images of the source task; its held-out split gives the source accuracy."""
+    size: int = Field(default=32, ge=8)
+    schedule: ScheduleConfig = ScheduleConfig()
+    probes: dict[str, ProbeConfig] = Field(default_factory=dict)
+    """Datasets that a linear head is fitted to afterwards, by name."""
+    licence: str = "see the source data's terms"
+    """Note for the card."""
 
 
 def read_config(path: Path, overrides: Sequence[str], model: type[Config]) -> Config:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -28,6 +28,9 @@ from flows.ui import Page
 from tasks.progress import watched_by
 from tasks.records import Dataset
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -71,6 +74,8 @@ class RunConsole:
 
 def findings_table(dataset: Dataset) -> Table:
     """What the checks of a dataset found: count, what it is, what was done, an example."""
+    import pandas as pd  # which takes longer to import than an error to be told
+
     table = Table("count", "finding", "policy", "for example", box=None, pad_edge=False)
     table.columns[0].justify = "right"
     for row in pd.read_csv(dataset.report / "checks.csv", keep_default_na=False, dtype=str).to_dict("records"):

@@ -34,12 +34,14 @@ def ingest(
 
     Example: headstart data ingest configs/digits.yaml
     """
-    workspace = _settle()
     from flows.config import PipelineConfig, read_config
+
+    settings = read_config(config, set_, PipelineConfig)
+    workspace = _settle()
+    settings.ingest.source.check(workspace)
     from flows.console import classes_table, findings_table, out, shown
     from tasks.ingest.door import ingest_images
 
-    settings = read_config(config, set_, PipelineConfig)
     claim(workspace, replace)
     with shown():
         dataset = ingest_images(settings.ingest, workspace)

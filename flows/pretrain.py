@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import torch
 import yaml
 from prefect import flow, task
-from pydantic import Field
 from torch import nn
 
+from flows.checks import check_pretraining
+from flows.config import PretrainConfig, ProbeConfig
 from tasks.evaluate.intervals import wilson
 from tasks.evaluate.probe import linear_probes
 from tasks.extract import tensors
@@ -22,47 +22,10 @@ from tasks.extract.weights import BUILTIN, Weights, build_network, read_weights
 from tasks.fingerprint import file_digest, fingerprint
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
-from tasks.ingest.sources import AnySource
 from tasks.ingest.sources.archive import ArchiveSource
 from tasks.preprocess.recipe import Recipe, load_pixels
-from tasks.section import Section
 from tasks.train.pretraining import Schedule, pretrain_supervised
 from tasks.workspace import Workspace
-
-
-class ScheduleConfig(Section):
-    """See `tasks.train.pretraining.Schedule`."""
-
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=256, ge=1)
-    learning_rate: float = Field(default=0.2, gt=0)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    grayscale: float = Field(default=0.1, ge=0, le=1)
-    seed: int = 0
-
-
-class ProbeConfig(IngestConfig):
-    """A dataset to try the backbone on, and which of its features."""
-
-    layer: str | None = None
-    """As in the ``extract`` section."""
-    pool: Literal["avg", "flatten"] = "avg"
-    """As in the ``extract`` section."""
-
-
-class PretrainConfig(Section):
-    """What to pretrain on, how, and what to probe the result with."""
-
-    name: str
-    source: AnySource
-    """Images of the source task; its held-out split gives the source accuracy."""
-    size: int = Field(default=32, ge=8)
-    schedule: ScheduleConfig = ScheduleConfig()
-    probes: dict[str, ProbeConfig] = Field(default_factory=dict)
-    """Datasets that a linear head is fitted to afterwards, by name."""
-    licence: str = "see the source data's terms"
-    """Note for the card."""
 
 
 @flow(name="pretrain")
@@ -76,6 +39,7 @@ def pretrain(config: PretrainConfig, output: str, command: str = "headstart pret
     """
     workspace = Workspace.find()
     target = workspace.resolve(output)
+    check_pretraining(config, target, workspace)
     weights, accuracy, classes = fit_backbone(config, workspace)
     results = {name: probe_backbone(weights, probe, config.size, workspace) for name, probe in config.probes.items()}
     _save(weights, config, classes, target)

@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.errors import ConfigurationError
+from tasks.extract.check import check_workers
 from tasks.extract.config import ExtractConfig, WorkersConfig
 from tasks.extract.look_alikes import confirm
 from tasks.extract.precision import choose_device
@@ -132,24 +132,19 @@ def _runner(workers: WorkersConfig) -> TaskRunner[Any]:
     Raises:
         ConfigurationError: the package that speaks to this kind of cluster is not installed.
     """
-    try:
-        match workers.runner:
-            case "dask":
-                from prefect_dask import DaskTaskRunner
+    check_workers(workers)
+    match workers.runner:
+        case "dask":
+            from prefect_dask import DaskTaskRunner
 
-                begun = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": None}
-                return DaskTaskRunner(address=workers.address, cluster_kwargs=None if workers.address else begun)
-            case "ray":
-                from prefect_ray import RayTaskRunner
+            begun = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": None}
+            return DaskTaskRunner(address=workers.address, cluster_kwargs=None if workers.address else begun)
+        case "ray":
+            from prefect_ray import RayTaskRunner
 
-                return RayTaskRunner(address=workers.address)
-            case _:
-                return ThreadPoolTaskRunner(max_workers=workers.count or 1)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"extract.workers.runner is {workers.runner}, which needs another package: "
-            f"pip install 'headstart[{workers.runner}]'"
-        ) from error
+            return RayTaskRunner(address=workers.address)
+        case _:
+            return ThreadPoolTaskRunner(max_workers=workers.count or 1)
 
 
 def _look_alikes(dataset: Dataset, store: FeatureStore, final: Path) -> dict[str, Any]:

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import torch
 
-from tasks.errors import ConfigurationError
 from tasks.extract import tensors
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.calibration import calibrate
+from tasks.train.check import check_labels
 from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
-from tasks.train.methods import METHODS
 from tasks.train.search import search
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled, is_multi_label, measured, merit, merit_name
@@ -36,8 +35,7 @@ def train_head(
     Raises:
         ConfigurationError: images have several labels, and the method gives one, or balances them.
     """
-    if dataset.multi_label:
-        _check_takes_several(config, dataset)
+    check_labels(config, dataset.source, dataset.multi_label)
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint)
     checkpoints = workspace.cache / "checkpoints" / name
@@ -83,23 +81,6 @@ def _tuned_features(fit: Fit, task: Task, workspace: Workspace) -> Labelled:
     features = extract_features(config, task.dataset, task.preprocessed, workspace, (split,))
     manifest = task.dataset.read_manifest()
     return labelled(task.dataset, features, manifest[manifest["split"] == split])
-
-
-def _check_takes_several(config: Method, dataset: Dataset) -> None:
-    """Raise where images have several labels each, and the configuration cannot do with them."""
-    able = [name for name, kind in METHODS.items() if kind.multi_label]
-    tried = config.search.methods if config.search else []
-    for key, name in (("train.method", config.method), *(("train.search.methods", name) for name in tried)):
-        if name not in able:
-            raise ConfigurationError(
-                f"the images of {dataset.source} have several labels each, and {name} ({key}) gives one: "
-                f"name one label column in ingest.source.label, or take one of {', '.join(able)}"
-            )
-    if getattr(config, "balance", "none") != "none":
-        raise ConfigurationError(
-            f"the images of {dataset.source} have several labels each, so that no class counts for an image alone: "
-            "leave train.balance at none"
-        )
 
 
 def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: FeatureSet) -> Candidate:

@@ -51,10 +51,15 @@ class ArchiveSource(Source):
     """Regular expression that finds a file's group in its name: ``^(track\\d+)_``."""
     remembers: ClassVar[bool] = False
 
-    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
-        """Every member, in the archive's order."""
+    def check(self, workspace: Workspace) -> None:
+        """A file on this machine is there, and the layout's words are known."""
         if self.layout != "auto":
             Layout.parse(self.layout)
+        archive_place(self.archive, workspace, "archive")
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Every member, in the archive's order."""
+        self.check(workspace)
         groups = Groups(self.group, self.layout)
         place = archive_place(self.archive, workspace, "archive")
         for name, content, problem in members(place, limit, folders=True):

@@ -64,6 +64,14 @@ class Source(Section):
     def __str__(self) -> str:
         return f"{self.key()}:{getattr(self, self.key())}"
 
+    def check(self, workspace: Workspace) -> None:
+        """Find out what can be known at once of whether this source is there; no network is asked.
+
+        Raises:
+            DataError: it is not.
+            ConfigurationError: its keys say what cannot be.
+        """
+
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Everything that the source holds, one after another; nothing of more than ``limit`` bytes is read whole.
 

@@ -25,6 +25,11 @@ class DomainsSource(Source):
         """Whether any of them is."""
         return any(source.is_multi_label() for source in self.domains.values())
 
+    def check(self, workspace: Workspace) -> None:
+        """All of them are there."""
+        for source in self.domains.values():
+            source.check(workspace)
+
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """The items of one domain after the other, below a folder of its name."""
         for name, source in self.domains.items():

@@ -24,10 +24,15 @@ class FolderSource(Source):
     group: GroupPattern | None = None
     """Regular expression that finds a file's group in its name: ``^(track\\d+)_``."""
 
-    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
-        """Every file; only names, sizes and times are read."""
+    def check(self, workspace: Workspace) -> None:
+        """A folder on this machine is there, and the layout's words are known."""
         if self.layout != "auto":
             Layout.parse(self.layout)
+        self._root(workspace)
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Every file; only names, sizes and times are read."""
+        self.check(workspace)
         groups = Groups(self.group, self.layout)
         for entry in walk(self._root(workspace), folders=True):
             problem = EMPTY_FOLDER if entry.relative.endswith("/") else None

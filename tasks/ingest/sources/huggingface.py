@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,6 +54,11 @@ class HuggingFaceSource(Source):
         """As configured."""
         return self.multi_label
 
+    def check(self, workspace: Workspace) -> None:
+        """The library is installed."""
+        if find_spec("datasets") is None:
+            raise DataError("the source huggingface needs the package datasets: pip install 'headstart[huggingface]'")
+
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every row of every split, read as a stream; names of classes instead of their numbers."""
         splits = self._splits(workspace)
@@ -74,12 +80,9 @@ class HuggingFaceSource(Source):
         return running.value
 
     def _splits(self, workspace: Workspace) -> dict[str, Any]:
-        try:
-            import datasets
-        except ImportError as error:
-            raise DataError(
-                "the source huggingface needs the package datasets: pip install 'headstart[huggingface]'"
-            ) from error
+        self.check(workspace)
+        import datasets
+
         datasets.disable_progress_bars()
         folder = workspace.resolve(self.huggingface)
         try:

@@ -48,14 +48,19 @@ class TableSource(Source):
         """Whether several labels are configured."""
         return isinstance(self.label, list) or self.separator is not None
 
-    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
-        """Every row; of images on this machine, size and time are read."""
-        from tasks.ingest.rows import read_rows
-
+    def check(self, workspace: Workspace) -> None:
+        """A file on this machine is there."""
         table = local_path(self.table, workspace)
         if table is not None and not table.is_file():
             what = "is a folder" if table.is_dir() else "does not exist"
             raise DataError(f"{table} {what}: ingest.source.table must name a .csv, .tsv or .parquet file")
+
+    def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
+        """Every row; of images on this machine, size and time are read."""
+        from tasks.ingest.rows import read_rows
+
+        self.check(workspace)
+        table = local_path(self.table, workspace)
         roots = _Roots(table or self.table, self.roots, workspace)
         for number, row in read_rows(table or self.table, self._columns()):
             if isinstance(row, str):

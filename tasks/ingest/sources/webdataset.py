@@ -36,6 +36,11 @@ class WebDatasetSource(Source):
         """As configured."""
         return self.multi_label
 
+    def check(self, workspace: Workspace) -> None:
+        """Shards on this machine are there."""
+        if "://" not in self.webdataset or self.webdataset.startswith("file://"):
+            _shards(self.webdataset, workspace)
+
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every sample of every shard. A shard that is called as a split is belongs to it (``train-000``)."""
         shards = _shards(self.webdataset, workspace)

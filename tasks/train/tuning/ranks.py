@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Semaphore
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch.multiprocessing import get_context, start_processes
+
+from tasks.errors import ConfigurationError
 
 FAREWELL = 3.0
 """Seconds in which a helper that broke down can say why."""
@@ -29,6 +32,23 @@ class Rank:
     count: int
     port: int
     meet: Callable[[], None]
+
+
+def count_devices(asked: int | Literal["auto"], device: torch.device) -> int:
+    """As many as are asked for, or as there are. Processes on a CPU share its cores.
+
+    Raises:
+        ConfigurationError: more GPUs are asked for than there are.
+    """
+    there = max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
+    if asked == "auto":
+        return there
+    if device.type != "cpu" and asked > there:
+        raise ConfigurationError(
+            f"train.devices asks for {asked} {device.type} devices, and this machine has {there}: take auto, which "
+            "takes all"
+        )
+    return asked
 
 
 @contextmanager

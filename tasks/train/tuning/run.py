@@ -28,7 +28,6 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from tasks.errors import ConfigurationError
 from tasks.extract.backbones import Backbone
 from tasks.extract.precision import choose_precision
 from tasks.machine import freed_memory_kept, usable_cores
@@ -44,7 +43,7 @@ from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Loss, Tuning
-from tasks.train.tuning.ranks import Rank, shared_by
+from tasks.train.tuning.ranks import Rank, count_devices, shared_by
 from tasks.train.tuning.served import Served
 
 BACKBONE, HEAD, LAST = "backbone.safetensors", "head.safetensors", "last.ckpt"
@@ -174,18 +173,8 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
 
 
 def _processes(method: TuningConfig, task: Task) -> int:
-    """How many share the batches: as many as are asked for, or there are, but each needs an image of a batch.
-
-    Raises:
-        ConfigurationError: more GPUs are asked for than there are. Processes on a CPU share its cores.
-    """
-    kind = torch.device(task.features.device).type
-    there = torch.cuda.device_count() if kind == "cuda" else 1
-    asked = max(1, there) if method.devices == "auto" else method.devices
-    if kind != "cpu" and asked > max(1, there):
-        raise ConfigurationError(
-            f"train.devices asks for {asked} {kind} devices, and this machine has {there}: take auto, which takes all"
-        )
+    """How many share the batches: as many as are asked for, or there are, but each needs an image of a batch."""
+    asked = count_devices(method.devices, torch.device(task.features.device))
     return min(asked, method.batch_size, task.dataset.counts["train"])
 
 

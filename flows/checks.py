@@ -1,0 +1,106 @@
+"""What can be known to go wrong is told before the first stage, and before a server is started for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from flows.config import PipelineConfig, PretrainConfig
+from tasks.errors import ConfigurationError, StorageError
+from tasks.extract.check import check_workers, look_through, weights_file
+from tasks.extract.config import ExtractConfig
+from tasks.fingerprint import code_version, fingerprint
+from tasks.train.check import check_labels, check_trainable
+from tasks.workspace import Workspace
+
+LEAST = 50 * 2**20
+"""Bytes that a run leaves behind at least, and the databases that record it."""
+
+TASKS = Path(__file__).parent.parent / "tasks"
+
+
+def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
+    """Raise what would end a run later: a source, weights, layers, devices or a package that are not there, a method
+    that the labels or the network are not made for, no room.
+
+    Looking at the network takes seconds; a pipeline whose network was found right is not looked at again while the
+    weights stay where they were. Weights to be downloaded are downloaded here.
+
+    Raises:
+        HeadstartError: of the kind that the stage would raise.
+    """
+    source = config.ingest.source
+    source.check(workspace)
+    check_labels(config.train, str(source), source.is_multi_label())
+    check_workers(config.extract.workers)
+    check_room(workspace)
+    found_right = workspace.cache / "checked" / f"{_network_of(config, workspace)}.json"
+    if not _still_holds(found_right):
+        weights = _check_network(config, workspace)
+        # A registered model holds the weights, and is put together beside where it goes.
+        check_room(workspace, LEAST + 2 * weights.stat().st_size if weights else LEAST)
+        _keep(found_right, weights)
+
+
+def check_pretraining(config: PretrainConfig, output: Path, workspace: Workspace) -> None:
+    """As `check_pipeline`, for a pretraining, its probes, and where its weights go.
+
+    Raises:
+        HeadstartError: of the kind that the work would raise.
+    """
+    if not output.parent.is_dir():
+        raise ConfigurationError(f"{output.parent} is no folder: the weights cannot be written there")
+    for source in (config.source, *(probe.source for probe in config.probes.values())):
+        source.check(workspace)
+    check_room(workspace)
+    for probe in config.probes.values():
+        look_through(ExtractConfig(weights="random", layer=probe.layer, pool=probe.pool), config.size, workspace)
+
+
+def check_room(workspace: Workspace, needed: int = LEAST) -> None:
+    """Whether so many bytes are free wherever a run writes.
+
+    Raises:
+        StorageError: they are not.
+    """
+    for folder in (workspace.root, workspace.mlruns, workspace.cache):
+        free = shutil.disk_usage(folder).free if folder.is_dir() else needed
+        if free < needed:
+            raise StorageError(
+                f"the disk of {folder} has {free / 2**20:,.0f} MiB left, and a run needs {needed / 2**20:,.0f} MiB at "
+                "least: make room, or name another workspace in HEADSTART_WORKSPACE"
+            )
+
+
+def _network_of(config: PipelineConfig, workspace: Workspace) -> str:
+    """Name of all that a look at the network depends on."""
+    file = workspace.resolve(config.extract.weights)
+    state = [file.stat().st_size, file.stat().st_mtime] if file.is_file() else []
+    sections = [section.model_dump() for section in (config.extract, config.preprocess, config.train)]
+    return fingerprint(sections, state, code_version(TASKS), platform.node())
+
+
+def _check_network(config: PipelineConfig, workspace: Workspace) -> Path | None:
+    """Look at the network and at what trains it; returns the file of its weights."""
+    network, backbone, device = look_through(config.extract, config.preprocess.size, workspace)
+    check_trainable(config.train, network, backbone, device)
+    return weights_file(config.extract, workspace)
+
+
+def _still_holds(found_right: Path) -> bool:
+    """Whether a network was found right, and its weights are where they were then."""
+    try:
+        weights = json.loads(found_right.read_text())
+    except (OSError, ValueError):
+        return False
+    return weights is None or Path(weights).is_file()
+
+
+def _keep(found_right: Path, weights: Path | None) -> None:
+    found_right.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = found_right.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps(weights and str(weights)))
+    unfinished.replace(found_right)

@@ -1,0 +1,83 @@
+"""Whether a backbone can be had, and can do what is asked of it: found out before any image is read."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import ConfigurationError
+from tasks.extract.config import ExtractConfig, WorkersConfig
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tasks.extract.backbones import Backbone
+
+
+def check_workers(workers: WorkersConfig) -> None:
+    """Whether the package is installed that speaks to the configured kind of cluster.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if workers.runner in ("dask", "ray") and find_spec(f"prefect_{workers.runner}") is None:
+        raise ConfigurationError(
+            f"extract.workers.runner is {workers.runner}, which needs another package: "
+            f"pip install 'headstart[{workers.runner}]'"
+        )
+
+
+def look_through(config: ExtractConfig, size: int, workspace: Workspace) -> tuple[nn.Module, Backbone, torch.device]:
+    """Fetch the weights, build the network, cut it off at its layers and send a black image of ``size`` pixels through.
+
+    Returns:
+        The network, what it becomes when it is cut off, and the device that is asked for.
+
+    Raises:
+        WeightsError: the weights are missing, unreachable or of another architecture.
+        ConfigurationError: there is no such backbone, layer or device, or it takes images of another size.
+    """
+    from tasks.extract.backbones import Backbone, load_network
+    from tasks.extract.precision import choose_device
+    from tasks.extract.weights import read_weights
+
+    device = choose_device(config.device)
+    weights = read_weights(config.backbone, config.weights, workspace.resolve(config.weights))
+    network = load_network(config.backbone, weights)
+    backbone = Backbone(network, weights, config.layers, config.pool)
+    check_size(backbone, size, "preprocess.size")
+    return network, backbone, device
+
+
+def check_size(backbone: Backbone, size: int, key: str) -> None:
+    """Whether images of ``size`` pixels pass through.
+
+    Raises:
+        ConfigurationError: they do not; ``key`` is where the size was configured.
+    """
+    import torch
+
+    try:
+        with torch.inference_mode():
+            backbone(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigurationError(
+            f"{key}: images of {size} pixels do not pass through the network ({str(error).splitlines()[0]}): take the "
+            "size that it was trained with, 224 for most of torchvision's"
+        ) from error
+
+
+def weights_file(config: ExtractConfig, workspace: Workspace) -> Path | None:
+    """The file that the weights were read from; None for those that come with headstart, or with nothing."""
+    if config.weights in ("builtin", "random"):
+        return None
+    if config.weights != "imagenet":
+        return workspace.resolve(config.weights)
+    import torch
+    from torchvision.models import get_model_weights
+
+    url: str = get_model_weights(config.backbone)["DEFAULT"].url
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]

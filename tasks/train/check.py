@@ -1,0 +1,65 @@
+"""Whether a method can be used on a dataset's labels and on a network: found out before anything takes time."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from tasks.errors import ConfigurationError
+from tasks.train.method import Method
+from tasks.train.methods import METHODS
+from tasks.train.tuning.config import TuningConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tasks.extract.backbones import Backbone
+
+
+def check_labels(config: Method, source: str, multi_label: bool) -> None:
+    """Whether the configuration can do with the labels of a source.
+
+    Raises:
+        ConfigurationError: images have several labels each, and a method gives one, or balances them.
+    """
+    if not multi_label:
+        return
+    able = [name for name, kind in METHODS.items() if kind.multi_label]
+    tried = config.search.methods if config.search else []
+    for key, name in (("train.method", config.method), *(("train.search.methods", name) for name in tried)):
+        if name not in able:
+            raise ConfigurationError(
+                f"the images of {source} have several labels each, and {name} ({key}) gives one: "
+                f"name one label column in ingest.source.label, or take one of {', '.join(able)}"
+            )
+    if getattr(config, "balance", "none") != "none":
+        raise ConfigurationError(
+            f"the images of {source} have several labels each, so that no class counts for an image alone: "
+            "leave train.balance at none"
+        )
+
+
+def check_trainable(config: Method, network: nn.Module, backbone: Backbone, device: torch.device) -> None:
+    """Whether the methods that are tried can train through a network, and have the devices that they ask for.
+
+    Args:
+        network: whole; nothing of it changes.
+        backbone: what it becomes when it is cut off; both hold the same parameters.
+
+    Raises:
+        ConfigurationError: a block, a matrix or a device is not there, or the network takes images of another size.
+    """
+    searched = config.search.methods if config.search else []
+    for method in (config, *(METHODS[name].model_validate({}) for name in searched if name != config.method)):
+        if not isinstance(method, TuningConfig):
+            continue
+        from tasks.extract.check import check_size
+        from tasks.train.tuning.blocks import blocks_of
+        from tasks.train.tuning.ranks import count_devices
+
+        count_devices(method.devices, device)
+        for size in method.sizes:
+            check_size(backbone, size, "train.sizes")
+        whole, trunk = copy.deepcopy((network, backbone.trunk))
+        method.prepare(whole, blocks_of(whole, trunk))
