@@ -85,6 +85,8 @@ def findings_table(dataset: Dataset) -> Table:
 
 def classes_table(dataset: Dataset, most: int = 30) -> Table:
     """Images of each class in each split; where there are many, those of the first and how many more there are."""
+    import pandas as pd
+
     classes = pd.read_csv(dataset.report / "classes.csv", keep_default_na=False, dtype=str)
     table = Table(*classes.columns, box=None, pad_edge=False)
     for column in table.columns[1:]:

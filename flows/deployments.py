@@ -42,7 +42,7 @@ def _next_times(cron: str, zone: str) -> list[str]:
 
     try:
         ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # such as the folder of a continent
         raise ConfigurationError(f"--timezone {zone}: no such zone; give one as Europe/Berlin") from error
     try:
         times = asyncio.run(CronSchedule(cron=cron, timezone=zone).get_dates(SHOWN))
