@@ -22,9 +22,8 @@ from tasks.extract.weights import Weights
 from tasks.ingest.decode import ImageLike
 from tasks.limits import Limits
 from tasks.preprocess.recipe import Recipe
+from tasks.register.bundle import BACKBONE, DESCRIPTION, HEAD
 from tasks.train.heads import Head, predict_probabilities
-
-DESCRIPTION, BACKBONE, HEAD = "classifier.json", "backbone.safetensors", "head.safetensors"
 
 
 def package(

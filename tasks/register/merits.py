@@ -11,7 +11,6 @@ from itertools import chain
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
-from tasks.evaluate.intervals import wilson
 from tasks.fingerprint import RunningFingerprint, fingerprint
 from tasks.records import Candidate, Dataset, Evaluation
 
@@ -127,5 +126,7 @@ def _interval(
     if dataset.multi_label:
         answers = round(answers * chance)
     answers = max(1, answers)
+    from tasks.evaluate.intervals import wilson  # SciPy takes a second, and a version that is known needs none
+
     _, low, high = wilson(round(candidate.score * answers), answers)
     return low, high

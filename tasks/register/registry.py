@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 from tasks.records import Alias
-from tasks.register.classifier import BACKBONE, DESCRIPTION, HEAD
+from tasks.register.bundle import BACKBONE, DESCRIPTION, HEAD
 from tasks.register.turns import TICKETS
 
 CHAMPION: Alias = "champion"
