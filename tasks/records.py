@@ -118,6 +118,8 @@ class Dataset(Record):
     def is_complete(self) -> bool:
         """Whether, beside the record's own files, the store has every object of the version, unchanged in size and
         time: a damaged one must not be learned from under its old name."""
+        import pandas as pd
+
         try:
             stored = pd.read_parquet(self.report.parent / STORED)
             return super().is_complete() and all(
