@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from tasks.errors import DataError, TooLarge
 from tasks.ingest import formats
-from tasks.ingest.depth import to_eight_bits
+from tasks.ingest.depth import NoScale, to_eight_bits
 from tasks.ingest.room import room_for
 from tasks.limits import ALLOWED, Limits
 
@@ -202,6 +202,8 @@ def _told(image: ImageLike) -> Iterator[None]:
             yield
     except (TooLarge, Image.DecompressionBombError) as error:
         raise TooLarge(f"{_name(image)} is too large: {error}") from None
+    except NoScale as error:
+        raise NoScale(f"{_name(image)} cannot be decoded as an image: {error}") from None
     except Exception as error:  # Pillow's plugins raise some twenty different types on malformed files.
         raise DataError(f"{_name(image)} cannot be decoded as an image: {reason(error)}") from error
 

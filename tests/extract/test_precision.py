@@ -16,7 +16,8 @@ from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import predict_probabilities
 from tasks.train.solvers import fit_linear
 
-TRAIN, HELD_OUT = 1500, 1500
+NATIVE = bool(torch.cpu._is_avx512_bf16_supported())
+TRAIN = HELD_OUT = 1500 if NATIVE else 300  # elsewhere bf16 is emulated, at seven images a second
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_head_on_bf16_features_decides_as_one_on_fp32_features(
         decided = predict_probabilities(fit_linear(train, held_out, 10).head, held_out[0]).argmax(1)
         decisions.append(decided)
         accuracies.append((decided == held_out[1]).double().mean().item())
-    assert accuracies[0] > 0.45
-    # Standard error of the difference, if every tenth decision changed: 0.008.
-    assert abs(accuracies[0] - accuracies[1]) <= 0.015
+    assert accuracies[0] > (0.45 if NATIVE else 0.35)
+    # Twice the standard error of the difference, if every tenth decision changed.
+    assert abs(accuracies[0] - accuracies[1]) <= 2 * (0.1 / HELD_OUT) ** 0.5
     assert (decisions[0] == decisions[1]).double().mean() >= 0.92

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows import cli
+from flows import cli, console
 from tasks.extract.store import FeatureStore, keys_of
 from tasks.workspace import Workspace
 
@@ -42,7 +42,7 @@ class Terminal:
 
 @pytest.fixture
 def features(workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console.out, "width", 200)
     return Terminal(capsys)
 
 
