@@ -72,6 +72,8 @@ def extras() -> list[str]:
 
 def named(content: bytes) -> str:
     """What a file that Pillow does not read is, in words that follow "it is"."""
+    if not content:
+        return "zero bytes"
     start = content[:512]
     if start[4:8] == b"ftyp":
         if start[8:12] in HEIF:

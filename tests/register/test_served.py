@@ -95,10 +95,10 @@ def test_one_bad_image_of_three_is_named_and_the_others_are_answered(
     whole = served_model.predict([content, content])
     assert whole["error"].isna().all() and len(whole) == 2
     for bad, told in [
-        ("AAAA", "no image format"),
+        ("AAAA", "nothing but zero bytes"),
         (None, "null"),
         ("!", "neither the base64"),
-        (b"", "no image format"),
+        (b"", "zero bytes"),
     ]:
         answer = served_model.predict(pd.DataFrame({"image": [content, bad, content]}))
         assert answer["error"].isna().tolist() == [True, False, True]
