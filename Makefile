@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	@$(BIN)/headstart run configs/digits.yaml
 
 test: $(VENV)/installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
