@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ from tasks.extract.check import check_workers, look_through, weights_file
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.train.check import check_labels, check_trainable
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, write_whole
 
 LEAST = 50 * 2**20
 """Bytes that a run leaves behind at least, and the databases that record it."""
@@ -101,6 +100,4 @@ def _still_holds(found_right: Path) -> bool:
 
 def _keep(found_right: Path, weights: Path | None) -> None:
     found_right.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = found_right.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps(weights and str(weights)))
-    unfinished.replace(found_right)
+    write_whole(found_right, json.dumps(weights and str(weights)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -100,7 +101,7 @@ class Engine:
                 done += len(features)
                 yield features
                 if not self._settled and done >= AHEAD * AHEAD * self.cores * self.batch:
-                    self._settle(done / (time.perf_counter() - started), total - done, views)
+                    self._settle(done / (time.perf_counter() - started), total - done, partial(torch.as_tensor, views))
         yield from (self._averaged(each) for each in waiting)
 
     def _streamed(self, images: Iterable[ImageLike], total: int) -> Iterator[torch.Tensor]:
@@ -120,7 +121,7 @@ class Engine:
                     done += len(features)
                     yield features
                     if not self._settled and done >= AHEAD * streams * batch:
-                        self._settle(done / (time.perf_counter() - started), total - done, self._views(taken))
+                        self._settle(done / (time.perf_counter() - started), total - done, partial(self._views, taken))
                 while waiting:
                     yield waiting.popleft().result()
             finally:
@@ -182,16 +183,16 @@ class Engine:
             self._most = smaller
             tell(f"extract\tout of memory: goes on with {smaller:,} images at once")
 
-    def _settle(self, rate: float, remaining: int, views: torch.Tensor) -> None:
+    def _settle(self, rate: float, remaining: int, sample: Callable[[], torch.Tensor]) -> None:
         """Compile, once the work left is known to outweigh it and the machine's limit is not reached anyway.
 
         Args:
             rate: images a second.
-            views: a batch on the device.
+            sample: gives the views of a batch on the device, where they are needed.
         """
         self._settled = True
         if self.compile == "auto":
-            if self.device.type != "cpu" and self._waits_for_images(rate, views):
+            if self.device.type != "cpu" and self._waits_for_images(rate, sample()):
                 return
             needed = rate * flops(self.backbone, self.recipe.size) * self.recipe.count
             if not compiling_pays(remaining / rate, 0.0):
@@ -201,6 +202,7 @@ class Engine:
             if not compiling_pays(remaining / rate, self.share):
                 return
         try:
+            views = sample()
             self._forward = self._faster(compiled(self.backbone, views), views)
         except Exception as error:  # no compiler, or one that this network is too much for
             told = (str(error).splitlines() or [type(error).__name__])[0]
