@@ -7,7 +7,7 @@ manifest (Parquet)        path (str, relative to ``data/``), label (str; list of
                           several; null where it has none), split (str: train, tune, val, test, or pool,
                           which is not learned from), domain and group (str or null), hash (str, MD5 of the
                           file as DVC computes it), size (int64, bytes), width and height (int32, pixels,
-                          upright), dhash (int64 or null, difference hash)
+                          upright), dhash (int64 or null, difference hash). In ``data/`` as CSV, without dhash
 classes (CSV)             class (str), and a column of counts for each split
 quarantine (CSV)          path, label, kind, reason
 checks (CSV)              finding, policy, count, what, example

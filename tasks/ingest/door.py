@@ -20,17 +20,15 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import CLASSES, KINDS
+from tasks.ingest.manifest import BATCH, MANIFEST, TABLE, write_manifest
 from tasks.ingest.objects import keep_file, object_path, tidy
 from tasks.ingest.pointer import claim
 from tasks.ingest.report import write_report
 from tasks.ingest.repository import object_store
 from tasks.ingest.splits import assign_splits, keep_given
-from tasks.ingest.versioning import MANIFEST, Entry, write_version
+from tasks.ingest.versioning import Entry, write_version
 from tasks.records import STORED, Dataset, Split
 from tasks.workspace import Workspace
-
-BATCH = 65_536
-"""Rows of the manifest written at once."""
 
 
 def ingest_images(config: IngestConfig, workspace: Workspace, into_data: bool = True) -> Dataset:
@@ -66,13 +64,13 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
         classes = check_learnable(journal, needed, multi_label)
         note_classes(journal, config.checks, needed[1:], multi_label)
-        manifest = scratch / MANIFEST
-        _write_manifest(journal, multi_label, manifest)
-        entry = Entry(MANIFEST, keep_file(manifest, store), manifest.stat().st_size)
+        text, table = scratch / MANIFEST, scratch / TABLE
+        _write_manifest(journal, multi_label, text, table)
+        entry = Entry(MANIFEST, keep_file(text, store), text.stat().st_size)
         version = write_version(_entries(journal, entry), store)
         final = workspace.cache / "datasets" / version.name / _findings_fingerprint(journal, config)
         if not final.exists():
-            _keep_report(journal, config, manifest, final)
+            _keep_report(journal, config, table, final)
         _write_stored(journal, (entry.hash, version.name), store, scratch / STORED)
         os.replace(scratch / STORED, final.parent / STORED)
         report = json.loads((final / "checks.json").read_text())
@@ -87,7 +85,7 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         fingerprint=fingerprint(version.name, choose_on, report_on, config.checks.near_bits),
         source=str(config.source),
         version=version.name,
-        manifest=final / MANIFEST,
+        manifest=final / TABLE,
         report=final,
         images=store,
         classes=classes,
@@ -101,13 +99,13 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
     )
 
 
-def _keep_report(journal: Journal, config: IngestConfig, manifest: Path, final: Path) -> None:
+def _keep_report(journal: Journal, config: IngestConfig, table: Path, final: Path) -> None:
     """Put the report and the manifest into a folder that appears whole or not at all."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    folder = manifest.parent / "report"
+    folder = table.parent / "report"
     folder.mkdir()
     write_report(journal, config.checks, folder, config.source.is_multi_label())
-    manifest.rename(folder / MANIFEST)
+    table.rename(folder / TABLE)
     try:
         folder.rename(final)
     except OSError:
@@ -140,23 +138,12 @@ def _refuse_empty(journal: Journal, config: IngestConfig) -> None:
     )
 
 
-def _write_manifest(journal: Journal, multi_label: bool, path: Path) -> None:
-    label = pa.list_(pa.string()) if multi_label else pa.string()
-    schema = pa.schema([
-        ("path", pa.string()), ("label", label), ("split", pa.string()), ("domain", pa.string()),
-        ("group", pa.string()), ("hash", pa.string()), ("size", pa.int64()), ("width", pa.int32()),
-        ("height", pa.int32()), ("dhash", pa.int64()),
-    ])  # fmt: skip
+def _write_manifest(journal: Journal, multi_label: bool, text: Path, table: Path) -> None:
     rows = journal.sql.execute(
         """SELECT path, label, split, domain, "group", hash, size, width, height, dhash
         FROM rows JOIN contents USING (hash) WHERE rows.kind IS NULL ORDER BY path"""
     )
-    with parquet.ParquetWriter(path, schema) as writer:
-        while block := rows.fetchmany(BATCH):
-            columns: list[Any] = list(map(list, zip(*block, strict=True)))
-            if multi_label:
-                columns[1] = [None if text is None else json.loads(text) for text in columns[1]]
-            writer.write_table(pa.table(columns, schema=schema))
+    write_manifest(rows, multi_label, text, table)
 
 
 def _entries(journal: Journal, manifest: Entry) -> Iterator[Entry]:

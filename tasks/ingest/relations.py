@@ -11,8 +11,8 @@ from tasks.errors import DataError
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import EMPTY_FOLDER, KINDS, ODD, UNUSABLE
+from tasks.ingest.manifest import MANIFEST, TABLE
 from tasks.ingest.reading import find_layout, is_aside
-from tasks.ingest.versioning import MANIFEST
 
 HELD_OUT_MOST = """CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 WHEN 'tune' THEN 2 WHEN 'train' THEN 3
     WHEN 'pool' THEN 5 ELSE 4 END"""
@@ -162,8 +162,9 @@ def keep_paths_apart(journal: Journal, checks: ChecksConfig) -> None:
     journal.sql.executemany("INSERT INTO temp.folders VALUES (?)", ((name,) for name in folders))
     journal.sql.execute(
         f"""UPDATE rows SET kind = 'unsafe_path', reason = 'its name is that of a folder, or of the manifest'
-        WHERE {USED} AND (path IN (SELECT name FROM temp.folders) OR path = ?1 OR path LIKE ?1 || '/%')""",
-        (MANIFEST,),
+        WHERE {USED} AND (path IN (SELECT name FROM temp.folders) OR path IN (?1, ?2)
+        OR path LIKE ?1 || '/%' OR path LIKE ?2 || '/%')""",
+        (MANIFEST, TABLE),
     )
     journal.sql.execute("DROP TABLE temp.folders")
     journal.sql.commit()

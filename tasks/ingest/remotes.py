@@ -16,7 +16,7 @@ from tasks.errors import DataError, HeadstartError
 from tasks.ingest.objects import object_path
 from tasks.ingest.repair import find_lacking
 from tasks.ingest.repository import object_store
-from tasks.ingest.versioning import MANIFEST, read_listing
+from tasks.ingest.versioning import manifest_of, read_listing
 from tasks.progress import Advance, progress
 from tasks.workspace import Workspace
 
@@ -80,7 +80,7 @@ def fetch_version(name: str, workspace: Workspace, remote: str | None = None, im
     if find_lacking({name}, {}, workspace, store):
         fetched += _fetch({name}, workspace, remote, "pull listing")
     listing = read_listing(name, store)
-    wanted = set(listing.values()) if images else {listing[MANIFEST]} if MANIFEST in listing else set()
+    wanted = set(listing.values()) if images else {listing[name] for name in [manifest_of(listing)] if name}
     lacking = set(find_lacking(wanted, listing, workspace, store))
     return fetched + (_fetch(lacking, workspace, remote, "pull") if lacking else 0)
 

@@ -7,11 +7,10 @@ So the objects and the listing are written directly, as DVC writes them, and a t
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +18,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from tasks.errors import DataError
+from tasks.ingest.manifest import MANIFEST, TABLE, parse_manifest
 from tasks.ingest.objects import object_path, settle, waiting_room
 from tasks.ingest.repository import object_store
 from tasks.workspace import Workspace
-
-MANIFEST = "manifest.parquet"
-"""Name of the manifest in ``data/``."""
 
 
 class Entry(NamedTuple):
@@ -118,6 +115,11 @@ def local_versions(workspace: Workspace) -> dict[str, tuple[int | None, bool]]:
     return found
 
 
+def manifest_of(listing: Mapping[str, str]) -> str | None:
+    """What a version's manifest is called, if it has one."""
+    return next((name for name in (MANIFEST, TABLE) if name in listing), None)
+
+
 def read_manifest(name: str, workspace: Workspace) -> pd.DataFrame:
     """The manifest of a version that the store has; see `tasks.records`.
 
@@ -126,9 +128,10 @@ def read_manifest(name: str, workspace: Workspace) -> pd.DataFrame:
     """
     store = object_store(workspace)
     listing = read_listing(name, store)
-    if MANIFEST not in listing:
+    manifest = manifest_of(listing)
+    if manifest is None:
         raise DataError(f"version {name} has no {MANIFEST}: `dvc add` made it, not headstart")
-    return pd.read_parquet(io.BytesIO(_read(listing[MANIFEST], name, "manifest", store)))
+    return parse_manifest(_read(listing[manifest], name, "manifest", store), manifest)
 
 
 def is_made_here(name: str, workspace: Workspace) -> bool:
@@ -142,4 +145,4 @@ def is_made_here(name: str, workspace: Workspace) -> bool:
         named = dict(zip(manifest["path"], manifest["hash"], strict=True))
     except (DataError, KeyError, ValueError, OSError):  # not here, or another program's manifest
         return False
-    return named == {path: digest for path, digest in listing.items() if path != MANIFEST}
+    return named == {path: digest for path, digest in listing.items() if path != manifest_of(listing)}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tasks.extract.store import FeatureStore
@@ -69,9 +70,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 def features(root: Path) -> tuple[np.ndarray, np.ndarray]:
     """Keys in order, and their features."""
     [folder] = (root / ".headstart" / "features").iterdir()
-    import pyarrow.parquet as parquet
-
-    hashes = parquet.read_table(root / "data" / "manifest.parquet")["hash"].to_pylist()
+    hashes = pd.read_csv(root / "data" / "manifest.csv")["hash"].tolist()
     return np.array(hashes), FeatureStore(folder).read(hashes)
 
 

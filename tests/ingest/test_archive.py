@@ -127,18 +127,18 @@ def test_hostile_archive_writes_nothing_outside_of_the_workspaces_own_folders(
     assert all(name.startswith(tuple(f"deep/workspace/{start}" for start in own)) for name in after - before)
     data = root / "deep" / "workspace" / "data"
     found = {path.relative_to(data).as_posix() for path in data.rglob("*") if not path.is_dir()}
-    assert found == set(dataset.read_manifest()["path"]) | {"manifest.parquet"}
+    assert found == set(dataset.read_manifest()["path"]) | {"manifest.csv"}
 
 
 def test_file_and_folder_of_one_name_cannot_both_be_checked_out(workspace: Workspace) -> None:
     photos = {f"{'cd'[index % 2]}/{index}.png": png(f"names {index}") for index in range(20)}
-    clash = {"c/x/y": png("a file"), "c/x/y/1.png": png("below it"), "manifest.parquet/1.png": png("manifest")}
+    clash = {"c/x/y": png("a file"), "c/x/y/1.png": png("below it"), "manifest.csv/1.png": png("manifest")}
     write(workspace.root / "clash.tar", tarred(photos | clash))
     config = IngestConfig.model_validate({"source": {"archive": "clash.tar"}})
     dataset = ingest_images(config, workspace)
     listed = pd.read_csv(dataset.report / "quarantine.csv")
     assert dict(zip(listed["path"], listed["kind"], strict=True)) == {
-        "c/x/y": "unsafe_path", "manifest.parquet/1.png": "unsafe_path"
+        "c/x/y": "unsafe_path", "manifest.csv/1.png": "unsafe_path"
     }  # fmt: skip
     assert (workspace.data / "c" / "x" / "y" / "1.png").read_bytes() == clash["c/x/y/1.png"]
 

@@ -156,7 +156,7 @@ def test_every_odd_kind_is_counted(nasty: Nasty) -> None:
 def test_data_folder_holds_exactly_the_accepted_files(nasty: Nasty) -> None:
     data = nasty.root.parent / "data"
     found = {path.relative_to(data).as_posix() for path in data.rglob("*") if not path.is_dir()}
-    assert found == {path for path, kind in nasty.expected.items() if kind is None} | {"manifest.parquet"}
+    assert found == {path for path, kind in nasty.expected.items() if kind is None} | {"manifest.csv"}
 
 
 def test_report_has_its_picture_and_table(nasty: Nasty) -> None:

@@ -13,6 +13,7 @@ from tasks.errors import DataError
 from tasks.ingest.checkout import restore_version
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
+from tasks.ingest.manifest import MANIFEST
 from tasks.ingest.objects import (
     damaged_folder,
     find_faults,
@@ -26,7 +27,7 @@ from tasks.ingest.objects import (
 from tasks.ingest.remotes import fetch_version, push_version
 from tasks.ingest.repair import find_lacking
 from tasks.ingest.repository import object_store
-from tasks.ingest.versioning import MANIFEST, read_listing
+from tasks.ingest.versioning import read_listing
 from tasks.records import STORED, Dataset
 from tasks.workspace import Workspace
 from tests.ingest.pictures import png
@@ -118,7 +119,7 @@ def test_damage_that_size_and_time_do_not_show_is_found_at_the_check_out_and_men
 
 def test_a_damaged_manifest_or_listing_is_mended_by_an_ingestion(empty: Workspace) -> None:
     dataset = ingested(empty)
-    damage(empty, dataset.manifest.read_bytes())
+    damage(empty, (empty.data / MANIFEST).read_bytes())
     listing = object_path(dataset.images, dataset.version)
     listing.chmod(0o644)
     listing.write_bytes(b"[]")

@@ -107,7 +107,7 @@ def test_folder_that_dvc_added_has_no_manifest(empty: Workspace) -> None:
     (empty.root / "data").mkdir()
     (empty.root / "data" / "1.png").write_bytes(png("1"))
     dvc(empty.root, "add", "data")
-    with pytest.raises(DataError, match=r"has no manifest\.parquet: `dvc add` made it, not headstart"):
+    with pytest.raises(DataError, match=r"has no manifest\.csv: `dvc add` made it, not headstart"):
         read_manifest(str(current_version(empty)), empty)
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_manifest_is_a_data_error_that_says_what_mends_it(
     shutil.copytree(ingested[0].root, tmp_path / "copy")
     workspace, version = Workspace(tmp_path / "copy"), ingested[1].version
     assert len(read_manifest(version, workspace)) == 2 * len(NAMES)
-    path = object_path(object_store(workspace), read_listing(version, object_store(workspace))["manifest.parquet"])
+    path = object_path(object_store(workspace), read_listing(version, object_store(workspace))["manifest.csv"])
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=rf"manifest of version {version} is damaged .*`headstart data pull"):

@@ -79,7 +79,7 @@ def _items(dataset: Any, split: str | None) -> Iterator[Item]:
         image, target = dataset[index]
         label = str(names[target]) if names else str(target)
         file = io.BytesIO()
-        image.save(file, "PNG")
+        image.save(file, "PNG", compress_level=0)  # bytes that no version of a compressor changes
         above = f"{split}/" if split else ""
         path = f"{above}{label.replace('/', '-')}/{index:06d}.png"
         yield Item(path, content=file.getvalue(), labels=(label,), split=split)
