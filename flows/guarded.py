@@ -31,7 +31,7 @@ ROOM = 2**20
 def command(which: str) -> list[str]:
     """Command line, after the interpreter, of the server named ``prefect`` or ``mlflow``."""
     # -P: a folder called flows where the process begins is not taken for ours.
-    return ["-P", "-m", "flows.guarded", which]
+    return ["-P", "-m", f"{__package__}.guarded", which]
 
 
 def listen(preferred: int) -> socket.socket:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import shutil
+import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
 
-import tasks
 from tasks.errors import WeightsError
+from tasks.fingerprint import code_version
 from tasks.progress import progress
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
 from tasks.register.config import RegisterConfig
@@ -37,6 +40,7 @@ from tasks.register.registry import (
     get_model,
 )
 from tasks.register.turns import turn
+from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
 
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "pillow", "pandas", "numpy")
@@ -132,7 +136,6 @@ def log_model(
     from tasks.extract.backbones import load_backbone
     from tasks.extract.weights import read_weights
     from tasks.preprocess.recipe import Recipe
-    from tasks.register import served
     from tasks.register.classifier import package
     from tasks.train.heads import Head
 
@@ -143,20 +146,36 @@ def log_model(
     manifest = dataset.read_manifest()
     example = dataset.image(manifest.loc[manifest["split"] == dataset.report_on, "hash"].iloc[0]).read_bytes()
     recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views, limits=dataset.limits)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as bundle, _code_for_others() as code:
         package(
-            Path(folder), outline=outline, weights=weights, recipe=recipe,
+            Path(bundle), outline=outline, weights=weights, recipe=recipe,
             precision=features.precision, head=candidate.head, classes=dataset.classes,
         )  # fmt: skip
         mlflow.set_tracking_uri(workspace.tracking_uri)
         with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=served.__file__,
-                artifacts={"bundle": folder},
-                code_paths=[str(Path(tasks.__file__).parent)],
+                python_model=str(code / "register" / "served.py"),
+                artifacts={"bundle": bundle},
+                code_paths=[str(code)],
                 signature=signature(Head.load(candidate.head).multi_label),
                 input_example=pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
                 pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],
             )
     return info.model_uri
+
+
+@contextmanager
+def _code_for_others() -> Iterator[Path]:
+    """The code that a packaged model carries, as a package whose name is this code's alone: whoever loads the model may
+    have a module ``tasks``, or another model with other code."""
+    own = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder) / f"headstart_{code_version(own)}"
+        shutil.copytree(own, code, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+        rename_imports(code, {__name__.removesuffix(".register.door"): code.name})
+        sys.path.insert(0, folder)  # MLflow runs the model's file when it logs it
+        try:
+            yield code
+        finally:
+            sys.path.remove(folder)

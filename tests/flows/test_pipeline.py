@@ -218,6 +218,22 @@ def test_a_search_over_tunings_is_on_record_and_the_tuned_backbone_is_what_predi
     assert (pd.read_parquet(output)["label"] == "3").mean() > 0.95
 
 
+def test_an_application_with_modules_of_the_same_names_loads_the_champion(home: Home, first, tmp_path: Path) -> None:
+    for name in ("tasks", "flows"):
+        (tmp_path / f"{name}.py").write_text(f"def send(): return {name!r}\n")
+    (tmp_path / "application.py").write_text(
+        "import flows, tasks, mlflow, sys\n"
+        "model = mlflow.pyfunc.load_model('models:/digits@champion')\n"
+        "print(tasks.send(), flows.send(), model.predict([sys.argv[1]])['label'][0])\n"
+    )
+    file = sorted((home.root / "data" / "5").glob("*.png"))[1]
+    ran = subprocess.run(
+        [sys.executable, "application.py", str(file)], cwd=tmp_path, capture_output=True, text=True,
+        env=home.environment | {"MLFLOW_TRACKING_URI": f"sqlite:///{home.root}/mlruns/mlflow.db"},
+    )  # fmt: skip
+    assert ran.stdout.split() == ["tasks", "flows", "5"], ran.stderr
+
+
 def test_mlflow_serves_the_champion_over_rest(home: Home, first) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
