@@ -134,12 +134,12 @@ def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="On
     Example: headstart models digits
     """
     workspace = _settle()
-    from flows.console import out
+    from flows.console import show_table
     from flows.models import history_table, versions_table
 
-    out.print(versions_table(workspace, name))
+    show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
     if name:
-        out.print(history_table(workspace, name))
+        show_table(history_table(workspace, name), "no version has been champion yet")
 
 
 @app.command()

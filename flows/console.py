@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,34 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+WIDEST = 10_000
+"""Of a line in a file, in letters."""
+
+
+def plain_table(*columns: str, numbers: Collection[str] = (), title: str | None = None) -> Table:
+    """A table without lines.
+
+    Args:
+        numbers: columns that are set to the right.
+    """
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in numbers else "left")
+    return table
+
+
+def show_table(table: Table, otherwise: str = "") -> None:
+    """Print a table, or what is said in place of an empty one.
+
+    What does not fit on a terminal goes on in the next line, nothing is cut; in a file each row is a line.
+    """
+    if not table.row_count:
+        out.print(otherwise, soft_wrap=True)
+    elif out.is_terminal:
+        out.print(table)
+    else:
+        whole = Console(width=WIDEST).measure(table).maximum
+        Console(file=out.file, width=whole, highlight=False, markup=False).print(table)
 
 
 class _Rate(ProgressColumn):
@@ -76,8 +104,7 @@ def findings_table(dataset: Dataset) -> Table:
     """What the checks of a dataset found: count, what it is, what was done, an example."""
     import pandas as pd  # which takes longer to import than an error to be told
 
-    table = Table("count", "finding", "policy", "for example", box=None, pad_edge=False)
-    table.columns[0].justify = "right"
+    table = plain_table("count", "finding", "policy", "for example", numbers=("count",))
     for row in pd.read_csv(dataset.report / "checks.csv", keep_default_na=False, dtype=str).to_dict("records"):
         table.add_row(f"{int(row['count']):,}", row["what"], row["policy"], Text(row["example"], overflow="ellipsis"))
     return table
@@ -88,9 +115,7 @@ def classes_table(dataset: Dataset, most: int = 30) -> Table:
     import pandas as pd
 
     classes = pd.read_csv(dataset.report / "classes.csv", keep_default_na=False, dtype=str)
-    table = Table(*classes.columns, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = plain_table(*classes.columns, numbers=classes.columns[1:])
     for name, *counts in classes.head(most).to_numpy():
         table.add_row(Text(name), *(f"{int(count):,}" for count in counts))
     if len(classes) > most:
@@ -100,7 +125,7 @@ def classes_table(dataset: Dataset, most: int = 30) -> Table:
 
 def changes_table(changes: pd.DataFrame, most: int) -> Table:
     """How many of each change there are, and the first ones; see `tasks.ingest.compare`."""
-    table = Table("change", "count", "path", "before", "after", box=None, pad_edge=False)
+    table = plain_table("change", "count", "path", "before", "after")
     each = max(1, most // changes["change"].nunique())
     for change, rows in changes.groupby("change", observed=True):
         head = (str(change), f"{len(rows):,}")

@@ -39,7 +39,7 @@ def ingest(
     settings = read_config(config, set_, PipelineConfig)
     workspace = _settle()
     settings.ingest.source.check(workspace)
-    from flows.console import classes_table, findings_table, out, shown
+    from flows.console import classes_table, findings_table, out, show_table, shown
     from tasks.ingest.door import ingest_images
 
     claim(workspace, replace)
@@ -47,8 +47,8 @@ def ingest(
         dataset = ingest_images(settings.ingest, workspace)
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     out.print(f"{dataset.source}: {splits}; {dataset.quarantined:,} quarantined", soft_wrap=True)
-    out.print(classes_table(dataset))
-    out.print(findings_table(dataset) if dataset.findings else "no findings")
+    show_table(classes_table(dataset))
+    show_table(findings_table(dataset), "no findings")
     out.print(f"version {dataset.version}\nreport  {dataset.report}", soft_wrap=True)
 
 
@@ -59,13 +59,12 @@ def list_() -> None:
     Example: headstart data list
     """
     workspace = _settle()
-    from rich.table import Table
-
-    from flows.console import out
+    from flows.console import plain_table, show_table
     from flows.versions import known_versions
     from tasks.ingest.pointer import current_version
 
-    table = Table("version", "first used (UTC)", "source", "images", "runs", "models", "", box=None, pad_edge=False)
+    columns = ("version", "first used (UTC)", "source", "images", "runs", "models", "")
+    table = plain_table(*columns, numbers=("images", "runs"))
     current = current_version(workspace)
     for version in known_versions(workspace):
         where = ["current"] if version.name == current else []
@@ -75,7 +74,7 @@ def list_() -> None:
             version.name[:12], version.day, version.source, images, str(len(version.runs)), ", ".join(version.models),
             ", ".join(where),
         )  # fmt: skip
-    out.print(table if table.row_count else "no versions yet: `headstart run CONFIG` makes one")
+    show_table(table, "no versions yet: `headstart run CONFIG` makes one")
 
 
 @app.command()
@@ -92,7 +91,7 @@ def diff(
     Example: headstart data diff digits@1 current -o changes.csv
     """
     workspace = _settle()
-    from flows.console import changes_table, out
+    from flows.console import changes_table, out, show_table
     from flows.versions import resolve
     from tasks.ingest.compare import compare
     from tasks.ingest.remotes import fetch_version
@@ -105,7 +104,10 @@ def diff(
     if output is not None:
         _write(changes, output)
     out.print(f"{names[0]} → {names[1]}", soft_wrap=True)
-    out.print(changes_table(changes, SHOWN) if len(changes) else "no image, label or split differs")
+    if len(changes):
+        show_table(changes_table(changes, SHOWN))
+    else:
+        out.print("no image, label or split differs")
     if len(changes) > SHOWN and output is None:
         out.print(f"{SHOWN} of {len(changes):,} shown; -o FILE writes all")
 

@@ -26,15 +26,11 @@ def ls() -> None:
 
     Example: headstart features ls
     """
-    from rich.table import Table
-
-    from flows.console import out
+    from flows.console import plain_table, show_table
     from tasks.extract.upkeep import describe, space_folders
 
     columns = ("space", "backbone", "layer", "pool", "size", "precision", "images", "MiB", "last used", "")
-    table = Table(*columns, box=None, pad_edge=False)
-    for number in (4, 6, 7):
-        table.columns[number].justify = "right"
+    table = plain_table(*columns, numbers=("size", "images", "MiB"))
     for space in map(describe, space_folders(_root())):
         about = space.about or {}
         layer = about.get("layer", "")
@@ -46,7 +42,7 @@ def ls() -> None:
             str(about.get("size", "")), str(about.get("precision", "")), f"{space.images:,}",
             f"{space.nbytes / MIB:,.1f}", f"{datetime.fromtimestamp(space.used):%Y-%m-%d %H:%M}", ", ".join(notes),
         )  # fmt: skip
-    out.print(table if table.row_count else "no features yet: `headstart run CONFIG` computes some")
+    show_table(table, "no features yet: `headstart run CONFIG` computes some")
 
 
 @app.command()

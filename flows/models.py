@@ -7,10 +7,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from rich.table import Table
 
+from flows.console import plain_table
 from tasks.register.merits import SCORE
 from tasks.register.moves import history
 from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
 from tasks.workspace import Workspace
+
+COLUMNS = ("model", "version", "alias", "val", "held-out", "data", "backbone", "run")
 
 
 def versions_table(workspace: Workspace, name: str | None = None) -> Table:
@@ -21,18 +24,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
     """
     client = MlflowClient(workspace.tracking_uri)
     found = [get_model(client, name)] if name else all_models(client)
-    table = Table(
-        "model",
-        "version",
-        "alias",
-        "val accuracy",
-        "held-out accuracy",
-        "data version",
-        "backbone",
-        "run",
-        box=None,
-        pad_edge=False,
-    )
+    table = plain_table(*COLUMNS, numbers=("version",))
     for model in found:
         aliases = aliases_of(model)
         for number, version in reversed(all_versions(client, model.name).items()):
@@ -42,7 +34,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
 
 def history_table(workspace: Workspace, name: str) -> Table:
     """Who made which version champion, when and why."""
-    table = Table("when", "who", "move", "why", box=None, pad_edge=False, title="champion", title_justify="left")
+    table = plain_table("when", "who", "move", "why", title="champion")
     for move in history(MlflowClient(workspace.tracking_uri), name):
         step = f"{move.previous or '–'} → {move.version or '–'} ({move.action})"
         table.add_row(move.when[:19].replace("T", " "), move.who, step, move.why)
@@ -54,7 +46,7 @@ def _cells(client: MlflowClient, version: ModelVersion, alias: str) -> list[str]
     score = f"{float(tags[SCORE]):.4f}" if SCORE in tags else ""
     return [
         version.name, str(version.version), alias, score, tags.get(HELD_OUT) or _held_out(client, version),
-        tags.get(DATA, "")[:12], tags.get("backbone", "").split("/")[0], (version.run_id or "")[:8],
+        tags.get(DATA, "")[:8], tags.get("backbone", ""), (version.run_id or "")[:8],
     ]  # fmt: skip
 
 
