@@ -20,8 +20,8 @@ from tasks.errors import ConfigurationError, DataError, RegistryError
 from tasks.fingerprint import code_version
 from tasks.ingest.decode import is_image
 from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
+from tasks.model.classifier import ImageClassifier
 from tasks.progress import Advance, progress
-from tasks.register.classifier import ImageClassifier
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, get_version
 from tasks.workspace import Workspace
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 """What runs are judged by: with one label an image, and with several."""
@@ -25,6 +25,7 @@ class Outcome(BaseModel):
     features: FeatureSet
     candidate: Candidate
     evaluation: Evaluation
+    comparison: Comparison | None = None
     model: RegisteredModel
     new: int
     """Images whose features this run computed."""
@@ -58,6 +59,8 @@ def describe(record: Record, cached: bool) -> str:
             judged = (f"/{ACCURACY}", f"/{AVERAGE_PRECISION}")
             shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith(judged)}
             return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        case Comparison():
+            return f"compare\t{_comparison(record)}"
         case RegisteredModel():
             return f"register\t{record.name} version {record.version}, {_alias(record)}"
     raise TypeError(f"no words for {type(record).__name__}")
@@ -80,9 +83,31 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
         rows.insert(-1, ("look-alikes", f"{features.confirmed:,} pairs confirmed by their features, {across}"))
     shown = [f"{split}/{name}" for split in (dataset.report_on, dataset.choose_on) for name in SHOWN]
     rows += [(name, figure(outcome, name)) for name in shown if name in outcome.evaluation.metrics]
+    if outcome.comparison:
+        rows.append(("comparison", "\n".join(comparison_lines(outcome.comparison))))
     if outcome.evaluation.findings:
         rows.append(("evidence", "\n".join(outcome.evaluation.findings)))
     return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {_alias(model)}")]
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """A candidate against the champion, a line for each split and each thing worth knowing."""
+    lines = [f"with the champion, version {comparison.version}"]
+    for split, images in comparison.images.items():
+        name = AVERAGE_PRECISION if f"{split}/{AVERAGE_PRECISION}" in comparison.metrics else ACCURACY
+        ours, theirs, difference, low, high = comparison.metrics[f"{split}/{name}"]
+        out = f" ({comparison.left_out[split]:,} left out)" if comparison.left_out[split] else ""
+        lines.append(
+            f"{split}/{name} {theirs:.4f} → {ours:.4f}: {difference:+.4f} [{low:+.4f}, {high:+.4f}] on {images:,} "
+            f"images{out}; {comparison.gained[split]:,} gained, {comparison.lost[split]:,} lost, p "
+            f"{comparison.p_values[split]:.2g}; could have seen {comparison.detectable[split]:.4f}"
+        )
+    if not comparison.images:
+        lines.append("no image that neither has learned from")
+    renamed = tuple(f"{old} → {new}" for old, new in comparison.renamed.items())
+    named = (("new", comparison.new), ("gone", comparison.gone), ("renamed", renamed))
+    lines += [f"classes {what}: {', '.join(names)}" for what, names in named if names]
+    return [*lines, *comparison.findings]
 
 
 def figure(outcome: Outcome, name: str) -> str:
@@ -103,6 +128,15 @@ def one_line(outcome: Outcome) -> str:
     value = figure(outcome, outcome.headline)
     model = outcome.model
     return f"{model.name} version {model.version} ({_alias(model)}): {outcome.headline} {value}"
+
+
+def _comparison(comparison: Comparison) -> str:
+    what = f"champion is version {comparison.version}"
+    split = next(filter(None, (comparison.judged_on, *comparison.images)), None)
+    if split is None:
+        return f"{what}: no image that neither has learned from"
+    gained, lost = comparison.gained[split], comparison.lost[split]
+    return f"{what}: of {comparison.images[split]:,} {split} images {gained:,} gained, {lost:,} lost"
 
 
 def _alias(model: RegisteredModel) -> str:

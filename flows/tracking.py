@@ -22,7 +22,7 @@ from flows.summary import describe
 from tasks.fingerprint import code_version
 from tasks.machine import user_name
 from tasks.progress import tell
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
 from tasks.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
@@ -56,6 +56,8 @@ class TrackedRun:
                     self._log_trials(pd.read_parquet(record.trials))
             case Evaluation():
                 self._log_evaluation(record)
+            case Comparison():
+                self._log_comparison(record)
             case RegisteredModel():
                 self._log_model(record)
         now = time.monotonic()
@@ -169,6 +171,15 @@ class TrackedRun:
         if self._is_news(evaluation):
             for path in sorted(evaluation.report.iterdir()):
                 self.client.log_artifact(self.id, str(path), "figures" if path.suffix == ".png" else "tables")
+
+    def _log_comparison(self, comparison: Comparison) -> None:
+        self.set_tags(compared_with=comparison.version)
+        for name, (_, _, difference, low, high) in comparison.metrics.items():
+            name = f"gain/{name}"
+            self._log_metrics({name: difference, f"{name}_low": low, f"{name}_high": high})
+        if self._is_news(comparison):
+            for path in sorted(comparison.report.iterdir()):
+                self.client.log_artifact(self.id, str(path), "comparison")
 
     def _log_model(self, model: RegisteredModel) -> None:
         self.set_tags(

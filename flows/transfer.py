@@ -8,11 +8,14 @@ from prefect.artifacts import create_markdown_artifact
 from flows.checks import check_pipeline
 from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
-from flows.tracking import tracked
-from tasks.evaluate.stage import evaluate
+from flows.tracking import TrackedRun, tracked
+from tasks.evaluate.stage import compare, evaluate
+from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
 from tasks.ingest.stage import ingest
 from tasks.preprocess.stage import preprocess
+from tasks.records import Candidate, Comparison, Dataset, FeatureSet, Preprocessed
+from tasks.register.rivals import find_rival
 from tasks.register.stage import register
 from tasks.train.stage import train
 from tasks.workspace import Workspace
@@ -39,16 +42,35 @@ def transfer(config: PipelineConfig) -> Outcome:
             tuned = config.extract.model_copy(update={"weights": str(candidate.backbone)})
             final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
         evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
+        comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
         model = run.record(
-            register(config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation)
+            register(
+                config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation, comparison
+            )
         )
         new = 0 if run.is_cached(features) else features.new
         outcome = Outcome(
             run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
-            model=model, new=new,
+            comparison=comparison, model=model, new=new,
         )  # fmt: skip
     _announce(outcome)
     return outcome
+
+
+def _held_against_champion(
+    config: PipelineConfig, run: TrackedRun, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet,
+    candidate: Candidate,
+) -> Comparison | None:  # fmt: skip
+    """The candidate against the champion, unless there is none, or it is this one."""
+    champion = find_rival(config.name, run.workspace)
+    if champion is None or champion.candidate == candidate.fingerprint:
+        return None
+    looks = ExtractConfig.model_validate(
+        config.extract.model_dump(include={"device", "batch_size", "workers"}) | champion.extraction
+    )
+    sees = preprocessed.seen_as(champion.geometry)
+    theirs = extract(looks, dataset, sees, (dataset.choose_on, dataset.report_on))
+    return run.record(compare(config.evaluate, dataset, features, candidate, champion, theirs))
 
 
 def _announce(outcome: Outcome) -> None:

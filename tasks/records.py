@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.fingerprint import fingerprint
 from tasks.limits import ALLOWED, Limits
 
 if TYPE_CHECKING:
@@ -149,6 +150,11 @@ class Preprocessed(Record):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def seen_as(self, geometry: dict[str, Any]) -> Preprocessed:
+        """The same images by another ``size``, ``fit`` and ``views``, without augmented views."""
+        name = fingerprint(self.fingerprint, geometry)
+        return self.model_copy(update={"fingerprint": name, "augmented": 0, **geometry})
+
 
 class FeatureSet(Record):
     """A backbone's features of every image of a dataset.
@@ -226,6 +232,64 @@ class Evaluation(Record):
     metrics: dict[str, tuple[float, float, float]]
     groups: dict[str, int] = {}
     classes: dict[str, int] = {}
+    findings: tuple[str, ...] = ()
+
+
+class Rival(Record):
+    """A registered version that a candidate is held against: the champion.
+
+    Attributes:
+        name, version: of the registered model.
+        candidate: the fingerprint of the candidate that it was registered as.
+        bundle: folder of its packaged classifier.
+        classes: their names, in the order of its answers.
+        data: the dataset version that it learned from.
+        learned_from: the splits whose images it has seen the labels of.
+        extraction, geometry: how it looks at images: the section ``extract``, and ``size``, ``fit`` and ``views``.
+    """
+
+    name: str
+    version: int
+    candidate: str
+    bundle: Path
+    classes: tuple[str, ...]
+    data: str
+    learned_from: tuple[str, ...]
+    extraction: dict[str, Any]
+    geometry: dict[str, Any]
+
+
+class Comparison(Record):
+    """A candidate and a registered version on the same images, which neither has learned from.
+
+    Attributes:
+        report: folder with ``comparison.json`` and, for each split, ``changes.csv`` (path, label, before, after,
+            change), ``slices.csv`` (slice, images, champion, candidate, difference, low, high, p, p_holm) and a
+            picture of what was gained and lost, each named after it.
+        version: that the candidate was compared with.
+        judged_on: the split that decides; None where the candidate has learned from all of its images.
+        images, left_out: by split, how many were compared, and how many were not since one of the two knows them.
+        metrics: ``split/name`` to (ours, theirs, difference, low, high), the bounds of the difference's 95% interval.
+        p_values: by split, of the difference of the shares of right answers.
+        detectable: by split, the difference that four of five tests on so many images would have found.
+        gained, lost: by split, images that only we, or only they, have right.
+        new, gone: classes that only we, or only they, know; renamed: their name to ours.
+        findings: a line for each thing that has to be said beside the figures.
+    """
+
+    report: Path
+    version: int
+    judged_on: Split | None
+    images: dict[str, int]
+    left_out: dict[str, int]
+    metrics: dict[str, tuple[float, float, float, float, float]]
+    p_values: dict[str, float]
+    detectable: dict[str, float]
+    gained: dict[str, int]
+    lost: dict[str, int]
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    renamed: dict[str, str] = {}
     findings: tuple[str, ...] = ()
 
 

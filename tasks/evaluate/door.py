@@ -41,7 +41,7 @@ def evaluate_candidate(
     found: list[tuple[Answers, Scores | MultiLabelScores]] = []
     with fresh_folder(final) as folder, progress("evaluate", len(splits), "split") as advance:
         for split in splits:
-            answers = _answer(split, dataset, features, candidate)
+            answers = answer(split, dataset, features, candidate)
             found.append((answers, report_split(answers, dataset, config, folder)))
             advance(1)
         curves_figure(pd.read_parquet(candidate.curves), f"{candidate.method} head").savefig(
@@ -54,7 +54,8 @@ def evaluate_candidate(
     return evaluation
 
 
-def _answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candidate) -> Answers:
+def answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candidate) -> Answers:
+    """What a candidate makes of a split."""
     manifest = dataset.read_manifest()
     rows = manifest[manifest["split"] == split].reset_index(drop=True)
     inputs, targets = labelled(dataset, features, rows)

@@ -68,7 +68,7 @@ def score(
         "ece": expected_calibration_error(labels, probabilities),
     }
     drawn = _resampled_macro(labels, predicted, len(classes), sample, resamples)
-    drawn |= sample.resample(_ranked(labels, probabilities), min(resamples, RANKED))
+    drawn |= sample.resample(ranked(labels, probabilities), min(resamples, RANKED))
     metrics = {"accuracy": sample.share(predicted == labels)} | {
         name: sample.interval(value, drawn[name], bounded=name != "log_loss") for name, value in values.items()
     }
@@ -141,7 +141,25 @@ def _resampled_macro(
     return {name: np.concatenate(each) for name, each in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def _ranked(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
+def decided(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
+    """The figures that the answers decide."""
+    images, classes = probabilities.shape
+    predicted, every = probabilities.argmax(1), np.ones(images)
+    right = (predicted == labels).astype(np.float64)
+    sides = [
+        csr_array((counted, (np.arange(images), column)), shape=(images, classes))
+        for column, counted in ((labels, right), (predicted, every), (labels, every))
+    ]
+
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        macro = (mean_defined(figure) for figure in from_counts(*(weights @ side for side in sides)))
+        names = ("precision_macro", "recall_macro", "f1_macro")
+        return {"accuracy": weights @ right / weights.sum(1)} | dict(zip(names, macro, strict=True))
+
+    return figures
+
+
+def ranked(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
     """The figures that each image's own probabilities decide."""
     images, classes = probabilities.shape
     losses = -np.log(probabilities[np.arange(images), labels].clip(np.finfo(np.float64).eps))

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, log_loss
 
-from tasks.evaluate.decisions import THRESHOLD
 from tasks.evaluate.intervals import SURE, Figures, Interval, Sample
 from tasks.evaluate.metrics import RANKED, from_counts, mean_defined, roc_auc, weighted_areas
+from tasks.model.decisions import THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def score_multi_label(
         "log_loss": log_loss(true.ravel(), probabilities.ravel(), labels=[False, True]),
     }
     sample = Sample(len(true), groups, seed)
-    drawn = sample.resample(_decided(true, given, probabilities), resamples)
-    drawn |= sample.resample(_ranked(true, probabilities), min(resamples, RANKED))
+    drawn = sample.resample(decided(true, probabilities), resamples)
+    drawn |= sample.resample(ranked(true, probabilities), min(resamples, RANKED))
     metrics = {
         name: sample.interval(float(value), drawn[name], bounded=name != "log_loss") for name, value in values.items()
     }
@@ -78,8 +78,9 @@ def average_precision(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     )
 
 
-def _decided(true: np.ndarray, given: np.ndarray, probabilities: np.ndarray) -> Figures:
-    """The figures that sums over images are enough for."""
+def decided(true: np.ndarray, probabilities: np.ndarray) -> Figures:
+    """The figures that sums over images are enough for. ``true`` is bool ``[N, C]``."""
+    given = probabilities >= THRESHOLD
     sides = [each.astype(np.float64) for each in (true & given, given, true)]
     losses = -np.log(np.where(true, probabilities, 1 - probabilities).clip(np.finfo(np.float64).eps)).mean(1)
 
@@ -96,8 +97,8 @@ def _over_classes(hits: np.ndarray, given: np.ndarray, true: np.ndarray) -> dict
     return {"f1_macro": f1, "f1_micro": micro, "precision_macro": precision, "recall_macro": recall}
 
 
-def _ranked(true: np.ndarray, probabilities: np.ndarray) -> Figures:
-    """The figures that the order of the images by score decides."""
+def ranked(true: np.ndarray, probabilities: np.ndarray) -> Figures:
+    """The figures that the order of the images by score decides. ``true`` is bool ``[N, C]``."""
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
         each = [weighted_areas(t, p, weights) for t, p in zip(true.T, probabilities.T, strict=True)]

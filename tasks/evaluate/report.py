@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.decisions import THRESHOLD, given_labels, named
 from tasks.evaluate.figures import (
     confusion_figure,
     mistakes_figure,
@@ -22,6 +21,7 @@ from tasks.evaluate.metrics import Scores, score
 from tasks.evaluate.multi_label import MultiLabelScores, score_multi_label
 from tasks.ingest.decode import decode
 from tasks.limits import Limits
+from tasks.model.decisions import THRESHOLD, given_labels, named
 from tasks.records import Dataset
 
 SHOWN_MISTAKES, SIDE = 24, 256
@@ -132,12 +132,12 @@ def _wrong_labels(answers: Answers, dataset: Dataset) -> pd.DataFrame:
 def _show_mistakes(wrong: pd.DataFrame, split: str, dataset: Dataset, folder: Path) -> None:
     if wrong.empty:
         return
-    images = [_small(dataset.image(hash), dataset.limits) for hash in wrong["hash"]]
+    images = [small(dataset.image(hash), dataset.limits) for hash in wrong["hash"]]
     title = f"{split}: the most confident mistakes"
     mistakes_figure(images, list(wrong["caption"]), title).savefig(folder / f"{split}_mistakes.png", dpi=110)
 
 
-def _small(path: Path, limits: Limits) -> np.ndarray:
+def small(path: Path, limits: Limits) -> np.ndarray:
     picture = decode(path, limits)
     picture.thumbnail((SIDE, SIDE))
     return np.asarray(picture)

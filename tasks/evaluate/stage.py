@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.door import stage
 from tasks.evaluate.config import EvaluateConfig
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Rival
 from tasks.workspace import Workspace
 
 
@@ -20,3 +20,18 @@ def evaluate(
     from tasks.evaluate.door import evaluate_candidate
 
     return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes)
+
+
+@stage()
+def compare(
+    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, rival: Rival,
+    theirs: FeatureSet,
+) -> Comparison:  # fmt: skip
+    """Hold the candidate against a registered version, on images that neither has learned from.
+
+    Args:
+        theirs: features of the images that are evaluated, by the registered version's backbone.
+    """
+    from tasks.evaluate.comparison import compare_with
+
+    return compare_with(config, dataset, features, candidate, rival, theirs, Workspace.find())

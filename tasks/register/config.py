@@ -11,5 +11,6 @@ class RegisterConfig(Section):
     """What becomes of a candidate."""
 
     promote: Literal["auto", "never"] = "auto"
-    """`auto`: a version becomes champion if it is better than chance and, on the champion's classes and validation
-    images, not below the interval of the champion's score; `never`: it waits as challenger for `headstart promote`."""
+    """`auto`: a version becomes champion if it is better than chance, knows the champion's classes, and is not worse
+    than the champion on the same validation images, by the 95% interval of the difference; `never`: it waits as
+    challenger for `headstart promote`."""

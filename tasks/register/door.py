@@ -24,8 +24,9 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 from tasks.errors import WeightsError
 from tasks.fingerprint import code_version
 from tasks.progress import progress
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
 from tasks.register.config import RegisterConfig
+from tasks.register.duels import Duel
 from tasks.register.gate import PROMOTE, VERDICT, decide
 from tasks.register.merits import Merit
 from tasks.register.moves import settle
@@ -39,6 +40,7 @@ from tasks.register.registry import (
     find_candidate,
     get_model,
 )
+from tasks.register.rivals import EARLIER, LEARNED_FROM
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
@@ -74,8 +76,12 @@ def signature(multi_label: bool) -> ModelSignature:
 def register_candidate(
     config: RegisterConfig, name: str, run_id: str, dataset: Dataset, preprocessed: Preprocessed,
     features: FeatureSet, candidate: Candidate, evaluation: Evaluation, workspace: Workspace,
+    comparison: Comparison | None = None,
 ) -> RegisteredModel:  # fmt: skip
     """Register a candidate once, whoever else does the same, and finish what an earlier run left half done.
+
+    Args:
+        comparison: with the champion, where there is one.
 
     Raises:
         WeightsError: the backbone's weights are no longer those that the features were computed with.
@@ -91,7 +97,7 @@ def register_candidate(
             with progress("register", total=1, unit="model") as advance:
                 uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace)
                 advance(1)
-            tags = _tags(config, dataset, features, candidate, evaluation)
+            tags = _tags(config, dataset, features, candidate, evaluation, comparison)
             mine.check()
             made = client.create_model_version(name, uri, run_id, tags=tags, model_id=uri.removeprefix("models:/"))
         decide(mine)
@@ -99,16 +105,20 @@ def register_candidate(
 
 
 def _tags(
-    config: RegisterConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, evaluation: Evaluation
-) -> dict[str, str]:
+    config: RegisterConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, evaluation: Evaluation,
+    comparison: Comparison | None,
+) -> dict[str, str]:  # fmt: skip
     """All that anyone has to know of a version; its run may be deleted."""
     merit = Merit.measured(dataset, candidate, evaluation)
     figure = "average_precision_macro" if dataset.multi_label else "accuracy"
+    duel = Duel.fought(comparison)
+    learned_from = [*EARLIER.split(","), *[dataset.choose_on] * candidate.cross_validated]
     value, *_ = evaluation.metrics[f"{dataset.report_on}/{figure}"]
     return {
         CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
         HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": f"{features.backbone}/{features.weights}",
-        "method": candidate.method, **merit.tags,
+        "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
+        **(duel.tags if duel else {}),
     }  # fmt: skip
 
 
@@ -135,8 +145,8 @@ def log_model(
     # A run that has nothing new to register does without torch.
     from tasks.extract.backbones import load_backbone
     from tasks.extract.weights import read_weights
+    from tasks.model.classifier import package
     from tasks.preprocess.recipe import Recipe
-    from tasks.register.classifier import package
     from tasks.train.heads import Head
 
     weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))

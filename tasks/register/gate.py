@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from mlflow.entities.model_registry import ModelVersion
 
-from tasks.register.merits import ACCURACY, FIGURE, SCORE, Merit
+from tasks.register.duels import Duel
+from tasks.register.merits import ACCURACY, FIGURE, LOW, SCORE, Merit
 from tasks.register.moves import GATE, Move, history, move_to
 from tasks.register.registry import CANDIDATE, CHALLENGER, all_versions, get_model
 from tasks.register.turns import Turn
@@ -16,6 +17,9 @@ VERDICT, PROMOTE = "verdict", "promote"
 
 NAMED = 3
 """Classes of each kind that a verdict names."""
+
+FEWEST = 20
+"""Images from which on a comparison on the same images decides; below, it sees nothing but the largest differences."""
 
 
 def decide(mine: Turn) -> None:
@@ -46,9 +50,11 @@ def judge(version: ModelVersion, versions: Mapping[int, ModelVersion], moves: Se
     """Whether a version may take the champion's place, and why.
 
     It may where it is better than an answer that has not looked at the image; no person has taken the choice upon
-    them, by a roll-back or by removing the alias; and it was measured on the champion's images and classes, at no less
-    than the lower end of the 95% interval of the champion and of those before it, back to the one that a person chose:
-    so a lucky score shuts the gate for nobody who is as good, and many small steps down add up to no large one.
+    them, by a roll-back or by removing the alias; and it is not worse than the champion, by the 95% interval of the
+    difference on the same images, and knows all of its classes. Where the two could not be compared so, it has to have
+    been measured on the champion's images and classes. And its score must be no less than the lower end of the interval
+    of the champion and of those before it on the same images, back to the one that a person chose: so a lucky score
+    shuts the gate for nobody who is as good, and many small steps down add up to no large one.
 
     Args:
         versions: all of the model, by number.
@@ -67,9 +73,14 @@ def judge(version: ModelVersion, versions: Mapping[int, ModelVersion], moves: Se
     if last.action == "rollback":
         return False, f"held back: {last.who} rolled back to version {last.version}, so a person chooses the next one"
     champion = versions[last.version]
+    duel = Duel.of(version)
+    if duel and duel.version == last.version and duel.images >= FEWEST:
+        return _held_against(duel, merit, _bar(merit, versions, moves), champion)
     if unlike := _unlike(merit, champion):
         return False, f"held back, cannot be compared: {unlike}"
-    return _compared(merit, _bar(merit, versions, moves), champion)
+    bar = _bar(merit, versions, moves)
+    assert bar is not None  # the champion is one
+    return _compared(merit, bar, champion)
 
 
 def _no_better_than_chance(merit: Merit) -> str:
@@ -87,6 +98,16 @@ def _first(number: int, versions: Mapping[int, ModelVersion]) -> tuple[bool, str
     return False, "held back, cannot be compared: there are versions made by other means, and none is champion"
 
 
+def _held_against(duel: Duel, merit: Merit, bar: ModelVersion | None, champion: ModelVersion) -> tuple[bool, str]:
+    if duel.gone:
+        return False, f"held back: classes are gone ({_few(duel.gone)}); of the others, {duel}"
+    if duel.high < 0:
+        return False, f"held back: worse, {duel}"
+    if bar and merit.score < float(bar.tags[LOW]):
+        return _compared(merit, bar, champion)
+    return True, f"passed: {'better' if duel.low > 0 else 'not worse'}, {duel}"
+
+
 def _compared(merit: Merit, bar: ModelVersion, champion: ModelVersion) -> tuple[bool, str]:
     theirs = Merit.of(bar)
     assert theirs is not None
@@ -99,7 +120,7 @@ def _compared(merit: Merit, bar: ModelVersion, champion: ModelVersion) -> tuple[
     return False, f"held back: {figures}, whose interval begins at {theirs.low:.4f}"
 
 
-def _bar(merit: Merit, versions: Mapping[int, ModelVersion], moves: Sequence[Move]) -> ModelVersion:
+def _bar(merit: Merit, versions: Mapping[int, ModelVersion], moves: Sequence[Move]) -> ModelVersion | None:
     """The best of the champion and those that it followed by itself, among those that can be compared."""
     reigned = []
     for move in reversed(moves):
@@ -108,7 +129,7 @@ def _bar(merit: Merit, versions: Mapping[int, ModelVersion], moves: Sequence[Mov
             reigned.append(version)
         if move.who != GATE:
             break
-    return max(reigned, key=lambda version: float(version.tags[SCORE]))
+    return max(reigned, key=lambda version: float(version.tags[SCORE]), default=None)
 
 
 def _unlike(merit: Merit, champion: ModelVersion) -> str | None:

@@ -11,8 +11,8 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
+from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD
 from tasks.records import Alias
-from tasks.register.bundle import BACKBONE, DESCRIPTION, HEAD
 from tasks.register.turns import TICKETS
 
 CHAMPION: Alias = "champion"

@@ -17,8 +17,8 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from tasks.errors import DataError, HeadstartError
 from tasks.ingest.decode import ImageLike
-from tasks.register.classifier import ImageClassifier
-from tasks.register.payload import read_image
+from tasks.model.classifier import ImageClassifier
+from tasks.model.payload import read_image
 
 COLUMN, BARE = "image", 0
 """The column that is read, and what MLflow calls the only column of a list without names."""
@@ -41,7 +41,7 @@ class Refused(MlflowException):
 
 
 class ServedClassifier(PythonModel):
-    """Takes a column ``image``, wherever it stands, or a list; see `tasks.register.payload` for what an image may be.
+    """Takes a column ``image``, wherever it stands, or a list; see `tasks.model.payload` for what an image may be.
 
     Returns ``label``, ``probability`` and ``top_k`` per image and, where an image may have several labels, ``labels``.
     An image that cannot be read has null there and the reason in ``error``; a request of such images only is refused.

@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics as oracle
 
 from tasks.evaluate import intervals
-from tasks.evaluate.decisions import given_labels
 from tasks.evaluate.multi_label import MultiLabelScores, score_multi_label
+from tasks.model.decisions import given_labels
 
 NAMES = [f"c{index}" for index in range(6)]
 FIGURES = {

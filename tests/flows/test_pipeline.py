@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -171,6 +172,20 @@ def test_a_damaged_file_of_the_store_is_mended_by_the_next_run(home: Home, secon
 def test_a_worse_version_waits_as_challenger_and_quiet_prints_one_line(home: Home, mlp) -> None:
     assert mlp.returncode == 0 and mlp.stderr == ""
     assert len(mlp.stdout.strip().splitlines()) == 1 and "digits version 2 (challenger)" in mlp.stdout
+
+
+def test_a_later_version_is_held_against_the_champion_on_the_same_images(home: Home, mlp) -> None:
+    version = home.client.get_model_version("digits", "2")
+    run = home.client.get_run(version.run_id)
+    assert run.data.tags["compared.with"] == "1"
+    difference, low, high = (run.data.metrics[f"gain/val/accuracy{end}"] for end in ("", "_low", "_high"))
+    assert low < difference < 0 and difference < high
+    stored = {file.path for file in home.client.list_artifacts(version.run_id, "comparison")}
+    assert {f"comparison/{name}" for name in ("comparison.json", "val_changes.csv", "test_slices.csv")} <= stored
+    told = json.loads(version.tags["compared"])
+    assert (told["version"], told["images"], told["difference"]) == (1, 247, pytest.approx(difference))
+    # The champion looks through the same backbone: nothing was computed anew for it.
+    assert len(list((home.root / ".headstart/features").glob("*/part-*.arrow"))) == 1
 
 
 def test_promote_and_roll_back_move_the_alias_and_keep_the_reason(home: Home, mlp) -> None:

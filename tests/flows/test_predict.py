@@ -20,8 +20,8 @@ from flows.predictions import Predictions, schema
 from tasks.errors import DataError, StorageError
 from tasks.extract.backbones import load_backbone
 from tasks.extract.weights import read_weights
+from tasks.model.classifier import ImageClassifier
 from tasks.preprocess.recipe import Recipe
-from tasks.register.classifier import ImageClassifier
 from tasks.train.heads import Head
 from tasks.workspace import Workspace
 

@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from tasks.evaluate.intervals import wilson
 from tasks.records import Candidate, Dataset, Evaluation
 from tasks.register import gate, moves
+from tasks.register.duels import Duel
 from tasks.register.merits import LISTED, Merit
 from tasks.register.moves import Move
 from tasks.register.registry import get_model
@@ -97,6 +98,56 @@ def test_many_small_steps_down_do_not_add_up_until_a_person_chooses() -> None:
     passed, verdict = judge(*falling, made=path(1, 2))
     assert not passed and "an earlier champion (version 1) 0.9000" in verdict
     assert judge(*falling, made=path(1, 2, who="ada"))[0]
+
+
+EVEN = Duel(1, "val", 200, "accuracy", 0.92, 0.92, 0.0, -0.02, 0.02, 1.0)
+
+
+def held_against(duel: Duel, *merits: Merit, made: list[Move]) -> tuple[bool, str]:
+    """The last version, which says how it stood against a champion."""
+    known = versions(*merits)
+    known[len(merits)].tags.update(duel.tags)
+    return gate.judge(known[len(merits)], known, made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed", "told"),
+    [
+        ({"ours": 0.96, "difference": 0.04, "low": 0.01, "high": 0.07}, True, "passed: better, accuracy 0.9600, "),
+        ({}, True, "passed: not worse, accuracy 0.9200, champion (version 1) 0.9200 on the same 200 val images: "
+         "+0.0000 [-0.0200, +0.0200]"),
+        ({"ours": 0.88, "low": -0.07, "high": -0.01}, False, "held back: worse, accuracy 0.8800, "),
+        ({"gone": ("pear",)}, False, "held back: classes are gone (pear); of the others, accuracy 0.9200, "),
+        ({"new": ("quince",)}, True, "passed: not worse, "),
+    ],
+)  # fmt: skip
+def test_on_the_same_images_the_difference_decides_whatever_else_was_measured(
+    changes: dict[str, Any], passed: bool, told: str
+) -> None:
+    other = merit(0.8, images="v2", classes='["apple", "pear", "plum", "quince"]')
+    found = held_against(replace(EVEN, **changes), merit(0.99), other, made=path(1))
+    assert found[0] == passed and found[1].startswith(told)
+
+
+def test_a_comparison_with_an_earlier_champion_or_on_a_handful_of_images_decides_nothing() -> None:
+    better = replace(EVEN, ours=1.0, difference=0.08, low=0.05, high=0.11)
+    other = merit(0.99, images="v2")
+    for duel, made in ((better, path(1, 2)), (replace(better, images=gate.FEWEST - 1), path(1))):
+        passed, verdict = held_against(duel, merit(0.9), merit(0.95), other, made=made)
+        assert not passed and "other validation images" in verdict
+
+
+def test_steps_that_are_no_worse_each_do_not_add_up() -> None:
+    duel = replace(EVEN, version=2)
+    passed, verdict = held_against(duel, merit(0.90), merit(0.88), merit(0.85), made=path(1, 2))
+    assert not passed and "an earlier champion (version 1) 0.9000" in verdict
+
+
+def test_a_duel_is_read_from_tags_as_it_was_written() -> None:
+    duel = replace(EVEN, new=("é",), gone=("x", "y"))
+    assert Duel.of(_version(1, duel.tags)) == duel
+    for told in ({}, {"compared": "{}"}, {"compared": "no JSON"}):
+        assert Duel.of(_version(1, told)) is None
 
 
 @pytest.mark.parametrize(

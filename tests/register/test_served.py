@@ -14,9 +14,9 @@ import pytest
 from mlflow.pyfunc.scoring_server import predictions_to_json
 from PIL import Image
 
+from tasks.model.payload import SERVERS
 from tasks.register import served
 from tasks.register.door import signature
-from tasks.register.payload import SERVERS
 from tasks.workspace import Workspace
 
 COLUMNS = ["label", "probability", "top_k"]

@@ -46,9 +46,9 @@ class Prepared:
         return replace(self, dataset=self.dataset.model_copy(update=changed))
 
 
-def prepare(source: dict[str, Any], workspace: Workspace) -> Prepared:
+def prepare(source: dict[str, Any], workspace: Workspace, **ingest: Any) -> Prepared:
     """Take a source through the stages before training."""
-    dataset = ingest_images(IngestConfig.model_validate({"source": source}), workspace)
+    dataset = ingest_images(IngestConfig.model_validate({"source": source, **ingest}), workspace)
     preprocessed = preview_recipe(PreprocessConfig(), dataset, workspace)
     extract = ExtractConfig(precision="fp32", device="cpu", compile="never")
     return Prepared(dataset, preprocessed, extract_features(extract, dataset, preprocessed, workspace))

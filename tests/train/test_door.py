@@ -23,7 +23,7 @@ from tasks.evaluate.metrics import score
 from tasks.extract.backbones import load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
-from tasks.register.classifier import ImageClassifier, package
+from tasks.model.classifier import ImageClassifier, package
 from tasks.train.heads import Head, predict_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS

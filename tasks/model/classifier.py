@@ -14,15 +14,15 @@ import torch
 from safetensors import safe_open
 
 from tasks.errors import ConfigurationError, DataError
-from tasks.evaluate.decisions import given_labels
 from tasks.extract.backbones import Backbone, Outline, load_backbone
 from tasks.extract.engine import Engine
 from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import Weights
 from tasks.ingest.decode import ImageLike
 from tasks.limits import Limits
+from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, describe
+from tasks.model.decisions import given_labels
 from tasks.preprocess.recipe import Recipe
-from tasks.register.bundle import BACKBONE, DESCRIPTION, HEAD
 from tasks.train.heads import Head, predict_probabilities
 
 
@@ -61,7 +61,7 @@ class ImageClassifier:
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> ImageClassifier:
         """Rebuild the model that `package` wrote."""
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = describe(folder)
         outline = Outline(**description["backbone"] | {"layers": tuple(description["backbone"]["layers"])})
         with safe_open(folder / BACKBONE, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -97,7 +97,7 @@ class ImageClassifier:
         Returns:
             One row per image: ``label`` (str, the most probable class), ``probability`` (float, 0..1) and ``top_k``,
             a list of ``{"label", "probability"}`` in falling order. With ``multi_label`` also ``labels``, the list of
-            the classes that the image is given (see `tasks.evaluate.decisions`), which may be empty.
+            the classes that the image is given (see `tasks.model.decisions`), which may be empty.
 
         Raises:
             DataError: an image cannot be decoded.

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.errors import DataError, TooLarge
 from tasks.limits import ALLOWED, Limits
-from tasks.register.payload import decode_base64, read_image
+from tasks.model.payload import decode_base64, read_image
 
 CONTENT = bytes(range(256)) + b"\xff\xfe\xfb\xef"
 PLAIN = base64.b64encode(CONTENT).decode()

@@ -15,10 +15,10 @@ from tasks.errors import ConfigurationError, DataError
 from tasks.extract.backbones import load_backbone
 from tasks.extract.weights import read_weights
 from tasks.limits import Limits
+from tasks.model.classifier import ImageClassifier
 from tasks.preprocess.recipe import Recipe
-from tasks.register.classifier import ImageClassifier
 from tasks.train.heads import Head
-from tests.register.conftest import CLASSES, LIMITS
+from tests.model.conftest import CLASSES, LIMITS
 
 COLUMNS = ["label", "probability", "top_k"]
 

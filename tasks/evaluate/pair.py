@@ -1,0 +1,102 @@
+"""Two models' answers on the same images, and what they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+
+from tasks.evaluate import metrics, multi_label
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.intervals import Sample
+from tasks.evaluate.paired import Difference, difference_of_shares, differences, holm, p_value
+from tasks.model.decisions import THRESHOLD
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A split's images that neither model has learned from, and both models' answers.
+
+    Attributes:
+        rows: the manifest's, ``N`` of them, numbered from 0.
+        columns: names of the ``C`` classes.
+        targets: places in ``columns`` int64 ``[N]`` or, with several labels an image, ones and zeros ``[N, C]``.
+        ours, theirs: probabilities float64 ``[N, C]``, 0 for a class that a model does not know.
+        groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
+        left_out: images of the split that are not among them.
+    """
+
+    split: str
+    rows: pd.DataFrame
+    columns: tuple[str, ...]
+    targets: np.ndarray
+    ours: np.ndarray
+    theirs: np.ndarray
+    groups: np.ndarray | None
+    left_out: int
+
+    @property
+    def right(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of either, whether each image's answer is right, with several labels all of it: bool ``[N]``."""
+        if self.targets.ndim == 1:
+            return self.ours.argmax(1) == self.targets, self.theirs.argmax(1) == self.targets
+        true = self.targets > 0
+        return ((self.ours >= THRESHOLD) == true).all(1), ((self.theirs >= THRESHOLD) == true).all(1)
+
+    def differences(self, config: EvaluateConfig) -> dict[str, Difference]:
+        """Of every figure in `tasks.evaluate.metrics` or, with several labels, `tasks.evaluate.multi_label`."""
+        sample = Sample(len(self.rows), self.groups, config.seed)
+        of: ModuleType
+        few = min(config.resamples, metrics.RANKED)
+        if self.targets.ndim == 1:
+            of, share, targets = metrics, "accuracy", self.targets
+            ours, theirs = (side / side.sum(1, keepdims=True) for side in (self.ours, self.theirs))
+        else:
+            of, share, targets, ours, theirs = multi_label, "exact_match", self.targets > 0, self.ours, self.theirs
+        found = differences(of.decided(targets, ours), of.decided(targets, theirs), sample, config.resamples)
+        found |= differences(of.ranked(targets, ours), of.ranked(targets, theirs), sample, few)
+        return found | {share: difference_of_shares(*self.right, self.groups)}
+
+    def slices(self, seed: int) -> pd.DataFrame:
+        """The shares of right answers in each class and each domain, with p-values raised for so many questions."""
+        ours, theirs = self.right
+        rows = []
+        for name, chosen in self._parts():
+            groups = None if self.groups is None else np.unique(self.groups[chosen], return_inverse=True)[1]
+            of = difference_of_shares(ours[chosen], theirs[chosen], groups)
+            rows.append({
+                "slice": name, "images": int(chosen.sum()), "champion": of.theirs, "candidate": of.ours,
+                "difference": of.value, "low": of.low, "high": of.high,
+                "p": p_value(ours[chosen], theirs[chosen], groups, seed),
+            })  # fmt: skip
+        table = pd.DataFrame(rows)
+        return table.assign(p_holm=holm(table["p"].tolist()))
+
+    def changed(self) -> pd.DataFrame:
+        """The images that only one of the two has right, the surest answers first: path, hash, label, before, after
+        and change, ``gained`` or ``lost``."""
+        ours, theirs = self.right
+        which = np.flatnonzero(ours != theirs)
+        sureness = np.maximum(self.ours, self.theirs)[which].max(1, initial=0.0)
+        which = which[np.argsort(-sureness, kind="stable")]
+        return self.rows.loc[which, ["path", "hash", "label"]].assign(
+            before=[self._named(self.theirs[row]) for row in which],
+            after=[self._named(self.ours[row]) for row in which],
+            change=np.where(ours[which], "gained", "lost"),
+        )
+
+    def _named(self, probabilities: np.ndarray) -> str:
+        if self.targets.ndim == 1:
+            return self.columns[int(probabilities.argmax())]
+        return ", ".join(name for name, p in zip(self.columns, probabilities, strict=True) if p >= THRESHOLD)
+
+    def _parts(self) -> Iterator[tuple[str, np.ndarray]]:
+        of = metrics.positives(self.targets, len(self.columns))
+        for place in np.flatnonzero(of.any(0)):
+            yield self.columns[place], of[:, place]
+        domains = self.rows.get("domain")
+        for name in [] if domains is None else sorted(domains.dropna().unique()):
+            yield f"domain {name}", (domains == name).to_numpy()

@@ -1,0 +1,73 @@
+"""What a version says in its tags of how it stood against the champion, on the same images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from mlflow.entities.model_registry import ModelVersion
+
+from tasks.records import Comparison
+
+COMPARED = "compared"
+
+FIGURES = {"accuracy": "accuracy", "average_precision_macro": "average precision"}
+"""What versions are judged by, with one label an image and with several, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Duel:
+    """A version against the champion of its time.
+
+    Attributes:
+        version: the champion's number.
+        images: how many of ``split`` neither had learned from.
+        figure: what both are judged by.
+        difference: of ours less theirs, with the bounds of its 95% interval.
+        new, gone: classes that only ours, or only theirs, knows.
+    """
+
+    version: int
+    split: str
+    images: int
+    figure: str
+    ours: float
+    theirs: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    @classmethod
+    def fought(cls, comparison: Comparison | None) -> Duel | None:
+        """On the images that choices are made on; None where there are none of these that the candidate has not learned
+        from, or there was no champion."""
+        if comparison is None or comparison.judged_on is None:
+            return None
+        split = comparison.judged_on
+        figure = next(name for name in reversed(FIGURES) if f"{split}/{name}" in comparison.metrics)
+        return cls(
+            comparison.version, split, comparison.images[split], FIGURES[figure],
+            *comparison.metrics[f"{split}/{figure}"], comparison.p_values[split], comparison.new, comparison.gone,
+        )  # fmt: skip
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> Duel | None:
+        """As a version's tags tell it."""
+        try:
+            told = json.loads(version.tags[COMPARED])
+            return cls(**told | {name: tuple(told[name]) for name in ("new", "gone")})
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {COMPARED: json.dumps(asdict(self), ensure_ascii=False)}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.figure} {self.ours:.4f}, champion (version {self.version}) {self.theirs:.4f} on the same "
+            f"{self.images:,} {self.split} images: {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+        )

@@ -1,0 +1,78 @@
+"""The champion, as the one that a candidate has to be held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from tasks.model.bundle import DESCRIPTION, describe
+from tasks.progress import tell
+from tasks.records import Rival
+from tasks.register.registry import CANDIDATE, CHAMPION, DATA, missing_files
+from tasks.workspace import Workspace, fresh_folder
+
+LEARNED_FROM = "learned_from"
+"""Tag of a version: the splits whose labels it has seen."""
+EARLIER = "train,tune"
+"""What versions have seen that do not say it."""
+
+
+def find_rival(name: str, workspace: Workspace) -> Rival | None:
+    """The champion of a registered model, with its package in reach; None where there is none, it was made by other
+    means, or its files are gone."""
+    client = MlflowClient(workspace.tracking_uri)
+    try:
+        version = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+    if CANDIDATE not in version.tags or missing_files(client, version):
+        tell(f"compare\tversion {version.version} of {name} cannot be looked at: made by other means, or without files")
+        return None
+    return _rival(version, _fetched(client, version, workspace))
+
+
+def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) -> Path:
+    """The folder of the packaged classifier: where it lies on this machine, else a copy, made once."""
+    mlflow.set_tracking_uri(workspace.tracking_uri)
+    uri = f"models:/{version.name}/{version.version}"
+    place = client.get_model_version_download_uri(version.name, version.version)
+    if urlparse(place).scheme in ("", "file"):
+        folder = Path(mlflow.artifacts.download_artifacts(uri))
+    else:
+        folder = workspace.cache / "bundles" / version.name / f"{version.version}-{version.creation_timestamp}"
+        if not folder.exists():
+            with fresh_folder(folder) as filling:
+                mlflow.artifacts.download_artifacts(uri, dst_path=str(filling))
+    [description] = folder.rglob(DESCRIPTION)
+    return description.parent
+
+
+def _rival(version: ModelVersion, bundle: Path) -> Rival:
+    about = describe(bundle)
+    return Rival(
+        fingerprint=version.tags[CANDIDATE],
+        name=version.name,
+        version=int(version.version),
+        candidate=version.tags[CANDIDATE],
+        bundle=bundle,
+        classes=tuple(about["classes"]),
+        data=version.tags.get(DATA, ""),
+        learned_from=tuple(version.tags.get(LEARNED_FROM, EARLIER).split(",")),
+        extraction=_extraction(about, bundle),
+        geometry={key: about["recipe"][key] for key in ("size", "fit", "views")},
+    )
+
+
+def _extraction(about: dict[str, Any], bundle: Path) -> dict[str, Any]:
+    """The section ``extract`` that looks at images as the packaged backbone does."""
+    outline = about["backbone"]
+    return {
+        "backbone": outline["name"], "weights": str(bundle / "backbone.safetensors"), "layer": outline["layers"],
+        "pool": outline["pool"], "precision": "bf16" if about["precision"] == "bfloat16" else "fp32",
+    }  # fmt: skip

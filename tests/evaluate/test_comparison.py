@@ -1,0 +1,194 @@
+"""A candidate against the champion: on the same images, whatever became of data and classes meanwhile."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tasks.evaluate.comparison import compare_with
+from tasks.evaluate.config import EvaluateConfig
+from tasks.model.bundle import HEAD
+from tasks.records import Candidate, Comparison, Rival
+from tasks.train.heads import Head
+from tasks.train.methods.prototypes import Prototypes
+from tasks.workspace import Workspace
+from tests.train.prepared import Prepared, prepare
+
+CONFIG = EvaluateConfig(resamples=200)
+EACH = 60
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A dataset, and a model of it."""
+
+    prepared: Prepared
+    candidate: Candidate
+
+    def rival(self, folder: Path, **changes: Any) -> Rival:
+        """The model as the champion."""
+        folder.mkdir()
+        shutil.copyfile(self.candidate.head, folder / HEAD)
+        dataset = self.prepared.dataset
+        values = {
+            "fingerprint": self.candidate.fingerprint, "name": "digits", "version": 7, "bundle": folder,
+            "candidate": self.candidate.fingerprint, "classes": dataset.classes, "data": dataset.version,
+            "learned_from": ("train", "tune"), "extraction": {}, "geometry": {},
+        }  # fmt: skip
+        return Rival(**values | changes)
+
+
+Train = Callable[..., Trained]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def trained(home: Workspace) -> Train:
+    """Trains on digits, each class under a name of ours."""
+
+    def train(name: str, seed: int = 0, **classes: int) -> Trained:
+        digits = load_digits()
+        for label, digit in classes.items():
+            folder = home.root / name / label
+            folder.mkdir(parents=True)
+            for number in np.flatnonzero(digits.target == digit)[:EACH]:
+                image = Image.fromarray((digits.images[number] * 255 / 16).round().astype(np.uint8))
+                image.save(folder / f"{number}.png", compress_level=0)
+        prepared = prepare({"folder": name}, home, split={"by": "stratified", "seed": seed} if seed else {})
+        return Trained(prepared, prepared.train(Prototypes(), home.root))
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def three(trained: Train) -> Trained:
+    return trained("three", zero=0, one=1, two=2, three=3)
+
+
+def compared(ours: Trained, rival: Rival, home: Workspace, candidate: Candidate | None = None) -> Comparison:
+    features = ours.prepared.features
+    return compare_with(
+        CONFIG, ours.prepared.dataset, features, candidate or ours.candidate, rival, features, home
+    )  # fmt: skip
+
+
+def confused(model: Trained, folder: Path) -> Candidate:
+    """The model, but that it takes every second class for the next."""
+    head = Head.load(model.candidate.head)
+    with torch.no_grad():
+        head.layers.weight.copy_(head.layers.weight[[1, 0, 2, 3]])
+        head.layers.bias.copy_(head.layers.bias[[1, 0, 2, 3]])
+    head.save(folder / "confused.safetensors")
+    return model.candidate.model_copy(update={"head": folder / "confused.safetensors", "fingerprint": "confused"})
+
+
+def test_a_model_is_no_better_than_itself(three: Trained, home: Workspace, tmp_path: Path) -> None:
+    found = compared(three, three.rival(tmp_path / "champion"), home)
+    assert found.judged_on == "val" and found.left_out == {"val": 0, "test": 0}
+    assert found.images == {split: three.prepared.dataset.counts[split] for split in ("val", "test")}
+    assert {difference for _, _, difference, *_ in found.metrics.values()} == {0.0}
+    assert found.gained == found.lost == {"val": 0, "test": 0} and set(found.p_values.values()) == {1.0}
+    assert (found.new, found.gone, found.renamed, found.findings) == ((), (), {}, ())
+    assert not list(found.report.glob("*_changes.png"))
+
+
+def test_a_worse_model_is_told_and_where_it_is_worse(three: Trained, home: Workspace, tmp_path: Path) -> None:
+    found = compared(three, three.rival(tmp_path / "champion"), home, confused(three, tmp_path))
+    ours, theirs, difference, low, high = found.metrics["val/accuracy"]
+    assert theirs > 0.95 and difference == pytest.approx(ours - theirs) and low < difference < high < 0
+    assert difference < -0.3
+    assert found.p_values["val"] < 0.001 and found.lost["val"] > 10 > found.gained["val"]
+    changes = pd.read_csv(found.report / "val_changes.csv")
+    assert list(changes.columns) == ["path", "label", "before", "after", "change"]
+    lost = changes[changes["change"] == "lost"]
+    assert len(lost) == found.lost["val"] and (lost["label"] == lost["before"]).all()
+    slices = pd.read_csv(found.report / "val_slices.csv").set_index("slice")
+    assert set(slices.index) == set(three.prepared.dataset.classes)
+    worse = set(slices.index[slices["p_holm"] < 0.05])
+    assert worse and worse <= {"one", "three"}  # the first two in the order of the alphabet
+    assert {line.split(":")[1].removeprefix(" worse on ") for line in found.findings if line.startswith("val")} == worse
+    assert (found.report / "val_changes.png").stat().st_size > 10_000
+    told = json.loads((found.report / "comparison.json").read_text())
+    assert told["metrics"]["val/accuracy"] == [ours, theirs, difference, low, high] and told["version"] == 7
+
+
+def test_of_a_class_more_the_others_are_compared(
+    three: Trained, trained: Train, home: Workspace, tmp_path: Path
+) -> None:
+    four = trained("four", zero=0, one=1, two=2, three=3, four=4)
+    found = compared(four, three.rival(tmp_path / "champion"), home)
+    rows = four.prepared.dataset.read_manifest()
+    assert (found.new, found.gone) == (("four",), ())
+    assert found.left_out["val"] == len(rows.query("split == 'val' and label == 'four'")) > 0
+    assert found.images["val"] == three.prepared.dataset.counts["val"]
+
+
+def test_of_a_class_less_the_others_are_compared_and_the_missing_one_is_named(
+    three: Trained, trained: Train, home: Workspace, tmp_path: Path
+) -> None:
+    two = trained("two", zero=0, one=1, two=2)
+    found = compared(two, three.rival(tmp_path / "champion"), home)
+    assert (found.new, found.gone) == ((), ("three",))
+    assert found.left_out == {"val": 0, "test": 0}
+
+
+def test_renamed_labels_are_no_change(three: Trained, trained: Train, home: Workspace, tmp_path: Path) -> None:
+    again = trained("renamed", null=0, one=1, zwei=2, three=3)
+    found = compared(again, three.rival(tmp_path / "champion"), home)
+    assert found.renamed == {"zero": "null", "two": "zwei"} and (found.new, found.gone) == ((), ())
+    assert found.metrics["val/accuracy"][2] == 0 and found.left_out == {"val": 0, "test": 0}
+
+
+def test_images_that_the_champion_learned_from_are_left_out_and_counted(
+    three: Trained, trained: Train, home: Workspace, tmp_path: Path
+) -> None:
+    other = trained("otherwise", seed=5, zero=0, one=1, two=2, three=3)
+    mine, theirs = (each.prepared.dataset.read_manifest() for each in (other, three))
+    known = set(theirs.loc[theirs["split"] == "train", "hash"])
+    expected = {split: int(mine.loc[mine["split"] == split, "hash"].isin(known).sum()) for split in ("val", "test")}
+    assert expected["val"] > 5
+    found = compared(other, three.rival(tmp_path / "champion"), home)
+    assert found.left_out == expected
+    everything = three.rival(tmp_path / "seen", learned_from=("train", "val", "test"))
+    found = compared(other, everything, home)
+    assert found.images == {} and found.judged_on is None and found.metrics == {}
+
+
+def test_a_champion_whose_data_is_elsewhere_may_have_learned_from_these_images(
+    three: Trained, home: Workspace, tmp_path: Path
+) -> None:
+    found = compared(three, three.rival(tmp_path / "champion", data="0" * 32 + ".dir"), home)
+    assert found.images["val"] > 0
+    assert any("`headstart data pull digits@7` fetches it" in line for line in found.findings)
+
+
+def test_one_label_and_several_are_not_compared(three: Trained, home: Workspace, tmp_path: Path) -> None:
+    rival = three.rival(tmp_path / "champion")
+    head = Head(three.prepared.features.width, 4, multi_label=True)
+    head.save(rival.bundle / HEAD)
+    found = compared(three, rival.model_copy(update={"fingerprint": "several"}), home)
+    assert found.images == {} and found.judged_on is None
+    assert found.findings == ("one of the two gives several labels an image, the other one",)
+
+
+def test_a_head_that_was_cross_validated_is_judged_on_nothing_that_it_knows(
+    three: Trained, home: Workspace, tmp_path: Path
+) -> None:
+    known = three.candidate.model_copy(update={"cross_validated": True, "fingerprint": "folds"})
+    found = compared(three, three.rival(tmp_path / "champion"), home, known)
+    assert found.judged_on is None and list(found.images) == ["test"]

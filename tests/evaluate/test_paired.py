@@ -1,0 +1,114 @@
+"""Two models on the same images: intervals that cover, tests that raise no false alarm, power that is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from tasks.evaluate import metrics, multi_label
+from tasks.evaluate.intervals import Sample
+from tasks.evaluate.paired import detectable, difference_of_shares, differences, holm, p_value
+
+
+def answers(random: np.random.Generator, count: int, gained: float, lost: float) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers of two models, of which ``gained`` and ``lost`` are the shares that one has right alone."""
+    kind = random.choice(4, count, p=[gained, lost, 0.7 * (1 - gained - lost), 0.3 * (1 - gained - lost)])
+    return (kind == 0) | (kind == 2), (kind == 1) | (kind == 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_test_is_mcnemars_exact_one(seed: int) -> None:
+    ours, theirs = answers(np.random.default_rng(seed), 200, 0.08, 0.04)
+    gained, lost = np.sum(ours & ~theirs), np.sum(theirs & ~ours)
+    assert p_value(ours, theirs) == pytest.approx(min(1, 2 * binom.cdf(min(gained, lost), gained + lost, 0.5)))
+
+
+def test_groups_of_one_give_the_same_answer() -> None:
+    ours, theirs = np.arange(300) < 10, np.arange(300) >= 298
+    assert p_value(ours, theirs, np.arange(300)) == pytest.approx(p_value(ours, theirs))  # all flips are tried
+    ours, theirs = answers(np.random.default_rng(1), 3000, 0.03, 0.022)
+    assert p_value(ours, theirs, np.arange(3000)) == pytest.approx(p_value(ours, theirs), abs=0.015)
+
+
+def test_frames_of_one_film_are_no_evidence_of_their_own() -> None:
+    ours = np.repeat([True, True, False, True], 50)
+    theirs = np.repeat([False, False, True, False], 50)
+    groups = np.repeat(np.arange(4), 50)
+    assert p_value(ours, theirs) < 1e-10 and p_value(ours, theirs, groups) == 0.625
+    of = difference_of_shares(ours, theirs, groups)
+    assert of.low < 0 < of.high and difference_of_shares(ours, theirs).low > 0
+
+
+@pytest.mark.parametrize(("count", "rate"), [(50, 0.1), (200, 0.05), (1000, 0.02)])
+def test_two_equally_good_models_are_told_apart_in_at_most_one_of_twenty_samples(count: int, rate: float) -> None:
+    random = np.random.default_rng(count)
+    pairs = [answers(random, count, rate, rate) for _ in range(1000)]
+    alarms = np.mean([p_value(*pair) < 0.05 for pair in pairs])
+    assert alarms <= 0.05 + 2 * (0.05 * 0.95 / 1000) ** 0.5
+    covered = np.mean([(of := difference_of_shares(*pair)).low <= 0 <= of.high for pair in pairs])
+    assert 0.93 <= covered <= 1
+
+
+@pytest.mark.parametrize("each", [1, 5])
+def test_intervals_cover_the_truth(each: int) -> None:
+    """Also where images come in groups whose answers are alike."""
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(1000):
+        ours, theirs = (np.repeat(side, each) for side in answers(random, 100, 0.12, 0.05))
+        of = difference_of_shares(ours, theirs, np.repeat(np.arange(100), each) if each > 1 else None)
+        covered.append(of.low <= 0.07 <= of.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_without_a_single_difference_the_interval_is_not_empty() -> None:
+    same = np.ones(20, bool)
+    of = difference_of_shares(same, same)
+    assert of.value == 0 and of.low == pytest.approx(-of.high) and 0.08 < of.high < 0.2
+    assert p_value(same, same) == 1.0 and detectable(same, same) >= 1 / 20
+
+
+def test_a_difference_of_the_stated_size_is_found_in_four_of_five_samples() -> None:
+    random = np.random.default_rng(0)
+    size = detectable(*answers(random, 500, 0.06, 0.06))
+    found = [p_value(*answers(random, 500, 0.06 + size / 2, 0.06 - size / 2)) < 0.05 for _ in range(500)]
+    assert 0.7 <= np.mean(found) <= 0.9
+
+
+def test_figures_differ_as_they_do_when_each_is_measured_alone() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 120)
+    ours, theirs = (random.dirichlet(np.ones(3), 120) for _ in range(2))
+    sample = Sample(120)
+    found = differences(metrics.decided(labels, ours), metrics.decided(labels, theirs), sample, 100)
+    found |= differences(metrics.ranked(labels, ours), metrics.ranked(labels, theirs), sample, 100)
+    alone = [metrics.score(labels, side, "abc", resamples=100).metrics for side in (ours, theirs)]
+    assert set(found) == set(alone[0])
+    for name, of in found.items():
+        assert (of.ours, of.theirs) == pytest.approx((alone[0][name][0], alone[1][name][0])), name
+        assert of.value == of.ours - of.theirs and of.low <= of.value <= of.high
+    assert found["accuracy"].high - found["accuracy"].low > 0.1
+    assert differences(*[metrics.decided(labels, ours)] * 2, sample, 100)["f1_macro"].high == 0  # the same draws
+
+
+def test_figures_of_several_labels_differ_likewise() -> None:
+    random = np.random.default_rng(0)
+    targets = (random.random((80, 3)) < 0.4).astype(float)
+    ours, theirs = (random.random((80, 3)) for _ in range(2))
+    sample = Sample(80)
+    true = targets > 0
+    found = differences(multi_label.decided(true, ours), multi_label.decided(true, theirs), sample, 100)
+    found |= differences(multi_label.ranked(true, ours), multi_label.ranked(true, theirs), sample, 100)
+    alone = [multi_label.score_multi_label(targets, side, "abc", resamples=100).metrics for side in (ours, theirs)]
+    for name, of in found.items():
+        assert (of.ours, of.theirs) == pytest.approx((alone[0][name][0], alone[1][name][0])), name
+
+
+@pytest.mark.parametrize("level", [0.001, 0.01, 0.05, 0.2, 0.5])
+def test_several_questions_raise_p_values_as_holm_does(level: float) -> None:
+    values = np.random.default_rng(0).random(12) ** 4
+    believed, left = set(), list(np.argsort(values))
+    while left and values[left[0]] <= level / len(left):
+        believed.add(left.pop(0))
+    assert {number for number, raised in enumerate(holm(values.tolist())) if raised <= level} == believed
