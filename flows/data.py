@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.opening import open_workspace
 from tasks.workspace import Workspace
 
 app = typer.Typer(
@@ -37,7 +38,7 @@ def ingest(
     from flows.config import PipelineConfig, read_config
 
     settings = read_config(config, set_, PipelineConfig)
-    workspace = _settle()
+    workspace = open_workspace()
     settings.ingest.source.check(workspace)
     from flows.console import classes_table, findings_table, out, shown
     from tasks.ingest.door import ingest_images
@@ -58,7 +59,7 @@ def list_() -> None:
 
     Example: headstart data list
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from rich.table import Table
 
     from flows.console import out
@@ -91,7 +92,7 @@ def diff(
 
     Example: headstart data diff digits@1 current -o changes.csv
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import changes_table, out
     from flows.versions import resolve
     from tasks.ingest.compare import compare
@@ -124,7 +125,7 @@ def checkout(version: Version, remote: Remote = None, replace: Replace = False) 
 
     Example: headstart data checkout digits@champion
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import out, shown
     from flows.versions import resolve
     from tasks.ingest.checkout import restore_version
@@ -143,7 +144,7 @@ def push(version: Version = "current", remote: Remote = None) -> None:
 
     Example: headstart data push digits@champion
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import out, shown
     from flows.versions import resolve
     from tasks.ingest.remotes import push_version
@@ -160,7 +161,7 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
 
     Example: headstart data pull
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import out, shown
     from flows.versions import resolve
     from tasks.ingest.checkout import restore_version
@@ -182,11 +183,3 @@ def claim(workspace: Workspace, replace: bool) -> None:
 
     if kept := claim_data(workspace, replace):
         out.print(f"your data.dvc is kept as {kept.name}", soft_wrap=True)
-
-
-def _settle() -> Workspace:
-    from flows.environment import settle
-
-    workspace = Workspace.find()
-    settle(workspace)
-    return workspace

@@ -208,7 +208,7 @@ def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
             client.restore_experiment(found.experiment_id)
         return found.experiment_id
     local = workspace.tracking_uri.startswith("sqlite:")
-    artifacts = (workspace.mlruns / "artifacts" / name).as_uri() if local else None
+    artifacts = (workspace.artifacts / name).as_uri() if local else None
     # The kind decides which view MLflow's page opens with.
     return client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
 

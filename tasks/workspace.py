@@ -49,9 +49,21 @@ class Workspace:
         return self.root / "mlruns"
 
     @property
+    def artifacts(self) -> Path:
+        """Where the runs and models of the workspace's own store lie, in a folder for each experiment."""
+        return self.mlruns / "artifacts"
+
+    @property
     def tracking_uri(self) -> str:
         """The MLflow store: ``MLFLOW_TRACKING_URI`` where it is set, else ``mlruns/mlflow.db``."""
         return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(self.mlruns / "mlflow.db")
+
+    @property
+    def own_store(self) -> Path | None:
+        """The file ``mlruns/mlflow.db``, however it is named; None where the MLflow store is another one."""
+        path, named = self.mlruns / "mlflow.db", self.tracking_uri
+        written_otherwise = named.startswith("sqlite:///") and Path(named.removeprefix("sqlite:///")).resolve() == path
+        return path if written_otherwise or named == sqlite_url(path) else None
 
     @property
     def cache(self) -> Path:
