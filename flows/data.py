@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -177,9 +178,13 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
 
 
 def claim(workspace: Workspace, replace: bool) -> None:
-    """See to it that ``data/`` and ``data.dvc`` may be replaced, and say where a file of the user's is kept."""
+    """See to it that ``data/`` and ``data.dvc`` may be replaced, and that Git and DVC leave alone what is to come; say
+    where a file of the user's is kept."""
     from flows.console import out
+    from tasks.ingest.ignored import leave_out
     from tasks.ingest.pointer import claim as claim_data
 
+    with suppress(OSError):  # said where the dataset is written; a run whose dataset is there already goes on
+        leave_out(workspace)
     if kept := claim_data(workspace, replace):
         out.print(f"your data.dvc is kept as {kept.name}", soft_wrap=True)
