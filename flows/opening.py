@@ -11,7 +11,7 @@ def open_workspace() -> Workspace:
 
     Raises:
         ConfigurationError: the workspace cannot be written.
-        StorageError: the store is damaged, of another version, or names another place and cannot be written.
+        StorageError: the store is damaged, of another version, or cannot be used.
     """
     from flows.databases import check_records
     from flows.environment import settle

@@ -41,19 +41,19 @@ def relocate(workspace: Workspace) -> list[Path]:
         The former places; empty where the workspace has not moved.
 
     Raises:
-        StorageError: the store names another place and cannot be written.
+        StorageError: the store cannot be read, or names another place and cannot be written.
     """
     path = workspace.own_store
     if path is None or not path.is_file():
         return []
     try:
         return sorted(_follow(path, workspace))
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         if "no such table" in str(error):  # MLflow is about to make it
             return []
         raise StorageError(
-            f"{path} names artifacts where this workspace was before it was moved, and cannot be changed ({error}): "
-            "make it writable, end what holds it, and run the command again"
+            f"{path} cannot be read, or corrected after a move of the workspace ({error}): end what holds the file, "
+            "make it writable, and run the command again"
         ) from error
 
 

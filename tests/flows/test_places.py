@@ -31,7 +31,7 @@ def headstart(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "HEADSTART_"))
     }
     return subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", *arguments], cwd=root, text=True, capture_output=True, timeout=240,
+        [sys.executable, "-P", "-m", "flows.cli", *arguments], cwd=root, text=True, capture_output=True, timeout=600,
         env=kept | {"HEADSTART_WORKSPACE": str(root), "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
     )  # fmt: skip
 
