@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import data, features
+from flows.opening import open_workspace
 from tasks.errors import HeadstartError
 from tasks.workspace import Workspace
 
@@ -133,7 +134,7 @@ def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="On
 
     Example: headstart models digits
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import show_table
     from flows.models import history_table, versions_table
 
@@ -212,7 +213,7 @@ def pretrain(
     from flows.config import PretrainConfig, read_config
 
     settings = read_config(config, set_, PretrainConfig)
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.checks import check_pretraining
 
     check_pretraining(settings, workspace.resolve(output), workspace)
@@ -288,7 +289,7 @@ def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: boo
     from flows.config import PipelineConfig, read_config
 
     settings = read_config(config, overrides, PipelineConfig)
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.checks import check_pipeline
     from flows.console import shown
 
@@ -298,26 +299,16 @@ def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: boo
     return settings
 
 
-def _settle() -> Workspace:
-    from flows.databases import check_records
-    from flows.environment import settle
-
-    workspace = Workspace.find()
-    settle(workspace)
-    check_records(workspace)
-    return workspace
-
-
 def _prepare() -> tuple[Workspace, str]:
     """Settle the environment and see to a Prefect server; returns its address."""
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.server import ensure_server
 
     return workspace, ensure_server(workspace.root)
 
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
-    workspace = _settle()
+    workspace = open_workspace()
     from mlflow import MlflowClient
 
     from flows.console import out, shown

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.opening import open_workspace
 from tasks.workspace import Workspace
 
 app = typer.Typer(
@@ -37,7 +39,7 @@ def ingest(
     from flows.config import PipelineConfig, read_config
 
     settings = read_config(config, set_, PipelineConfig)
-    workspace = _settle()
+    workspace = open_workspace()
     settings.ingest.source.check(workspace)
     from flows.console import classes_table, findings_table, out, show_table, shown
     from tasks.ingest.door import ingest_images
@@ -58,7 +60,7 @@ def list_() -> None:
 
     Example: headstart data list
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import plain_table, show_table
     from flows.versions import known_versions
     from tasks.ingest.pointer import current_version
@@ -90,7 +92,7 @@ def diff(
 
     Example: headstart data diff digits@1 current -o changes.csv
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import changes_table, out, show_table
     from flows.versions import resolve
     from tasks.ingest.compare import compare
@@ -126,7 +128,7 @@ def checkout(version: Version, remote: Remote = None, replace: Replace = False) 
 
     Example: headstart data checkout digits@champion
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import out, shown
     from flows.versions import resolve
     from tasks.ingest.checkout import restore_version
@@ -145,7 +147,7 @@ def push(version: Version = "current", remote: Remote = None) -> None:
 
     Example: headstart data push digits@champion
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import out, shown
     from flows.versions import resolve
     from tasks.ingest.remotes import push_version
@@ -162,7 +164,7 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
 
     Example: headstart data pull
     """
-    workspace = _settle()
+    workspace = open_workspace()
     from flows.console import out, shown
     from flows.versions import resolve
     from tasks.ingest.checkout import restore_version
@@ -178,17 +180,13 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
 
 
 def claim(workspace: Workspace, replace: bool) -> None:
-    """See to it that ``data/`` and ``data.dvc`` may be replaced, and say where a file of the user's is kept."""
+    """See to it that ``data/`` and ``data.dvc`` may be replaced, and that Git and DVC leave alone what is to come; say
+    where a file of the user's is kept."""
     from flows.console import out
+    from tasks.ingest.ignored import leave_out
     from tasks.ingest.pointer import claim as claim_data
 
+    with suppress(OSError):  # said where the dataset is written; a run whose dataset is there already goes on
+        leave_out(workspace)
     if kept := claim_data(workspace, replace):
         out.print(f"your data.dvc is kept as {kept.name}", soft_wrap=True)
-
-
-def _settle() -> Workspace:
-    from flows.environment import settle
-
-    workspace = Workspace.find()
-    settle(workspace)
-    return workspace

@@ -104,8 +104,7 @@ def check_records(workspace: Workspace) -> None:
     Raises:
         StorageError: it is damaged, or of another version of MLflow.
     """
-    path = workspace.mlruns / "mlflow.db"
-    own = sqlite_url(path)
-    if workspace.tracking_uri == own:
+    if path := workspace.own_store:
+        own = sqlite_url(path)
         loss = "MLflow then begins anew, without the runs and models so far"
         Database(path, "mlflow", "store/db_migrations/versions", loss, f"mlflow db upgrade '{own}'").check()

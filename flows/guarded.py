@@ -96,7 +96,7 @@ def mlflow_app() -> ASGIApp:
     from flows.guard import MLFLOW_LOGIN, Guard
 
     workspace, password = Workspace.find(), os.environ.pop(PASSWORD)
-    store, artifacts = workspace.tracking_uri, (workspace.mlruns / "artifacts").as_uri()
+    store, artifacts = workspace.tracking_uri, workspace.artifacts.as_uri()
     os.environ |= {BACKEND_STORE_URI_ENV_VAR: store, ARTIFACT_ROOT_ENV_VAR: artifacts}
     handlers.initialize_backend_stores(store, store, artifacts)
     from mlflow.server.fastapi_app import app

@@ -257,8 +257,23 @@ def _listens(server: Server) -> bool:
     return False
 
 
+def _stays_behind(home: Path) -> list[psutil.Process]:
+    """The server that ran here when the workspace was moved: its folder went along, its addresses did not.
+
+    That of a workspace which was copied works in the other folder.
+    """
+    with suppress(psutil.Error, OSError):
+        if server := _read(home):
+            process = psutil.Process(server.pid)
+            folder = Path(process.cwd())
+            if process.cmdline()[1:] in (COMMAND, OPEN_TO_ALL) and (folder == home or not folder.exists()):
+                return [process]
+    return []
+
+
 def _terminate(home: Path) -> bool:
     servers = [process for process in psutil.process_iter() if _serves(process.pid, home, (COMMAND, OPEN_TO_ALL))]
+    servers += [process for process in _stays_behind(home) if process not in servers]
     family = list(servers)
     for server in servers:
         with suppress(psutil.Error):

@@ -100,7 +100,8 @@ class TrackedRun:
         self._log_metrics({f"images/{split}": count for split, count in dataset.counts.items()})
         self._log_metrics({"images/quarantined": dataset.quarantined})
         if self._is_news(dataset):
-            self.client.log_artifact(self.id, str(source), "data")
+            # Under its own name DVC would take the copy for a folder of images to look after.
+            self.client.log_text(self.id, source.read_text(encoding="utf-8"), "data/version.yaml")
             for path in sorted(dataset.report.iterdir()):
                 if path != dataset.manifest:
                     self.client.log_artifact(self.id, str(path), "data")
@@ -219,7 +220,7 @@ def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
             client.restore_experiment(found.experiment_id)
         return found.experiment_id
     local = workspace.tracking_uri.startswith("sqlite:")
-    artifacts = (workspace.mlruns / "artifacts" / name).as_uri() if local else None
+    artifacts = (workspace.artifacts / name).as_uri() if local else None
     # The kind decides which view MLflow's page opens with.
     return client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
 

@@ -39,7 +39,8 @@ def transfer(config: PipelineConfig) -> Outcome:
         final = features
         if candidate.backbone:
             # The backbone has changed, and with it its features of the images that are evaluated.
-            tuned = config.extract.model_copy(update={"weights": str(candidate.backbone)})
+            weights = str(candidate.backbone.relative_to(Workspace.find().root))
+            tuned = config.extract.model_copy(update={"weights": weights})
             final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
         evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
         comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)

@@ -23,6 +23,9 @@ R = TypeVar("R")
 
 GROUND_FLOOR = Path(__file__).parent
 
+FORM = 2
+"""Of the records that are kept. Since 2 the paths in them begin at the workspace's root."""
+
 
 @dataclass
 class StageCache(CachePolicy):
@@ -37,7 +40,7 @@ class StageCache(CachePolicy):
     ) -> str | None:
         values = {name: _identity(value) for name, value in inputs.items()}
         world = self.state(**inputs) if self.state else None
-        key = fingerprint(task_ctx.task.name, values, world, code_version(self.code))
+        key = fingerprint(task_ctx.task.name, values, world, code_version(self.code), FORM)
         _forget_if_incomplete(Path(PREFECT_LOCAL_STORAGE_PATH.value()) / key)
         return key
 

@@ -32,12 +32,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from tasks.fingerprint import fingerprint
 from tasks.limits import ALLOWED, Limits
+from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +49,20 @@ Alias = Literal["champion", "challenger"]
 
 STORED = "stored.parquet"
 """Name of the file that notes the objects of a version."""
+
+
+def _written(path: Path) -> str:
+    root = Workspace.find().root
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def _read(path: Path) -> Path:
+    return Workspace.find().root / path
+
+
+Place = Annotated[Path, PlainSerializer(_written, when_used="json"), AfterValidator(_read)]
+"""A file or folder. Kept as JSON it begins at the workspace's root, if it lies in there, so that a workspace that was
+moved finds its own, and a copy never the other's."""
 
 
 class Record(BaseModel):
@@ -94,9 +109,9 @@ class Dataset(Record):
 
     source: str
     version: str
-    manifest: Path
-    report: Path
-    images: Path
+    manifest: Place
+    report: Place
+    images: Place
     classes: tuple[str, ...]
     counts: dict[Split, int]
     choose_on: Split
@@ -146,7 +161,7 @@ class Preprocessed(Record):
     fit: Literal["crop", "squash", "pad"]
     views: Literal["one", "ten"] = "one"
     augmented: int = 0
-    preview: Path
+    preview: Place
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -170,8 +185,8 @@ class FeatureSet(Record):
         confirmed, straddling: pairs of look-alikes that the features confirm, and those of them across splits.
     """
 
-    store: Path
-    variants: tuple[Path, ...] = ()
+    store: Place
+    variants: tuple[Place, ...] = ()
     backbone: str
     weights: str
     digest: str
@@ -184,7 +199,7 @@ class FeatureSet(Record):
     reused: int
     seconds: float
     extraction: dict[str, Any] = {}
-    look_alikes: Path | None = None
+    look_alikes: Place | None = None
     confirmed: int = 0
     straddling: int = 0
 
@@ -206,11 +221,11 @@ class Candidate(Record):
     """
 
     method: str
-    head: Path
-    backbone: Path | None = None
-    curves: Path
-    rates: Path | None = None
-    trials: Path | None = None
+    head: Place
+    backbone: Place | None = None
+    curves: Place
+    rates: Place | None = None
+    trials: Place | None = None
     chosen: dict[str, float]
     score: float
     scores: dict[int, float] = {}
@@ -228,7 +243,7 @@ class Evaluation(Record):
         findings: one line per thing worth knowing about the figures.
     """
 
-    report: Path
+    report: Place
     metrics: dict[str, tuple[float, float, float]]
     groups: dict[str, int] = {}
     classes: dict[str, int] = {}

@@ -49,9 +49,21 @@ class Workspace:
         return self.root / "mlruns"
 
     @property
+    def artifacts(self) -> Path:
+        """Where the runs and models of the workspace's own store lie, in a folder for each experiment."""
+        return self.mlruns / "artifacts"
+
+    @property
     def tracking_uri(self) -> str:
         """The MLflow store: ``MLFLOW_TRACKING_URI`` where it is set, else ``mlruns/mlflow.db``."""
         return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(self.mlruns / "mlflow.db")
+
+    @property
+    def own_store(self) -> Path | None:
+        """The file ``mlruns/mlflow.db``, however it is named; None where the MLflow store is another one."""
+        path, named = self.mlruns / "mlflow.db", self.tracking_uri
+        written_otherwise = named.startswith("sqlite:///") and Path(named.removeprefix("sqlite:///")).resolve() == path
+        return path if written_otherwise or named == sqlite_url(path) else None
 
     @property
     def cache(self) -> Path:
@@ -90,13 +102,13 @@ def sqlite_url(path: Path, driver: str = "sqlite") -> str:
     return f"{driver}:///file:{quote(str(path), safe='')}?uri=true"
 
 
-def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
+def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file that others find complete or not at all, with permissions of at most `mode`."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.ignored import leave_out
 from tasks.ingest.versioning import Version, is_made_here
 from tasks.workspace import Workspace, keep_beside
 
@@ -128,17 +129,9 @@ def write_pointer(version: Version, workspace: Workspace) -> None:
     meta = before.get("meta") if isinstance(before.get("meta"), dict) else {}
     told = {"outs": [out], **notes, "meta": {**(meta or {}), MARK: version.name}}
     text = yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
-    _ignore_data(workspace)
+    leave_out(workspace)
     temporary = workspace.root / ".data.dvc.tmp"
     temporary.unlink(missing_ok=True)  # of a killed check-out
     if not workspace.dvc_file.is_file() or workspace.dvc_file.read_text() != text:
         temporary.write_text(text)
         os.replace(temporary, workspace.dvc_file)
-
-
-def _ignore_data(workspace: Workspace) -> None:
-    """Have Git leave ``data/`` to DVC."""
-    ignore = workspace.root / ".gitignore"
-    ignored = ignore.read_text().splitlines() if ignore.exists() else []
-    if (workspace.root / ".git").exists() and "/data" not in ignored:
-        ignore.write_text("\n".join([*ignored, "/data", ""]))

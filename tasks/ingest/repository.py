@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tasks.ingest.ignored import is_in_git, leave_out
 from tasks.progress import tell
 from tasks.workspace import Workspace
 
@@ -63,7 +64,7 @@ def _init(workspace: Workspace) -> None:
         return  # another process was faster
     beside.mkdir()
     logging.getLogger("dvc").setLevel(logging.WARNING)  # else it says that it has initialised a repository
-    has_git = (workspace.root / ".git").exists()
+    has_git = is_in_git(workspace)
     with Repo.init(str(beside), no_scm=True) as repo, repo.config.edit("repo") as config:
         config["cache"]["type"] = LINKS
         config["core"] |= {"analytics": False, "check_update": False}
@@ -74,6 +75,7 @@ def _init(workspace: Workspace) -> None:
         os.rename(beside / ".dvcignore", workspace.root / ".dvcignore")
     os.rename(beside / ".dvc", workspace.root / ".dvc")
     shutil.rmtree(beside)
+    leave_out(workspace)
     if has_git:
         with Repo(str(workspace.root)) as repo, repo.scm_context(autostage=True) as git:
             git.track_file([str(workspace.root / name) for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore")])

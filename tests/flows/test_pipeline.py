@@ -129,7 +129,7 @@ def test_the_run_holds_curves_figures_and_tables(home: Home, first) -> None:
         "figures/curves.png",
         "tables/test_per_class.csv",
         "data/preview.png",
-        "data/data.dvc",
+        "data/version.yaml",
     } <= stored
     assert len(home.client.get_metric_history(run.info.run_id, "curve/val/accuracy")) > 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -252,6 +253,16 @@ def test_server_of_an_earlier_version_or_of_another_secret_is_replaced(workspace
     (home / "secret").unlink()
     ensure_server(workspace)
     assert servers_of(workspace) != [first] and len(servers_of(workspace)) == 1
+
+
+def test_a_copy_of_the_workspace_leaves_the_server_of_the_first_alone(served: Path, workspace: Path) -> None:
+    home = workspace / "mlruns" / "prefect"
+    home.mkdir(parents=True)
+    for name in ("server.json", "secret"):
+        shutil.copy(served / "mlruns" / "prefect" / name, home)
+    [before] = servers_of(served)
+    assert server_status(workspace) is None and not stop_server(workspace)
+    assert servers_of(served) == [before] and server_status(served)
 
 
 @pytest.mark.parametrize("ending", ["normally", "abruptly"])

@@ -40,26 +40,6 @@ def test_data_dvc_is_replaced_whole_or_not_at_all(empty: Workspace, monkeypatch:
     }
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [(None, "/data\n"), ("", "/data\n"), ("x\n", "x\n/data\n"), ("x", "x\n/data\n"), ("/data\n", "/data\n"),
-     ("/database\n", "/database\n/data\n"), ("/data", "/data")],
-)  # fmt: skip
-def test_git_is_told_to_ignore_data_once(before: str | None, after: str, empty: Workspace) -> None:
-    (empty.root / ".git").mkdir()
-    ignore = empty.root / ".gitignore"
-    if before is not None:
-        ignore.write_text(before)
-    for contents in (OLD, NEW):
-        check_out(contents, empty)
-    assert ignore.read_text() == after
-
-
-def test_without_git_no_ignore_file_is_written(empty: Workspace) -> None:
-    check_out(OLD, empty)
-    assert not (empty.root / ".gitignore").exists()
-
-
 def photos(workspace: Workspace) -> IngestConfig:
     """A source of a few images."""
     for number in range(8):

@@ -1,0 +1,31 @@
+"""How a command enters its workspace. Nothing heavy is imported before the environment is settled."""
+
+from __future__ import annotations
+
+from tasks.workspace import Workspace
+
+
+def open_workspace() -> Workspace:
+    """Find the workspace, settle the environment, and see to its own MLflow store: that it is sound, and knows where
+    the workspace stands now.
+
+    Raises:
+        ConfigurationError: the workspace cannot be written.
+        StorageError: the store is damaged, of another version, or cannot be used.
+    """
+    from flows.databases import check_records
+    from flows.environment import settle
+    from flows.relocation import relocate
+
+    workspace = Workspace.find()
+    settle(workspace)
+    check_records(workspace)
+    if former := relocate(workspace):
+        from flows.console import err
+
+        places = " and ".join(map(str, former))
+        err.print(
+            f"this workspace was {places} and is {workspace.root} now: runs and models are looked for here",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+    return workspace
