@@ -46,6 +46,8 @@ STARTS: dict[bytes, str] = {
 
 RIFF = {b"AVI ": "an AVI video", b"WAVE": "a WAV sound", b"WEBP": "a WebP image that Pillow cannot read"}
 
+TEXT = "a text file"
+
 _loaded: set[str] = set()
 
 
@@ -72,6 +74,11 @@ def extras() -> list[str]:
 
 def named(content: bytes) -> str:
     """What a file that Pillow does not read is, in words that follow "it is"."""
+    return known(content) or "no image format that Pillow knows"
+
+
+def known(content: bytes) -> str | None:
+    """What a file is, where anything says so."""
     if not content:
         return "zero bytes"
     start = content[:512]
@@ -87,7 +94,7 @@ def named(content: bytes) -> str:
         return found
     if not content.strip(b"\0"):
         return "nothing but zero bytes: lost by a disk, or never downloaded"
-    return _text(start) or "no image format that Pillow knows"
+    return _text(start)
 
 
 def raw_thumbnail(opened: Any) -> str | None:
@@ -109,4 +116,4 @@ def _text(start: bytes) -> str | None:
         return "an SVG drawing: save it as PNG"
     if text.startswith("<?xml"):
         return "an XML file"
-    return "a text file" if text and all(sign.isprintable() or sign in "\t\r\n\f" for sign in text) else None
+    return TEXT if text and all(sign.isprintable() or sign in "\t\r\n\f" for sign in text) else None

@@ -13,18 +13,9 @@ from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.kinds import Problem
 from tasks.ingest.naming import split_called
-from tasks.ingest.sources.base import LARGEST, Item, Source
+from tasks.ingest.sources.base import LARGEST, Item, Source, extension_of
 from tasks.ingest.storage import walk
 from tasks.workspace import Workspace
-
-EXTENSIONS = {
-    b"\x89PNG": "png",
-    b"\xff\xd8\xff": "jpg",
-    b"RIFF": "webp",
-    b"GIF8": "gif",
-    b"II*\x00": "tif",
-    b"BM": "bmp",
-}
 
 
 class HuggingFaceSource(Source):
@@ -132,8 +123,7 @@ class HuggingFaceSource(Source):
                     reason = f"the row names {entry['path']}, which is no file of the dataset's folder"
                     yield Item(path, problem=Problem("unsafe_path", reason))
                     continue
-            suffix = next((known for start, known in EXTENSIONS.items() if (content or b"").startswith(start)), "")
-            suffix = suffix or (Path(str(place)).suffix.lstrip(".") if place else "bin")
+            suffix = Path(str(place)).suffix.lstrip(".") if content is None else extension_of(content, str(place or ""))
             yield Item(
                 f"{path}.{suffix}",
                 content=content,
