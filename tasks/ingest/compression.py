@@ -10,17 +10,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import IO, Any
 
-import zstandard
+
+def _zstd(raw: IO[bytes]) -> Any:
+    """Arrow's reader: that of `zstandard` takes a file that is cut off for one that ends."""
+    import pyarrow as pa  # which a configuration is read without
+
+    return pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+
 
 COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
-    b"\x28\xb5\x2f\xfd": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
+    b"\x28\xb5\x2f\xfd": _zstd,
 }
 """How compressed files begin, and what reads them."""
 
-DAMAGED = (zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError)
+DAMAGED = (zlib.error, lzma.LZMAError, EOFError)
 """What reading a damaged one raises, beside OSError without a number."""
 
 

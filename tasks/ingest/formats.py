@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import PurePosixPath
 from typing import Any
 
 HEIF = frozenset([b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"])
@@ -43,6 +44,12 @@ STARTS: dict[bytes, str] = {
     b"MZ": "a Windows program", b"\x7fELF": "a program",
 }  # fmt: skip
 """How files begin."""
+
+EXTENSIONS = {
+    b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"II*\x00": "tif", b"MM\x00*": "tif",
+    b"BM": "bmp",
+}  # fmt: skip
+"""How usual images begin, and how their files' names end."""
 
 RIFF = {b"AVI ": "an AVI video", b"WAVE": "a WAV sound", b"WEBP": "a WebP image that Pillow cannot read"}
 
@@ -95,6 +102,12 @@ def known(content: bytes) -> str | None:
     if not content.strip(b"\0"):
         return "nothing but zero bytes: lost by a disk, or never downloaded"
     return _text(start)
+
+
+def extension_of(content: bytes, name: str = "") -> str:
+    """How the file of an image is to end that has no file: by its content, else as ``name`` does."""
+    known = next((known for start, known in EXTENSIONS.items() if content.startswith(start)), None)
+    return known or PurePosixPath(name).suffix.lstrip(".") or "bin"
 
 
 def raw_thumbnail(opened: Any) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote
 
@@ -102,19 +102,6 @@ class Source(Section):
             for item in self.items(workspace):
                 running.add(item.path, item.stamp, item.labels, item.split, item.domain, item.group)
         return running.value
-
-
-EXTENSIONS = {
-    b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"II*\x00": "tif", b"MM\x00*": "tif",
-    b"BM": "bmp",
-}  # fmt: skip
-"""How images begin."""
-
-
-def extension_of(content: bytes, name: str = "") -> str:
-    """How the file of an image is to end that has no file: by its content, else as ``name`` does."""
-    known = next((known for start, known in EXTENSIONS.items() if content.startswith(start)), None)
-    return known or PurePosixPath(name).suffix.lstrip(".") or "bin"
 
 
 def local_path(name: str, workspace: Workspace) -> Path | None:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint
+from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.naming import split_called
-from tasks.ingest.sources.base import LARGEST, Item, Source, extension_of
+from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
 from tasks.workspace import Workspace
 

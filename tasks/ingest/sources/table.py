@@ -12,9 +12,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, Field
 
 from tasks.errors import DataError
+from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.naming import has_drive, slashed, split_called
-from tasks.ingest.sources.base import LARGEST, Item, Source, extension_of, local_path
+from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
 from tasks.workspace import Workspace
@@ -22,6 +23,9 @@ from tasks.workspace import Workspace
 YES = frozenset(["1", "1.0", "true", "yes", "y"])
 NO = frozenset(["", "0", "0.0", "false", "no", "n", "-1", "-1.0"])
 """What one-hot columns hold."""
+
+LONGEST_LABEL = 1000
+"""Signs; what is longer is no name of a class."""
 
 ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
 """What tables often leave out of files' names."""
@@ -126,6 +130,8 @@ class TableSource(Source):
             if not cell:
                 return None
             parts = cell.split(self.separator) if self.separator else [cell]
+            if any(len(part) > LONGEST_LABEL for part in parts):
+                raise ValueError(f"column {self.label} holds {len(cell):,} signs where the name of a class is expected")
             return tuple(part.strip() for part in parts if part.strip()) or None
         cells = {name: row[name].lower() for name in self.label}
         for name, cell in cells.items():

@@ -35,7 +35,7 @@ def text_of(value: Any) -> str:
 
 def plain_number(text: str) -> str:
     """The text of a cell without a type, ``3`` for ``3.0``: how an integer is saved where another one is missing."""
-    whole = WHOLE.fullmatch(text) if text.endswith(".0") else None
+    whole = WHOLE.fullmatch(text)
     return whole[1] if whole else text
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -25,6 +26,10 @@ csv.field_size_limit(
 )  # of which there is one in a process; 131,072 is less than an image in a column of its own
 
 
+class NotUtf8(DataError):
+    """A text is in another encoding."""
+
+
 class Head(NamedTuple):
     """The names of a table's columns, the delimiter between them, and the line that they end in."""
 
@@ -38,33 +43,22 @@ def delimited_rows(stream: IO[bytes], table: Path | str, wanted: Wanted, encodin
 
     Raises:
         MissingColumns: no head names the columns.
-        DataError: a quote is never closed, or the text is not in this encoding.
+        NotUtf8: the text is in another encoding.
+        DataError: a quote is never closed.
     """
-    lines = _lines(stream, table, encoding)
-    head, lines = _find_head(lines, wanted)
-    for name in head.names:
-        _check_decoded(name, head.line, table)
+    # What is no UTF-8 passes here: it may stand in a column that nobody wants, and is told of with its line.
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+    text = io.TextIOWrapper(stream, encoding, errors, newline="")  # lines end in any of the three ways
+    head, lines = _find_head(iter(partial(text.readline, LONGEST), ""), wanted)
+    if not names_all(head.names, wanted):
+        _check_decoded(head.names, head.line, table)
     columns = columns_of(head.names, wanted, table)
     for number, (line, cells, problem) in enumerate(_records(lines, head, table), 1):
-        if problem is None:
-            cells, problem = _fitted(cells, len(head.names))
+        problem = problem or _misfit(cells, len(head.names))
         if problem is not None:
             yield Row(number, {}, problem=problem)
         elif any(cells):
-            yield Row(number, {name: _cell(cells[place], name, line, wanted, table) for name, place in columns.items()})
-
-
-def _lines(stream: IO[bytes], table: Path | str, encoding: str) -> Iterator[str]:
-    """Lines with their ends, whichever of the three these are."""
-    # What is no UTF-8 passes here: it may stand in a column that nobody wants, and is told of with its line.
-    errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
-    text = io.TextIOWrapper(stream, encoding, errors, newline="")
-    number = 0
-    while line := text.readline(LONGEST):
-        number += 1
-        if len(line) == LONGEST:
-            raise DataError(f"{table}: line {number:,} has more than {LONGEST:,} signs, so this is no table of rows")
-        yield line
+            yield Row(number, _told(cells, columns, wanted.image, line, table))
 
 
 def _find_head(lines: Iterator[str], wanted: Wanted) -> tuple[Head, Iterator[str]]:
@@ -97,13 +91,20 @@ def _end_of_record(lines: Sequence[str], start: int) -> int:
 
 
 def _head(text: str, delimiter: str, line: int) -> Head:
-    cells = next(csv.reader(text.removeprefix("#").lstrip().splitlines(keepends=True), delimiter=delimiter), [])
+    cells = next(csv.reader(io.StringIO(text.removeprefix("#").lstrip(), newline=""), delimiter=delimiter), [])
     return Head([cell.strip() for cell in cells], delimiter, line)
 
 
 def _records(lines: Iterator[str], head: Head, table: Path | str) -> Iterator[tuple[int, list[str], str | None]]:
     """The line, the cells and the problem of every record that is no empty line."""
-    reader = csv.reader(lines, delimiter=head.delimiter, skipinitialspace=True, strict=True)
+    last = ""
+
+    def read() -> Iterator[str]:
+        nonlocal last
+        for last in lines:  # noqa: UP028 (it is kept)
+            yield last
+
+    reader = csv.reader(read(), delimiter=head.delimiter, skipinitialspace=True, strict=True)
     while True:
         line = head.line + reader.line_num + 1
         try:
@@ -111,37 +112,50 @@ def _records(lines: Iterator[str], head: Head, table: Path | str) -> Iterator[tu
         except StopIteration:
             return
         except csv.Error as error:
-            if head.line + reader.line_num > line or "unexpected end" in str(error):
+            if head.line + reader.line_num > line or "unexpected end" in str(error) or "limit" in str(error):
                 raise DataError(
                     f'{table}: line {line:,} opens a quote (") that is not closed, so the rows below it cannot be told '
                     'apart. Close it, or write "" where the sign is meant, and save again'
                 ) from error
-            yield line, [], f'line {line:,}: a quote (") within a quoted cell is written twice ({error})'
+            yield line, *_mended(last, head.delimiter)
         else:
             if cells:
                 yield line, cells, None
 
 
-def _fitted(cells: list[str], expected: int) -> tuple[list[str], str | None]:
-    """The cells without empty ones beyond the head, and what is the matter where others are left or some lack."""
-    cells = [cell.strip() for cell in cells]
-    if len(cells) != expected and (len(cells) < expected or any(cells[expected:])):
-        return cells, f"{len(cells)} cells where {expected} are expected"
-    return cells[:expected], None
-
-
-def _cell(cell: str, column: str, line: int, wanted: Wanted, table: Path | str) -> str:
-    if not cell.isascii():
-        _check_decoded(cell, line, table)
-    return cell if column == wanted.image else plain_number(cell)
-
-
-def _check_decoded(text: str, line: int, table: Path | str) -> None:
+def _mended(line: str, delimiter: str) -> tuple[list[str], str | None]:
+    """The cells of a line that has quotes where they may not be, if only spaces behind them are to blame."""
+    text = re.sub(rf'" +(?={re.escape(delimiter)}|$)', '"', line.rstrip())
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        told = text.encode(errors="surrogateescape").decode("windows-1252", "replace")
-        raise DataError(
-            f"{table}: line {line:,} is not UTF-8. Save the table as UTF-8 (Excel: 'CSV UTF-8'), or say what it is: "
-            f"with ingest.source.encoding: windows-1252 the cell reads {brief(told, REASON)!r}"
-        ) from None
+        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True)), None
+    except csv.Error as error:
+        return [], f'a quote (") within a quoted cell is written twice ({error})'
+
+
+def _misfit(cells: list[str], expected: int) -> str | None:
+    """What is the matter where cells lack, or stand beyond the head and are not empty."""
+    if len(cells) == expected or (len(cells) > expected and not any(cell.strip() for cell in cells[expected:])):
+        return None
+    return f"{len(cells)} cells where {expected} are expected"
+
+
+def _told(cells: list[str], columns: dict[str, int], image: str, line: int, table: Path | str) -> dict[str, str]:
+    told = {name: cells[place].strip() for name, place in columns.items()}
+    text = "".join(told.values())
+    if not text.isascii():
+        _check_decoded(told.values(), line, table)
+    if ".0" in text:
+        told = {name: cell if name == image else plain_number(cell) for name, cell in told.items()}
+    return told
+
+
+def _check_decoded(texts: Iterable[str], line: int, table: Path | str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            told = text.encode(errors="surrogateescape").decode("windows-1252", "replace")
+            raise NotUtf8(
+                f"{table}: line {line:,} is not UTF-8. Save the table as UTF-8 (Excel: 'CSV UTF-8'), or say what it "
+                f"is: with ingest.source.encoding: windows-1252 the cell reads {brief(told, REASON)!r}"
+            ) from None

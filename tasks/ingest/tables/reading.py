@@ -14,10 +14,11 @@ import pyarrow as pa
 from tasks.encoding import encoding_of
 from tasks.errors import DataError
 from tasks.ingest import compression, formats
+from tasks.ingest.formats import extension_of
 from tasks.ingest.storage import open_stream, told_as_data_error
 from tasks.ingest.tables.columnar import columnar_rows, holds_images
 from tasks.ingest.tables.columns import MissingColumns, Row, Wanted
-from tasks.ingest.tables.delimited import delimited_rows
+from tasks.ingest.tables.delimited import NotUtf8, delimited_rows
 from tasks.ingest.tables.objects import object_rows
 from tasks.ingest.tables.sheets import sheet_rows
 
@@ -69,7 +70,12 @@ def _opened(table: Path | str) -> Iterator[IO[bytes]]:
     try:
         with told_as_data_error(table) if isinstance(table, str) else nullcontext(), open_stream(table) as raw:
             yield raw
-    except (pa.ArrowException, csv.Error, UnicodeError, OSError, *compression.DAMAGED) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{table} is not {error.encoding} throughout ({error.reason}): save it as UTF-8, or name its encoding in "
+            "ingest.source.encoding, for example windows-1252"
+        ) from error
+    except (pa.ArrowException, csv.Error, OSError, *compression.DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the table
         raise DataError(f"{table} cannot be read as a table: {' '.join(str(error).split())}. Is it whole?") from error
@@ -84,8 +90,16 @@ def _text_rows(
     rows = object_rows if start.decode(encoding, "ignore").lstrip()[:1] in tuple("[{") else delimited_rows
     try:
         yield from rows(stream, table, wanted, encoding)
-    except MissingColumns:
-        what = formats.known(start)
-        if what in (None, formats.TEXT):
+    except (MissingColumns, NotUtf8):
+        if (what := _not_text(start, encoding)) is None:
             raise
         raise DataError(f"{table} is {what}; a table is expected: {KNOWN}") from None
+
+
+def _not_text(start: bytes, encoding: str) -> str | None:
+    """What a file is that is no text, as far as one can know."""
+    if (image := extension_of(start)) != "bin":
+        return f"an image ({image})"
+    binary = "no text" if b"\0" in start and encoding_of(start) is None else None
+    what = formats.known(start) or binary
+    return what if what != formats.TEXT else None

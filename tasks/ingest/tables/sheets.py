@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
@@ -22,8 +22,7 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
         MissingColumns: no head names the columns.
         DataError: this is no workbook of Excel, or the package that reads it is not installed.
     """
-    what = _kind(stream)
-    if what != "xlsx":
+    if (what := _kind(stream)) != "xlsx":
         raise DataError(f"{table} is {what}")
     try:
         from openpyxl import load_workbook
@@ -31,9 +30,7 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
         raise DataError(
             f"{table} is an Excel workbook, which needs another package: pip install 'headstart[excel]', or {CSV_UTF8}"
         ) from error
-    book = load_workbook(stream, read_only=True, data_only=True)
-    rows = book.worksheets[0].iter_rows(values_only=True)
-    names, rows = _find_head(rows, wanted)
+    names, rows = _find_head(_values(load_workbook, stream, table), wanted)
     columns = columns_of(names, wanted, table)
     for number, values in enumerate(rows, 1):
         cells = {name: text_of(values[place]) if place < len(values) else "" for name, place in columns.items()}
@@ -41,16 +38,26 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
             yield Row(number, cells)
 
 
+def _values(load: Callable[..., Any], stream: IO[bytes], table: Path | str) -> Iterator[tuple[Any, ...]]:
+    try:
+        book = load(stream, read_only=True, data_only=True)
+        yield from book.worksheets[0].iter_rows(values_only=True)
+    except Exception as error:  # every part of a damaged workbook fails in its own way
+        raise DataError(f"{table} is a damaged Excel workbook ({error}): save it once more") from error
+
+
 def _kind(stream: IO[bytes]) -> str:
     """What a ZIP file is: ``xlsx``, or words that follow "it is"."""
-    with zipfile.ZipFile(stream) as archive:
-        names = archive.namelist()
-        if "xl/workbook.xml" in names:
-            return "xlsx"
-        if "mimetype" in names and archive.read("mimetype").startswith(b"application/vnd.oasis"):
-            return f"an OpenDocument file (.ods): {CSV_UTF8}"
-        if any(name.startswith("xl/") for name in names):
-            return f"an Excel workbook of the binary kind (.xlsb): {CSV_UTF8}"
+    try:
+        names = zipfile.ZipFile(stream).namelist()
+    except zipfile.BadZipFile as error:
+        return f"a damaged Excel workbook or ZIP archive ({error})"
+    if "xl/workbook.xml" in names:
+        return "xlsx"
+    if "xl/workbook.bin" in names:
+        return f"an Excel workbook of the binary kind (.xlsb): {CSV_UTF8}"
+    if "content.xml" in names:
+        return f"an OpenDocument file (.ods): {CSV_UTF8}"
     return "a ZIP archive: unpack it, and name the table in it"
 
 
