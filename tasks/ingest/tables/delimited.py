@@ -91,7 +91,8 @@ def _end_of_record(lines: Sequence[str], start: int) -> int:
 
 
 def _head(text: str, delimiter: str, line: int) -> Head:
-    cells = next(csv.reader(io.StringIO(text.removeprefix("#").lstrip(), newline=""), delimiter=delimiter), [])
+    lines = io.StringIO(text.removeprefix("#").lstrip(), newline="")
+    cells = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
     return Head([cell.strip() for cell in cells], delimiter, line)
 
 
