@@ -90,7 +90,7 @@ def check_learnable(journal: Journal, needed: tuple[Split, ...], multi_label: bo
     if len(classes) < (1 if multi_label else 2):
         raise DataError(
             (f"only one class was found ({', '.join(classes)}): a classifier needs at least two"
-             if classes else "no image has a label: class folders, a label column or labelled samples are needed")
+             if classes else "no image has a label, and without labels there is nothing to learn")
             + _because(journal)
         )  # fmt: skip
     splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY split")

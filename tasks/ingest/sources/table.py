@@ -33,7 +33,7 @@ ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
 
 def _read_encoding(name: str) -> str:
     try:
-        b"".decode(name)
+        "x".encode(name)
     except (LookupError, ValueError) as error:
         raise ValueError(f"Python knows no encoding {name!r}; windows-1252, utf-16 and shift_jis are some") from error
     return name
