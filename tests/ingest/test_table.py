@@ -154,6 +154,24 @@ def test_parquet_damaged_in_the_middle_is_a_data_error(start: int, listed: Path,
         items(workspace, bytes(content), "t.parquet")
 
 
+def test_what_is_wrong_with_a_head_is_known_before_a_run_begins(listed: Path, workspace: Workspace) -> None:
+    (listed / "t.csv").write_text("file,class\na/1.png,cat\n")
+    source = read_source({"table": "listed/t.csv"})
+    with pytest.raises(ConfigurationError, match="has no column path, label; it has file, class"):
+        source.check(workspace)
+    read_source({"table": "listed/t.csv", "image": "file", "label": "CLASS"}).check(workspace)
+
+
+def test_state_changes_with_images_beside_a_table_that_might_hold_them(listed: Path, workspace: Workspace) -> None:
+    cells = [{"bytes": None, "path": "a/1.png"}, {"bytes": None, "path": "a/2.png"}]
+    pd.DataFrame({"image": cells, "label": ["x", "y"]}).to_parquet(listed / "t.parquet")
+    source = read_source({"table": "listed/t.parquet"})
+    assert [item.path for item in source.items(workspace)] == ["a/1.png", "a/2.png"]
+    before = source.state(workspace)
+    (listed / "a" / "2.png").write_bytes(png("another"))
+    assert source.state(workspace) != before
+
+
 def test_missing_table_or_a_folder_for_one_is_a_data_error(listed: Path, workspace: Workspace) -> None:
     with pytest.raises(DataError, match=r"t\.csv does not exist: ingest\.source\.table"):
         items(workspace)

@@ -16,6 +16,7 @@ from tasks.ingest.kinds import Problem
 from tasks.ingest.naming import split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
+from tasks.wording import shorten
 from tasks.workspace import Workspace
 
 
@@ -107,7 +108,7 @@ class HuggingFaceSource(Source):
             getattr(features.get(label), "feature", None), "names", None
         )
         if image not in features:
-            raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {', '.join(features)}")
+            raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {shorten(features, 12)}")
         # The bytes as they are: decoding happens in one place.
         rows = rows.cast_column(image, datasets.Image(decode=False))
         folder = workspace.resolve(self.huggingface)
@@ -142,7 +143,7 @@ def _only(features: Any, kind: type, key: str, default: str | None = None) -> st
     if default is not None and not found:
         return default
     raise ConfigurationError(
-        f"ingest.source.{key}: name the column of the {key}s; there are {', '.join(features) or 'none'}"
+        f"ingest.source.{key}: name the column of the {key}s; there are {shorten(features, 12) or 'none'}"
     )
 
 

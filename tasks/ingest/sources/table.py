@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar
@@ -73,36 +74,47 @@ class TableSource(Source):
         return isinstance(self.label, list) or self.separator is not None
 
     def check(self, workspace: Workspace) -> None:
-        """A file on this machine is there."""
-        table = local_path(self.table, workspace)
-        if table is not None and not table.is_file():
-            what = "is a folder" if table.is_dir() else "does not exist"
-            raise DataError(
-                f"{table} {what}: ingest.source.table must name a .csv, .tsv, .jsonl, .parquet or .xlsx file"
-            )
+        """A table on this machine is there, and its first row can be read."""
+        place = self._place(workspace)
+        if isinstance(place, Path):
+            self._first(place)
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every row; of images on this machine, size and time are read."""
-        from tasks.ingest.tables.reading import read_rows
-
-        self.check(workspace)
-        table = local_path(self.table, workspace)
-        roots = _Roots(table or self.table, self.roots, workspace)
-        for row in read_rows(table or self.table, self._wanted(), self.encoding):
+        place = self._place(workspace)
+        roots = _Roots(place, self.roots, workspace)
+        for row in self._rows(place):
             item = self._item(row, roots, limit)
             if item.problem is not None:
                 item = replace(item, problem=Problem(item.problem.kind, f"row {row.number}: {item.problem.reason}"))
             yield item
 
     def state(self, workspace: Workspace) -> str:
-        """Of the table and of the images that it names on this machine."""
+        """Of the table and of the images that it names on this machine; where it holds them, of the table's file."""
         from tasks.fingerprint import fingerprint
-        from tasks.ingest.tables.reading import rows_are_images
 
-        self.check(workspace)
-        table = local_path(self.table, workspace) or self.table
-        whole = stamp_of(table) if rows_are_images(table, self._wanted()) else super().state(workspace)
-        return fingerprint(self.model_dump(mode="json"), whole)
+        place = self._place(workspace)
+        first = self._first(place)
+        within = first is not None and first.image is not None
+        return fingerprint(self.model_dump(mode="json"), stamp_of(place) if within else super().state(workspace))
+
+    def _place(self, workspace: Workspace) -> Path | str:
+        table = local_path(self.table, workspace)
+        if table is not None and not table.is_file():
+            what = "is a folder" if table.is_dir() else "does not exist"
+            raise DataError(
+                f"{table} {what}: ingest.source.table must name a .csv, .tsv, .jsonl, .parquet or .xlsx file"
+            )
+        return table or self.table
+
+    def _rows(self, place: Path | str) -> Generator[Row]:
+        from tasks.ingest.tables.reading import read_rows  # and Arrow, which a configuration is read without
+
+        return read_rows(place, self._wanted(), self.encoding)
+
+    def _first(self, place: Path | str) -> Row | None:
+        with closing(self._rows(place)) as rows:
+            return next(rows, None)
 
     def _wanted(self) -> Wanted:
         labels = self.label if isinstance(self.label, list) else [self.label]

@@ -46,12 +46,6 @@ def columnar_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Itera
             yield _row(number, dict(zip(columns, values, strict=True)), wanted, classes)
 
 
-def holds_images(stream: IO[bytes], wanted: Wanted) -> bool:
-    """Whether the column of images may hold these themselves, so that reading rows is reading images."""
-    schema = parquet.read_schema(stream)
-    return _may_hold_images(schema.types[_columns(schema, wanted, "")[wanted.image]])
-
-
 def _columns(schema: pa.Schema, wanted: Wanted, table: Path | str) -> dict[str, int]:
     try:
         columns = columns_of(schema.names, wanted, table)

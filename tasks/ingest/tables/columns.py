@@ -69,7 +69,7 @@ def _called(name: str, names: Sequence[str]) -> list[int]:
 
 
 def _plain(name: str) -> str:
-    return name.strip().casefold()
+    return name.replace("\ufeff", "").strip().casefold()  # a byte order mark more than there should be
 
 
 def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, int]:
@@ -88,7 +88,7 @@ def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[
         )
     for name, places in found.items():
         if len(places) > 1:
-            called = ", ".join(names[place] for place in places)
+            called = shorten(names[place] for place in places)
             raise ConfigurationError(
                 f"{table} has several columns {name} ({called}): rename all but the one that is meant"
             )

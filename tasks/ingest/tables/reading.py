@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
@@ -16,7 +16,7 @@ from tasks.errors import DataError
 from tasks.ingest import compression, formats
 from tasks.ingest.formats import extension_of
 from tasks.ingest.storage import open_stream, told_as_data_error
-from tasks.ingest.tables.columnar import columnar_rows, holds_images
+from tasks.ingest.tables.columnar import columnar_rows
 from tasks.ingest.tables.columns import MissingColumns, Row, Wanted
 from tasks.ingest.tables.delimited import NotUtf8, delimited_rows
 from tasks.ingest.tables.objects import object_rows
@@ -31,7 +31,7 @@ ZIP = b"PK\x03\x04"
 KNOWN = "CSV, TSV, JSON lines, Parquet or Excel (.xlsx)"
 
 
-def read_rows(table: Path | str, wanted: Wanted, encoding: str | None = None) -> Iterator[Row]:
+def read_rows(table: Path | str, wanted: Wanted, encoding: str | None = None) -> Generator[Row]:
     """Every row of a table, one after another: memory does not grow with their number.
 
     Args:
@@ -54,14 +54,6 @@ def read_rows(table: Path | str, wanted: Wanted, encoding: str | None = None) ->
             yield from sheet_rows(raw, table, wanted)
         else:
             yield from _text_rows(raw, start, table, wanted, encoding)
-
-
-def rows_are_images(table: Path | str, wanted: Wanted) -> bool:
-    """Whether a table holds the images themselves, so that reading its rows is reading images."""
-    with _opened(table) as raw:
-        start = raw.read(len(PARQUET))
-        raw.seek(0)
-        return start == PARQUET and holds_images(raw, wanted)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ DIALECTS: dict[str, str | bytes] = {
     "plain": PLAIN,
     "no end of line at the end": PLAIN.rstrip(),
     "byte order mark": PLAIN.encode("utf-8-sig"),
+    "two byte order marks": "\ufeff\ufeff" + PLAIN,
     "lines end as on Windows": PLAIN.replace("\n", "\r\n"),
     "lines end as on old Macs": PLAIN.replace("\n", "\r"),
     "semicolons": SEMICOLONS,
