@@ -20,7 +20,6 @@ ROWS = 10_000
 IMAGES = 32
 """Rows held at once where they hold images."""
 
-
 LONGEST_PATH = 4096
 """Bytes; what is longer in a column of bytes is no path."""
 
@@ -111,9 +110,11 @@ def _is_path(value: bytes) -> bool:
         return False
 
 
-def _class_name(value: int | None, names: list[str]) -> str:
-    if value is None or value == -1:  # the Hub's sign for a missing class
+def _class_name(value: Any, names: list[str]) -> str:
+    if value == -1:  # the Hub's sign for a missing class
         return ""
+    if not isinstance(value, int):
+        return text_of(value)
     if not 0 <= value < len(names):
         raise ValueError(f"holds {value}, where there are {len(names):,} classes")
     return names[value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
@@ -39,6 +40,8 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
 
 
 def _values(load: Callable[..., Any], stream: IO[bytes], table: Path | str) -> Iterator[tuple[Any, ...]]:
+    # Of styles and validations that it passes over, which no row depends on.
+    warnings.filterwarnings("ignore", module="openpyxl")
     try:
         book = load(stream, read_only=True, data_only=True)
         yield from book.worksheets[0].iter_rows(values_only=True)

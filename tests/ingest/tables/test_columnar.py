@@ -75,6 +75,11 @@ def test_a_class_that_has_no_name_is_a_bad_row(tmp_path: Path) -> None:
     assert [row.problem for row in found] == [None, "column label holds 7, where there are 1 classes"]
 
 
+def test_words_stay_words_where_notes_name_classes(tmp_path: Path) -> None:
+    notes = {"label": {"_type": "ClassLabel", "names": ["x", "y"]}}
+    assert cells(rows(tmp_path, packed({"path": ["a"] * 2, "label": ["y", None]}, notes))) == [("a", "y"), ("a", "")]
+
+
 def test_a_column_of_bytes_holds_images_or_paths(tmp_path: Path) -> None:
     values = [png("1"), b"a/\xc3\xbc.png", None, b""]
     found = rows(tmp_path, packed({"path": values, "label": list("abcd")}))
