@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from flows.document import read_document
 from tasks.errors import ConfigurationError
 from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
@@ -81,16 +82,7 @@ def read_config(path: Path, overrides: Sequence[str], model: type[Config]) -> Co
     Raises:
         ConfigurationError: the file is missing or no YAML, a key is unknown or a value has the wrong type.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}. Name a .yaml file; configs/ has examples"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path} must hold keys and values, such as 'name: digits'")
+    values = read_document(path)
     for override in overrides:
         _override(values, override)
     try:

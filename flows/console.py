@@ -27,6 +27,7 @@ from flows.summary import Outcome, summary_rows
 from flows.ui import Page
 from tasks.progress import watched_by
 from tasks.records import Dataset
+from tasks.wording import REASON, brief
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -106,7 +107,12 @@ def findings_table(dataset: Dataset) -> Table:
 
     table = plain_table("count", "finding", "policy", "for example", numbers=("count",))
     for row in pd.read_csv(dataset.report / "checks.csv", keep_default_na=False, dtype=str).to_dict("records"):
-        table.add_row(f"{int(row['count']):,}", row["what"], row["policy"], Text(row["example"], overflow="ellipsis"))
+        table.add_row(
+            f"{int(row['count']):,}",
+            row["what"],
+            row["policy"],
+            Text(brief(row["example"], REASON), overflow="ellipsis"),
+        )
     return table
 
 

@@ -4,9 +4,16 @@ The command line prints any `HeadstartError` as one line and exits with code 2; 
 and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from tasks.wording import brief
+
 
 class HeadstartError(Exception):
-    """Base of every error that the user, not the code, has to mend."""
+    """Base of every error that the user, not the code, has to mend. Its message is never longer than a screen."""
+
+    def __str__(self) -> str:
+        return brief(super().__str__())
 
 
 class ConfigurationError(HeadstartError):

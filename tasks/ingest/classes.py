@@ -12,9 +12,7 @@ from tasks.ingest.kinds import CLASSES, KINDS
 from tasks.ingest.naming import look_alike
 from tasks.ingest.splits import LABELLED
 from tasks.records import Split
-
-SHOWN = 5
-"""Names that a message shows."""
+from tasks.wording import shorten
 
 ClassCounts = dict[str, dict[Split, int]]
 """Images of each class in each split, classes in their order."""
@@ -81,13 +79,6 @@ def readable(name: str) -> str:
     return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
 
 
-def shorten(names: Iterable[str], most: int = SHOWN) -> str:
-    """The first few of many names."""
-    listed = list(names)
-    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
-    return f"{', '.join(listed[:most])}{more}"
-
-
 def check_learnable(journal: Journal, needed: tuple[Split, ...], multi_label: bool) -> tuple[str, ...]:
     """Class names in order, once it is clear that each can be learned.
 
@@ -98,8 +89,8 @@ def check_learnable(journal: Journal, needed: tuple[Split, ...], multi_label: bo
     classes = tuple(sorted(counts))
     if len(classes) < (1 if multi_label else 2):
         raise DataError(
-            (f"only one class was found ({', '.join(classes)}): a classifier needs at least two class folders"
-             if classes else "no image has a label: class folders, a label column or labelled samples are needed")
+            (f"only one class was found ({', '.join(classes)}): a classifier needs at least two"
+             if classes else "no image has a label, and without labels there is nothing to learn")
             + _because(journal)
         )  # fmt: skip
     splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY split")

@@ -15,7 +15,7 @@ from tasks.errors import DataError
 from tasks.fingerprint import RunningFingerprint, code_version, fingerprint
 from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
-from tasks.ingest.classes import check_learnable, note_classes, shorten, what_is_kept_out
+from tasks.ingest.classes import check_learnable, note_classes, what_is_kept_out
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
@@ -28,6 +28,7 @@ from tasks.ingest.repository import object_store
 from tasks.ingest.splits import assign_splits, keep_given
 from tasks.ingest.versioning import Entry, write_version
 from tasks.records import STORED, Dataset, Split
+from tasks.wording import shorten
 from tasks.workspace import Workspace
 
 
@@ -132,10 +133,8 @@ def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
 def _refuse_empty(journal: Journal, config: IngestConfig) -> None:
     told = what_is_kept_out(journal)
     if not journal.one("SELECT COUNT(*) FROM rows"):
-        raise DataError(f"{config.source} is empty: no images in class folders (class/*.jpg or train/class/*.jpg)")
-    raise DataError(
-        f"{config.source} holds no images in class folders (expected class/*.jpg or train/class/*.jpg): {told}"
-    )
+        raise DataError(f"{config.source} is empty: no {config.source.expects}")
+    raise DataError(f"{config.source} holds no {config.source.expects}: {told}")
 
 
 def _write_manifest(journal: Journal, multi_label: bool, text: Path, table: Path) -> None:

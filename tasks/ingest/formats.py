@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import PurePosixPath
 from typing import Any
 
 HEIF = frozenset([b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"])
@@ -44,7 +45,15 @@ STARTS: dict[bytes, str] = {
 }  # fmt: skip
 """How files begin."""
 
+EXTENSIONS = {
+    b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"II*\x00": "tif", b"MM\x00*": "tif",
+    b"BM": "bmp",
+}  # fmt: skip
+"""How usual images begin, and how their files' names end."""
+
 RIFF = {b"AVI ": "an AVI video", b"WAVE": "a WAV sound", b"WEBP": "a WebP image that Pillow cannot read"}
+
+TEXT = "a text file"
 
 _loaded: set[str] = set()
 
@@ -72,6 +81,11 @@ def extras() -> list[str]:
 
 def named(content: bytes) -> str:
     """What a file that Pillow does not read is, in words that follow "it is"."""
+    return known(content) or "no image format that Pillow knows"
+
+
+def known(content: bytes) -> str | None:
+    """What a file is, where anything says so."""
     if not content:
         return "zero bytes"
     start = content[:512]
@@ -87,7 +101,13 @@ def named(content: bytes) -> str:
         return found
     if not content.strip(b"\0"):
         return "nothing but zero bytes: lost by a disk, or never downloaded"
-    return _text(start) or "no image format that Pillow knows"
+    return _text(start)
+
+
+def extension_of(content: bytes, name: str = "") -> str:
+    """How the file of an image is to end that has no file: by its content, else as ``name`` does."""
+    known = next((known for start, known in EXTENSIONS.items() if content.startswith(start)), None)
+    return known or PurePosixPath(name).suffix.lstrip(".") or "bin"
 
 
 def raw_thumbnail(opened: Any) -> str | None:
@@ -109,4 +129,4 @@ def _text(start: bytes) -> str | None:
         return "an SVG drawing: save it as PNG"
     if text.startswith("<?xml"):
         return "an XML file"
-    return "a text file" if text and all(sign.isprintable() or sign in "\t\r\n\f" for sign in text) else None
+    return TEXT if text and all(sign.isprintable() or sign in "\t\r\n\f" for sign in text) else None

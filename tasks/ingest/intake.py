@@ -23,6 +23,7 @@ from tasks.ingest.sources.base import Item
 from tasks.limits import Limits
 from tasks.machine import usable_cores
 from tasks.progress import progress
+from tasks.wording import REASON, brief
 from tasks.workspace import LONGEST_NAME
 
 BLOCK_ITEMS = 256
@@ -154,8 +155,9 @@ def _row(item: Item, told: Examined, multi_label: bool) -> tuple[Any, ...]:
         label = json.dumps(sorted(set(item.labels))) if multi_label else next(iter(item.labels), None)
         if not multi_label and len(item.labels) != 1:
             problem = problem or Problem("bad_row", f"{len(item.labels)} labels where one is expected")
-    kind, reason = problem or (None, None)
-    return item.path, item.layout, item.domain, label, item.split, item.group, told.hash, kind, reason
+    kind, reason = (problem.kind, brief(problem.reason, REASON)) if problem else (None, None)
+    path = item.path if len(item.path) <= LONGEST_PATH else brief(item.path, LONGEST_PATH)
+    return path, item.layout, item.domain, label, item.split, item.group, told.hash, kind, reason
 
 
 def _is_utf8(text: str) -> bool:

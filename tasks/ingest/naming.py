@@ -1,4 +1,4 @@
-"""What people call the splits: folders, cells of a table, shards, splits of a library."""
+"""What people call the splits: folders, cells of a table, shards, splits of a library; paths of Windows."""
 
 from __future__ import annotations
 
@@ -90,6 +90,16 @@ def split_names(names: Iterable[str]) -> dict[str, Split]:
 def is_split_list(splits: Mapping[str, Split]) -> bool:
     """Whether names read as splits are evidence of splits: one such word (``train`` beside ``bus``) is none."""
     return len(LEARNT_OR_HELD_OUT.intersection(splits.values())) > 1
+
+
+def slashed(path: str) -> str:
+    """A path with slashes, whichever system wrote it."""
+    return path.replace("\\", "/")
+
+
+def has_drive(path: str) -> bool:
+    """Whether a path begins at a drive of Windows: ``C:\\photos``."""
+    return re.match(r"[A-Za-z]:", path) is not None
 
 
 def look_alike(name: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tasks.errors import DataError
-from tasks.ingest.classes import readable, shorten
+from tasks.ingest.classes import readable
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.ingest.kinds import CLASSES
@@ -163,4 +163,3 @@ def test_names_show_how_they_differ() -> None:
     assert [readable(name) for name in ("cat ", "cat\u00a0", "café", "cafe\u0301", "貓")] == [
         "'cat '", r"'cat\xa0'", "'café'", r"'cafe\u0301'", "'貓'",
     ]  # fmt: skip
-    assert shorten("abcdef") == "a, b, c, d, e and 1 more" and shorten("abcde") == "a, b, c, d, e"

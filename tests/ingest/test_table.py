@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
 from tasks.ingest.sources import Item, read_source
 from tasks.ingest.storage import read
 from tasks.workspace import Workspace
-from tests.ingest.pictures import png
+from tests.ingest.pictures import png, turned
 from tests.ingest.serving import served
 
 ROWS = [("a/1.png", "cat", "train", "day", "p1"), ("a/2.png", "dog", "Validation", "night", "p2"),
@@ -152,6 +154,24 @@ def test_parquet_damaged_in_the_middle_is_a_data_error(start: int, listed: Path,
         items(workspace, bytes(content), "t.parquet")
 
 
+def test_what_is_wrong_with_a_head_is_known_before_a_run_begins(listed: Path, workspace: Workspace) -> None:
+    (listed / "t.csv").write_text("file,class\na/1.png,cat\n")
+    source = read_source({"table": "listed/t.csv"})
+    with pytest.raises(ConfigurationError, match="has no column path, label; it has file, class"):
+        source.check(workspace)
+    read_source({"table": "listed/t.csv", "image": "file", "label": "CLASS"}).check(workspace)
+
+
+def test_state_changes_with_images_beside_a_table_that_might_hold_them(listed: Path, workspace: Workspace) -> None:
+    cells = [{"bytes": None, "path": "a/1.png"}, {"bytes": None, "path": "a/2.png"}]
+    pd.DataFrame({"image": cells, "label": ["x", "y"]}).to_parquet(listed / "t.parquet")
+    source = read_source({"table": "listed/t.parquet"})
+    assert [item.path for item in source.items(workspace)] == ["a/1.png", "a/2.png"]
+    before = source.state(workspace)
+    (listed / "a" / "2.png").write_bytes(png("another"))
+    assert source.state(workspace) != before
+
+
 def test_missing_table_or_a_folder_for_one_is_a_data_error(listed: Path, workspace: Workspace) -> None:
     with pytest.raises(DataError, match=r"t\.csv does not exist: ingest\.source\.table"):
         items(workspace)
@@ -183,6 +203,81 @@ def test_rows_lead_only_below_the_table_and_the_roots(root: str | None, listed: 
     kinds = [item.problem and item.problem.kind for item in found]
     assert kinds[:4] == [None] * 4
     assert kinds[6:] == ["unsafe_path"] * len(outside) + ["missing", "missing", "bad_row"]
+
+
+def test_paths_of_windows_are_read_with_slashes_and_drives_are_told_of(listed: Path, workspace: Workspace) -> None:
+    (listed / "a\\1.png").write_bytes(png("a name with a backslash"))
+    rows = [
+        r"a\1.png",
+        r"a\2.png",
+        r".\b\3.png",
+        r"b\..\a/2.png",
+        r"C:\photos\1.png",
+        "d:/1.png",
+        r"..\1.png",
+        r"\\nas\1.png",
+    ]
+    found = items(workspace, "\n".join(["path,label", *(f"{row},cat" for row in rows)]))
+    assert [item.path for item in found[:4]] == [r"a\1.png", "a/2.png", "b/3.png", "a/2.png"]
+    assert [item.problem and item.problem.kind for item in found] == [None] * 4 + ["unsafe_path"] * 4
+    assert "row 5: C:\\photos\\1.png is on a drive of Windows; write paths relative" in found[4].problem.reason
+
+
+def test_a_name_without_its_ending_is_told_which_file_is_meant(listed: Path, workspace: Workspace) -> None:
+    found = items(workspace, "path,label\na/1,cat\na/7,cat\n")
+    assert found[0].problem.reason.endswith("a/1: No such file or directory; 1.png is there: write the ending, too")
+    assert found[1].problem.reason.endswith("a/7: No such file or directory")
+
+
+def test_images_within_a_table_are_taken_in_by_their_content(listed: Path, workspace: Workspace) -> None:
+    images = [png("1"), turned("2", 1), b"x\xff" * 30_000, None]
+    cells = [{"bytes": content, "path": "../../1.png"} for content in images]
+    frame = pd.DataFrame({"image": cells, "label": list("abcd"), "split": "val"})
+    frame.to_parquet(listed / "t.parquet")
+    source = read_source({"table": "listed/t.parquet"})
+    found = list(source.items(workspace, limit=50_000))
+    assert [(item.path, item.content, item.labels, item.split) for item in found[:2]] == [
+        ("0000001.png", images[0], ("a",), "val"), ("0000002.jpg", images[1], ("b",), "val"),
+    ]  # fmt: skip
+    assert [(item.path, item.problem.kind) for item in found[2:]] == [
+        ("0000003.bin", "too_large"), ("../../1.png", "unsafe_path"),
+    ]  # fmt: skip
+    before = source.state(workspace)
+    assert source.state(workspace) == before
+    frame.assign(label="z").to_parquet(listed / "t.parquet")
+    assert source.state(workspace) != before
+
+
+def test_a_label_as_long_as_a_text_is_none_and_an_encoding_that_nobody_knows_is_an_error(
+    listed: Path, workspace: Workspace
+) -> None:
+    (item,) = items(workspace, f"path,label\na/1.png,{'x' * 1_900_000}\n")
+    told = "row 1: column label holds 1,900,000 signs where the name of a class is expected"
+    assert item.problem == ("bad_row", told)
+    (item,) = items(workspace, "path,label\na/1.png,é\n".encode("latin-1"), encoding="latin-1")
+    assert item.labels == ("é",)
+    for name in ("latin-0", "base64", "x\0"):
+        with pytest.raises(ValueError, match="Python knows no encoding"):
+            read_source({"table": "t.csv", "encoding": name})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("path,label\n", "t.csv is empty: no rows that name an image and its label"),
+        ("path,label\nx.png,cat\n", r"holds no rows that name an image and its label: 1 files that a table names"),
+        ("path,label\n" + "y" * 2_000_000 + ",cat\n", r"no rows that name an image .*1 rows of a table"),
+        ("path,label\n" + "".join(f"{row[0]},cat\n" for row in ROWS), r"only one class was found \(cat\)"),
+        ("path,label\na/1.png,\na/2.png,\n", "no image has a label"),
+    ],
+)
+def test_a_table_is_not_told_of_class_folders_nor_more_than_a_screen(
+    text: str, told: str, listed: Path, empty: Workspace
+) -> None:
+    (listed / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=told) as error:
+        ingest_images(IngestConfig.model_validate({"source": {"table": str(listed / "t.csv")}}), empty)
+    assert "class folder" not in str(error.value) and len(str(error.value)) < 2000
 
 
 @pytest.fixture

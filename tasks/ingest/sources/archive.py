@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, ClassVar, Self
-
-import zstandard
+from typing import Any, ClassVar, Self
 
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
+from tasks.ingest import compression
+from tasks.ingest.compression import uncompressed
 from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
-from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
+from tasks.ingest.naming import has_drive, slashed
+from tasks.ingest.sources.base import IN_CLASS_FOLDERS, LARGEST, Item, Source, local_path
 from tasks.ingest.sources.groups import GroupPattern, Groups
 from tasks.ingest.storage import is_hidden, open_stream, stamp_of, told_as_data_error
 from tasks.workspace import Workspace
 
-DAMAGED = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError, ValueError,
-    RuntimeError,
-)  # fmt: skip
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, ValueError, RuntimeError, *compression.DAMAGED)
 """What reading a damaged, hostile or encrypted archive raises."""
-
-
-COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,
-    b"\x28\xb5\x2f\xfd": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
-}
-"""How compressed tar files begin, and what reads them."""
 
 
 class ArchiveSource(Source):
@@ -49,6 +34,7 @@ class ArchiveSource(Source):
     """What the folders mean, as in the source ``folder``."""
     group: GroupPattern | None = None
     """Regular expression that finds a file's group in its name: ``^(track\\d+)_``."""
+    expects: ClassVar[str] = IN_CLASS_FOLDERS
     remembers: ClassVar[bool] = False
 
     def check(self, workspace: Workspace) -> None:
@@ -129,8 +115,7 @@ def open_archive(place: Path | str) -> Iterator[zipfile.ZipFile | tarfile.TarFil
                 yield archive
         else:
             # Not tarfile's own decompression, which checks no checksum and ends after the first of several parts.
-            unpack = next((unpack for magic, unpack in COMPRESSIONS.items() if start.startswith(magic)), nullcontext)
-            with unpack(raw) as plain, tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
+            with uncompressed(raw, start) as plain, tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
                 yield tar
 
 
@@ -194,11 +179,11 @@ def _too_large(size: int, limit: int) -> Problem | None:
 
 
 def _unsafe(name: str) -> Problem | None:
-    parts = name.replace("\\", "/").split("/")
-    if name.startswith(("/", "\\")) or ".." in parts or (len(name) > 1 and name[1] == ":"):
+    parts = slashed(name).split("/")
+    if slashed(name).startswith("/") or ".." in parts or has_drive(name):
         return Problem("unsafe_path", "its name leads out of the archive")
     return None
 
 
 def _tidy(name: str) -> str:
-    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+    return "/".join(part for part in slashed(name).split("/") if part not in ("", "."))

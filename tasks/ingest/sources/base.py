@@ -18,6 +18,9 @@ from tasks.workspace import Workspace
 LARGEST = ALLOWED.bytes
 """Bytes of one file beyond which it is no photo; ``ingest.limits.bytes`` sets it."""
 
+IN_CLASS_FOLDERS = "images in class folders (class/*.jpg or train/class/*.jpg)"
+"""What sources expect whose folders are labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -60,6 +63,9 @@ class Source(Section):
     def key(cls) -> str:
         """The key that tells this source apart: ``folder`` of ``source: {folder: photos}``."""
         return next(iter(cls.model_fields))
+
+    expects: ClassVar[str] = "labelled images"
+    """What it is to hold, for whoever finds nothing of it."""
 
     def __str__(self) -> str:
         return f"{self.key()}:{getattr(self, self.key())}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from tasks.errors import DataError
 from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
-from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
+from tasks.ingest.sources.base import IN_CLASS_FOLDERS, LARGEST, Item, Source, local_path
 from tasks.ingest.sources.groups import GroupPattern, Groups
 from tasks.ingest.storage import count_files, is_hidden, walk
 from tasks.workspace import Workspace
@@ -23,6 +24,7 @@ class FolderSource(Source):
     """What the folders mean: ``label``, ``split/label``, ``domain/label``, ``group/label``...; ``*`` means nothing."""
     group: GroupPattern | None = None
     """Regular expression that finds a file's group in its name: ``^(track\\d+)_``."""
+    expects: ClassVar[str] = IN_CLASS_FOLDERS
 
     def check(self, workspace: Workspace) -> None:
         """A folder on this machine is there, and the layout's words are known."""

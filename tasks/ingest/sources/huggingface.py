@@ -11,20 +11,13 @@ from typing import Any, ClassVar
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint
+from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.naming import split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
+from tasks.wording import shorten
 from tasks.workspace import Workspace
-
-EXTENSIONS = {
-    b"\x89PNG": "png",
-    b"\xff\xd8\xff": "jpg",
-    b"RIFF": "webp",
-    b"GIF8": "gif",
-    b"II*\x00": "tif",
-    b"BM": "bmp",
-}
 
 
 class HuggingFaceSource(Source):
@@ -115,7 +108,7 @@ class HuggingFaceSource(Source):
             getattr(features.get(label), "feature", None), "names", None
         )
         if image not in features:
-            raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {', '.join(features)}")
+            raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {shorten(features, 12)}")
         # The bytes as they are: decoding happens in one place.
         rows = rows.cast_column(image, datasets.Image(decode=False))
         folder = workspace.resolve(self.huggingface)
@@ -132,8 +125,7 @@ class HuggingFaceSource(Source):
                     reason = f"the row names {entry['path']}, which is no file of the dataset's folder"
                     yield Item(path, problem=Problem("unsafe_path", reason))
                     continue
-            suffix = next((known for start, known in EXTENSIONS.items() if (content or b"").startswith(start)), "")
-            suffix = suffix or (Path(str(place)).suffix.lstrip(".") if place else "bin")
+            suffix = Path(str(place)).suffix.lstrip(".") if content is None else extension_of(content, str(place or ""))
             yield Item(
                 f"{path}.{suffix}",
                 content=content,
@@ -151,7 +143,7 @@ def _only(features: Any, kind: type, key: str, default: str | None = None) -> st
     if default is not None and not found:
         return default
     raise ConfigurationError(
-        f"ingest.source.{key}: name the column of the {key}s; there are {', '.join(features) or 'none'}"
+        f"ingest.source.{key}: name the column of the {key}s; there are {shorten(features, 12) or 'none'}"
     )
 
 

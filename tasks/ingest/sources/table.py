@@ -1,35 +1,57 @@
-"""A table that lists images: CSV or Parquet."""
+"""A table that lists images, or holds them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tasks.errors import DataError
+from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
-from tasks.ingest.naming import split_called
+from tasks.ingest.naming import has_drive, slashed, split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import stamp_of
+from tasks.ingest.tables.columns import Row, Wanted
 from tasks.workspace import Workspace
 
 YES = frozenset(["1", "1.0", "true", "yes", "y"])
 NO = frozenset(["", "0", "0.0", "false", "no", "n", "-1", "-1.0"])
 """What one-hot columns hold."""
 
+LONGEST_LABEL = 1000
+"""Signs; what is longer is no name of a class."""
+
+ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
+"""What tables often leave out of files' names."""
+
+
+def _read_encoding(name: str) -> str:
+    try:
+        "x".encode(name)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"Python knows no encoding {name!r}; windows-1252, utf-16 and shift_jis are some") from error
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_read_encoding)]
+"""Name of an encoding."""
+
 
 class TableSource(Source):
-    """A CSV or Parquet file with one row per image: its path or URL, its label or labels, and perhaps split, domain
-    and group."""
+    """A CSV, Parquet, JSON or Excel file with one row per image: its path or URL, its label or labels, and perhaps
+    split, domain and group."""
 
     table: str
-    """Path or URL of the .csv, .tsv or .parquet file."""
+    """Path or URL of the file: .csv, .tsv, .json, .jsonl, also compressed, .parquet or .xlsx."""
     image: str = "path"
-    """Column of paths, relative to the table's folder, or URLs."""
+    """Column of paths, relative to the table's folder, or URLs; of a Parquet file also of the images themselves."""
     label: str | list[str] = "label"
     """Column of the label; an empty cell means unlabelled. Several columns of 0 and 1 give several labels."""
     separator: str | None = None
@@ -42,6 +64,9 @@ class TableSource(Source):
     """Column of groups, where there is one: patients, scenes, days."""
     roots: list[str] = Field(default_factory=list)
     """Folders and URLs that rows may name images below, beside the table's own folder."""
+    encoding: Encoding | None = None
+    """Of a text table that is not UTF-8 and has no byte order mark, such as ``windows-1252``."""
+    expects: ClassVar[str] = "rows that name an image and its label"
     remembers: ClassVar[bool] = True
 
     def is_multi_label(self) -> bool:
@@ -49,63 +74,78 @@ class TableSource(Source):
         return isinstance(self.label, list) or self.separator is not None
 
     def check(self, workspace: Workspace) -> None:
-        """A file on this machine is there."""
-        table = local_path(self.table, workspace)
-        if table is not None and not table.is_file():
-            what = "is a folder" if table.is_dir() else "does not exist"
-            raise DataError(f"{table} {what}: ingest.source.table must name a .csv, .tsv or .parquet file")
+        """A table on this machine is there, and its first row can be read."""
+        place = self._place(workspace)
+        if isinstance(place, Path):
+            self._first(place)
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every row; of images on this machine, size and time are read."""
-        from tasks.ingest.rows import read_rows
-
-        self.check(workspace)
-        table = local_path(self.table, workspace)
-        roots = _Roots(table or self.table, self.roots, workspace)
-        for number, row in read_rows(table or self.table, self._columns()):
-            if isinstance(row, str):
-                yield Item(f"row {number}", problem=Problem("bad_row", row))
-            else:
-                yield self._item(number, row, roots)
+        place = self._place(workspace)
+        roots = _Roots(place, self.roots, workspace)
+        for row in self._rows(place):
+            item = self._item(row, roots, limit)
+            if item.problem is not None:
+                item = replace(item, problem=Problem(item.problem.kind, f"row {row.number}: {item.problem.reason}"))
+            yield item
 
     def state(self, workspace: Workspace) -> str:
-        """Of the table and of the images that it names on this machine."""
+        """Of the table and of the images that it names on this machine; where it holds them, of the table's file."""
         from tasks.fingerprint import fingerprint
 
-        return fingerprint(self.model_dump(mode="json"), super().state(workspace))
+        place = self._place(workspace)
+        first = self._first(place)
+        within = first is not None and first.image is not None
+        return fingerprint(self.model_dump(mode="json"), stamp_of(place) if within else super().state(workspace))
 
-    def _columns(self) -> tuple[list[str], list[str]]:
+    def _place(self, workspace: Workspace) -> Path | str:
+        table = local_path(self.table, workspace)
+        if table is not None and not table.is_file():
+            what = "is a folder" if table.is_dir() else "does not exist"
+            raise DataError(
+                f"{table} {what}: ingest.source.table must name a .csv, .tsv, .jsonl, .parquet or .xlsx file"
+            )
+        return table or self.table
+
+    def _rows(self, place: Path | str) -> Generator[Row]:
+        from tasks.ingest.tables.reading import read_rows  # and Arrow, which a configuration is read without
+
+        return read_rows(place, self._wanted(), self.encoding)
+
+    def _first(self, place: Path | str) -> Row | None:
+        with closing(self._rows(place)) as rows:
+            return next(rows, None)
+
+    def _wanted(self) -> Wanted:
         labels = self.label if isinstance(self.label, list) else [self.label]
-        return [self.image, *labels], [self.split, self.domain, self.group]
+        return Wanted(self.image, labels, [self.split, self.domain, self.group])
 
-    def _item(self, number: int, row: dict[str, str], roots: _Roots) -> Item:
-        named = row[self.image].strip()
-        if not named:
-            return Item(f"row {number}", problem=Problem("bad_row", f"row {number}: no {self.image}"))
+    def _item(self, row: Row, roots: _Roots, limit: int) -> Item:
+        """A row's item; its number is told by whoever asks."""
+        if row.problem is not None:
+            return Item(f"row {row.number}", problem=Problem("bad_row", row.problem))
+        named = row.cells[self.image]
+        if not named and row.image is None:
+            return Item(f"row {row.number}", problem=Problem("bad_row", f"no {self.image}"))
         try:
-            labels = self._labels(row)
-            split = _split(row.get(self.split, ""))
+            labels = self._labels(row.cells)
+            split = _split(row.cells.get(self.split, ""))
         except ValueError as error:
-            return Item(named, problem=Problem("bad_row", f"row {number}: {error}"))
-        place, path, problem = roots.find(named)
-        if problem is not None:
-            return Item(named, problem=Problem(problem.kind, f"row {number}: {problem.reason}"))
-        try:
-            stamp = stamp_of(Path(place)) if "://" not in place else None
-        except OSError as error:
-            problem = Problem("missing", f"row {number}: {place}: {error.strerror}")
-            return Item(named, problem=problem, labels=labels)
-        domain, group = row.get(self.domain) or None, row.get(self.group) or None
-        return Item(path, place=place, stamp=stamp, labels=labels, split=split, domain=domain, group=group)
+            return Item(named or f"row {row.number}", problem=Problem("bad_row", str(error)))
+        domain, group = row.cells.get(self.domain) or None, row.cells.get(self.group) or None
+        item = Item(named, labels=labels, split=split, domain=domain, group=group)
+        return _found(item, roots) if row.image is None else _kept(item, row, limit)
 
     def _labels(self, row: dict[str, str]) -> tuple[str, ...] | None:
         if isinstance(self.label, str):
-            cell = row[self.label].strip()
+            cell = row[self.label]
             if not cell:
                 return None
             parts = cell.split(self.separator) if self.separator else [cell]
+            if any(len(part) > LONGEST_LABEL for part in parts):
+                raise ValueError(f"column {self.label} holds {len(cell):,} signs where the name of a class is expected")
             return tuple(part.strip() for part in parts if part.strip()) or None
-        cells = {name: row[name].strip().lower() for name in self.label}
+        cells = {name: row[name].lower() for name in self.label}
         for name, cell in cells.items():
             if cell not in YES | NO:
                 raise ValueError(f"column {name} holds {cell!r} where 0 or 1 is expected")
@@ -114,8 +154,36 @@ class TableSource(Source):
         return tuple(name for name, cell in cells.items() if cell in YES)
 
 
-def _split(cell: str) -> str | None:
-    if not (name := cell.strip()):
+def _kept(item: Item, row: Row, limit: int) -> Item:
+    """The item of an image that the table itself holds."""
+    content = row.image or b""
+    path = f"{row.number:07d}.{extension_of(content)}"
+    if len(content) > limit:
+        return Item(path, problem=Problem("too_large", f"more than {limit:,} bytes (ingest.limits.bytes)"))
+    return replace(item, path=path, content=content)
+
+
+def _found(item: Item, roots: _Roots) -> Item:
+    """The item with where its image lies; of images on this machine, size and time are read."""
+    place, path, problem = roots.find(item.path)
+    if problem is not None:
+        return Item(item.path, problem=problem)
+    try:
+        stamp = stamp_of(Path(place)) if "://" not in place else None
+    except OSError as error:
+        problem = Problem("missing", f"{place}: {error.strerror}{_beside(place)}")
+        return Item(item.path, problem=problem, labels=item.labels)
+    return replace(item, path=path, place=place, stamp=stamp)
+
+
+def _beside(place: str) -> str:
+    """A hint where a row names a file without its ending."""
+    found = next((ending for ending in ENDINGS if os.path.isfile(place + ending)), None)
+    return f"; {os.path.basename(place)}{found} is there: write the ending, too" if found else ""
+
+
+def _split(name: str) -> str | None:
+    if not name:
         return None
     if (split := split_called(name)) is None:
         raise ValueError(f"the split {name!r} is none: train, val, test or pool, or another usual name of these")
@@ -140,8 +208,13 @@ class _Roots:
         """Where a row's image is to be read, and where it belongs in the dataset."""
         if "\0" in named or len(named) > 4096:
             return "", "", Problem("bad_row", "its path holds a zero byte or is longer than 4,096 characters")
+        if has_drive(named):
+            told = f"{named} is on a drive of Windows; write paths relative to the table's folder"
+            return "", "", Problem("unsafe_path", told)
         if "://" not in named and isinstance(self.base, Path):
             path = Path(named) if named.startswith("/") else self.base / named
+            if "\\" in named and not os.path.lexists(path):
+                path = self.base / slashed(named)
             real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
             for folder in self.folders:
                 if real.is_relative_to(folder):

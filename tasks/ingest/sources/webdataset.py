@@ -14,6 +14,7 @@ from tasks.ingest.naming import split_names
 from tasks.ingest.sources.archive import archive_place, members
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import filesystem, stamp_of
+from tasks.wording import shorten
 from tasks.workspace import Workspace
 
 IMAGES = frozenset(["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm"])
@@ -61,7 +62,7 @@ class WebDatasetSource(Source):
         problem = next((part for part in parts.values() if isinstance(part, Problem)), None)
         images = [extension for extension in parts if extension.rpartition(".")[2] in IMAGES]
         if problem is None and len(images) != 1:
-            told = ", ".join(sorted(parts)) or "nothing that may be opened"
+            told = shorten(sorted(parts), 12) or "nothing that may be opened"
             problem = Problem("bad_row", f"the sample has {len(images)} images where one is expected: {told}")
         if problem is not None:
             return Item(path, problem=problem)

@@ -1,0 +1,28 @@
+"""Which encoding a text file is in, as far as its bytes say so."""
+
+from __future__ import annotations
+
+import codecs
+
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",  # whose beginning is UTF-16's, so before it
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+"""Byte order marks."""
+
+
+def encoding_of(start: bytes) -> str | None:
+    """The encoding that the beginning of a file shows; None where it may be UTF-8 or any of the old ones.
+
+    A byte order mark says it. So do bytes of which every second one is zero: Windows' "Unicode" without its mark.
+    What is neither is UTF-8 or a matter of guessing, which nobody does here: in Latin-1, Windows-1250 and Mac Roman,
+    one byte is three letters.
+    """
+    for mark, encoding in MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    high, low = start[::2].count(0), start[1::2].count(0)
+    if 2 * max(high, low) > len(start) // 2 and not (high and low):
+        return "utf-16-be" if high else "utf-16-le"
+    return None

@@ -1,0 +1,1 @@
+"""Tables of every kind that people keep lists in, read row by row."""

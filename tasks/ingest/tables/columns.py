@@ -1,0 +1,95 @@
+"""Which columns of a table are meant, and its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.errors import ConfigurationError
+from tasks.wording import shorten
+
+ABOVE = 20
+"""Lines or rows that may stand above the head: empty ones, comments, a title, Excel's ``sep=;``."""
+
+
+class Wanted(NamedTuple):
+    """Names of columns, as configured.
+
+    Attributes:
+        image: paths or URLs, or the images themselves.
+        labels: one or several.
+        optional: read where they are there.
+    """
+
+    image: str
+    labels: list[str]
+    optional: list[str]
+
+    @property
+    def required(self) -> list[str]:
+        """Those that a table must have."""
+        return [self.image, *self.labels]
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        number: 1 for the first one after the head.
+        cells: text by the column's configured name; empty where there is nothing.
+        image: the image itself, where the table holds images.
+        problem: why nothing can be said of it.
+    """
+
+    number: int
+    cells: dict[str, str]
+    image: bytes | None = None
+    problem: str | None = None
+
+
+class MissingColumns(ConfigurationError):
+    """A table has no column of a name that is configured."""
+
+
+def found_columns(names: Sequence[str], wanted: Wanted) -> dict[str, list[int]]:
+    """Where each wanted column stands: those of exactly this name, else those whose name differs in case or in spaces
+    around it only."""
+    return {name: found for name in (*wanted.required, *wanted.optional) if (found := _called(name, names))}
+
+
+def names_all(names: Sequence[str], wanted: Wanted) -> bool:
+    """Whether these are the names of a table that has all columns it must have."""
+    return found_columns(names, wanted).keys() >= set(wanted.required)
+
+
+def _called(name: str, names: Sequence[str]) -> list[int]:
+    exactly = [index for index, other in enumerate(names) if other == name]
+    return exactly or [index for index, other in enumerate(names) if _plain(other) == _plain(name)]
+
+
+def _plain(name: str) -> str:
+    return name.replace("\ufeff", "").strip().casefold()  # a byte order mark more than there should be
+
+
+def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, int]:
+    """Where each wanted column that is there stands, counted from 0.
+
+    Raises:
+        MissingColumns: an image's or label's is not there.
+        ConfigurationError: several may be meant.
+    """
+    found = found_columns(names, wanted)
+    if missing := [name for name in wanted.required if name not in found]:
+        raise MissingColumns(
+            f"{table} has no column {shorten(missing)}; it has {shorten(names, 12) or 'nothing'}. Name its columns in "
+            "ingest.source.image and ingest.source.label; where these are no names but the first row, write the line "
+            f"{','.join(wanted.required)} above it"
+        )
+    for name, places in found.items():
+        if len(places) > 1:
+            called = shorten(names[place] for place in places)
+            raise ConfigurationError(
+                f"{table} has several columns {name} ({called}): rename all but the one that is meant"
+            )
+    return {name: place for name, (place,) in found.items()}

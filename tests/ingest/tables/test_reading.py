@@ -1,0 +1,129 @@
+"""A table is opened by what it is: compressed, JSON, a workbook, or none of these."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zipfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import zstandard
+
+from tasks.errors import ConfigurationError, DataError
+from tests.ingest.tables.reading import cells, rows
+
+PLAIN = b"path,label\n" + b"".join(b"a/%d.png,cat\n" % number for number in range(2000))
+RECORDS = [{"path": "1.png", "label": "cat", "split": None}, {"path": "2.png", "label": 3.0}, {"path": "3.png"}]
+TOLD = [("1.png", "cat", ""), ("2.png", "3", ""), ("3.png", "", "")]
+LINES = "\n".join(map(json.dumps, RECORDS))
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_compressed_tables_are_read_and_told_of_where_they_are_cut_off(name: str, tmp_path: Path) -> None:
+    packed = COMPRESSORS[name](PLAIN)
+    assert cells(rows(tmp_path, packed)) == [(f"a/{number}.png", "cat") for number in range(2000)]
+    assert cells(rows(tmp_path, COMPRESSORS[name](LINES.encode()))) == TOLD
+    for end in (-1, -20, len(packed) // 2):
+        with pytest.raises(DataError, match=r"cannot be read as a table: .*Is it whole\?"):
+            rows(tmp_path, packed[:end])
+
+
+@pytest.mark.parametrize(
+    "text", [LINES, LINES + "\n", "\n" + LINES.replace("\n", "\r\n\r\n"), json.dumps(RECORDS),
+             json.dumps(RECORDS, indent=2), f"\n {json.dumps(RECORDS)}"],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_is_read_in_lines_and_as_a_list(text: str, encoding: str, tmp_path: Path) -> None:
+    assert cells(rows(tmp_path, text.encode(encoding))) == TOLD
+
+
+def test_a_value_of_json_keeps_its_words_and_a_line_that_is_none_is_told_by_its_number(tmp_path: Path) -> None:
+    labels = ["true", True, 7, 7.5, None, "NaN", "1.0", ["a"], {"a": 1}]
+    lines = [json.dumps({"Path": "1.png", "label": label, "more": [{}]}) for label in labels]
+    found = rows(tmp_path, "\n".join([*lines, "{", "[1]", '"x"']))
+    assert [row.cells["label"] for row in found[:7]] == ["true", "True", "7", "7.5", "", "NaN", "1.0"]
+    assert [(row.number, row.problem and row.problem.partition(";")[0]) for row in found[7:]] == [
+        (8, "label holds a list"), (9, "label holds an object where a value is expected (pandas: to_json with "
+                                       "orient='records')"),
+        *((number, "is no JSON object with a key for each column") for number in (10, 11, 12)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{\n", "no JSON that holds rows .*an object a line is expected, or a list of objects"),
+        ("[" * 200_000, "no JSON that holds rows"),
+        ('{"images": [], "annotations": []}', "has no column path, label; it has images, annotations"),
+        ('{"path": "é", "label": "x"}'.encode("latin-1"), "is not utf-8 throughout.*name its encoding"),
+    ],
+)
+def test_json_of_another_kind_is_told_of(text: str | bytes, told: str, tmp_path: Path) -> None:
+    with pytest.raises((DataError, ConfigurationError), match=told):
+        rows(tmp_path, text)
+
+
+def zipped(*names: str) -> bytes:
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (zipped("content.xml", "mimetype"), r"is an OpenDocument file \(.ods\): save the sheet as 'CSV UTF-8'"),
+        (zipped("xl/workbook.bin"), r"is an Excel workbook of the binary kind \(.xlsb\): save"),
+        (zipped("table.csv"), "is a ZIP archive: unpack it, and name the table in it"),
+        (zipped("xl/workbook.xml")[:-30], "is a damaged Excel workbook or ZIP archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "is an Office document; a table is expected"),
+        (b"SQLite format 3\0" + bytes(600), "is a database; a table is expected"),
+    ],
+)
+def test_files_of_other_programs_are_named(content: bytes, told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=told):
+        rows(tmp_path, content)
+
+
+def test_a_workbook_is_read_or_it_is_said_what_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
+    with pytest.raises(DataError, match=r"needs another package: pip install 'headstart\[excel\]', or save the sheet"):
+        rows(tmp_path, zipped("xl/workbook.xml"))
+
+
+def test_the_first_sheet_of_a_workbook_is_read_with_what_its_cells_say(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    labels = [1.0, None, "NA", True, 2.5, date(2026, 1, 2)]
+    frame = pd.DataFrame({"n": range(6), "Path ": [f"{number}.png" for number in range(6)], "label": labels})
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        frame.to_excel(book, sheet_name="first", startrow=2, index=False)
+        pd.DataFrame({"path": ["x"], "label": ["y"]}).to_excel(book, sheet_name="second")
+    content = (tmp_path / "t.xlsx").read_bytes()
+    assert cells(rows(tmp_path, content)) == list(
+        zip([f"{number}.png" for number in range(6)], ["1", "", "NA", "True", "2.5", "2026-01-02"], strict=True)
+    )
+    with pytest.raises(DataError, match="damaged Excel workbook"):
+        rows(tmp_path, zipped("xl/workbook.xml"))
+
+
+def test_arrow_is_what_reads_parquet_so_its_files_are_named_where_they_are_compressed_once_more(tmp_path: Path) -> None:
+    pd.DataFrame({"path": ["a"], "label": ["b"]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="is a Parquet table"):
+        rows(tmp_path, gzip.compress((tmp_path / "t.parquet").read_bytes()))
+    with pa.ipc.new_file(tmp_path / "t.arrow", pa.schema([("path", pa.string())])):
+        pass
+    with pytest.raises(DataError, match="is no text; a table is expected"):
+        rows(tmp_path, (tmp_path / "t.arrow").read_bytes())
