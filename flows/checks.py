@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.config import PipelineConfig, PretrainConfig
 from tasks.errors import ConfigurationError, StorageError
-from tasks.extract.check import check_workers, look_through, weights_file
+from tasks.extract.check import check_workers, look_through, weights_file, weights_state
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.train.check import check_labels, check_trainable
@@ -76,10 +76,8 @@ def check_room(workspace: Workspace, needed: int = LEAST) -> None:
 
 def _network_of(config: PipelineConfig, workspace: Workspace) -> str:
     """Name of all that a look at the network depends on."""
-    file = workspace.resolve(config.extract.weights)
-    state = [file.stat().st_size, file.stat().st_mtime] if file.is_file() else []
     sections = [section.model_dump() for section in (config.extract, config.preprocess, config.train)]
-    return fingerprint(sections, state, code_version(TASKS), platform.node())
+    return fingerprint(sections, weights_state(config.extract, workspace), code_version(TASKS), platform.node())
 
 
 def _check_network(config: PipelineConfig, workspace: Workspace) -> Path | None:

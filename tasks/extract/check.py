@@ -81,3 +81,9 @@ def weights_file(config: ExtractConfig, workspace: Workspace) -> Path | None:
 
     url: str = get_model_weights(config.backbone)["DEFAULT"].url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def weights_state(config: ExtractConfig, workspace: Workspace) -> list[float]:
+    """Size and time of the weights' file where the configuration names one: another may take its place under its name."""
+    path = workspace.resolve(config.weights)
+    return [path.stat().st_size, path.stat().st_mtime] if path.is_file() else []

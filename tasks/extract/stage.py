@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tasks.door import stage
+from tasks.extract.check import weights_state
 from tasks.extract.config import ExtractConfig
 from tasks.records import Dataset, FeatureSet, Preprocessed, Split
 from tasks.workspace import Workspace
 
 
-@stage(state=lambda config, dataset, preprocessed, splits=(): _weights_file_state(config))
+@stage(state=lambda config, dataset, preprocessed, splits=(): weights_state(config, Workspace.find()))
 def extract(
     config: ExtractConfig, dataset: Dataset, preprocessed: Preprocessed, splits: tuple[Split, ...] = ()
 ) -> FeatureSet:
@@ -16,9 +17,3 @@ def extract(
     from tasks.extract.door import extract_features
 
     return extract_features(config, dataset, preprocessed, Workspace.find(), splits)
-
-
-def _weights_file_state(config: ExtractConfig) -> list[float]:
-    """A file named in the configuration may be replaced by another of the same name."""
-    path = Workspace.find().resolve(config.weights)
-    return [path.stat().st_size, path.stat().st_mtime] if path.is_file() else []
