@@ -84,6 +84,6 @@ def weights_file(config: ExtractConfig, workspace: Workspace) -> Path | None:
 
 
 def weights_state(config: ExtractConfig, workspace: Workspace) -> list[float]:
-    """Size and time of the weights' file where the configuration names one: another may take its place under its name."""
+    """Size and time of the weights' file where the configuration names one: another may take its name."""
     path = workspace.resolve(config.weights)
     return [path.stat().st_size, path.stat().st_mtime] if path.is_file() else []

@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from tasks.errors import ConfigurationError
-from tasks.evaluate.door import _answer
+from tasks.evaluate.door import answer
 from tasks.evaluate.metrics import score
 from tasks.extract.backbones import load_backbone
 from tasks.extract.config import ExtractConfig
@@ -204,7 +204,7 @@ def test_the_score_of_a_tuned_backbone_is_the_figure_that_is_evaluated(
     tuned = ExtractConfig(precision="fp32", device="cpu", compile="never", weights=str(candidate.backbone))
     features = extract_features(tuned, ready.dataset, ready.preprocessed, Workspace(tmp_path), ("val",))
     assert features.reused == ready.dataset.counts["val"]  # what is evaluated is what was scored
-    answers = _answer("val", ready.dataset, features, candidate)
+    answers = answer("val", ready.dataset, features, candidate)
     measured = score(answers.targets, answers.probabilities, ready.dataset.classes, resamples=2).metrics
     assert candidate.score == measured["accuracy"][0]
     curves = pd.read_parquet(candidate.curves)

@@ -92,6 +92,7 @@ def zipped(*names: str) -> bytes:
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "is an Office document; a table is expected"),
         (b"SQLite format 3\0" + bytes(600), "is a database; a table is expected"),
     ],
+    ids=["ods", "xlsb", "zip", "damaged", "office", "database"],
 )
 def test_files_of_other_programs_are_named(content: bytes, told: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=told):
