@@ -266,7 +266,12 @@ def main() -> None:
             sys.exit(2)
         if type(error).__name__ in ("Abort", "Exit"):
             sys.exit(getattr(error, "exit_code", 1))
-        raise
+        from flows.causes import explain
+
+        told = explain(error, Workspace.find())
+        if told is None:
+            raise
+        _fail(str(told))
 
 
 def _fail(message: str) -> None:
@@ -318,13 +323,12 @@ def _prepare() -> tuple[Workspace, str]:
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
     workspace = _settle()
-    from mlflow import MlflowClient
-
     from flows.console import out, shown
     from tasks.register import moves
+    from tasks.register.store import connect
 
     with shown():
-        made = move(MlflowClient(workspace.tracking_uri), moves)
+        made = move(connect(workspace), moves)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")
 

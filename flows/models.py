@@ -10,6 +10,7 @@ from rich.table import Table
 from tasks.register.merits import SCORE
 from tasks.register.moves import history
 from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
+from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 
@@ -19,7 +20,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
     Raises:
         RegistryError: there is no such model.
     """
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     found = [get_model(client, name)] if name else all_models(client)
     table = Table(
         "model",
@@ -43,7 +44,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
 def history_table(workspace: Workspace, name: str) -> Table:
     """Who made which version champion, when and why."""
     table = Table("when", "who", "move", "why", box=None, pad_edge=False, title="champion", title_justify="left")
-    for move in history(MlflowClient(workspace.tracking_uri), name):
+    for move in history(connect(workspace), name):
         step = f"{move.previous or '–'} → {move.version or '–'} ({move.action})"
         table.add_row(move.when[:19].replace("T", " "), move.who, step, move.why)
     return table

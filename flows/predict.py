@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow import MlflowClient
 from PIL import Image
 from prefect import flow
 
@@ -23,6 +22,7 @@ from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
 from tasks.progress import Advance, progress
 from tasks.register.classifier import ImageClassifier
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, get_version
+from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 CHUNK, PART = 256, 1024
@@ -36,7 +36,7 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
         RegistryError: there is no such model, version or alias, it is not headstart's, or its files are gone.
     """
     name, _, which = model.partition("@")
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     version = get_version(client, name, which or CHAMPION)
     check_files(client, version)
     if CANDIDATE not in version.tags:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tasks.errors import ConfigurationError
 
@@ -88,6 +88,18 @@ def sqlite_url(path: Path, driver: str = "sqlite") -> str:
     if "?" not in str(path):
         return f"{driver}:///{path}"
     return f"{driver}:///file:{quote(str(path), safe='')}?uri=true"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The SQLite file that a URL of SQLAlchemy's names, as in `sqlite_url`; None where it names none.
+
+    A relative one begins where the process was started.
+    """
+    scheme, _, named = url.partition(":///")
+    name = named.partition("?")[0]
+    if not scheme.startswith("sqlite") or not name:
+        return None
+    return Path(unquote(name.removeprefix("file:")) if name.startswith("file:") else name).absolute()
 
 
 def write_whole(path: Path, text: str, mode: int = 0o666) -> None:

@@ -36,6 +36,7 @@ from tasks.register.registry import (
     find_candidate,
     get_model,
 )
+from tasks.register.store import connect
 from tasks.register.turns import turn
 from tasks.workspace import Workspace
 
@@ -77,7 +78,7 @@ def register_candidate(
         WeightsError: the backbone's weights are no longer those that the features were computed with.
         RegistryError: the registry takes no changes.
     """
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     with suppress(MlflowException):  # it is there already
         client.create_registered_model(name)
     with turn(client, name) as mine:

@@ -1,0 +1,142 @@
+"""The main job with the MLflow store of a team: by a server, in a database, in a file that two workspaces share."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.flows.stores import bucket, postgresql, tracking_server
+from tests.flows.test_pipeline import ROOT, Home
+
+RUN = ["run", "digits.yaml", "--quiet"]
+SLOPPY = ["-s", "train.method=prototypes"]
+KINDS = [
+    "a server with SQLite",
+    pytest.param("a server with PostgreSQL and a bucket", marks=pytest.mark.postgresql),
+    pytest.param("a database", marks=pytest.mark.postgresql),
+    pytest.param("a database and a bucket", marks=pytest.mark.postgresql),
+    "a shared file",
+]
+
+
+@dataclass
+class Member(Home):
+    """A workspace whose runs are recorded in a team's store."""
+
+    store: str
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {"MLFLOW_TRACKING_URI": self.store, "PYTHONPATH": str(ROOT)} | self.more
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "flows.cli", *arguments], cwd=self.root / "elsewhere", env=self.environment,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def does(self, *arguments: str) -> str:
+        """What a command prints that succeeds and has nothing to complain of."""
+        done = self.headstart(*arguments)
+        assert done.returncode == 0 and done.stderr == "", (arguments, done.stdout[-500:], done.stderr[-2000:])
+        return done.stdout
+
+
+@dataclass
+class Team:
+    """Two workspaces and what they share."""
+
+    kind: str
+    store: str
+    shared: Path
+    anna: Member
+    ben: Member
+
+
+def begun(root: Path, images: Path, store: str, more: dict[str, str]) -> Member:
+    (root / "elsewhere").mkdir(parents=True)
+    (root / "elsewhere" / "digits.yaml").write_text(
+        f"name: digits\ningest: {{source: {{folder: {images}}}}}\n"
+        "extract: {backbone: resnet_32px, weights: builtin}\npreprocess: {size: 32}\n"
+    )
+    return Member(root, store, more)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    digits = load_digits()
+    for number, (pixels, label) in enumerate(zip(digits.images[:600], digits.target[:600], strict=True)):
+        if label < 3:
+            (folder / str(label)).mkdir(exist_ok=True)
+            Image.fromarray((pixels * 15).astype("uint8")).save(folder / str(label) / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, images: Path) -> Iterator[Team]:
+    shared, kind = tmp_path_factory.mktemp("shared"), request.param
+    with ExitStack() as stack:
+        more, place = {}, str(shared / "artifacts")
+        store = f"sqlite:///{shared}/team.db"
+        if "bucket" in kind:
+            more, place = stack.enter_context(bucket()), "s3://models/team"
+        if "PostgreSQL" in kind or "database" in kind:
+            store = stack.enter_context(postgresql())
+        if "server" in kind:
+            store, more = stack.enter_context(tracking_server(shared, store, place, **more)), {}
+        elif "bucket" in kind:
+            more = more | {"HEADSTART_ARTIFACTS": place}
+        homes = tmp_path_factory.mktemp("homes")
+        anna, ben = (begun(homes / name, images, store, more) for name in ("anna", "ben"))
+        yield Team(kind, store, shared, anna, ben)
+        for member in (anna, ben):
+            member.headstart("ui", "--stop")
+            shutil.rmtree(member.root)
+
+
+@pytest.mark.slow
+def test_a_team_shares_models_and_keeps_each_others_workspaces(team: Team, images: Path, monkeypatch) -> None:
+    for name, value in team.anna.more.items():
+        monkeypatch.setenv(name, value)
+    assert "digits version 1 (champion)" in team.anna.does(*RUN)
+    files_of_anna = sorted(team.anna.root.rglob("*"))
+    # The same candidate of the same data is the same version, whoever makes it.
+    assert "digits version 1 (champion)" in team.ben.does(*RUN)
+    made = team.ben.does(*RUN, *SLOPPY)
+    assert "digits version 2" in made
+    assert "champion is version 2" in team.ben.does("promote", "digits", "2", "--why", "to see it")
+    assert "champion is version 1 (was version 2)" in team.anna.does("rollback", "digits")
+    assert "3 images predicted" not in team.ben.does("predict", "digits@1", str(images / "0"), "-o", "one.parquet")
+    rows = pd.read_parquet(team.ben.root / "elsewhere" / "one.parquet")
+    assert (
+        set(rows["label"]) == {"0"}
+        and set(rows["model"]) == {"digits/1"}
+        and len(rows) == len(list((images / "0").iterdir()))
+    )
+    told = team.anna.does("models", "digits")
+    assert "rollback" in told and len(re.findall(r"^digits ", told, re.MULTILINE)) == 2
+    assert "digits@1" in team.ben.does("data", "list") or "digits" in team.ben.does("data", "list")
+    client = MlflowClient(team.store)
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    # What Anna's workspace holds, she made: Ben's runs and models lie elsewhere.
+    since = set(team.anna.root.rglob("*")) - set(files_of_anna)
+    assert not [path for path in since if "artifacts" in path.parts]
+    for member in (team.anna, team.ben):
+        assert sorted(path.name for path in (member.root / "elsewhere").iterdir() if path.suffix != ".parquet") == [
+            "digits.yaml"
+        ]
