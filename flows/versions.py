@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import DataError, RegistryError
-from tasks.ingest.pointer import current_version
+from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
 from tasks.register.registry import CHAMPION, DATA, get_version
 from tasks.register.store import connect
@@ -107,7 +107,9 @@ def resolve(named: str, workspace: Workspace) -> str:
         if version := current_version(workspace):
             return version
         raise DataError(
-            "there is no version of a dataset in data.dvc yet: `headstart run CONFIG` or `headstart data ingest CONFIG`"
+            unreadable(workspace)
+            or "there is no version of a dataset in data.dvc yet: "
+            "`headstart run CONFIG` or `headstart data ingest CONFIG`"
         )
     if version := _of_model(named, workspace):
         return version
