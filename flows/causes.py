@@ -35,18 +35,22 @@ def explained(workspace: Workspace) -> Iterator[None]:
     """
     try:
         yield
-    except HeadstartError:
-        raise
     except Exception as error:
         told = explain(error, workspace)
-        if told is None:
+        if told is None or told is error:
             raise
         logging.getLogger("headstart").error("%s", told, exc_info=error)
         raise told from error
 
 
 def explain(error: BaseException, workspace: Workspace) -> HeadstartError | None:
-    """What an exception means to the user; None where it is a bug."""
+    """What an exception means to the user; None where it is a bug.
+
+    What is a line already stays, but for the registry's: it says that nothing could be changed, not why.
+    """
+    if isinstance(error, HeadstartError):
+        below = error.__cause__ if isinstance(error, RegistryError) else None
+        return (explain(below, workspace) if below else None) or error
     chain = list(_chain(error))
     for recognise in CAUSES:
         for each in chain:

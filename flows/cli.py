@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import data, features
-from tasks.errors import HeadstartError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -255,8 +254,6 @@ def main() -> None:
     """Run the command; what the user can mend becomes one line and exit code 2."""
     try:
         app(standalone_mode=False)
-    except HeadstartError as error:
-        _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -14,6 +14,8 @@ from tasks.workspace import Workspace, write_whole
 QUIET_AND_PRIVATE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    # It would write to the terminal; so its words go where those of others go.
+    "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Where a team's server shows the run.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

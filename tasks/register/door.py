@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from contextlib import suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -79,8 +78,7 @@ def register_candidate(
         RegistryError: the registry takes no changes.
     """
     client = connect(workspace)
-    with suppress(MlflowException):  # it is there already
-        client.create_registered_model(name)
+    _begin_model(client, name)
     with turn(client, name) as mine:
         settle(client, name)
         known = find_candidate(client, name, candidate.fingerprint)
@@ -93,6 +91,14 @@ def register_candidate(
             made = client.create_model_version(name, uri, run_id, tags=tags, model_id=uri.removeprefix("models:/"))
         decide(mine)
         return _record(client, name, int((known or made).version), known)
+
+
+def _begin_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _tags(

@@ -137,6 +137,22 @@ def test_a_configuration_of_dvc_that_a_merge_left_broken(workspace: Workspace, k
     assert f"{workspace.root}/.dvc/config cannot be read" in told and "git checkout" in told
 
 
+def test_a_registry_that_takes_no_changes_says_why(workspace: Workspace) -> None:
+    full = RegistryError("the registry takes no changes")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device", "/x")
+    assert "the disk of /x is full" in line(full, workspace, StorageError)
+    bare = RegistryError("there is no registered model")
+    bare.__cause__ = MlflowException("not found")
+    assert explain(bare, workspace) is bare
+
+
+def test_a_line_that_was_found_inside_stays(workspace: Workspace) -> None:
+    told = StorageError("the features cannot be kept")
+    told.__cause__ = OSError(errno.ENOSPC, "No space left on device", "/x")
+    with pytest.raises(StorageError, match="the features cannot be kept"), explained(workspace):
+        raise told
+
+
 def test_a_bug_keeps_its_traceback(workspace: Workspace) -> None:
     for error in (
         KeyError("x"), MlflowException("no such thing"), requests.ConnectionError("refused"),
