@@ -114,7 +114,7 @@ def ui(
     if stop:
         typer.echo("stopped" if stop_server(Workspace.find().root) else "no Prefect server runs")
         return
-    workspace, server = _prepare()
+    workspace, server = _prepare(reads=True)
     import signal
 
     from flows.console import show_pages
@@ -132,7 +132,7 @@ def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="On
 
     Example: headstart models digits
     """
-    workspace = _settle()
+    workspace = _settle(reads=True)
     from flows.console import out
     from flows.models import history_table, versions_table
 
@@ -177,7 +177,7 @@ def predict(
 
     Example: headstart predict digits@champion data/3 -o predictions.parquet
     """
-    _prepare()
+    _prepare(reads=True)
     from flows.console import out, shown
     from flows.predict import predict as predict_flow
     from flows.server import deliver_events
@@ -300,19 +300,19 @@ def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: boo
     return settings
 
 
-def _settle() -> Workspace:
+def _settle(reads: bool = False) -> Workspace:
     from flows.databases import check_records
     from flows.environment import settle
 
     workspace = Workspace.find()
-    settle(workspace)
+    settle(workspace, reads)
     check_records(workspace)
     return workspace
 
 
-def _prepare() -> tuple[Workspace, str]:
+def _prepare(reads: bool = False) -> tuple[Workspace, str]:
     """Settle the environment and see to a Prefect server; returns its address."""
-    workspace = _settle()
+    workspace = _settle(reads)
     from flows.server import ensure_server
 
     return workspace, ensure_server(workspace.root)

@@ -58,7 +58,7 @@ def list_() -> None:
 
     Example: headstart data list
     """
-    workspace = _settle()
+    workspace = _settle(reads=True)
     from rich.table import Table
 
     from flows.console import out
@@ -184,9 +184,11 @@ def claim(workspace: Workspace, replace: bool) -> None:
         out.print(f"your data.dvc is kept as {kept.name}", soft_wrap=True)
 
 
-def _settle() -> Workspace:
+def _settle(reads: bool = False) -> Workspace:
+    from flows.databases import check_records
     from flows.environment import settle
 
     workspace = Workspace.find()
-    settle(workspace)
+    settle(workspace, reads)
+    check_records(workspace)
     return workspace

@@ -71,14 +71,18 @@ LOGGERS = {
 }
 
 
-def settle(workspace: Workspace) -> None:
+def settle(workspace: Workspace, reads: bool = False) -> None:
     """Name the workspace for this process and its children, and send what libraries say to
     ``mlruns/headstart.log`` instead of the terminal.
+
+    Args:
+        reads: nothing is to be left in the workspace, so that it need not be writable.
 
     Raises:
         ConfigurationError: the workspace cannot be written.
     """
-    workspace.check_writable()
+    if not reads:
+        workspace.check_writable()
     os.environ["HEADSTART_WORKSPACE"] = str(workspace.root)
     os.environ["MLFLOW_TRACKING_URI"] = workspace.tracking_uri
     os.environ["PREFECT_LOCAL_STORAGE_PATH"] = str(workspace.cache / "results")
@@ -86,7 +90,7 @@ def settle(workspace: Workspace) -> None:
         os.environ.setdefault(name, value)
     _name_the_user()
     prepare_environment(workspace.root)
-    send_chatter_to(workspace.mlruns / "headstart.log")
+    send_chatter_to(prefect_home(workspace.root).parent / "headstart.log")
 
 
 def send_chatter_to(log: os.PathLike[str]) -> None:
@@ -118,8 +122,9 @@ def prepare_environment(workspace: Path) -> None:
 
 
 def prefect_home(workspace: Path) -> Path:
-    """Where a workspace's Prefect keeps its files."""
-    return workspace.resolve() / "mlruns" / "prefect"
+    """Where a workspace's Prefect keeps its files: beside those of the user where the workspace may only be read."""
+    there = Workspace(workspace.resolve())
+    return (there.mlruns if there.is_writable else there.cache) / "prefect"
 
 
 def _log_to_file(home: Path) -> None:

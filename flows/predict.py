@@ -41,8 +41,9 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
     check_files(client, version)
     if CANDIDATE not in version.tags:
         raise RegistryError(f"model {name!r} version {version.version} was not made by headstart: load it with MLflow")
-    mlflow.set_tracking_uri(workspace.tracking_uri)
-    folder = mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}")
+    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
+    place = client.get_model_version_download_uri(name, version.version)
+    folder = mlflow.artifacts.download_artifacts(place, tracking_uri=workspace.tracking_uri)
     [bundle] = (path.parent for path in Path(folder).rglob("classifier.json"))
     return ImageClassifier.load(bundle, device), f"{name}/{version.version}"
 

@@ -34,7 +34,7 @@ def is_shared(workspace: Workspace) -> bool:
 def prepare(workspace: Workspace) -> None:
     """Begin a shared SQLite file such that whoever may write its folder may write it."""
     file = sqlite_file(workspace.tracking_uri)
-    if file and is_shared(workspace) and file.parent.is_dir() and not file.exists():
+    if file and is_shared(workspace) and not file.exists() and os.access(file.parent, os.W_OK):
         file.touch()
         _share(file)
 

@@ -54,7 +54,7 @@ def mlflow_page(workspace: Workspace, port: int = 5000) -> Iterator[Page]:
     if workspace.tracking_uri.startswith(("http://", "https://")):
         yield Page("MLflow", workspace.tracking_uri, None)
         return
-    log = workspace.mlruns / "mlflow-server.log"
+    log = prefect_home(workspace.root).parent / "mlflow-server.log"
     said_before = log.stat().st_size if log.is_file() else 0
     opened = listen(port)
     address = f"http://{HOST}:{opened.getsockname()[1]}"

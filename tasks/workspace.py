@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -55,7 +56,16 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        return self.root / ".headstart"
+        """``.headstart``; a folder of the user's own for a workspace that may only be read."""
+        if self.is_writable:
+            return self.root / ".headstart"
+        own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return own / "headstart" / hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this user may leave something here: in ``mlruns``, or by making it."""
+        return os.access(self.mlruns if self.mlruns.is_dir() else self.root, os.W_OK)
 
     def resolve(self, path: str | Path) -> Path:
         """A path as a configuration writes it: ``~`` expanded, relative to the workspace."""
