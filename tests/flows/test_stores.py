@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -135,3 +136,20 @@ def test_a_team_shares_models_and_keeps_each_others_workspaces(
     # Ben's runs and models lie neither with Anna nor where his commands were given.
     assert not [path for path in set(team.anna.root.rglob("*")) - files_of_anna if "artifacts" in path.parts]
     assert sorted(path.name for path in (team.ben.root / "elsewhere").iterdir()) == ["digits.yaml", "one.parquet"]
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_while_a_run_is_under_way_is_told(images: Path, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        address = stack.enter_context(tracking_server(tmp_path, f"sqlite:///{tmp_path}/m.db", str(tmp_path / "art")))
+        anna = begun(tmp_path / "anna", images, address, {})
+        run = anna.start(*RUN[:2])
+        assert run.stdout is not None
+        next(line for line in run.stdout if "extract" in line)
+        stack.close()
+        gone = time.monotonic()
+        _, told = run.communicate(timeout=300)
+    anna.headstart("ui", "--stop")
+    assert run.returncode == 2 and time.monotonic() - gone < 90
+    [line] = told.strip().splitlines()
+    assert f"no MLflow server answers at {address}" in line
