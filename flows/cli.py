@@ -13,7 +13,6 @@ import typer
 
 from flows import data, features
 from flows.opening import open_workspace
-from tasks.errors import HeadstartError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def ui(
     if stop:
         typer.echo("stopped" if stop_server(Workspace.find().root) else "no Prefect server runs")
         return
-    workspace, server = _prepare()
+    workspace, server = _prepare(reads=True)
     import signal
 
     from flows.console import show_pages
@@ -134,7 +133,7 @@ def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="On
 
     Example: headstart models digits
     """
-    workspace = open_workspace()
+    workspace = open_workspace(reads=True)
     from flows.console import show_table
     from flows.models import history_table, versions_table
 
@@ -179,7 +178,7 @@ def predict(
 
     Example: headstart predict digits@champion data/3 -o predictions.parquet
     """
-    _prepare()
+    _prepare(reads=True)
     from flows.console import out, shown
     from flows.predict import predict as predict_flow
     from flows.server import deliver_events
@@ -256,8 +255,6 @@ def main() -> None:
     """Run the command; what the user can mend becomes one line and exit code 2."""
     try:
         app(standalone_mode=False)
-    except HeadstartError as error:
-        _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -267,7 +264,12 @@ def main() -> None:
             sys.exit(2)
         if type(error).__name__ in ("Abort", "Exit"):
             sys.exit(getattr(error, "exit_code", 1))
-        raise
+        from flows.causes import explain
+
+        told = explain(error, Workspace.find())
+        if told is None:
+            raise
+        _fail(str(told))
 
 
 def _fail(message: str) -> None:
@@ -299,9 +301,9 @@ def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: boo
     return settings
 
 
-def _prepare() -> tuple[Workspace, str]:
+def _prepare(reads: bool = False) -> tuple[Workspace, str]:
     """Settle the environment and see to a Prefect server; returns its address."""
-    workspace = open_workspace()
+    workspace = open_workspace(reads)
     from flows.server import ensure_server
 
     return workspace, ensure_server(workspace.root)
@@ -309,13 +311,12 @@ def _prepare() -> tuple[Workspace, str]:
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
     workspace = open_workspace()
-    from mlflow import MlflowClient
-
     from flows.console import out, shown
     from tasks.register import moves
+    from tasks.register.store import connect
 
     with shown():
-        made = move(MlflowClient(workspace.tracking_uri), moves)
+        made = move(connect(workspace), moves)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")
 

@@ -60,7 +60,7 @@ def list_() -> None:
 
     Example: headstart data list
     """
-    workspace = open_workspace()
+    workspace = open_workspace(reads=True)
     from flows.console import plain_table, show_table
     from flows.versions import known_versions
     from tasks.ingest.pointer import current_version

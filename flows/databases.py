@@ -14,8 +14,9 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from flows.shared import prepare
 from tasks.errors import StorageError
-from tasks.workspace import Workspace, sqlite_url
+from tasks.workspace import Workspace, sqlite_file
 
 # Looking at every page costs some 10 ms for this many bytes.
 LOOKED_THROUGH = 2**25
@@ -99,12 +100,19 @@ def prefect_database(home: Path) -> Database:
 
 
 def check_records(workspace: Workspace) -> None:
-    """Look at the workspace's own MLflow store before it is used.
+    """Look at the MLflow store before it is used: at a file, or whether a team's server answers.
 
     Raises:
         StorageError: it is damaged, or of another version of MLflow.
+        ServerError: it does not answer.
     """
-    if path := workspace.own_store:
-        own = sqlite_url(path)
-        loss = "MLflow then begins anew, without the runs and models so far"
-        Database(path, "mlflow", "store/db_migrations/versions", loss, f"mlflow db upgrade '{own}'").check()
+    file = sqlite_file(workspace.tracking_uri)
+    if file is None:
+        from flows.remote import check_answer  # which the workspace's own file needs not
+
+        check_answer(workspace.tracking_uri)
+        return
+    prepare(workspace)
+    loss = "MLflow then begins anew, without the runs and models so far"
+    upgrade = f"mlflow db upgrade '{workspace.tracking_uri}'"
+    Database(file, "mlflow", "store/db_migrations/versions", loss, upgrade).check()

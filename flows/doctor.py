@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from flows.remote import shown
 from flows.server import server_status
 from tasks.errors import HeadstartError
 from tasks.extract.precision import choose_device, choose_precision
@@ -46,7 +47,7 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
         ("", f"imagenet: {', '.join(downloaded) if downloaded else 'none'} in {checkpoints}"),
         ("backbones", f"{len(network_names())}: {', '.join(network_names())}"),
         ("prefect", os.environ.get("PREFECT_API_URL") or local),
-        ("mlflow", workspace.tracking_uri),
+        ("mlflow", shown(workspace.tracking_uri)),
         ("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
@@ -13,13 +14,20 @@ from tasks.workspace import Workspace, write_whole
 QUIET_AND_PRIVATE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    # It would write to the terminal; so its words go where those of others go.
+    "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Where a team's server shows the run.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_ENV_MANAGER_CONDA_WARNING": "true",
     "DVC_NO_ANALYTICS": "1",
     # For the processes of scheduled runs; this one sends its warnings to the log.
     "PYTHONWARNINGS": "ignore",
     # Git is asked for the code version once, where a run is recorded.
     "GIT_PYTHON_REFRESH": "quiet",
+    # A server that is gone is told within half a minute; MLflow would try for five.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     # A cluster begun for a run complains of its own end.
     "DASK_LOGGING__DISTRIBUTED": "critical",
     # The compiler announces on stderr which accelerators it did not find.
@@ -63,21 +71,26 @@ LOGGERS = {
 }
 
 
-def settle(workspace: Workspace) -> None:
+def settle(workspace: Workspace, reads: bool = False) -> None:
     """Name the workspace for this process and its children, and send what libraries say to
     ``mlruns/headstart.log`` instead of the terminal.
+
+    Args:
+        reads: nothing is to be left in the workspace, so that it need not be writable.
 
     Raises:
         ConfigurationError: the workspace cannot be written.
     """
-    workspace.check_writable()
+    if not reads:
+        workspace.check_writable()
     os.environ["HEADSTART_WORKSPACE"] = str(workspace.root)
     os.environ["MLFLOW_TRACKING_URI"] = workspace.tracking_uri
     os.environ["PREFECT_LOCAL_STORAGE_PATH"] = str(workspace.cache / "results")
     for name, value in QUIET_AND_PRIVATE.items():
         os.environ.setdefault(name, value)
+    _name_the_user()
     prepare_environment(workspace.root)
-    send_chatter_to(workspace.mlruns / "headstart.log")
+    send_chatter_to(prefect_home(workspace.root).parent / "headstart.log")
 
 
 def send_chatter_to(log: os.PathLike[str]) -> None:
@@ -86,6 +99,7 @@ def send_chatter_to(log: os.PathLike[str]) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not worth a traceback a line
     warnings.simplefilter("default")
 
 
@@ -108,8 +122,9 @@ def prepare_environment(workspace: Path) -> None:
 
 
 def prefect_home(workspace: Path) -> Path:
-    """Where a workspace's Prefect keeps its files."""
-    return workspace.resolve() / "mlruns" / "prefect"
+    """Where a workspace's Prefect keeps its files: beside those of the user where the workspace may only be read."""
+    there = Workspace(workspace.resolve())
+    return (there.mlruns if there.is_writable else there.cache) / "prefect"
 
 
 def _log_to_file(home: Path) -> None:
@@ -129,6 +144,16 @@ def _log_to_file(home: Path) -> None:
     }
     write_whole(home / LOGGING_FILE, json.dumps(configuration, ensure_ascii=False, indent=2))
     os.environ["PREFECT_LOGGING_CONFIG_PATH"] = str(home / LOGGING_FILE)
+
+
+def _name_the_user() -> None:
+    """A container's user may have a number only; DVC, PyTorch and others ask Python for a name, and fail without."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        from tasks.machine import user_name  # which takes half a second to import
+
+        os.environ["LOGNAME"] = user_name()
 
 
 def _spare_loopback_the_proxy() -> None:

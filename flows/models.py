@@ -11,6 +11,7 @@ from flows.console import plain_table
 from tasks.register.merits import SCORE
 from tasks.register.moves import history
 from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
+from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 COLUMNS = ("model", "version", "alias", "val", "held-out", "data", "backbone", "run")
@@ -22,7 +23,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
     Raises:
         RegistryError: there is no such model.
     """
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     found = [get_model(client, name)] if name else all_models(client)
     table = plain_table(*COLUMNS, numbers=("version",))
     for model in found:
@@ -35,7 +36,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
 def history_table(workspace: Workspace, name: str) -> Table:
     """Who made which version champion, when and why."""
     table = plain_table("when", "who", "move", "why", title="champion")
-    for move in history(MlflowClient(workspace.tracking_uri), name):
+    for move in history(connect(workspace), name):
         step = f"{move.previous or '–'} → {move.version or '–'} ({move.action})"
         table.add_row(move.when[:19].replace("T", " "), move.who, step, move.why)
     return table

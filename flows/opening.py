@@ -5,12 +5,16 @@ from __future__ import annotations
 from tasks.workspace import Workspace
 
 
-def open_workspace() -> Workspace:
-    """Find the workspace, settle the environment, and see to its own MLflow store: that it is sound, and knows where
-    the workspace stands now.
+def open_workspace(reads: bool = False) -> Workspace:
+    """Find the workspace, settle the environment, and see to its MLflow store: that it answers, is sound and, if it is
+    the workspace's own, knows where that stands now.
+
+    Args:
+        reads: whether nothing is going to be written, so that the workspace may be another's.
 
     Raises:
         ConfigurationError: the workspace cannot be written.
+        ServerError: the store does not answer.
         StorageError: the store is damaged, of another version, or cannot be used.
     """
     from flows.databases import check_records
@@ -18,7 +22,7 @@ def open_workspace() -> Workspace:
     from flows.relocation import relocate
 
     workspace = Workspace.find()
-    settle(workspace)
+    settle(workspace, reads)
     check_records(workspace)
     if former := relocate(workspace):
         from flows.console import err

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow import MlflowClient
 from PIL import Image
 from prefect import flow
 
@@ -23,6 +22,7 @@ from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
 from tasks.model.classifier import ImageClassifier
 from tasks.progress import Advance, progress
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, get_version
+from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 CHUNK, PART = 256, 1024
@@ -36,13 +36,14 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
         RegistryError: there is no such model, version or alias, it is not headstart's, or its files are gone.
     """
     name, _, which = model.partition("@")
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     version = get_version(client, name, which or CHAMPION)
     check_files(client, version)
     if CANDIDATE not in version.tags:
         raise RegistryError(f"model {name!r} version {version.version} was not made by headstart: load it with MLflow")
-    mlflow.set_tracking_uri(workspace.tracking_uri)
-    folder = mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}")
+    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
+    place = client.get_model_version_download_uri(name, version.version)
+    folder = mlflow.artifacts.download_artifacts(place, tracking_uri=workspace.tracking_uri)
     [bundle] = (path.parent for path in Path(folder).rglob("classifier.json"))
     return ImageClassifier.load(bundle, device), f"{name}/{version.version}"
 

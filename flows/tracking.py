@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +19,23 @@ from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
+from flows.causes import explain
 from flows.config import PipelineConfig
+from flows.remote import RESTART_SECONDS, check_answer
+from flows.shared import is_of_another, place_of_artifacts
 from flows.summary import describe
+from tasks.errors import ServerError
 from tasks.fingerprint import code_version
 from tasks.machine import user_name
 from tasks.progress import tell
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
+from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
+
+RESERVE = 4 * 2**20
+"""Bytes that a run keeps from the disk and gives back when it fails, so that MLflow has room to write that it did."""
 
 
 class TrackedRun:
@@ -42,7 +52,12 @@ class TrackedRun:
         return record.made < self._started
 
     def record(self, record: R) -> R:
-        """Log a stage's result and pass it on."""
+        """Log a stage's result and pass it on.
+
+        Raises:
+            ServerError: the team's MLflow server is gone.
+        """
+        check_answer(self.workspace.tracking_uri, RESTART_SECONDS)
         match record:
             case Dataset():
                 self._log_dataset(record)
@@ -200,29 +215,41 @@ def _milliseconds(seconds: float) -> int | None:
 @contextmanager
 def tracked(config: PipelineConfig, workspace: Workspace, run_name: str) -> Iterator[TrackedRun]:
     """Open an MLflow run for the configuration; it ends as finished, failed or killed, as the block does."""
-    client = MlflowClient(workspace.tracking_uri)
-    run = client.create_run(_experiment(client, config.name, workspace), run_name=run_name)
-    _log_origin(client, run.info.run_id, config, workspace)
-    status = "FAILED"
-    try:
-        yield TrackedRun(client, run.info.run_id, workspace)
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        client.set_terminated(run.info.run_id, status)
+    client = connect(workspace)
+    with tempfile.TemporaryFile(dir=workspace.mlruns) as reserve:
+        reserve.write(os.urandom(RESERVE))
+        reserve.flush()
+        run = client.create_run(_experiment(client, config.name, workspace), run_name=run_name)
+        try:
+            _log_origin(client, run.info.run_id, config, workspace)
+            yield TrackedRun(client, run.info.run_id, workspace)
+            client.set_terminated(run.info.run_id, "FINISHED")
+        except BaseException as error:
+            reserve.close()
+            with suppress(Exception):  # what ended the run is what is to be told
+                _give_up(client, run.info.run_id, error, workspace)
+            raise
+
+
+def _give_up(client: MlflowClient, run_id: str, error: BaseException, workspace: Workspace) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        client.set_terminated(run_id, "KILLED")
+    elif not isinstance(error, ServerError) and not isinstance(explain(error, workspace), ServerError):
+        client.set_terminated(run_id, "FAILED")  # a server that is gone would be waited for once more
 
 
 def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
-    if found := client.get_experiment_by_name(name):
+    place = place_of_artifacts(workspace, name)
+    found = client.get_experiment_by_name(name)
+    if found and is_of_another(found.artifact_location, workspace):
+        name = f"{name} in {workspace.root}"
+        found = client.get_experiment_by_name(name)
+    if found:
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return found.experiment_id
-    local = workspace.tracking_uri.startswith("sqlite:")
-    artifacts = (workspace.artifacts / name).as_uri() if local else None
     # The kind decides which view MLflow's page opens with.
-    return client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    return client.create_experiment(name, place, {"mlflow.experimentKind": "custom_model_development"})
 
 
 def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, workspace: Workspace) -> None:

@@ -5,6 +5,7 @@
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
 
+from flows.causes import explained
 from flows.checks import check_pipeline
 from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
@@ -29,8 +30,9 @@ def _run_name() -> str:
 @flow(name="transfer", flow_run_name=_run_name, log_prints=False)
 def transfer(config: PipelineConfig) -> Outcome:
     """Move what a pretrained backbone knows to the team's own classes."""
-    check_pipeline(config, Workspace.find())
-    with tracked(config, Workspace.find(), run_name=runtime.flow_run.name) as run:
+    workspace = Workspace.find()
+    check_pipeline(config, workspace)
+    with explained(workspace), tracked(config, workspace, run_name=runtime.flow_run.name) as run:
         run.set_tags(prefect_flow_run=runtime.flow_run.id)
         dataset = run.record(ingest(config.ingest))
         preprocessed = run.record(preprocess(config.preprocess, dataset))

@@ -15,6 +15,7 @@ import httpx
 from flows.access import LOGIN, MARKS, credentials, secret_of
 from flows.environment import prefect_home
 from flows.guarded import HOST, PASSWORD, last_words, listen, start
+from flows.remote import is_server, shown
 from tasks.errors import ServerError
 from tasks.workspace import Workspace
 
@@ -51,10 +52,10 @@ def mlflow_page(workspace: Workspace, port: int = 5000) -> Iterator[Page]:
     Raises:
         ServerError: it does not start.
     """
-    if workspace.tracking_uri.startswith(("http://", "https://")):
-        yield Page("MLflow", workspace.tracking_uri, None)
+    if is_server(workspace.tracking_uri):
+        yield Page("MLflow", shown(workspace.tracking_uri), None)
         return
-    log = workspace.mlruns / "mlflow-server.log"
+    log = prefect_home(workspace.root).parent / "mlflow-server.log"
     said_before = log.stat().st_size if log.is_file() else 0
     opened = listen(port)
     address = f"http://{HOST}:{opened.getsockname()[1]}"

@@ -12,9 +12,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import DataError, RegistryError
-from tasks.ingest.pointer import current_version
+from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
 from tasks.register.registry import CHAMPION, DATA, get_version
+from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 VERSION = re.compile(r"[0-9a-f]{4,32}(\.dir)?")
@@ -49,7 +50,7 @@ class Known:
 def known_versions(workspace: Workspace) -> list[Known]:
     """Every version that a run, a model, ``data.dvc`` or the store names, the newest first."""
     known: dict[str, Known] = {}
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     for run in _all_runs(client, experiments):
         version = known.setdefault(run.data.tags["data.version"], Known(run.data.tags["data.version"]))
@@ -106,7 +107,9 @@ def resolve(named: str, workspace: Workspace) -> str:
         if version := current_version(workspace):
             return version
         raise DataError(
-            "there is no version of a dataset in data.dvc yet: `headstart run CONFIG` or `headstart data ingest CONFIG`"
+            unreadable(workspace)
+            or "there is no version of a dataset in data.dvc yet: "
+            "`headstart run CONFIG` or `headstart data ingest CONFIG`"
         )
     if version := _of_model(named, workspace):
         return version
@@ -122,7 +125,7 @@ def resolve(named: str, workspace: Workspace) -> str:
 
 def _of_model(named: str, workspace: Workspace) -> str | None:
     name, _, which = named.partition("@")
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     try:
         client.get_registered_model(name)
     except MlflowException:

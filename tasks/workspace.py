@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tasks.errors import ConfigurationError
 
@@ -61,13 +62,21 @@ class Workspace:
     @property
     def own_store(self) -> Path | None:
         """The file ``mlruns/mlflow.db``, however it is named; None where the MLflow store is another one."""
-        path, named = self.mlruns / "mlflow.db", self.tracking_uri
-        written_otherwise = named.startswith("sqlite:///") and Path(named.removeprefix("sqlite:///")).resolve() == path
-        return path if written_otherwise or named == sqlite_url(path) else None
+        path, named = self.mlruns / "mlflow.db", sqlite_file(self.tracking_uri)
+        return path if named and named.resolve() == path.resolve() else None
 
     @property
     def cache(self) -> Path:
-        return self.root / ".headstart"
+        """``.headstart``; a folder of the user's own for a workspace that may only be read."""
+        if self.is_writable:
+            return self.root / ".headstart"
+        own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return own / "headstart" / hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this user may leave something here: in ``mlruns``, or by making it."""
+        return os.access(self.mlruns if self.mlruns.is_dir() else self.root, os.W_OK)
 
     def resolve(self, path: str | Path) -> Path:
         """A path as a configuration writes it: ``~`` expanded, relative to the workspace."""
@@ -100,6 +109,18 @@ def sqlite_url(path: Path, driver: str = "sqlite") -> str:
     if "?" not in str(path):
         return f"{driver}:///{path}"
     return f"{driver}:///file:{quote(str(path), safe='')}?uri=true"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The SQLite file that a URL of SQLAlchemy's names, as in `sqlite_url`; None where it names none.
+
+    A relative one begins where the process was started.
+    """
+    scheme, _, named = url.partition(":///")
+    name = named.partition("?")[0]
+    if not scheme.startswith("sqlite") or not name:
+        return None
+    return Path(unquote(name.removeprefix("file:")) if name.startswith("file:") else name).absolute()
 
 
 def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.ingest.ignored import leave_out
+from tasks.ingest.repository import opened
 from tasks.ingest.versioning import Version, is_made_here
 from tasks.workspace import Workspace, keep_beside
 
@@ -30,6 +31,19 @@ def current_version(workspace: Workspace) -> str | None:
     """The version of ``data/`` that ``data.dvc`` names; None where there is no such file, or it is about others."""
     out = _out_of_data(_read(workspace))
     return out["md5"] if out else None
+
+
+def unreadable(workspace: Workspace) -> str | None:
+    """What is wrong with a ``data.dvc`` that nobody can read, and how to mend it; None where all is well."""
+    file = workspace.dvc_file
+    if not file.is_file() or _read(workspace):
+        return None
+    content = file.read_bytes()
+    if b"<<<<<<<" in content:
+        why, mend = "holds the marks of a merge", "take one of both with `git checkout --ours data.dvc` or `--theirs`"
+    else:
+        why, mend = "is no YAML" if content.strip() else "is empty", "restore it with `git checkout data.dvc`"
+    return f"{file} {why}: {mend}"
 
 
 def _read(workspace: Workspace) -> dict[str, Any]:
@@ -77,6 +91,8 @@ def claim(workspace: Workspace, replace: bool = False) -> Path | None:
     if os.path.lexists(workspace.dvc_file):
         if _is_ours(_read(workspace), workspace):
             return None
+        if not replace and (why := unreadable(workspace)):
+            raise ConfigurationError(f"{why}, or put the dataset in its place with --replace, which keeps it")
         if not replace:
             raise ConfigurationError(
                 f"{workspace.dvc_file} is not as headstart wrote it, so it is yours and stays: {ELSEWHERE}, or put the "
@@ -97,11 +113,10 @@ def _versioned_otherwise(workspace: Workspace) -> tuple[str, str] | None:
     """An output of DVC's that lies in ``data/`` or holds it, and the file that says so."""
     if not (workspace.root / ".dvc").is_dir():
         return None
-    from dvc.repo import Repo
     from dvc.repo.index import Index
 
     try:
-        with Repo(str(workspace.root)) as repo:
+        with opened(workspace) as repo:
             index = Index.from_repo(repo, onerror=lambda *_: None)
             outs = [(Path(out.fs_path), out.stage.path) for out in index.outs if out.protocol == "local"]
     except Exception:  # DVC's files are the user's, broken or not: it has many ways to say that one is

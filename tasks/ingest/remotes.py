@@ -15,7 +15,7 @@ from fsspec.callbacks import Callback
 from tasks.errors import DataError, HeadstartError
 from tasks.ingest.objects import object_path
 from tasks.ingest.repair import find_lacking
-from tasks.ingest.repository import object_store
+from tasks.ingest.repository import object_store, opened
 from tasks.ingest.versioning import manifest_of, read_listing
 from tasks.progress import Advance, progress
 from tasks.workspace import Workspace
@@ -127,14 +127,12 @@ class _Told(Callback):
 @contextmanager
 def _remote(workspace: Workspace, name: str | None, command: str) -> Iterator[tuple[Any, Any, str]]:
     """DVC's repository, the remote's object database, and its address; what DVC raises as one line."""
-    from dvc.repo import Repo
-
     _choose_default(workspace)
     for library in ("dvc", "dvc_data", "dvc_objects", "asyncssh"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they have bars and warnings of their own
     address = f"remote {name}" if name else "the default remote"
     try:
-        with Repo(str(workspace.root)) as repo:
+        with opened(workspace) as repo:
             remote = repo.cloud.get_remote(name, command)
             address = remote.fs.unstrip_protocol(remote.path)
             yield repo, remote.odb, address

@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from tasks.ingest.ignored import is_in_git, leave_out
 from tasks.progress import tell
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 BESIDE = ".dvc-init"
 """Folder in which a repository is made before it takes its place."""
@@ -26,15 +33,27 @@ HARD_LINKS = "reflink,hardlink,copy"
 
 def object_store(workspace: Workspace) -> Path:
     """Folder of DVC's content-addressed store; makes the workspace a DVC repository if it is none."""
-    from dvc.repo import Repo
-
     if not (workspace.root / ".dvc").is_dir() or (workspace.root / BESIDE).exists():
         with lock(workspace, "init"):
             _init(workspace)
-    with Repo(str(workspace.root)) as repo:
+    with opened(workspace) as repo:
         if repo.config.load_one("repo")["cache"].get("type") == HARD_LINKS:
             _loosen(repo, workspace)
         return Path(repo.cache.local.path)
+
+
+@contextmanager
+def opened(workspace: Workspace) -> Iterator[Repo]:
+    """The workspace as DVC's repository.
+
+    One that was copied without its ``.git``, as images of containers are built, is still called Git's in
+    ``.dvc/config``, and DVC would refuse it.
+    """
+    from dvc.repo import Repo
+
+    has_git = any((folder / ".git").exists() for folder in (workspace.root, *workspace.root.parents))
+    with Repo(str(workspace.root), config=None if has_git else {"core": {"no_scm": True}}) as repo:
+        yield repo
 
 
 def link_types(workspace: Workspace) -> list[str]:
@@ -77,8 +96,21 @@ def _init(workspace: Workspace) -> None:
     shutil.rmtree(beside)
     leave_out(workspace)
     if has_git:
-        with Repo(str(workspace.root)) as repo, repo.scm_context(autostage=True) as git:
-            git.track_file([str(workspace.root / name) for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore")])
+        with opened(workspace):
+            pass  # DVC now tells Git what to leave out
+        _stage(workspace, ".dvc/config", ".dvc/.gitignore", ".dvcignore")
+
+
+def _stage(workspace: Workspace, *names: str) -> None:
+    """Have Git's next commit hold files, as `dvc init` does; where Git refuses, that can be made up for."""
+    asked = ["git", "-C", str(workspace.root), "add", "--", *names]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True)
+        refusal = next(iter(done.stderr.splitlines()), "it failed") if done.returncode else None
+    except OSError as error:
+        refusal = str(error)
+    if refusal:
+        tell(f"ingest\tGit does not take {', '.join(names)} ({refusal}): add them yourself where you work with Git")
 
 
 def _loosen(repo, workspace: Workspace) -> None:  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from tasks.register.registry import (
     get_model,
 )
 from tasks.register.rivals import EARLIER, LEARNED_FROM
+from tasks.register.store import connect
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
@@ -87,9 +88,8 @@ def register_candidate(
         WeightsError: the backbone's weights are no longer those that the features were computed with.
         RegistryError: the registry takes no changes.
     """
-    client = MlflowClient(workspace.tracking_uri)
-    with suppress(MlflowException):  # it is there already
-        client.create_registered_model(name)
+    client = connect(workspace)
+    _begin_model(client, name)
     with turn(client, name) as mine:
         settle(client, name)
         known = find_candidate(client, name, candidate.fingerprint)
@@ -102,6 +102,14 @@ def register_candidate(
             made = client.create_model_version(name, uri, run_id, tags=tags, model_id=uri.removeprefix("models:/"))
         decide(mine)
         return _record(client, name, int((known or made).version), known)
+
+
+def _begin_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _tags(

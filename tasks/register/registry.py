@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD
 from tasks.records import Alias
-from tasks.register.turns import TICKETS
+from tasks.register.turns import FLEETING, TICKETS
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
@@ -30,6 +30,8 @@ def get_model(client: MlflowClient, name: str) -> RegisteredModel:
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
+        if error.error_code in FLEETING:
+            raise
         known = [model.name for model in all_models(client)]
         raise RegistryError(
             f"there is no registered model {name!r}; "
@@ -53,6 +55,8 @@ def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersi
             return client.get_model_version(name, str(which))
         return client.get_model_version_by_alias(name, str(which))
     except MlflowException as error:
+        if error.error_code in FLEETING:
+            raise
         numbers = ", ".join(map(str, sorted(all_versions(client, name)))) or "none"
         raise RegistryError(
             f"model {name!r} has no version or alias {which!r}; versions: {numbers}; "

@@ -15,6 +15,7 @@ from tasks.model.bundle import DESCRIPTION, describe
 from tasks.progress import tell
 from tasks.records import Rival
 from tasks.register.registry import CANDIDATE, CHAMPION, DATA, missing_files
+from tasks.register.store import connect
 from tasks.workspace import Workspace, fresh_folder
 
 LEARNED_FROM = "learned_from"
@@ -26,7 +27,7 @@ EARLIER = "train,tune"
 def find_rival(name: str, workspace: Workspace) -> Rival | None:
     """The champion of a registered model, with its package in reach; None where there is none, it was made by other
     means, or its files are gone."""
-    client = MlflowClient(workspace.tracking_uri)
+    client = connect(workspace)
     try:
         version = client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException:

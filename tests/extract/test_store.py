@@ -23,6 +23,7 @@ from tasks.errors import StorageError
 from tasks.extract.keys import KEY, find, in_order
 from tasks.extract.parts import open_part
 from tasks.extract.store import FeatureStore, keys_of
+from tests.disks import small_disk
 
 ROOT = Path(__file__).parents[2]
 
@@ -288,6 +289,7 @@ SMALL_DISK = """
 import json, os, sys; from pathlib import Path; import numpy as np
 from tasks.errors import StorageError
 from tasks.extract.store import FeatureStore, keys_of
+from tests.disks import small_disk
 store = FeatureStore.open(Path(sys.argv[1]) / "space", {})
 ballast = Path(sys.argv[1]) / "ballast"; ballast.write_bytes(bytes(2 << 20))
 keys = keys_of([f"{number:032x}" for number in range(60)])
@@ -305,17 +307,6 @@ computed = later.fill(keys, 6, compute)
 right = bool((later.read(keys)[:, 7] == np.arange(60)).all())
 print(json.dumps({"told": told, "kept": kept, "files": files, "computed": computed, "right": right}))
 """
-
-
-def small_disk() -> list[str]:
-    """A command that runs another with mounts of its own."""
-    for command in (["unshare", "-m"], ["unshare", "-rm"], ["sudo", "-nE", "unshare", "-m"]):
-        attempt = [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        if shutil.which(command[0]) and subprocess.run(attempt, capture_output=True).returncode == 0:
-            return command
-    if "CI" in os.environ:
-        pytest.fail("no file system can be mounted")
-    pytest.skip("no file system can be mounted")
 
 
 def test_full_disk_is_told_and_a_later_run_goes_on(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
 from flows.databases import check_records, prefect_database
-from tasks.errors import StorageError
-from tasks.workspace import Workspace, sqlite_url
+from tasks.errors import ServerError, StorageError
+from tasks.workspace import Workspace, sqlite_file, sqlite_url
 
 ROOT = Path(__file__).parents[2]
 AWKWARD = ["plain", "a?b", "a#b", "a%41b", "100%", "a b", "a&b=c", "?", "ä?mode=memory", "a//b;c"]
@@ -82,11 +82,41 @@ def test_a_store_of_another_version_says_what_to_do(workspace: Workspace, made: 
         check_records(workspace)
 
 
-def test_a_store_of_the_users_is_not_looked_at(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_store_in_use_that_is_looked_at(
+    workspace: Workspace, tmp_path: Path, made: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace.mlruns.mkdir()
     (workspace.mlruns / "mlflow.db").write_bytes(b"not a database" * 1000)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    shared = tmp_path / "team.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}")
+    shared.write_bytes(made)
     check_records(workspace)
+    shared.write_bytes(damaged(made, "cut off"))
+    with pytest.raises(StorageError, match=r"team\.db is damaged"):
+        check_records(workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(ServerError, match=r"no MLflow server answers at http://127\.0\.0\.1:9 \(.*refused\)"):
+        check_records(workspace)
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("sqlite:////srv/team.db", "/srv/team.db"),
+        ("sqlite:////srv/team.db?timeout=30", "/srv/team.db"),
+        ("sqlite://", None),
+        ("http://mlflow", None),
+        ("postgresql://a:b@host/db", None),
+    ],
+)
+def test_the_file_of_a_store(url: str, file: str | None) -> None:
+    assert sqlite_file(url) == (file and Path(file))
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_file_is_found_by_its_url(name: str) -> None:
+    path = Path("/srv") / name / "one.db"
+    assert sqlite_file(sqlite_url(path)) == path
 
 
 def test_a_damaged_history_of_prefects_is_told_before_a_server_starts(tmp_path: Path) -> None:

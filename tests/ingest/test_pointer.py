@@ -8,7 +8,8 @@ import shutil
 import pytest
 import yaml
 
-from tasks.errors import ConfigurationError
+from flows.versions import resolve
+from tasks.errors import ConfigurationError, DataError
 from tasks.ingest.checkout import restore_version
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
@@ -133,8 +134,8 @@ def test_a_fresh_clone_of_a_project_is_not_asked(empty: Workspace) -> None:
     ["outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n- md5: 0123\n  path: more\n",
      "outs:\n- md5: 0123456789abcdef0123456789abcdef\n  path: images.zip\n",
      "deps:\n- path: data\n  repo: {url: there}\nouts:\n- md5: 0123.dir\n  path: data\nmeta: {headstart: 0123.dir}\n",
-     "<<<<<<< HEAD\nouts:\n=======\n", "", "outs: 3\n", "\xff"],
-    ids=["two outputs", "a file", "imported", "conflict", "empty", "nonsense", "not text"],
+     "outs: 3\n"],
+    ids=["two outputs", "a file", "imported", "nonsense"],
 )  # fmt: skip
 def test_whatever_else_a_data_dvc_says_it_is_the_users(text: str, empty: Workspace) -> None:
     empty.dvc_file.write_text(text, "latin-1")
@@ -179,3 +180,20 @@ def test_an_output_of_a_stage_stops_an_ingestion(empty: Workspace) -> None:
     (empty.root / "dvc.yaml").write_text("stages:\n  make:\n    cmd: make-data\n    outs: [data]\n")
     with pytest.raises(ConfigurationError, match=r"dvc\.yaml versions"):
         claim(empty)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("<<<<<<< HEAD\nouts:\n=======\n>>>>>>> theirs\n", "holds the marks of a merge: take one of both"),
+     ("", "is empty: restore it"), ("\n", "is empty: restore it"), ("outs: [", "is no YAML: restore it"),
+     ("\xff", "is no YAML: restore it")],
+    ids=["conflict", "empty", "a blank line", "cut off", "not text"],
+)  # fmt: skip
+def test_a_data_dvc_that_nobody_can_read_is_told_with_what_ails_it(text: str, told: str, empty: Workspace) -> None:
+    empty.dvc_file.write_text(text, "latin-1")
+    with pytest.raises(ConfigurationError, match=rf"data\.dvc {told} .*--replace, which keeps it"):
+        claim(empty)
+    with pytest.raises(DataError, match=rf"data\.dvc {told}"):
+        resolve("current", empty)
+    assert claim(empty, replace=True) == empty.root / "data.dvc.replaced"
+    assert (empty.root / "data.dvc.replaced").read_text("latin-1") == text

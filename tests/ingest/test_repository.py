@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tasks.ingest.pointer import current_version
 from tasks.ingest.repository import object_store
+from tasks.progress import watched_by
 from tasks.workspace import Workspace
-from tests.ingest.versions import OLD, check_out, dvc
+from tests.ingest.versions import OLD, Told, check_out, dvc
 
 
 def test_dvc_tells_git_what_belongs_to_the_repository(tmp_path: Path) -> None:
@@ -55,3 +58,26 @@ def test_repository_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / ".dvc").exists()
     assert object_store(Workspace(tmp_path)) == tmp_path / ".dvc/cache/files/md5"
     assert {path.name for path in tmp_path.iterdir()} <= {".dvc", ".dvcignore", ".headstart"}
+
+
+def test_a_repository_that_git_refuses_is_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Git sees the folders of other users: a mounted volume.
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    told = Told()
+    with watched_by(told):
+        version = check_out(OLD, Workspace(tmp_path))
+    assert current_version(Workspace(tmp_path)) == version.name
+    [line] = [line for line in told.lines if "Git does not take" in line]
+    assert "dubious ownership" in line and ".dvc/config" in line
+
+
+def test_a_workspace_that_was_copied_without_its_git_goes_on(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    check_out(OLD, workspace)
+    shutil.rmtree(tmp_path / ".git")
+    settings = (tmp_path / ".dvc/config").read_bytes()
+    assert object_store(workspace) == tmp_path / ".dvc/cache/files/md5"
+    check_out(OLD, workspace)
+    assert (tmp_path / ".dvc/config").read_bytes() == settings and b"no_scm" not in settings

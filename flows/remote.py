@@ -1,0 +1,97 @@
+"""A team's MLflow store, named by `MLFLOW_TRACKING_URI`: whether it answers, before MLflow tries for minutes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.errors import ConfigurationError, ServerError
+
+ASK_SECONDS = 10
+"""How long an answer may take; a server of two busy cores has needed three."""
+
+RESTART_SECONDS = 20
+"""How long a run that is under way waits for a server to come back."""
+
+_NOBODY_BEHIND = (502, 503, 504)
+
+
+def check_answer(uri: str, patience: float = 0) -> None:
+    """Do nothing where a server or database answers, whatever it says, or where the store is a file.
+
+    Args:
+        patience: seconds in which it may come back.
+
+    Raises:
+        ServerError: there is no answer.
+        ConfigurationError: the database's driver is not installed.
+    """
+    deadline = time.monotonic() + patience
+    while silence := _silence(uri):
+        if time.monotonic() > deadline:
+            raise ServerError(gone(uri, silence))
+        time.sleep(1)
+
+
+def gone(uri: str, why: str) -> str:
+    """One line about a store that does not answer."""
+    what = "MLflow server" if is_server(uri) else "database"
+    return (
+        f"no {what} answers at {shown(uri)} ({why}), which MLFLOW_TRACKING_URI names: start it, or unset "
+        "MLFLOW_TRACKING_URI to keep runs and models in the workspace"
+    )
+
+
+def is_server(uri: str) -> bool:
+    """Whether the store is reached over HTTP."""
+    return uri.startswith(("http://", "https://"))
+
+
+def is_database(uri: str) -> bool:
+    """Whether the store is a database that a server holds, as PostgreSQL's."""
+    return uri.startswith(("postgres", "mysql", "mssql"))
+
+
+def shown(uri: str) -> str:
+    """A store's address as it may be printed: without a password."""
+    parts = urlsplit(uri)
+    return uri.replace(f":{parts.password}@", ":***@", 1) if parts.password else uri
+
+
+def _silence(uri: str) -> str | None:
+    """Why a store does not answer; None where it does."""
+    if is_server(uri):
+        return _silence_of_server(uri)
+    return _silence_of_database(uri) if is_database(uri) else None
+
+
+def _silence_of_server(uri: str) -> str | None:
+    import httpx  # which a store in a file needs not
+
+    try:
+        # What it says counts for nothing here, and neither does who signed it: MLflow looks at that.
+        status = httpx.get(f"{uri.rstrip('/')}/health", timeout=ASK_SECONDS, verify=False).status_code
+    except httpx.TimeoutException:
+        return f"no answer within {ASK_SECONDS} s"
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return str(error) or type(error).__name__
+    return f"status {status}" if status in _NOBODY_BEHIND else None
+
+
+def _silence_of_database(uri: str) -> str | None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import NoSuchModuleError, OperationalError
+    from sqlalchemy.pool import NullPool
+
+    limit: dict[str, Any] = {} if uri.startswith("mssql") else {"connect_timeout": ASK_SECONDS}
+    try:
+        with create_engine(uri, poolclass=NullPool, connect_args=limit).connect():
+            return None
+    except OperationalError as error:
+        return " ".join(str(error.orig).split())
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            f"{shown(uri)}, which MLFLOW_TRACKING_URI names, is a database whose driver is not installed ({error}); "
+            "PostgreSQL's is psycopg2-binary: install it with pip"
+        ) from error

@@ -1,0 +1,90 @@
+"""A team's server that is gone, that hangs or comes back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from flows import remote
+from flows.remote import check_answer, shown
+from tasks.errors import ConfigurationError, ServerError
+
+
+@contextmanager
+def answering(status: int, port: int = 0) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", port), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [200, 401, 404])
+def test_a_server_that_says_anything_is_there(status: int) -> None:
+    with answering(status) as address:
+        check_answer(f"{address}/")
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_with_nothing_behind_it_is_no_server(status: int) -> None:
+    with answering(status) as address, pytest.raises(ServerError, match=f"answers at {address} .status {status}"):
+        check_answer(address)
+
+
+def test_one_that_takes_a_call_and_is_silent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "ASK_SECONDS", 0.3)
+    told = pytest.raises(ServerError, match=r"no answer within 0\.3 s")
+    with socket.create_server(("127.0.0.1", 0)) as silent, told:
+        check_answer(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_one_that_comes_back_is_waited_for() -> None:
+    with answering(200) as address:
+        port = int(address.rpartition(":")[2])
+    began = threading.Event()
+
+    def come_back() -> None:
+        time.sleep(0.5)
+        with answering(200, port):
+            began.wait(20)
+
+    threading.Thread(target=come_back, daemon=True).start()
+    with pytest.raises(ServerError):
+        check_answer(address)
+    check_answer(address, patience=20)
+    began.set()
+
+
+def test_a_database_that_is_gone_is_told_at_once_and_without_its_password() -> None:
+    began = time.monotonic()
+    with pytest.raises(ServerError, match=r"no database answers at postgresql://team:\*\*\*@127\.0\.0\.1:9/db") as told:
+        check_answer("postgresql://team:s3cret@127.0.0.1:9/db")
+    assert "s3cret" not in str(told.value) and len(str(told.value).splitlines()) == 1
+    assert time.monotonic() - began < 10
+
+
+def test_a_driver_that_is_missing_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"driver is not installed \(No module named 'MySQLdb'\)"):
+        check_answer("mysql://team:s3cret@127.0.0.1/db")
+
+
+def test_a_store_in_a_file_is_not_asked() -> None:
+    check_answer("sqlite:////nowhere/at/all.db")
+
+
+def test_addresses_without_passwords_stay_as_they_are() -> None:
+    assert shown("http://mlflow:5000/x") == "http://mlflow:5000/x"
+    assert shown("https://me:a@b.c@mlflow/x") == "https://me:***@mlflow/x"
