@@ -25,9 +25,13 @@ const enter = () => location.replace("/");
 %s
 </script>"""
 PREFECT_LOGIN = PAGE % f'localStorage.setItem("prefect-password", btoa("{USER}:" + secret)); enter();'
+# MLflow begins with its pages for language models and with an assistant, until somebody has chosen otherwise.
 MLFLOW_LOGIN = (
     PAGE
-    % f"""const request = new XMLHttpRequest();
+    % f"""const begin = {{"mlflow.workflowType_v1": '"machine_learning"', "mlflow.assistant.panelOpen_v1": "false",
+  "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}};
+for (const [key, value] of Object.entries(begin)) localStorage.getItem(key) ?? localStorage.setItem(key, value);
+const request = new XMLHttpRequest();
 request.open("GET", "/version", true, "{USER}", secret);
 request.onloadend = enter;
 request.send();"""

@@ -25,6 +25,7 @@ from tasks.errors import WeightsError
 from tasks.fingerprint import code_version
 from tasks.progress import progress
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
+from tasks.register.card import WELCOME, card
 from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
 from tasks.register.gate import PROMOTE, VERDICT, decide
@@ -99,14 +100,17 @@ def register_candidate(
                 advance(1)
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
             mine.check()
-            made = client.create_model_version(name, uri, run_id, tags=tags, model_id=uri.removeprefix("models:/"))
+            about = card(run_id, dataset, preprocessed, features, candidate, evaluation, comparison)
+            made = client.create_model_version(
+                name, uri, run_id, tags, description=about, model_id=uri.removeprefix("models:/")
+            )
         decide(mine)
         return _record(client, name, int((known or made).version), known)
 
 
 def _begin_model(client: MlflowClient, name: str) -> None:
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=WELCOME.format(name=name))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

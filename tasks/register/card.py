@@ -1,0 +1,115 @@
+"""What a version is, on one page of Markdown: MLflow shows it as the version's description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed
+from tasks.wording import REASON, brief, shorten
+
+FIGURES = ("accuracy", "average_precision_macro", "f1_macro", "exact_match", "roc_auc_macro", "log_loss", "ece")
+"""Those of a table, in its order, as far as they are there."""
+
+NAMED = 20
+"""Classes that are listed."""
+
+MOST = 5_000
+"""Letters that MLflow keeps of a description; parts beyond are left out."""
+
+WELCOME = """Image classifiers, trained by headstart. The alias `champion` is the version to use. The page of each
+version says what it learned from, how good it is, and how it stood against the champion of its time.
+
+```
+headstart models {name}
+headstart predict {name}@champion FOLDER
+headstart promote {name} VERSION --why "..."
+headstart rollback {name} --why "..."
+```"""
+"""Of the registered model."""
+
+
+def card(
+    run_id: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
+    evaluation: Evaluation, comparison: Comparison | None,
+) -> str:  # fmt: skip
+    """The card of a version that is about to be made; what the gate says of it is in its tags."""
+    parts = [_facts(dataset, preprocessed, features, candidate), _figures(evaluation)]
+    if comparison and comparison.images:
+        parts.append(_compared(comparison))
+    parts += [
+        *_findings(evaluation, comparison),
+        _picture(run_id, dataset),
+        f"```\nheadstart data checkout {dataset.version[:12]}   # the images that it learned from\n"
+        f"mlflow artifacts download --run-id {run_id} --artifact-path config.yaml   # the configuration\n```",
+    ]
+    kept, length = [], 0
+    for part in parts:
+        if length + len(part) <= MOST:
+            kept.append(part)
+            length += len(part) + 2
+    return "\n\n".join(kept)
+
+
+def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate) -> str:
+    splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
+    classes = brief(shorten(dataset.classes, NAMED), REASON)
+    chosen = ", ".join(f"{what} {value:g}" for what, value in candidate.chosen.items())
+    trained = "head and backbone" if candidate.backbone else "head"
+    rows = {
+        "data": f"{dataset.source}: {splits}; version `{dataset.version[:12]}`",
+        "classes": f"{len(dataset.classes):,}: {classes}",
+        "images": f"{preprocessed.size}×{preprocessed.size} pixels, {preprocessed.fit}, views: {preprocessed.views}",
+        "backbone": f"{features.backbone}, {features.weights}, layer {' + '.join(features.layers)}",
+        "method": f"{candidate.method} ({trained}), {chosen} chosen on validation",
+    }
+    return _table(("", ""), ((f"**{what}**", value) for what, value in rows.items()))
+
+
+def _figures(evaluation: Evaluation) -> str:
+    """A row for each figure, a column for each split."""
+    splits = list(dict.fromkeys(name.partition("/")[0] for name in evaluation.metrics))
+
+    def cell(split: str, figure: str) -> str:
+        value, low, high = evaluation.metrics[f"{split}/{figure}"]
+        return f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+    known = [figure for figure in FIGURES if f"{splits[0]}/{figure}" in evaluation.metrics]
+    rows = ((figure, *(cell(split, figure) for split in splits)) for figure in known)
+    return _table(("figure, 95% interval", *splits), rows)
+
+
+def _compared(comparison: Comparison) -> str:
+    rows = (
+        (name, f"{theirs:.4f}", f"{ours:.4f}", f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]")
+        for name, (ours, theirs, difference, low, high) in comparison.metrics.items()
+        if name.partition("/")[2] in FIGURES
+    )
+    images = " and ".join(f"{count:,} {split}" for split, count in comparison.images.items())
+    head = ("on the same images", f"version {comparison.version}, champion then", "this one", "difference")
+    return f"{_table(head, rows)}\n\nOn {images} images that neither has learned from."
+
+
+def _findings(evaluation: Evaluation, comparison: Comparison | None) -> Iterator[str]:
+    lines = [*evaluation.findings, *(comparison.findings if comparison else ())]
+    if lines:
+        yield "\n".join(f"- {_literal(line)}" for line in lines)
+
+
+def _picture(run_id: str, dataset: Dataset) -> str:
+    """MLflow's page gets artifacts of a run by this address."""
+    figure = "precision_recall" if dataset.multi_label else "confusion"
+    return f"![{dataset.report_on}](get-artifact?path=figures%2F{dataset.report_on}_{figure}.png&run_uuid={run_id})"
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *(tuple(map(_cell, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _literal(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _literal(text: str) -> str:
+    """Names of classes and files may look like HTML."""
+    return text.replace("<", "&lt;")

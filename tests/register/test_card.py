@@ -1,0 +1,56 @@
+"""What MLflow shows of a version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.records import Comparison, Preprocessed
+from tasks.register.card import MOST, card
+from tests.flows.test_summary import HERE, outcome
+
+SIZES = Preprocessed(
+    fingerprint="p", size=64, fit="crop", preview=HERE, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)
+)  # fmt: skip
+COMPARED = Comparison(
+    fingerprint="x", report=HERE, version=3, judged_on="val", images={"val": 30}, left_out={"val": 2},
+    metrics={"val/accuracy": (0.9, 0.8, 0.1, 0.02, 0.18), "val/recall_macro": (0.9, 0.8, 0.1, 0.02, 0.18)},
+    p_values={"val": 0.02}, detectable={"val": 0.05}, gained={"val": 4}, lost={"val": 1},
+    findings=("val: worse on <b>",),
+)  # fmt: skip
+
+
+def made(several: bool = False, comparison: Comparison | None = COMPARED, **dataset: Any) -> str:
+    run = outcome(several)
+    told = run.dataset.model_copy(update=dataset)
+    return card("abc", told, SIZES, run.features, run.candidate, run.evaluation, comparison)
+
+
+def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_against() -> None:
+    text = made()
+    for line in (
+        "| **data** | photos: 5 train, 3 val, 2 test; version `v` |",
+        "| **classes** | 2: a, b |",
+        "| **method** | linear (head), l2 0.1 chosen on validation |",
+        "| figure, 95% interval | val | test |",
+        "| accuracy | 0.9000 [0.8000, 0.9100] | 0.9000 [0.8000, 0.9100] |",
+        "| val/accuracy | 0.8000 | 0.9000 | +0.1000 [+0.0200, +0.1800] |",
+        "On 30 val images that neither has learned from.",
+        "- val: worse on &lt;b>",
+        "![test](get-artifact?path=figures%2Ftest_confusion.png&run_uuid=abc)",
+    ):
+        assert line in text.splitlines(), line
+    assert "recall_macro" not in text  # the tables have it
+
+
+def test_of_the_first_version_and_of_several_labels_it_says_what_there_is() -> None:
+    text = made(several=True, comparison=None)
+    assert "average_precision_macro" in text and "same images" not in text and "test_precision_recall.png" in text
+
+
+def test_names_break_no_table_and_much_to_say_is_no_more_than_mlflow_keeps() -> None:
+    assert "| **classes** | 2: x\\|y, &lt;i> |" in made(classes=("x|y", "<i>"))
+    names = tuple(f"{number:04d}" * 60 for number in range(1_000))
+    text = made(classes=names, source="s" * 400)
+    assert len(text) <= MOST and "| **classes** | 1,000: 0000" in text and "| accuracy |" in text
+    found = made(comparison=COMPARED.model_copy(update={"findings": tuple("f" * 99 for _ in range(100))}))
+    assert len(found) <= MOST and "get-artifact" in found
