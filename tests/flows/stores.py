@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import boto3
 import httpx
@@ -86,8 +87,9 @@ def postgresql() -> Iterator[str]:
 
 
 @contextmanager
-def bucket(name: str = "models") -> Iterator[dict[str, str]]:
-    """A bucket of moto's S3 server; yields the environment in which its clients find it."""
+def bucket() -> Iterator[tuple[str, dict[str, str]]]:
+    """A bucket of moto's S3 server; yields its URL and the environment in which its clients find it."""
+    name = f"models-{uuid4().hex[:8]}"  # moto keeps buckets as long as the process lives
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -98,6 +100,6 @@ def bucket(name: str = "models") -> Iterator[dict[str, str]]:
     )  # fmt: skip
     client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": KEYS["AWS_DEFAULT_REGION"]})
     try:
-        yield KEYS | {"MLFLOW_S3_ENDPOINT_URL": address, "AWS_ENDPOINT_URL": address}
+        yield f"s3://{name}", KEYS | {"MLFLOW_S3_ENDPOINT_URL": address, "AWS_ENDPOINT_URL": address}
     finally:
         server.stop()

@@ -94,7 +94,7 @@ def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         more, place = {}, str(shared / "artifacts")
         store = f"sqlite:///{shared}/team.db"
         if "bucket" in kind:
-            more, place = stack.enter_context(bucket()), "s3://models/team"
+            place, more = stack.enter_context(bucket())
         if "PostgreSQL" in kind or "database" in kind:
             store = stack.enter_context(postgresql())
         if "server" in kind:
