@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -29,8 +30,13 @@ ORCHESTRATING = {"prefect", "mlflow"}
 SOURCES = sorted((ROOT / "tasks").rglob("*.py"))
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, also inside functions."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -82,18 +88,20 @@ def test_compute_code_needs_neither_prefect_nor_mlflow_nor_dvc_however_far_one_f
 
 def modules_imported(path: Path) -> set[str]:
     """The modules of ``tasks`` that a file imports, and the packages that these lie in but the file does not."""
-    known = {module_name(source) for source in SOURCES}
     own = module_name(path)
     found = set()
     for module in imports(path):
         parts = module.split(".")
         packages = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
-        found |= {package for package in packages & known if not f"{own}.".startswith(f"{package}.")}
+        found |= {package for package in packages & MODULES if not f"{own}.".startswith(f"{package}.")}
     return found
 
 
 def module_name(path: Path) -> str:
     return name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+MODULES = {module_name(source) for source in SOURCES}
 
 
 def test_imports_go_one_way() -> None:
