@@ -48,7 +48,7 @@ def place_of_artifacts(workspace: Workspace, experiment: str) -> str | None:
         return _shared_folder(Path(named).expanduser().absolute(), experiment)
     if file and is_shared(workspace):
         return _shared_folder(file.parent / "artifacts", experiment)
-    return (workspace.mlruns / "artifacts" / experiment).as_uri()
+    return (workspace.artifacts / experiment).as_uri()
 
 
 def is_of_another(location: str, workspace: Workspace) -> bool:
