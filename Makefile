@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-all lint bench clean
 help:
 	@echo "make demo   install, and run the pipeline on embedded data"
-	@echo "make test   install, and run the tests"
+	@echo "make test   install, and run the tests that take minutes; make test-all: also kills, servers, long trainings"
 	@echo "make lint   format check, lint, types"
 	@echo "make bench  the benchmarks (long; needs ../shared)"
 	@echo "make clean  stop the local server; remove caches, not results"
@@ -23,8 +23,13 @@ $(VENV)/installed: requirements.lock pyproject.toml
 demo: $(VENV)/installed
 	@$(BIN)/headstart run configs/digits.yaml
 
+# Each file's tests stay in one process, which keeps what they share.
+TESTS := -m pytest --numprocesses auto --dist loadfile
 test: $(VENV)/installed
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@$(BIN)/python $(TESTS) -m "not slow"
+
+test-all: test
+	@$(BIN)/python $(TESTS) -m slow --durations 20
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
