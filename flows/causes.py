@@ -196,9 +196,7 @@ def _dvc(error: BaseException, workspace: Workspace) -> HeadstartError | None:
 
 
 def _store(workspace: Workspace) -> str:
-    own = workspace.mlruns / "mlflow.db"
-    uri = shown(workspace.tracking_uri)
-    return str(own) if "mlflow.db" in uri and str(workspace.mlruns) in uri else uri.removeprefix("sqlite:///")
+    return str(workspace.own_store or shown(workspace.tracking_uri).removeprefix("sqlite:///"))
 
 
 def _text(name: object) -> str:
