@@ -33,7 +33,7 @@ MLFLOW_LOGIN = (
 for (const [key, value] of Object.entries(begin)) localStorage.getItem(key) ?? localStorage.setItem(key, value);
 const request = new XMLHttpRequest();
 request.open("GET", "/version", true, "{USER}", secret);
-request.onloadend = enter;
+request.onloadend = () => location.replace("/#/experiments");
 request.send();"""
 )
 

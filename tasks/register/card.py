@@ -75,7 +75,7 @@ def _figures(evaluation: Evaluation) -> str:
 
     known = [figure for figure in FIGURES if f"{splits[0]}/{figure}" in evaluation.metrics]
     rows = ((figure, *(cell(split, figure) for split in splits)) for figure in known)
-    return _table(("figure, 95% interval", *splits), rows)
+    return f"### Figures\n\n{_table(('with 95% intervals', *splits), rows)}"
 
 
 def _compared(comparison: Comparison) -> str:
@@ -85,8 +85,9 @@ def _compared(comparison: Comparison) -> str:
         if name.partition("/")[2] in FIGURES
     )
     images = " and ".join(f"{count:,} {split}" for split, count in comparison.images.items())
-    head = ("on the same images", f"version {comparison.version}, champion then", "this one", "difference")
-    return f"{_table(head, rows)}\n\nOn {images} images that neither has learned from."
+    head = ("", "champion then", "this one", "difference")
+    title = f"### Against version {comparison.version}"
+    return f"{title}\n\n{_table(head, rows)}\n\nOn {images} images that neither has learned from."
 
 
 def _findings(evaluation: Evaluation, comparison: Comparison | None) -> Iterator[str]:

@@ -31,8 +31,9 @@ def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_again
         "| **data** | photos: 5 train, 3 val, 2 test; version `v` |",
         "| **classes** | 2: a, b |",
         "| **method** | linear (head), l2 0.1 chosen on validation |",
-        "| figure, 95% interval | val | test |",
+        "| with 95% intervals | val | test |",
         "| accuracy | 0.9000 [0.8000, 0.9100] | 0.9000 [0.8000, 0.9100] |",
+        "### Against version 3",
         "| val/accuracy | 0.8000 | 0.9000 | +0.1000 [+0.0200, +0.1800] |",
         "On 30 val images that neither has learned from.",
         "- val: worse on &lt;b>",
@@ -44,7 +45,7 @@ def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_again
 
 def test_of_the_first_version_and_of_several_labels_it_says_what_there_is() -> None:
     text = made(several=True, comparison=None)
-    assert "average_precision_macro" in text and "same images" not in text and "test_precision_recall.png" in text
+    assert "average_precision_macro" in text and "Against" not in text and "test_precision_recall.png" in text
 
 
 def test_names_break_no_table_and_much_to_say_is_no_more_than_mlflow_keeps() -> None:
