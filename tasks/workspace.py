@@ -76,7 +76,8 @@ class Workspace:
     @property
     def is_writable(self) -> bool:
         """Whether this user may leave something here: in ``mlruns``, or by making it."""
-        return os.access(self.mlruns if self.mlruns.is_dir() else self.root, os.W_OK)
+        there = next(folder for folder in (self.mlruns, self.root, *self.root.parents) if folder.is_dir())
+        return os.access(there, os.W_OK)
 
     def resolve(self, path: str | Path) -> Path:
         """A path as a configuration writes it: ``~`` expanded, relative to the workspace."""

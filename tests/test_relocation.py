@@ -76,6 +76,7 @@ def test_the_wheel_takes_one_name(site: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_it_runs_beside_modules_of_the_same_names(site: Path, tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the module of someone else')")

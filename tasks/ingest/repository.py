@@ -51,8 +51,7 @@ def opened(workspace: Workspace) -> Iterator[Repo]:
     """
     from dvc.repo import Repo
 
-    has_git = any((folder / ".git").exists() for folder in (workspace.root, *workspace.root.parents))
-    with Repo(str(workspace.root), config=None if has_git else {"core": {"no_scm": True}}) as repo:
+    with Repo(str(workspace.root), config=None if is_in_git(workspace) else {"core": {"no_scm": True}}) as repo:
         yield repo
 
 

@@ -118,6 +118,7 @@ def test_the_report_has_its_figures_tables_and_pictures(
     assert images.to_dict() == labels.to_dict()
 
 
+@pytest.mark.slow
 def test_predictions_say_what_was_given_and_how_probable_each_class_was(
     dataset: Dataset, candidate: Candidate, several: bool, workspace: Workspace
 ) -> None:
@@ -139,6 +140,7 @@ def test_predictions_say_what_was_given_and_how_probable_each_class_was(
         assert predictions["predicted"].tolist() == [CLASSES[c] for c in wanted.argmax(1)]
 
 
+@pytest.mark.slow
 def test_what_figures_are_over_is_said_beside_them(
     dataset: Dataset, candidate: Candidate, several: bool, workspace: Workspace
 ) -> None:

@@ -77,6 +77,7 @@ def shifted(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return labels, shares / shares.sum(1, keepdims=True), of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, 20])
 def test_the_other_figures_intervals_over_groups_cover_the_truth_too(count: int) -> None:
     labels, probabilities, _ = shifted(4000, 99)

@@ -113,6 +113,7 @@ def test_intervals_are_the_same_however_many_resamples_are_held_at_a_time(monkey
         assert parts.metrics[name] == pytest.approx(interval), name
 
 
+@pytest.mark.slow
 def test_about_95_percent_of_the_intervals_cover_the_truth() -> None:
     truth = values(score_multi_label(*answers(200_000, 4, seed=1), NAMES[:4], resamples=1))
     covered = dict.fromkeys(FIGURES, 0)

@@ -41,6 +41,7 @@ def seen_by_classifier(network: nn.Module, kind: type[nn.Module], pixels: torch.
     return seen[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_features_are_what_the_networks_own_classifier_sees(name: str) -> None:
     torch.manual_seed(0)
@@ -88,6 +89,7 @@ def test_token_of_a_network_without_tokens_is_a_configuration_error() -> None:
         backbone(images(size=32))
 
 
+@pytest.mark.slow
 def test_maps_of_swin_transformers_are_averaged_over_their_area_not_over_channels() -> None:
     network = build_network("swin_t", num_classes=7)
     seen: list[torch.Tensor] = []
@@ -136,6 +138,7 @@ def test_wrong_network_is_answered_with_what_was_meant() -> None:
         build_network("mobilenetv2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 7, 1500])
 def test_number_of_source_classes_does_not_matter(classes: int) -> None:
     network = build_network("mobilenet_v3_small", num_classes=classes).eval()

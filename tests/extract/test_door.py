@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from tasks.errors import DataError, WeightsError
-from tasks.extract import space, stage, work
+from tasks.extract import space, work
+from tasks.extract.check import weights_state
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.extract.engine import Engine
@@ -192,12 +193,12 @@ def test_weights_file_is_found_relative_to_the_workspace_and_its_change_is_seen(
     images = dataset(workspace, 3)
     with pytest.raises(WeightsError, match=r"own.pth does not exist"):
         extracted(workspace, images, config)
-    states, stores = [stage._weights_file_state(config)], []
+    states, stores = [weights_state(config, workspace)], []
     for seed in (1, 2):
         torch.manual_seed(seed)
         torch.save(build_network("resnet_32px", 2).state_dict(), path)
         os.utime(path, (seed, seed))
-        states.append(stage._weights_file_state(config))
+        states.append(weights_state(config, workspace))
         stores.append(extracted(workspace, images, config).store)
     assert len(set(map(tuple, states))) == 3
     assert stores[0] != stores[1]

@@ -39,6 +39,7 @@ def forward(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 5, 32, 100])
 def test_features_come_in_the_order_of_the_images(backbone: Backbone, batch_size: int) -> None:
     images = pictures(37)

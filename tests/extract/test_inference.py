@@ -50,6 +50,7 @@ def plain(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return seen[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.inference_mode()
 def test_features_of_eight_families_are_those_of_the_plain_forward_pass(name: str) -> None:
@@ -110,6 +111,7 @@ def test_compiled_pass_computes_the_same() -> None:
     torch.testing.assert_close(forward(pictures(8, 32)), ready(pictures(8, 32)), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["imagenet", "inat_bird", "inat_insect"])
 def test_bf16_loses_next_to_nothing_of_what_real_networks_tell_photos_apart_by(name: str, shared: Path) -> None:

@@ -26,6 +26,7 @@ def state() -> dict[str, torch.Tensor]:
     return {"b": torch.arange(6).reshape(2, 3).T, "a": torch.randn(4, generator=torch.Generator().manual_seed(0))}
 
 
+@pytest.mark.slow
 def test_files_of_equal_content_are_equal_byte_by_byte_in_any_process(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
     for path in paths:

@@ -88,6 +88,7 @@ def begin(work: Work, *arguments: Any) -> BaseProcess:
     return child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_at_any_moment_the_next_run_ends_with_the_same_features(
     seed: int, undisturbed: tuple[np.ndarray, float], images: tuple[Path, Path], tmp_path: Path
@@ -136,6 +137,7 @@ def test_a_run_does_what_a_killed_one_beside_it_had_in_hand(
     np.testing.assert_array_equal(features(work), undisturbed[0])
 
 
+@pytest.mark.slow
 def test_a_process_for_each_device_shares_the_work(
     undisturbed: tuple[np.ndarray, float], images: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_a_process_for_each_device_shares_the_work(
     np.testing.assert_array_equal(features(work), undisturbed[0])
 
 
+@pytest.mark.slow
 def test_devices_that_all_fail_are_told_with_what_is_left(
     images: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def pipeline(**sections: Any) -> PipelineConfig:
 SEVERAL = {"source": {"table": "labels.csv", "separator": ";"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "kind", "told"),
     [
@@ -68,6 +69,7 @@ def test_what_would_end_a_run_is_told_before_it_begins(
     assert not workspace.cache.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [
@@ -162,6 +164,7 @@ def test_a_wrong_configuration_is_told_before_anything_is_begun(tmp_path: Path, 
     assert len(finished.stderr.splitlines()) == 1 and not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_layer_is_told_before_a_server_is_started(tmp_path: Path) -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "flows.cli", "run", "configs/digits.yaml", "-s", "extract.layer=blocks.9"], cwd=ROOT,

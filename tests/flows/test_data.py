@@ -75,6 +75,7 @@ def clones(tmp_path: Path, openssh) -> tuple[Clone, Clone]:
     return first, second
 
 
+@pytest.mark.slow
 @pytest.mark.openssh
 def test_the_data_of_a_registered_model_is_restored_bit_for_bit_on_another_clone(clones: tuple[Clone, Clone]) -> None:
     first, second = clones
@@ -124,6 +125,7 @@ def theirs(tmp_path: Path) -> Clone:
     return clone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("run", DIGITS), ("serve", DIGITS, "--interval", "60")], ids=["run", "serve"])
 def test_a_data_dvc_of_the_users_stops_a_pipeline_before_any_work(theirs: Clone, command: tuple[str, ...]) -> None:
     before, mine = (theirs.root / "data.dvc").read_bytes(), theirs.files()
@@ -133,6 +135,7 @@ def test_a_data_dvc_of_the_users_stops_a_pipeline_before_any_work(theirs: Clone,
     assert not (theirs.root / "mlruns/prefect/server.json").exists()
 
 
+@pytest.mark.slow
 def test_a_data_dvc_of_the_users_is_replaced_where_they_say_so_and_kept(theirs: Clone) -> None:
     before, mine = (theirs.root / "data.dvc").read_bytes(), theirs.files()
     shown = theirs.headstart("data", "ingest", DIGITS, "--replace")

@@ -49,6 +49,7 @@ def test_one_way_of_saying_when_is_wanted() -> None:
             read_schedule(*both, None)
 
 
+@pytest.mark.slow
 def test_a_bad_schedule_starts_no_server(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "HEADSTART_"))}
     finished = subprocess.run(

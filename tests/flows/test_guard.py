@@ -86,6 +86,7 @@ def refused(response: httpx.Response) -> bool:
     return response.status_code in (401, 403) and response.headers.get("access-control-allow-origin") != FOREIGN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("knows", ["nothing", "a wrong secret", "the secret"])
 def test_a_foreign_page_cannot_make_a_served_pipeline_run(

@@ -157,6 +157,7 @@ def test_a_second_run_reuses_everything_and_copies_nothing(home: Home, first, se
     assert len(list((home.root / ".headstart/features").glob("*/part-*.arrow"))) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_the_store_is_mended_by_the_next_run(home: Home, second) -> None:
     store = home.root / ".dvc/cache/files/md5"
     damaged = next(path for path in sorted(store.glob("??/*")) if path.read_bytes()[1:4] == b"PNG")
@@ -169,11 +170,13 @@ def test_a_damaged_file_of_the_store_is_mended_by_the_next_run(home: Home, secon
     assert damaged.read_bytes() == whole and "digits version 1, champion" in finished.stdout
 
 
+@pytest.mark.slow
 def test_a_worse_version_waits_as_challenger_and_quiet_prints_one_line(home: Home, mlp) -> None:
     assert mlp.returncode == 0 and mlp.stderr == ""
     assert len(mlp.stdout.strip().splitlines()) == 1 and "digits version 2 (challenger)" in mlp.stdout
 
 
+@pytest.mark.slow
 def test_a_later_version_is_held_against_the_champion_on_the_same_images(home: Home, mlp) -> None:
     version = home.client.get_model_version("digits", "2")
     run = home.client.get_run(version.run_id)
@@ -188,6 +191,7 @@ def test_a_later_version_is_held_against_the_champion_on_the_same_images(home: H
     assert len(list((home.root / ".headstart/features").glob("*/part-*.arrow"))) == 1
 
 
+@pytest.mark.slow
 def test_promote_and_roll_back_move_the_alias_and_keep_the_reason(home: Home, mlp) -> None:
     assert home.headstart("promote", "digits", "2", "--why", "a try").returncode == 0
     assert str(home.client.get_model_version_by_alias("digits", "champion").version) == "2"
@@ -197,6 +201,7 @@ def test_promote_and_roll_back_move_the_alias_and_keep_the_reason(home: Home, ml
     assert "a try" in listed and "no good" in listed and "gate" in listed and "champion" in listed
 
 
+@pytest.mark.slow
 def test_a_folder_is_predicted_in_batch_and_bad_images_keep_their_row(home: Home, first, tmp_path: Path) -> None:
     for label in "37":
         shutil.copytree(home.root / "data" / label, tmp_path / "photos" / label)
@@ -212,6 +217,7 @@ def test_a_folder_is_predicted_in_batch_and_bad_images_keep_their_row(home: Home
     assert "broken.png" in predictions.loc[predictions["error"].notna(), "path"].item()
 
 
+@pytest.mark.slow
 def test_a_search_over_tunings_is_on_record_and_the_tuned_backbone_is_what_predicts(
     home: Home, first, tmp_path: Path
 ) -> None:
@@ -315,6 +321,7 @@ def _wait_for(address: str, seconds: float = 90) -> None:
     raise AssertionError(f"{address} never answered")
 
 
+@pytest.mark.slow
 def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) -> None:
     before = {run["id"] for run in home.flow_runs()}
     experiment = home.client.get_experiment_by_name("digits").experiment_id
@@ -347,6 +354,7 @@ def _photos(folder: Path, classes: int) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "told"),
     [
@@ -386,6 +394,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_two(
     assert len(lines) == 1 and lines[0].startswith("error ") and told in lines[0], finished.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [("promote", "nothing", "1"), ("rollback", "nothing"), ("models", "nothing"), ("predict", "nothing", "data")],
@@ -415,6 +424,7 @@ def test_help_is_quick_and_has_an_example(home: Home) -> None:
         assert finished.returncode == 0 and "Example: headstart" in finished.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_photos_with_train_and_val_report_on_val_and_choose_on_train(home: Home, shared: Path) -> None:
     weights, archive = shared / "weights/mobilenet_v2-imagenet.safetensors", shared / "datasets/hymenoptera.tar.gz"

@@ -16,6 +16,7 @@ import pytest
 
 from tests.flows.asking import ask
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 name: d

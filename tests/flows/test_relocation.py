@@ -93,6 +93,7 @@ def move(workspace: Workspace, target: Path) -> Workspace:
     return Workspace(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AWKWARD)
 def test_a_moved_workspace_reads_and_writes_where_it_is(
     before: tuple[Workspace, str], tmp_path: Path, name: str

@@ -158,6 +158,7 @@ def test_exported_address_without_a_server_is_an_error(workspace: Path) -> None:
     assert not servers_of(workspace)
 
 
+@pytest.mark.slow
 def test_exported_address_of_a_server_is_used(served: Path, workspace: Path) -> None:
     server = server_status(served)
     assert server is not None
@@ -177,6 +178,7 @@ def test_server_is_found_again(served: Path) -> None:
     assert settings["server"]["analytics_enabled"] is False
 
 
+@pytest.mark.slow
 def test_concurrent_callers_share_one_server_that_outlives_them(workspace: Path) -> None:
     callers = [python(START, workspace) for _ in range(2)]
     results = [caller.communicate() for caller in callers]
@@ -190,6 +192,7 @@ def test_concurrent_callers_share_one_server_that_outlives_them(workspace: Path)
     assert not stop_server(workspace)
 
 
+@pytest.mark.slow
 def test_stale_record_and_taken_port_are_survived(workspace: Path) -> None:
     prepare_environment(workspace)
     record = workspace / "mlruns/prefect/server.json"
@@ -226,6 +229,7 @@ def test_the_secret_stands_on_no_command_line_and_its_own_address_exported_is_ou
     assert os.environ["PREFECT_API_AUTH_STRING"] == f"headstart:{secret}"
 
 
+@pytest.mark.slow
 def test_server_that_hangs_is_replaced_soon(workspace: Path) -> None:
     ensure_server(workspace)
     [hanging] = servers_of(workspace)
@@ -242,6 +246,7 @@ def test_server_that_hangs_is_replaced_soon(workspace: Path) -> None:
     assert not psutil.pid_exists(hanging)
 
 
+@pytest.mark.slow
 def test_server_of_an_earlier_version_or_of_another_secret_is_replaced(workspace: Path) -> None:
     prepare_environment(workspace)
     home = workspace / "mlruns/prefect"
@@ -265,6 +270,7 @@ def test_a_copy_of_the_workspace_leaves_the_server_of_the_first_alone(served: Pa
     assert servers_of(served) == [before] and server_status(served)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["normally", "abruptly"])
 def test_runs_reach_the_server_and_nothing_reaches_the_terminal(served: Path, ending: str) -> None:
     name = f"diamond-{ending}"

@@ -16,6 +16,7 @@ import pytest
 
 from tasks.extract.store import FeatureStore
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 # Slow enough to be caught at work: the whole network, at twice the size that it was made for.
 SLOW = ["-s", "extract.layer=null", "-s", "preprocess.size=64", "-s", "extract.precision=fp32"]

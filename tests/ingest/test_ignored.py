@@ -67,6 +67,7 @@ def test_an_ignore_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypa
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made_by", ["headstart", "dvc init --subdir", "dvc init above"])
 def test_in_a_subfolder_of_a_repository_git_sees_neither_images_nor_the_store(tmp_path: Path, made_by: str) -> None:
     git(tmp_path, "init", "--quiet")

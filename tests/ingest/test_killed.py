@@ -19,6 +19,7 @@ import pytest
 
 from tests.ingest.pictures import png, tarred
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 KILLS, KILLS_EACH = 20, 5
 """Kills that hit a running ingestion, and how many of them a workspace bears before it is left in peace."""

@@ -139,6 +139,7 @@ CLUTTER = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clutter", CLUTTER)
 def test_folder_around_the_layout_is_entered_whatever_clutter_lies_beside(clutter: str, home: Workspace) -> None:
     write(home.root / clutter, pictures("photos/inner/") | CLUTTER[clutter])

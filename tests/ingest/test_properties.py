@@ -155,6 +155,7 @@ def test_of_any_tree_every_image_comes_in_as_it_is_and_nothing_is_lost(
             assert row.label in row.path.split("/")
 
 
+@pytest.mark.slow
 @few
 @given(
     parts=st.sampled_from(CLASSES).flatmap(lambda shape: st.tuples(*[trees(strays=False, shape=shape)] * 2)),

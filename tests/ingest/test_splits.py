@@ -56,6 +56,7 @@ def test_adding_images_never_moves_old_ones(
     assert len(after) == fewer + more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"by": "hash"}, {"by": "stratified"}, {"by": "group"}, {"folds": 4}, {"folds": 3, "by": "group"},

@@ -290,6 +290,7 @@ def verdict(client: MlflowClient, number: int) -> str:
     return client.get_model_version("fruit", str(number)).tags["verdict"]
 
 
+@pytest.mark.slow
 def test_what_passes_is_champion_and_what_does_not_is_the_challenger(fruit: MlflowClient) -> None:
     add(fruit, merit(0.9))
     assert decide(fruit) == {"champion": 1}

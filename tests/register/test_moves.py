@@ -164,6 +164,7 @@ def test_a_clock_that_goes_after_another_does_not_change_the_order_of_moves(
     assert moves.rollback(birds, "birds", why="").version == 2
 
 
+@pytest.mark.slow
 def test_wherever_a_promotion_is_killed_history_and_alias_agree_after_the_next_command(
     client: MlflowClient, fill: Fill, workspace: Workspace
 ) -> None:
@@ -192,6 +193,7 @@ def test_wherever_a_promotion_is_killed_history_and_alias_agree_after_the_next_c
     assert [bool(line) for line in said] == [False, False, True, True, False, False, False, False]
 
 
+@pytest.mark.slow
 def test_of_ten_promotions_at_once_the_last_on_record_is_where_the_alias_points(
     client: MlflowClient, fill: Fill, workspace: Workspace
 ) -> None:

@@ -75,6 +75,7 @@ def renamed(made: Trained, name: str) -> Trained:
     return replace(made, candidate=made.candidate.model_copy(update={"fingerprint": name}))
 
 
+@pytest.mark.slow
 def test_a_candidate_is_registered_once_and_the_alias_that_is_told_is_the_one_it_has(
     register: Register, trained: Trained, client: MlflowClient
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_candidate_is_registered_once_and_the_alias_that_is_told_is_the_one_it
     assert third.alias == "challenger" and "ada rolled back to version 1" in third.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before the verdict", "before the alias", "before it is given its verdict"])
 def test_what_a_killed_run_left_half_done_is_finished_by_the_next_one(
     when: str, register: Register, trained: Trained, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +156,7 @@ def test_a_version_that_shall_wait_waits_for_a_person(register: Register, client
     assert register().alias == "champion"
 
 
+@pytest.mark.slow
 def test_runs_at_once_over_a_server_register_a_candidate_once_and_judge_one_after_another(
     trained: Trained, client: MlflowClient, server: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_one_bad_image_of_three_is_named_and_the_others_are_answered(
         served_model.predict(["AAAA", None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", sorted(SERVERS))
 def test_what_comes_over_the_network_names_no_file_of_the_server(
     served_model: mlflow.pyfunc.PyFuncModel, photo: Path, monkeypatch: pytest.MonkeyPatch, variable: str

@@ -28,6 +28,7 @@ def test_mlflow_waits_for_a_file_as_long_as_we_say(workspace: Workspace) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_file_that_is_held_for_half_a_minute_is_waited_for(workspace: Workspace) -> None:
     workspace.mlruns.mkdir()
     client = connect(workspace)

@@ -62,6 +62,7 @@ def test_a_ticket_of_another_machine_is_waited_for_until_it_shows_no_sign_of_lif
             assert silent not in tickets(client) and alive.number in tickets(client)
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_server_take_turns(
     client: MlflowClient, server: str, fill: Fill, workspace: Workspace
 ) -> None:

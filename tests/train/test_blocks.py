@@ -47,6 +47,7 @@ def in_use(network: nn.Module, blocks: list[Block]) -> list[int]:
     return order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_parameter_that_makes_features_is_in_one_block_and_blocks_are_in_order(name: str) -> None:
     network, trunk = cut(name)

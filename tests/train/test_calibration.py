@@ -70,6 +70,7 @@ def test_logits_that_say_nothing_have_a_temperature_too() -> None:
     assert temperature(wrong, labels) == pytest.approx(HOTTEST)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_too_certain_is_not_any_more_on_images_that_it_has_never_seen() -> None:
     train, validation, test = (answers(count, 5, False, 1.0, seed) for seed, count in enumerate((150, 1000, 4000)))
     options = {"hidden": 64, "epochs": 200, "learning_rate": 1e-2, "batch_size": 32}

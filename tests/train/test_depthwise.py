@@ -37,6 +37,7 @@ def pair(channels: int = 8, **shape: Any) -> tuple[nn.Conv2d, nn.Conv2d]:
 sides = st.integers(9, 17)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     height=sides, width=sides, kernel=st.sampled_from([1, 2, 3, (3, 2), 5]),

@@ -51,6 +51,7 @@ def accuracy(head: Head, images: Labelled) -> float:
     return (predict_probabilities(head, images[0]).argmax(1) == images[1]).double().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REACHED)
 def test_each_method_learns_the_digits_and_its_head_is_the_same_from_a_file_and_in_a_package(
     name: str, digits: Prepared, tmp_path: Path
@@ -82,6 +83,7 @@ def test_each_method_learns_the_digits_and_its_head_is_the_same_from_a_file_and_
     torch.testing.assert_close(served, predict_probabilities(head, inputs), atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "balance"), [("linear", "weights"), ("ridge", "weights"), ("mlp", "weights"), ("mlp", "sampling")]
 )
@@ -192,6 +194,7 @@ TUNED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TUNED)
 def test_the_score_of_a_tuned_backbone_is_the_figure_that_is_evaluated(
     name: str, photos: Prepared, tmp_path: Path
@@ -233,6 +236,7 @@ def test_what_an_earlier_training_left_is_not_mistaken_for_a_later_one(digits: P
     assert biases == [candidate.chosen["mood"] for candidate in candidates] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_same_candidate_made_twice_from_nothing_has_one_name(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for label, level in (("dark", 60), ("light", 160)):

@@ -55,6 +55,7 @@ def learned(network: Backbone) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count"), [("mobilenet_v2", 52), ("resnet18", 20), ("resnet_32px", 11), ("efficientnet_b0", 49)]
 )

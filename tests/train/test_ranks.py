@@ -65,6 +65,7 @@ class Two(Callback):
         trainer.should_stop = trainer.current_epoch == 1
 
 
+@pytest.mark.slow
 def test_two_processes_end_where_one_does_and_say_no_more(
     few: Prepared, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +93,7 @@ def test_two_processes_end_where_one_does_and_say_no_more(
     assert tune(method("gradual", 2, layer_decay=0.7, head="zero"), task).curves.equals(two.curves)
 
 
+@pytest.mark.slow
 def test_images_weigh_the_same_where_batches_cannot_be_divided_evenly(few: Prepared, tmp_path: Path) -> None:
     keys = {"epochs": 1, "batch_size": 5, "clip": 0.0, "optimiser": "sgd", "learning_rate": 1e-3}
     one, two = (tune(method("full", count, **keys), few.task(tmp_path / str(count))) for count in (1, 2))
@@ -120,12 +122,14 @@ def test_gpus_that_are_not_there_are_an_error_that_says_so(
         _processes(method("full", 2), task)
 
 
+@pytest.mark.slow
 def test_what_each_measures_of_its_part_of_the_batches_leads_to_the_same_rates(few: Prepared, tmp_path: Path) -> None:
     fit = tune(method("dynamic", 2, epochs=2, least_rate=0.6, ema=0.5, patience=1), few.task(tmp_path))
     assert fit.rates is not None and (fit.rates["rate"] == 0).any()  # with other blocks frozen, they would wait forever
     assert len(fit.curves) == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_breaks_down_is_told_of_where_the_others_are_waited_for() -> None:
     before = processes()
     with pytest.raises(Exception, match="broken at once"), shared_by(2, work, "at once") as rank:

@@ -45,6 +45,7 @@ KEYS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", KEYS, ids=str)
 def test_a_killed_training_ends_as_an_unbroken_one(fewer: Prepared, tmp_path: Path, keys: dict[str, Any]) -> None:
     whole = tune(method(keys), fewer.task(tmp_path / "whole"))
@@ -54,6 +55,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(fewer: Prepared, tmp_path: Pa
     assert whole.backbone is not None and len(whole.curves) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hook", ["on_train_epoch_start", "on_validation_start", "on_validation_end", "on_train_epoch_end", "on_train_end"]
 )
@@ -112,6 +114,7 @@ tune(method, task, Kill() if sys.argv[2] == "killed" else None)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_followed_by_one_that_goes_on_and_prints_nothing(
     fewer: Prepared, tmp_path: Path
 ) -> None:

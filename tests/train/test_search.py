@@ -141,6 +141,7 @@ def test_a_method_that_does_not_exist_is_one_error() -> None:
         TypeAdapter(TrainConfig).validate_python({"search": {"methods": ["linear", "mpl"]}})
 
 
+@pytest.mark.slow
 def test_a_training_that_is_worse_than_others_ends_early(few: Prepared, tmp_path: Path) -> None:
     fit = search(Partial(epochs=2, search={"trials": 9}, **QUICK | {"batch_norm": "update"}), few.task(tmp_path))
     table = trials(fit)
@@ -194,6 +195,7 @@ def test_a_lock_that_a_killed_search_left_is_taken_away(few: Prepared, tmp_path:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_training_that_was_killed_goes_on_within_its_trial(
     number: int, few: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -188,6 +188,7 @@ def test_a_class_of_one_image_among_others_is_learned_from_without_a_warning() -
     assert fit.score > 0.6 and int(predict_probabilities(fit.head, features[-1:]).argmax()) == 2
 
 
+@pytest.mark.slow
 def test_a_handful_of_images_of_several_labels_is_cross_validated_one_by_one() -> None:
     features = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     fit = fit_linear_cross_validated((features, (features[:, :2] > 0).float()), 2)

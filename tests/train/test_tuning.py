@@ -82,6 +82,7 @@ class Rates(Callback):
 # What moves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, {"ema": 0.7}, {"optimiser": "sgd", "precision": "fp32"}], ids=str)
 def test_frozen_blocks_and_their_statistics_stay_to_the_bit_and_the_others_move(
     task: Task, keys: dict[str, Any]
@@ -93,6 +94,7 @@ def test_frozen_blocks_and_their_statistics_stay_to_the_bit_and_the_others_move(
     assert set(fit.backbone.state) >= set(task.weights.state)
 
 
+@pytest.mark.slow
 def test_full_moves_everything_and_frozen_statistics_nothing_but_parameters(task: Task, tmp_path: Path) -> None:
     names = {name for name in task.weights.state if not name.startswith("head.")}
     fit = tune(method(batch_norm="update"), task)
@@ -115,6 +117,7 @@ def test_named_layers_learn_and_a_wrong_name_is_told_before_anything_takes_time(
     assert len(str(told.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_trunk_computes_as_in_training_in_every_epoch(task: Task) -> None:
     class Graphs(Callback):
         def __init__(self) -> None:
@@ -131,6 +134,7 @@ def test_the_trunk_computes_as_in_training_in_every_epoch(task: Task) -> None:
 # At what rate
 
 
+@pytest.mark.slow
 def test_a_blocks_rate_is_what_the_method_asks_times_the_schedule(task: Task) -> None:
     asked = method("full", layer_decay=0.5, learning_rate=1e-3, warmup=0.3)
     fit = tune(asked, task, watch := Rates())
@@ -153,12 +157,14 @@ def test_the_schedule_rises_to_the_full_rate_and_falls_along_a_cosine_to_nothing
     assert [schedule(step, 4, 1.0) for step in range(4)] == [0.2, 0.4, 0.6, 0.8]
 
 
+@pytest.mark.slow
 def test_blocks_begin_to_learn_from_the_top(task: Task) -> None:
     tune(method("gradual", epochs=4, unfrozen_by=0.75, head="zero"), task, watch := Rates())
     assert [sum(free) for free in watch.free[::5]] == [3, 5, 7, 7]
     assert all(free == sorted(free) for free in watch.free)
 
 
+@pytest.mark.slow
 def test_dynamic_rates_are_shares_of_the_largest_and_kept_for_every_epoch(task: Task) -> None:
     fit = tune(method("dynamic", epochs=3, full_from="largest", least_rate=0.65), task, watch := Rates())
     assert fit.rates is not None and fit.rates.groupby("epoch")["block"].apply(list).tolist() == [BLOCKS] * 3
@@ -193,6 +199,7 @@ def test_dynamic_rates_follow_from_the_norms(given: dict[str, Any], rates: list[
     assert method("dynamic", **given).rates(0, tuning) == pytest.approx(rates)
 
 
+@pytest.mark.slow
 def test_dynamic_frees_every_block_while_a_head_of_zeros_gives_none_a_gradient(task: Task) -> None:
     fit = tune(method("dynamic", epochs=2, head="zero", layer_decay=0.5, least_rate=0.65), task)
     assert fit.rates is not None
@@ -229,6 +236,7 @@ def test_the_head_is_told_of_the_norms_that_follow_and_of_those_that_stay(task: 
     torch.testing.assert_close(tuning.head.mean, expected.mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "same"),
     [
@@ -257,6 +265,7 @@ class Gradients(Callback):
             self.norms.append(torch.nn.utils.get_total_norm(gradients).item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(task: Task, tmp_path: Path, optimiser: str) -> None:
     found = {}
@@ -269,6 +278,7 @@ def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(task: Task, tmp
     assert found[1e6] == pytest.approx(found[0.0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_trials_and_seeds_decode_the_images_and_solve_the_probe_once(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +298,7 @@ def test_trials_and_seeds_decode_the_images_and_solve_the_probe_once(
     assert len(decoded) > count and larger.score >= 0
 
 
+@pytest.mark.slow
 def test_relative_gradients_are_autograds_and_measuring_them_changes_nothing(task: Task) -> None:
     pictures, targets = task.pictures()
     images = torch.stack([pictures.whole(index, 32) for index in range(24)])
@@ -320,6 +331,7 @@ def test_relative_gradients_are_autograds_and_measuring_them_changes_nothing(tas
 # Towards what
 
 
+@pytest.mark.slow
 def test_what_pulls_back_is_the_strength_times_how_far_a_weight_is(task: Task) -> None:
     class Pull(Callback):
         steps = 0
@@ -344,6 +356,7 @@ def test_what_pulls_back_is_the_strength_times_how_far_a_weight_is(task: Task) -
     assert watch.steps == 10
 
 
+@pytest.mark.slow
 def test_the_stronger_the_pull_the_nearer_the_pretrained_weights(few: Prepared, tmp_path: Path) -> None:
     class Away(Callback):
         def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -377,6 +390,7 @@ def test_the_loss_smooths_targets_and_weighs_classes(few: Prepared, tmp_path: Pa
     assert torch.equal(watch.found, watch.expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1}], ids=str)
 def test_images_of_several_labels_train_the_backbone(shapes: Prepared, tmp_path: Path, keys: dict[str, Any]) -> None:
     task = shapes.task(tmp_path / "checkpoints")
@@ -389,6 +403,7 @@ def test_images_of_several_labels_train_the_backbone(shapes: Prepared, tmp_path:
 # What is kept
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_kept_and_not_the_last_ones(task: Task) -> None:
     class Averages(Callback):
         def __init__(self) -> None:
@@ -407,6 +422,7 @@ def test_the_average_of_the_weights_is_kept_and_not_the_last_ones(task: Task) ->
     assert not torch.equal(watch.last["stem.0.weight"], watch.average["stem.0.weight"])
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_with_its_figures(task: Task) -> None:
     fit = tune(method(epochs=3, batch_norm="update", precision="fp32"), task)
     best = int(fit.chosen["epoch"]) - 1
@@ -424,6 +440,7 @@ def test_the_best_epoch_is_kept_with_its_figures(task: Task) -> None:
     assert (logits.argmax(1) == targets).double().mean().item() == fit.score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, {"precision": "bf16", "ema": 0.5, "batch_norm": "update"}], ids=str)
 def test_epochs_are_compared_by_what_will_be_extracted_and_served(task: Task, keys: dict[str, Any]) -> None:
     fit = tune(method(epochs=2, **keys), task)
