@@ -47,7 +47,7 @@ def _cells(client: MlflowClient, version: ModelVersion, alias: str) -> list[str]
     score = f"{float(tags[SCORE]):.4f}" if SCORE in tags else ""
     return [
         version.name, str(version.version), alias, score, tags.get(HELD_OUT) or _held_out(client, version),
-        tags.get(DATA, "")[:8], tags.get("backbone", ""), (version.run_id or "")[:8],
+        tags.get(DATA, "")[:12], tags.get("backbone", ""), (version.run_id or "")[:8],
     ]  # fmt: skip
 
 
