@@ -60,6 +60,7 @@ def test_a_stage_imports_only_stages_before_it_and_no_flow(path: Path) -> None:
             assert below[0] in allowed, f"{name(path)} imports {module}, a later stage"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_prefect_is_met_only_in_stages_and_mlflow_only_in_register(path: Path) -> None:
     modules = set(imports(path))

@@ -97,6 +97,7 @@ def confused(model: Trained, folder: Path) -> Candidate:
     return model.candidate.model_copy(update={"head": folder / "confused.safetensors", "fingerprint": "confused"})
 
 
+@pytest.mark.slow
 def test_a_model_is_no_better_than_itself(three: Trained, home: Workspace, tmp_path: Path) -> None:
     found = compared(three, three.rival(tmp_path / "champion"), home)
     assert found.judged_on == "val" and found.left_out == {"val": 0, "test": 0}

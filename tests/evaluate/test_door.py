@@ -161,6 +161,7 @@ def test_what_figures_are_over_is_said_beside_them(
     assert "classes" not in written["val/log_loss"]
 
 
+@pytest.mark.slow
 def test_rates_are_drawn_where_a_candidate_chose_some(
     dataset: Dataset, candidate: Candidate, tmp_path: Path, workspace: Workspace
 ) -> None:

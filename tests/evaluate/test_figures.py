@@ -52,6 +52,7 @@ def test_figures_are_drawn(tmp_path: Path, classes: int) -> None:
         check_drawn(figure, tmp_path / f"{name}.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 2, 10, 60])
 @pytest.mark.filterwarnings("error")
 def test_figures_of_several_labels_are_drawn(tmp_path: Path, classes: int) -> None:

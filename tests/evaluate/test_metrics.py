@@ -62,6 +62,7 @@ def test_areas_of_one_side_only_are_undefined() -> None:
     assert np.isnan(areas).all() and precise[0] == 1 and np.isnan(precise[1])
 
 
+@pytest.mark.slow
 def test_about_95_percent_of_the_intervals_cover_the_truth() -> None:
     _, probabilities = predictions(40_000, 4, seed=1)
     truth = probabilities.max(1).mean()  # of a calibrated model

@@ -109,6 +109,7 @@ def test_network_without_a_linear_layer_is_cut_before_its_last_convolution() -> 
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer, channels, side", [("blocks", 160, 4), ("blocks.0", 64, 16), ("expand", 512, 4)])
 def test_layer_is_taken_by_name_and_pool_decides_its_width(layer: str, channels: int, side: int) -> None:
     weights = read_weights("resnet_32px", "builtin", Path())
@@ -193,6 +194,7 @@ def test_node_before_the_classifier_has_a_name_in_the_graph() -> None:
     assert penultimate_layer(build_network("resnet18")) == "flatten"
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("source, classes", [("imagenet", 1000), ("inat_insect", 1022), ("inat_bird", 965)])
 def test_real_weights_of_three_source_tasks_load(shared: Path, source: str, classes: int) -> None:

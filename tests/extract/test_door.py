@@ -101,6 +101,7 @@ def test_features_of_a_stored_image_do_not_depend_on_when_it_came(workspace: Wor
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

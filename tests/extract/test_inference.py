@@ -103,6 +103,7 @@ def test_compiling_pays_where_much_is_left_and_the_limit_is_not_reached(
     assert compiling_pays(remaining, share) is pays
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_compiled_pass_computes_the_same() -> None:
     backbone, _ = load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()))

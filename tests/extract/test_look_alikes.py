@@ -76,6 +76,7 @@ def test_recompressed_copies_across_splits_are_confirmed(found: tuple[Dataset, F
     assert Image.open(features.look_alikes / "look_alikes.png").size[0] > 300
 
 
+@pytest.mark.slow
 def test_what_only_looks_alike_in_brightness_is_not_confirmed(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     for index in range(40):

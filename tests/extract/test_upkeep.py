@@ -94,6 +94,7 @@ def test_bit_that_flips_in_keys_or_features_is_found(
     assert damage.path == path
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(data=st.data())
 def test_bits_that_flip_anywhere_are_found_or_change_nothing(
@@ -267,6 +268,7 @@ print(rounds)
 """
 
 
+@pytest.mark.slow
 def test_merging_under_readers_takes_nothing_from_them(root: Path) -> None:
     store = FeatureStore.open(root / "space", {})
     for number in range(60):

@@ -82,6 +82,7 @@ def test_files_of_others(workspace: Workspace) -> None:
     assert "/home/anna/mlruns/model cannot be used (permission denied)" in line(error, workspace, StorageError)
 
 
+@pytest.mark.slow
 def test_a_store_that_may_only_be_read(workspace: Workspace) -> None:
     connect(workspace)
     engine = create_engine(f"sqlite:///file:{workspace.mlruns}/mlflow.db?mode=ro&uri=true")

@@ -150,6 +150,7 @@ def test_a_disk_without_room_is_told(workspace: Workspace) -> None:
         check_room(workspace, 2**62)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("run",), ("serve", "--interval", "60"), ("data", "ingest"), ("pretrain", "-o", "w")]
 )

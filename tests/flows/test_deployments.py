@@ -28,6 +28,7 @@ def test_a_time_is_of_the_zone_that_is_named_and_the_next_three_are_shown() -> N
     assert words.count(" 29 Feb ") == words.count(" 02:30") == 3 and words.endswith("(Europe/Berlin)")
 
 
+@pytest.mark.slow
 def test_a_time_is_the_machines_own_by_default() -> None:
     code = "from flows.deployments import read_schedule; print(read_schedule('0 3 * * *', None, None)[0].timezone)"
     there = subprocess.run(

@@ -418,6 +418,7 @@ def test_a_wrong_key_is_told_before_any_work(home: Home) -> None:
     assert finished.returncode == 2 and "did you mean 'epochs'" in finished.stderr
 
 
+@pytest.mark.slow
 def test_help_is_quick_and_has_an_example(home: Home) -> None:
     for command in ("run", "serve", "ui", "models", "promote", "rollback", "predict", "pretrain", "doctor"):
         finished = home.headstart(command, "--help")

@@ -210,6 +210,7 @@ def test_stale_record_and_taken_port_are_survived(workspace: Path) -> None:
     assert "PREFECT_API_URL" not in os.environ
 
 
+@pytest.mark.slow
 def test_server_that_ends_early_is_an_error_that_says_why_and_names_its_log(workspace: Path) -> None:
     os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = "sqlite+aiosqlite:////nowhere/at/all.db"
     with pytest.raises(ServerError, match=r"server\.log") as told:

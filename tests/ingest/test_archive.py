@@ -109,6 +109,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str], D
     return root, before, ingest_images(IngestConfig.model_validate(config), workspace)
 
 
+@pytest.mark.slow
 def test_hostile_members_are_kept_out_as_unsafe(hostile: tuple[Path, set[str], Dataset]) -> None:
     *_, dataset = hostile
     listed = pd.read_csv(dataset.report / "quarantine.csv")
@@ -150,6 +151,7 @@ DAMAGES += [(suffix, "scrambled") for suffix in PACKERS if suffix != ".tar"]
 DAMAGES = [entry for entry in DAMAGES if entry not in ((".tar", "one byte less"), (".tar.zst", "one byte less"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "damage"), DAMAGES)
 @pytest.mark.parametrize("content", ["pictures", "text that compresses well"])
 def test_damaged_archive_is_a_data_error_that_names_it(suffix: str, damage: str, content: str, tmp_path: Path) -> None:

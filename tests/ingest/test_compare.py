@@ -68,6 +68,7 @@ rows = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(rows, rows)
 def test_applied_to_the_old_paths_the_changes_give_the_new_ones(old: dict, new: dict) -> None:
     before, after = (manifest(*((path, *cells) for path, cells in each.items())) for each in (old, new))

@@ -231,6 +231,7 @@ with pixels_of(sys.argv[2]) as pixels:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own count of the peak is Linux's")
 @pytest.mark.parametrize("mode, most", [("RGB", 7.5), ("RGBA", 9)])
 def test_large_image_takes_no_more_memory_than_its_pixels_and_one_copy(mode: str, most: float, tmp_path: Path) -> None:

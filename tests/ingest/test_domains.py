@@ -142,6 +142,7 @@ def test_domain_whose_name_leads_away_brings_nothing_in(home: Workspace) -> None
     assert set(dataset.read_manifest()["path"]) == {f"good/{name}" for name in SHOTS}
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_pacs_is_four_domains_of_seven_classes(shared: Path, home: Workspace) -> None:
     dataset = ingested(home, {"archive": str(shared / PACS), "layout": "domain/label"})

@@ -181,6 +181,7 @@ def emptied(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [garbage, truncated, holes, emptied, Path.unlink])
 def test_damaged_journal_is_begun_anew(harm: Callable[[Path], None], known: Workspace) -> None:
     before = ingested(known)
@@ -246,6 +247,7 @@ sys.exit(failed)
 """Runs that begin at the same time in workspaces where there has been none, eight at once."""
 
 
+@pytest.mark.slow
 def test_runs_that_begin_and_end_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CROWD, str(tmp_path)]
     finished = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
@@ -286,6 +288,7 @@ class Slowly(Source):
             yield Item(f"{label}/{index}.png", content=png(f"slow {index}"), labels=(label,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [4, 256], ids=["many blocks", "one block"])
 def test_file_that_crashes_its_decoder_is_kept_out_and_all_others_come_in(
     block: int, workspace: Workspace, monkeypatch: pytest.MonkeyPatch

@@ -159,6 +159,7 @@ def test_a_dataset_with_a_damaged_or_lost_object_is_not_taken_from_a_cache(empty
         assert ingested(empty).is_complete() and dataset.is_complete()
 
 
+@pytest.mark.slow
 def test_objects_that_dvc_wrote_count(empty: Workspace) -> None:
     ingested(empty)
     object_path(object_store(empty), hashlib.md5(PHOTO).hexdigest()).unlink()

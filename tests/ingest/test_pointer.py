@@ -94,6 +94,7 @@ def test_replacing_keeps_the_users_data_dvc_and_dvc_brings_their_files_back(empt
     assert claim(empty, replace=True) == empty.root / "data.dvc.replaced.2"
 
 
+@pytest.mark.slow
 def test_what_dvc_added_after_an_edit_is_the_users(empty: Workspace) -> None:
     dataset = ingest_images(photos(empty), empty)
     assert claim(empty) is None

@@ -137,6 +137,7 @@ def check_counts(dataset: Dataset, items: int) -> pd.DataFrame:
     return manifest
 
 
+@pytest.mark.slow
 @few
 @given(tree=trees(), packed=st.booleans(), by=st.sampled_from(["auto", "stratified"]))
 def test_of_any_tree_every_image_comes_in_as_it_is_and_nothing_is_lost(
@@ -192,6 +193,7 @@ ROWS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @few
 @given(
     rows=st.lists(st.tuples(st.sampled_from(sorted(ROWS)), st.integers(0, 39)), max_size=60),

@@ -81,6 +81,7 @@ def test_copies_are_never_in_two_splits(options: dict[str, Any], data: st.DataOb
         settled(rows, checks, **options).splits("hash")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checks", [{}, WARN])
 @quick
 @given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("abc"), st.integers(0, 25)), min_size=80, max_size=80))

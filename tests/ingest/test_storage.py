@@ -55,6 +55,7 @@ def s3() -> Iterator[Any]:
         server.stop()
 
 
+@pytest.mark.slow
 def test_folder_in_a_bucket_becomes_the_dataset_of_the_folder_on_disk(s3: Any, workspace: Workspace) -> None:
     for name, content in PHOTOS.items():
         (workspace.root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)

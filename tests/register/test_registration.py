@@ -135,6 +135,7 @@ def test_a_champion_of_other_means_does_not_stop_a_run(
     assert [move.action for move in moves.history(client, "photos")] == ["outside"]
 
 
+@pytest.mark.slow
 def test_a_version_that_lost_its_files_is_registered_anew(
     register: Register, client: MlflowClient, workspace: Workspace
 ) -> None:

@@ -39,6 +39,7 @@ def served_model(bundle: Path, workspace: Workspace, monkeypatch: pytest.MonkeyP
     return serve(bundle, False, workspace)
 
 
+@pytest.mark.slow
 def test_a_served_model_gives_what_its_signature_says(
     bundle: Path, several: Path, photo: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def test_bytes_base64_paths_and_pictures_give_one_answer(
         served_model.predict({"image": array})
 
 
+@pytest.mark.slow
 def test_the_column_image_is_read_wherever_it_stands(served_model: mlflow.pyfunc.PyFuncModel, photo: Path) -> None:
     other = photo.with_name("other.png")
     Image.new("RGB", (40, 40), "red").save(other)
@@ -88,6 +90,7 @@ def test_the_column_image_is_read_wherever_it_stands(served_model: mlflow.pyfunc
         served_model.predict(pd.DataFrame({"photo": [content]}))
 
 
+@pytest.mark.slow
 def test_one_bad_image_of_three_is_named_and_the_others_are_answered(
     served_model: mlflow.pyfunc.PyFuncModel, photo: Path
 ) -> None:
@@ -122,6 +125,7 @@ def test_what_comes_over_the_network_names_no_file_of_the_server(
         served_model.predict(pd.DataFrame({"image": [str(photo)]}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [0, -1])
 def test_top_k_below_one_is_told_in_one_line(served_model: mlflow.pyfunc.PyFuncModel, photo: Path, top_k: int) -> None:
     with pytest.raises(mlflow.MlflowException) as refused:

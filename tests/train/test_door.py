@@ -147,6 +147,7 @@ def test_features_are_read_once_for_all_seeds_and_trials(digits: Prepared, tmp_p
     assert task.weights is other.weights and digits.task(tmp_path).train[0] is not task.train[0]
 
 
+@pytest.mark.slow
 def test_a_head_that_learned_from_all_images_is_not_calibrated_on_them(digits: Prepared, tmp_path: Path) -> None:
     rows = digits.dataset.read_manifest()
     small = rows[rows["split"] != "test"].replace({"split": {"val": "tune"}}).groupby(["split", "label"]).head(40)

@@ -67,6 +67,7 @@ def test_it_does_not_matter_when_it_is_killed(fewer: Prepared, tmp_path: Path, h
     assert_same(tune(method(keys), task), whole)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_and_another_seed_another(fewer: Prepared, tmp_path: Path) -> None:
     fits = [tune(method({}), fewer.task(tmp_path / str(number), seed)) for number, seed in enumerate([1, 1, 2])]
     assert_same(fits[0], fits[1])
@@ -85,6 +86,7 @@ def test_what_is_over_is_read_and_not_trained_again(fewer: Prepared, tmp_path: P
         assert_same(tune(method(keys), task), tune(method(keys), task, Starts()))
 
 
+@pytest.mark.slow
 def test_weights_of_an_epoch_that_was_broken_off_are_not_taken_for_the_best_ones(
     fewer: Prepared, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ def test_full_moves_everything_and_frozen_statistics_nothing_but_parameters(task
     assert moved(task, fit.backbone.state) == {name for name in names if not name.endswith(STATISTICS)}
 
 
+@pytest.mark.slow
 def test_named_layers_learn_and_a_wrong_name_is_told_before_anything_takes_time(task: Task) -> None:
     fit = tune(method("partial", layers=["blocks.1", "expand"], epochs=1), task)
     assert fit.rates is not None
@@ -455,6 +456,7 @@ def test_epochs_are_compared_by_what_will_be_extracted_and_served(task: Task, ke
     assert row["validation/loss"] == pytest.approx(cross_entropy(logits, targets).item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_ends_when_it_gets_no_better_or_when_it_is_told_to(task: Task, tmp_path: Path) -> None:
     fit = tune(method(epochs=9, patience=2, learning_rate=1e-9, head="probe"), task)
     assert fit.curves["step"].tolist() == [1, 2, 3]
