@@ -266,7 +266,7 @@ class Rival(Record):
     name: str
     version: int
     candidate: str
-    bundle: Path
+    bundle: Place
     classes: tuple[str, ...]
     data: str
     learned_from: tuple[str, ...]
@@ -292,7 +292,7 @@ class Comparison(Record):
         findings: a line for each thing that has to be said beside the figures.
     """
 
-    report: Path
+    report: Place
     version: int
     judged_on: Split | None
     images: dict[str, int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -40,16 +41,16 @@ def find_rival(name: str, workspace: Workspace) -> Rival | None:
 
 def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) -> Path:
     """The folder of the packaged classifier: where it lies on this machine, else a copy, made once."""
-    mlflow.set_tracking_uri(workspace.tracking_uri)
-    uri = f"models:/{version.name}/{version.version}"
+    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
     place = client.get_model_version_download_uri(version.name, version.version)
+    fetch = partial(mlflow.artifacts.download_artifacts, place, tracking_uri=workspace.tracking_uri)
     if urlparse(place).scheme in ("", "file"):
-        folder = Path(mlflow.artifacts.download_artifacts(uri))
+        folder = Path(fetch())
     else:
         folder = workspace.cache / "bundles" / version.name / f"{version.version}-{version.creation_timestamp}"
         if not folder.exists():
             with fresh_folder(folder) as filling:
-                mlflow.artifacts.download_artifacts(uri, dst_path=str(filling))
+                fetch(dst_path=str(filling))
     [description] = folder.rglob(DESCRIPTION)
     return description.parent
 
