@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from PIL import Image
 from prefect import flow
 
@@ -21,7 +20,7 @@ from tasks.ingest.decode import is_image
 from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
 from tasks.model.classifier import ImageClassifier
 from tasks.progress import Advance, progress
-from tasks.register.registry import CANDIDATE, CHAMPION, check_files, get_version
+from tasks.register.registry import CANDIDATE, CHAMPION, check_files, fetch_bundle, get_version
 from tasks.register.store import connect
 from tasks.workspace import Workspace
 
@@ -41,11 +40,7 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
     check_files(client, version)
     if CANDIDATE not in version.tags:
         raise RegistryError(f"model {name!r} version {version.version} was not made by headstart: load it with MLflow")
-    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
-    place = client.get_model_version_download_uri(name, version.version)
-    folder = mlflow.artifacts.download_artifacts(place, tracking_uri=workspace.tracking_uri)
-    [bundle] = (path.parent for path in Path(folder).rglob("classifier.json"))
-    return ImageClassifier.load(bundle, device), f"{name}/{version.version}"
+    return ImageClassifier.load(fetch_bundle(client, version), device), f"{name}/{version.version}"
 
 
 @flow(name="predict")

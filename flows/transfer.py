@@ -65,8 +65,8 @@ def _held_against_champion(
     candidate: Candidate,
 ) -> Comparison | None:  # fmt: skip
     """The candidate against the champion, unless there is none, or it is this one."""
-    champion = find_rival(config.name, run.workspace)
-    if champion is None or champion.candidate == candidate.fingerprint:
+    champion = find_rival(config.name, candidate.fingerprint, run.workspace)
+    if champion is None:
         return None
     looks = ExtractConfig.model_validate(
         config.extract.model_dump(include={"device", "batch_size", "workers"}) | champion.extraction

@@ -251,11 +251,11 @@ class Evaluation(Record):
 
 
 class Rival(Record):
-    """A registered version that a candidate is held against: the champion.
+    """A registered version that a candidate is held against: the champion. Its fingerprint is that of the candidate
+    that it was registered as.
 
     Attributes:
         name, version: of the registered model.
-        candidate: the fingerprint of the candidate that it was registered as.
         bundle: folder of its packaged classifier.
         classes: their names, in the order of its answers.
         data: the dataset version that it learned from.
@@ -265,7 +265,6 @@ class Rival(Record):
 
     name: str
     version: int
-    candidate: str
     bundle: Place
     classes: tuple[str, ...]
     data: str

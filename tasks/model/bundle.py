@@ -13,3 +13,9 @@ def describe(folder: Path) -> dict[str, Any]:
     """What `tasks.model.classifier.package` noted: ``classes``, ``backbone`` (an outline), ``recipe``, ``precision``
     (``float32`` or ``bfloat16``) and ``weights`` (where those of the backbone came from)."""
     return json.loads((folder / DESCRIPTION).read_text())
+
+
+def bundle_in(folder: Path) -> Path:
+    """The folder of the packaged classifier within a model's files."""
+    [description] = folder.rglob(DESCRIPTION)
+    return description.parent

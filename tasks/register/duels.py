@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from mlflow.entities.model_registry import ModelVersion
 
 from tasks.records import Comparison
+from tasks.register.merits import ACCURACY, AVERAGE_PRECISION
 
 COMPARED = "compared"
 
-FIGURES = {"accuracy": "accuracy", "average_precision_macro": "average precision"}
+FIGURES = {"accuracy": ACCURACY, "average_precision_macro": AVERAGE_PRECISION}
 """What versions are judged by, with one label an image and with several, and what it is called."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -11,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
-from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD
+from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in
 from tasks.records import Alias
 from tasks.register.turns import FLEETING, TICKETS
 
@@ -96,11 +97,27 @@ def missing_files(client: MlflowClient, version: ModelVersion) -> str | None:
     if CANDIDATE in version.tags:
         needed |= {DESCRIPTION, BACKBONE, HEAD}
     try:
-        folder = client.get_model_version_download_uri(version.name, str(version.version))
+        folder = place_of(client, version)
         gone = sorted(needed - set(_files(folder, client.tracking_uri)))
     except Exception:  # a store that does not answer has lost nothing yet
         return None
     return f"{', '.join(gone)} in {folder}" if gone else None
+
+
+def place_of(client: MlflowClient, version: ModelVersion) -> str:
+    """Address of a version's files."""
+    return client.get_model_version_download_uri(version.name, str(version.version))
+
+
+def fetch_bundle(client: MlflowClient, version: ModelVersion, into: Path | None = None) -> Path:
+    """The folder of a version's packaged classifier: where it lies on this machine, else a copy in a temporary folder.
+
+    Args:
+        into: an empty folder for a copy.
+    """
+    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
+    place, to = place_of(client, version), str(into) if into else None
+    return bundle_in(Path(mlflow.artifacts.download_artifacts(place, dst_path=to, tracking_uri=client.tracking_uri)))
 
 
 def check_files(client: MlflowClient, version: ModelVersion) -> None:

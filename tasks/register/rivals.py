@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from tasks.model.bundle import DESCRIPTION, describe
+from tasks.model.bundle import BACKBONE, bundle_in, describe
 from tasks.progress import tell
 from tasks.records import Rival
-from tasks.register.registry import CANDIDATE, CHAMPION, DATA, missing_files
+from tasks.register.registry import CANDIDATE, CHAMPION, DATA, fetch_bundle, missing_files, place_of
 from tasks.register.store import connect
 from tasks.workspace import Workspace, fresh_folder
 
@@ -25,13 +23,15 @@ EARLIER = "train,tune"
 """What versions have seen that do not say it."""
 
 
-def find_rival(name: str, workspace: Workspace) -> Rival | None:
-    """The champion of a registered model, with its package in reach; None where there is none, it was made by other
-    means, or its files are gone."""
+def find_rival(name: str, candidate: str, workspace: Workspace) -> Rival | None:
+    """The champion of a registered model, with its package in reach; None where there is none, it is the candidate
+    itself (named by its fingerprint), it was made by other means, or its files are gone."""
     client = connect(workspace)
     try:
         version = client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
+        return None
+    if version.tags.get(CANDIDATE) == candidate:
         return None
     if CANDIDATE not in version.tags or missing_files(client, version):
         tell(f"compare\tversion {version.version} of {name} cannot be looked at: made by other means, or without files")
@@ -41,18 +41,13 @@ def find_rival(name: str, workspace: Workspace) -> Rival | None:
 
 def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) -> Path:
     """The folder of the packaged classifier: where it lies on this machine, else a copy, made once."""
-    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
-    place = client.get_model_version_download_uri(version.name, version.version)
-    fetch = partial(mlflow.artifacts.download_artifacts, place, tracking_uri=workspace.tracking_uri)
-    if urlparse(place).scheme in ("", "file"):
-        folder = Path(fetch())
-    else:
-        folder = workspace.cache / "bundles" / version.name / f"{version.version}-{version.creation_timestamp}"
-        if not folder.exists():
-            with fresh_folder(folder) as filling:
-                fetch(dst_path=str(filling))
-    [description] = folder.rglob(DESCRIPTION)
-    return description.parent
+    if urlparse(place_of(client, version)).scheme in ("", "file"):
+        return fetch_bundle(client, version)
+    folder = workspace.cache / "bundles" / version.name / f"{version.version}-{version.creation_timestamp}"
+    if not folder.exists():
+        with fresh_folder(folder) as filling:
+            fetch_bundle(client, version, filling)
+    return bundle_in(folder)
 
 
 def _rival(version: ModelVersion, bundle: Path) -> Rival:
@@ -61,7 +56,6 @@ def _rival(version: ModelVersion, bundle: Path) -> Rival:
         fingerprint=version.tags[CANDIDATE],
         name=version.name,
         version=int(version.version),
-        candidate=version.tags[CANDIDATE],
         bundle=bundle,
         classes=tuple(about["classes"]),
         data=version.tags.get(DATA, ""),
@@ -75,6 +69,6 @@ def _extraction(about: dict[str, Any], bundle: Path) -> dict[str, Any]:
     """The section ``extract`` that looks at images as the packaged backbone does."""
     outline = about["backbone"]
     return {
-        "backbone": outline["name"], "weights": str(bundle / "backbone.safetensors"), "layer": outline["layers"],
+        "backbone": outline["name"], "weights": str(bundle / BACKBONE), "layer": outline["layers"],
         "pool": outline["pool"], "precision": "bf16" if about["precision"] == "bfloat16" else "fp32",
     }  # fmt: skip

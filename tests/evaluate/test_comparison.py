@@ -43,7 +43,7 @@ class Trained:
         dataset = self.prepared.dataset
         values = {
             "fingerprint": self.candidate.fingerprint, "name": "digits", "version": 7, "bundle": folder,
-            "candidate": self.candidate.fingerprint, "classes": dataset.classes, "data": dataset.version,
+            "classes": dataset.classes, "data": dataset.version,
             "learned_from": ("train", "tune"), "extraction": {}, "geometry": {},
         }  # fmt: skip
         return Rival(**values | changes)

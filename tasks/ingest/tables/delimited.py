@@ -21,9 +21,8 @@ DELIMITERS = ",;\t|"
 LONGEST = 2**24
 """Signs of a line, and of a cell."""
 
-csv.field_size_limit(
-    LONGEST
-)  # of which there is one in a process; 131,072 is less than an image in a column of its own
+# There is one in a process; 131,072, the default, is less than an image in a column of its own.
+csv.field_size_limit(LONGEST)
 
 
 class NotUtf8(DataError):
