@@ -21,7 +21,7 @@ import pytest
 
 from flows import server as server_module
 from flows.environment import prepare_environment
-from flows.server import OPEN_TO_ALL, PREFERRED_PORT, ensure_server, server_status, stop_server
+from flows.server import OPEN_TO_ALL, ensure_server, server_status, stop_server
 from tasks.errors import ServerError
 from tests.flows.asking import ask, client
 
@@ -193,18 +193,19 @@ def test_concurrent_callers_share_one_server_that_outlives_them(workspace: Path)
 
 
 @pytest.mark.slow
-def test_stale_record_and_taken_port_are_survived(workspace: Path) -> None:
+def test_stale_record_and_taken_port_are_survived(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_environment(workspace)
     record = workspace / "mlruns/prefect/server.json"
     # A process id that is in use again, by a program that is no server.
     record.write_text(json.dumps({"pid": os.getpid(), "url": "http://127.0.0.1:9/api", "started": 0.0}))
     assert server_status(workspace) is None
     with socket.socket() as other:
-        with suppress(OSError):
-            other.bind(("127.0.0.1", PREFERRED_PORT))
-            other.listen()
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(server_module, "PREFERRED_PORT", taken)
         url = ensure_server(workspace)
-    assert httpx.URL(url).port != PREFERRED_PORT
+    assert httpx.URL(url).port != taken
     assert [json.loads(record.read_text())["pid"]] == servers_of(workspace)
     assert stop_server(workspace)
     assert "PREFECT_API_URL" not in os.environ
