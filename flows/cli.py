@@ -14,6 +14,7 @@ import typer
 
 from flows import data, features
 from flows.opening import open_workspace
+from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -141,6 +142,38 @@ def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="On
     show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
     if name:
         show_table(history_table(workspace, name), "no version has been champion yet")
+
+
+@app.command()
+def report(
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN | NAME | NAME@VERSION]", help="A run or a model's version; else the last run."),
+    ] = None,
+    versions: Annotated[
+        str | None, typer.Option(metavar="N...", help="Hold versions of NAME against each other: --versions 3 5 7.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the page to this file.")] = None,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser, where there is one.")] = True,
+) -> None:
+    """Open a run's report: one page with the verdict, figures, errors, costs and lineage.
+
+    Example: headstart report digits@champion
+    """
+    workspace = open_workspace(reads=True)
+    from flows.console import out
+    from flows.reports import compare_versions, find_report, keep, open_page
+
+    names = which or []
+    if versions is None:
+        if len(names) > 1:
+            raise ConfigurationError(f"one report at a time, or `headstart report {names[0]} --versions 1 2 3`")
+        page = find_report(workspace, names[0] if names else None)
+    else:
+        page = compare_versions(workspace, names[0] if names else "", [*versions.replace(",", " ").split(), *names[1:]])
+    page = keep(page, output) if output else page
+    opened = show and out.is_terminal and open_page(page)
+    out.print(f"{'opened ' if opened else ''}{page}", soft_wrap=True, markup=False)
 
 
 @app.command()

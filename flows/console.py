@@ -160,6 +160,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> 
     table.add_row(
         "look",
         Text(
+            f"headstart report    all of it on one page\n"
             f"headstart ui        run {outcome.run_id[:8]} with curves, figures and tables"
             + (f"; flow at {server.removesuffix('/api')}" if server else "")
         ),

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
+from tasks.records import (
+    Candidate,
+    Comparison,
+    Dataset,
+    Evaluation,
+    FeatureSet,
+    Preprocessed,
+    Record,
+    RegisteredModel,
+    Report,
+)
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 """What runs are judged by: with one label an image, and with several."""
@@ -27,6 +37,7 @@ class Outcome(BaseModel):
     evaluation: Evaluation
     comparison: Comparison | None = None
     model: RegisteredModel
+    report: Report
     new: int
     """Images whose features this run computed."""
 
@@ -63,6 +74,8 @@ def describe(record: Record, cached: bool) -> str:
             return f"compare\t{_comparison(record)}"
         case RegisteredModel():
             return f"register\t{record.name} version {record.version}, {_alias(record)}"
+        case Report():
+            return f"report\ta page of {record.page.stat().st_size / 1e6:.1f} MB"
     raise TypeError(f"no words for {type(record).__name__}")
 
 

@@ -28,7 +28,17 @@ from tasks.errors import ServerError
 from tasks.fingerprint import code_version
 from tasks.machine import user_name
 from tasks.progress import tell
-from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, Record, RegisteredModel
+from tasks.records import (
+    Candidate,
+    Comparison,
+    Dataset,
+    Evaluation,
+    FeatureSet,
+    Preprocessed,
+    Record,
+    RegisteredModel,
+    Report,
+)
 from tasks.register.store import connect
 from tasks.workspace import Workspace
 
@@ -75,6 +85,8 @@ class TrackedRun:
                 self._log_comparison(record)
             case RegisteredModel():
                 self._log_model(record)
+            case Report():
+                self.client.log_artifact(self.id, str(record.page)) if self._is_news(record) else None
         now = time.monotonic()
         tell(f"{describe(record, self.is_cached(record))}\t{now - self._since:.1f} s")
         self._since = now

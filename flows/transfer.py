@@ -18,6 +18,7 @@ from tasks.preprocess.stage import preprocess
 from tasks.records import Candidate, Comparison, Dataset, FeatureSet, Preprocessed
 from tasks.register.rivals import find_rival
 from tasks.register.stage import register
+from tasks.report.stage import report
 from tasks.train.stage import train
 from tasks.workspace import Workspace
 
@@ -51,10 +52,16 @@ def transfer(config: PipelineConfig) -> Outcome:
                 config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation, comparison
             )
         )
+        told = run.record(
+            report(
+                config.model_dump(mode="json", by_alias=True), dataset, preprocessed, final, candidate, evaluation,
+                comparison, None, model,
+            )
+        )  # fmt: skip
         new = 0 if run.is_cached(features) else features.new
         outcome = Outcome(
             run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
-            comparison=comparison, model=model, new=new,
+            comparison=comparison, model=model, report=told, new=new,
         )  # fmt: skip
     _announce(outcome)
     return outcome

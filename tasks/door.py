@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -90,6 +92,19 @@ def stage(state: Callable[..., Any] | None = None, cached: bool = True) -> Calla
             result_serializer="json",
             cache_result_in_memory=False,
         )
-        return cast(Task[P, R], make_task(function))
+        return cast(Task[P, R], make_task(_timed(function)))
 
     return make
+
+
+def _timed(function: Callable[P, R]) -> Callable[P, R]:
+    """Note in the record how long it took to make, by which its cost is known wherever it is found again."""
+
+    @wraps(function)
+    def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+        began = time.monotonic()
+        record = function(*args, **kwargs)
+        took = {"took": time.monotonic() - began}
+        return record.model_copy(update=took) if isinstance(record, Record) else record
+
+    return timed

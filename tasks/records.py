@@ -72,12 +72,14 @@ class Record(BaseModel):
         fingerprint: names the content; equal fingerprints, equal content.
         made: when, in seconds since the epoch. A record older than the run that hands it on was found in a
             cache.
+        took: seconds that the stage worked, when it was made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fingerprint: str
     made: float = Field(default_factory=time.time)
+    took: float = 0.0
 
     def files(self) -> list[Path]:
         """The files without which this record is worth nothing."""
@@ -307,6 +309,19 @@ class Comparison(Record):
     findings: tuple[str, ...] = ()
 
 
+class Inspection(Record):
+    """What the network looks at, and how it stands images unlike those that it knows.
+
+    Attributes:
+        report: folder.
+        findings: a line for each thing that has to be said.
+    """
+
+    report: Place
+    metrics: dict[str, float] = {}
+    findings: tuple[str, ...] = ()
+
+
 class RegisteredModel(Record):
     """A version of a registered model.
 
@@ -322,3 +337,13 @@ class RegisteredModel(Record):
     alias: Alias | None
     verdict: str
     new: bool
+
+
+class Report(Record):
+    """All that a run has found, on one page.
+
+    Attributes:
+        page: the file (HTML), which needs nothing else.
+    """
+
+    page: Place

@@ -1,0 +1,157 @@
+"""Reports of runs, looked up where MLflow keeps them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from tasks.errors import ConfigurationError, RegistryError
+from tasks.register.registry import DATA, aliases_of, all_models, all_versions, get_model, get_version
+from tasks.register.store import connect
+from tasks.report.versions import Version, versions_page
+from tasks.workspace import Workspace, write_whole
+
+PAGE = "report.html"
+KEEPER = "report.files"
+"""Tag of a run whose report another run has stored: that run's id."""
+
+
+def find_report(workspace: Workspace, which: str | None) -> Path:
+    """The report of a run, of the champion or another version of a model, or of the run that came last.
+
+    Args:
+        which: the beginning of a run's id, ``NAME``, ``NAME@ALIAS`` or ``NAME@VERSION``.
+
+    Raises:
+        RegistryError: there is no such run, model or version, or no report of it.
+    """
+    client = connect(workspace)
+    run = _run(client, which)
+    try:
+        return Path(client.download_artifacts(run.data.tags.get(KEEPER, run.info.run_id), PAGE))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(
+            f"run {run.info.run_id[:8]} ({run.info.run_name}, {run.info.status.lower()}) has no report: runs write one "
+            "when they end well; run its configuration again"
+        ) from error
+
+
+def open_page(path: Path) -> bool:
+    """Show a page in the reader's browser, where a screen is in reach; returns whether it was."""
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(screen) and webbrowser.open(path.as_uri())
+
+
+def _run(client: MlflowClient, which: str | None) -> Run:
+    if which is None:
+        return _newest(client)
+    name, _, version = which.partition("@")
+    models = {model.name: model for model in all_models(client)}
+    if version or name in models:
+        if not version:
+            known = aliases_of(get_model(client, name))
+            version = next((str(number) for number, of in known.items() if "champion" in of), "") or _last(client, name)
+        found = get_version(client, name, version)
+        return client.get_run(found.run_id or "")
+    return _by_id(client, which, sorted(models))
+
+
+def _last(client: MlflowClient, name: str) -> str:
+    numbers = list(all_versions(client, name))
+    if not numbers:
+        raise RegistryError(f"model {name!r} has no version")
+    return str(numbers[-1])
+
+
+def _newest(client: MlflowClient) -> Run:
+    found = _runs(client, "attributes.status = 'FINISHED'")
+    if not found:
+        raise RegistryError("no run has ended well yet: `headstart run CONFIG` writes a report")
+    return found[0]
+
+
+def _by_id(client: MlflowClient, beginning: str, models: Sequence[str]) -> Run:
+    found = [run for run in _runs(client) if run.info.run_id.startswith(beginning)]
+    if len(found) != 1:
+        how_many = f"{len(found)} runs begin" if found else "no run begins"
+        raise RegistryError(
+            f"{beginning!r}: there is no registered model of that name ({', '.join(models) or 'none yet'}), and "
+            f"{how_many} with it"
+        )
+    return found[0]
+
+
+def _runs(client: MlflowClient, such: str = "") -> list[Run]:
+    """Runs of pipelines, the newest first."""
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found, token = [], None
+    while True:
+        page = client.search_runs(experiments, such, order_by=["attributes.start_time DESC"], page_token=token)
+        found += [run for run in page if "mlflow.parentRunId" not in run.data.tags]
+        if not (token := page.token):
+            return found
+
+
+def compare_versions(workspace: Workspace, name: str, numbers: Sequence[str]) -> Path:
+    """A page that holds versions of a model against each other, in the order of their numbers.
+
+    Raises:
+        ConfigurationError: fewer than two, or no numbers.
+        RegistryError: there is no such model or version, or a run is gone.
+    """
+    if not name or len(set(numbers)) < 2 or not all(number.isdigit() for number in numbers):
+        raise ConfigurationError("which versions of which model? As in `headstart report photos --versions 3 5 7`")
+    client = connect(workspace)
+    chosen = [_version(client, name, number) for number in sorted(set(map(int, numbers)))]
+    page = workspace.cache / "reports" / f"{name}-{'-'.join(str(version.number) for version in chosen)}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(page, versions_page(name, chosen))
+    return page
+
+
+def _version(client: MlflowClient, name: str, number: int) -> Version:
+    found = get_version(client, name, number)
+    try:
+        run = client.get_run(found.run_id or "")
+    except MlflowException as error:
+        raise RegistryError(f"the run of {name} version {number} was deleted, and its figures with it") from error
+    report_on = "test" if any(key.startswith("test/") for key in run.data.metrics) else "val"
+    when = datetime.fromtimestamp(found.creation_timestamp / 1000).astimezone()
+    known = aliases_of(get_model(client, name)).get(number, [])
+    facts = {
+        "alias": ", ".join(known) or "–", "registered": when.strftime("%d %B %Y, %H:%M"),
+        "gate": found.tags.get("verdict", ""), "data": found.tags.get(DATA, ""),
+        "backbone": found.tags.get("backbone", ""), "method": found.tags.get("method", ""), "run": run.info.run_id,
+    }  # fmt: skip
+    return Version(number, facts, _intervals(run.data.metrics), report_on, _predictions(client, run, report_on))
+
+
+def _intervals(metrics: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
+    return {
+        name: (value, metrics[f"{name}_low"], metrics[f"{name}_high"])
+        for name, value in sorted(metrics.items())
+        if f"{name}_low" in metrics and not name.startswith("gain/")
+    }
+
+
+def _predictions(client: MlflowClient, run: Run, split: str) -> pd.DataFrame | None:
+    keeper = run.data.tags.get("evaluation.files", run.info.run_id)
+    try:
+        return pd.read_parquet(client.download_artifacts(keeper, f"tables/{split}_predictions.parquet"))
+    except (MlflowException, OSError):
+        return None
+
+
+def keep(page: Path, output: Path) -> Path:
+    """Copy a page to where the user wants it."""
+    write_whole(output, page.read_bytes())
+    return output

@@ -1,0 +1,1 @@
+"""Report: a run on one page that needs nothing else."""

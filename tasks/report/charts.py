@@ -1,0 +1,128 @@
+"""Charts of the page: small, one idea each, as legible on a phone as in print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from tasks.evaluate.figures import AGAINST, BLUE, GREEN, ORANGE, PURPLE
+from tasks.lettering import literal
+from tasks.report.pictures import chart
+
+SIZE = (4.4, 2.9)
+"""Inches of 72 points: as wide as a phone's page, where its letters are as tall as the text's."""
+
+INK, LINE = "#3c424b", "#e3e6ea"
+LOOK: dict[Any, Any] = {
+    "font.size": 9, "font.family": "sans-serif", "axes.edgecolor": LINE, "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": LINE, "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8,
+    "lines.linewidth": 1.8,
+}  # fmt: skip
+
+
+def curves_chart(curves: pd.DataFrame) -> str | None:
+    """How training went: loss or accuracy of each split, by epoch or by strength of the head."""
+    against = next((name for name in AGAINST if name in curves and curves[name].notna().any()), None)
+    figures = [name for name in ("accuracy", "average_precision", "loss") if any(_of(curves, name))]
+    if against is None or len(curves) < 2 or not figures:
+        return None
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(SIZE[0] * min(2, len(figures)), SIZE[1]), layout="constrained")
+        for axes, name in zip(np.atleast_1d(figure.subplots(1, min(2, len(figures)))), figures, strict=False):
+            for column, colour in zip(_of(curves, name), cycle((BLUE, ORANGE, GREEN)), strict=False):
+                shown = curves[[against, column]].dropna()
+                axes.plot(shown[against], shown[column], color=colour, label=column.partition("/")[0], marker=".")
+            axes.set(xlabel=AGAINST[against], ylabel=name.replace("_", " "))
+            if against == "l2":
+                axes.set_xscale("log")
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if name == "loss" and (curves[_of(curves, name)].min().min() or 0) > 0:
+                axes.set_yscale("log")
+                axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.legend()
+        return chart(figure)
+
+
+def _of(curves: pd.DataFrame, figure: str) -> list[str]:
+    return [name for name in curves.columns if name.endswith(f"/{figure}") and curves[name].notna().any()]
+
+
+def reliability_chart(bins: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> str:
+    """Accuracy against confidence; on the diagonal a model knows what it knows.
+
+    Args:
+        bins: a row for each bin of each column's name under ``when``: confidence, accuracy.
+        columns: names under ``when``, and what they are called.
+    """
+    with mpl.rc_context(LOOK):
+        figure, axes = _axes("confidence", "accuracy")
+        axes.plot([0, 1], [0, 1], color=LINE, zorder=1)
+        for (when, called), colour in zip(columns, (ORANGE, BLUE), strict=False):
+            shown = bins[bins["when"] == when]
+            axes.plot(shown["confidence"], shown["accuracy"], color=colour, marker=".", label=called)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend()
+        return chart(figure)
+
+
+def risk_coverage_chart(curve: pd.DataFrame, threshold: float | None) -> str:
+    """The share of wrong answers among those that are given, by how many are; the chosen threshold marked."""
+    with mpl.rc_context(LOOK):
+        figure, axes = _axes("share of images answered", "share of answers wrong")
+        axes.plot(curve["coverage"], curve["risk"], color=BLUE)
+        if {"low", "high"} <= set(curve):
+            axes.fill_between(curve["coverage"], curve["low"], curve["high"], color=BLUE, alpha=0.15, linewidth=0)
+        chosen = curve[curve["threshold"] >= threshold] if threshold is not None else curve[:0]
+        if len(chosen):
+            axes.plot(chosen["coverage"].iloc[-1], chosen["risk"].iloc[-1], "o", color=ORANGE, label="chosen threshold")
+            axes.legend()
+        axes.set(xlim=(0, 1.01))
+        axes.set_ylim(bottom=0)
+        return chart(figure)
+
+
+def robustness_chart(table: pd.DataFrame) -> str:
+    """Accuracy by severity, a line for each corruption."""
+    with mpl.rc_context(LOOK):
+        figure, axes = _axes("severity", "accuracy", height=3.3)
+        clean = table.loc[table["severity"] == 0, "accuracy"]
+        styles = cycle([(c, s) for s in ("-", "--") for c in (BLUE, ORANGE, GREEN, PURPLE)])
+        for name, rows in table[table["severity"] > 0].groupby("corruption", sort=False):
+            colour, style = next(styles)
+            first = ([0], [clean.iloc[0]]) if len(clean) else ([], [])
+            axes.plot(
+                [*first[0], *rows["severity"]], [*first[1], *rows["accuracy"]], style, color=colour, marker=".",
+                label=literal(str(name)),
+            )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(0, 1.02)
+        axes.legend(ncols=2)
+        return chart(figure)
+
+
+def versions_chart(figures: Mapping[str, tuple[float, float, float]], what: str) -> str:
+    """A figure of each version, with its interval."""
+    with mpl.rc_context(LOOK):
+        figure, axes = _axes("version", what)
+        values, low, high = np.array(list(figures.values())).T
+        places = range(len(figures))
+        axes.errorbar(places, values, [values - low, high - values], fmt="o", color=BLUE, capsize=3)
+        axes.set_xticks(places, [literal(name) for name in figures])
+        return chart(figure)
+
+
+def _axes(across: str, up: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=across, ylabel=up)
+    return figure, axes

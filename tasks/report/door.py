@@ -1,0 +1,71 @@
+"""The door of the report."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tasks.fingerprint import code_version, fingerprint
+from tasks.records import (
+    Candidate,
+    Comparison,
+    Dataset,
+    Evaluation,
+    FeatureSet,
+    Inspection,
+    Preprocessed,
+    RegisteredModel,
+    Report,
+)
+from tasks.register.registry import fetch_bundle
+from tasks.register.store import connect
+from tasks.report.facts import Facts
+from tasks.report.latency import MOST, measure_latency
+from tasks.report.page import page
+from tasks.workspace import Workspace, fresh_folder
+
+PAGE = "report.html"
+
+
+def write_report(
+    config: dict[str, Any], dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
+    evaluation: Evaluation, comparison: Comparison | None, inspection: Inspection | None, model: RegisteredModel,
+    workspace: Workspace,
+) -> Report:  # fmt: skip
+    """Write the page of a run.
+
+    Args:
+        config: the whole configuration.
+        comparison, inspection: where there are any.
+
+    Raises:
+        RegistryError: the version's files are gone.
+    """
+    made_from = [dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model]
+    code = code_version(Path(__file__).parent)
+    name = fingerprint(code, config, [record.fingerprint if record else None for record in made_from])
+    final = workspace.cache / "reports" / name
+    with fresh_folder(final) as folder:
+        facts = Facts(
+            config, dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model,
+            latency=measure_latency(_bundle(model, workspace), _held_out(dataset)), commit=_commit(workspace.root),
+        )  # fmt: skip
+        (folder / PAGE).write_text(page(facts), encoding="utf-8")
+    return Report(fingerprint=name, page=final / PAGE)
+
+
+def _bundle(model: RegisteredModel, workspace: Workspace) -> Path:
+    client = connect(workspace)
+    return fetch_bundle(client, client.get_model_version(model.name, str(model.version)))
+
+
+def _held_out(dataset: Dataset) -> list[Path]:
+    manifest = dataset.read_manifest()
+    hashes = manifest.loc[manifest["split"] == dataset.report_on, "hash"]
+    return [dataset.image(content) for content in hashes.sample(min(MOST, len(hashes)), random_state=0)]
+
+
+def _commit(folder: Path) -> str | None:
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
+    return asked.stdout.strip() if asked.returncode == 0 else None

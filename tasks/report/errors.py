@@ -1,0 +1,61 @@
+"""Errors that people can act on: the surest mistakes, which classes are taken for which, labels that may be wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.report.facts import Facts, rows, table
+from tasks.report.pictures import thumbnail
+
+MISTAKES, PAIRS, SUSPECTS = 18, 12, 18
+SIDE = 96
+"""Pixels of a neighbour."""
+
+
+def errors(facts: Facts) -> dict[str, Any] | None:
+    """Mistakes on the held-out images, and suspects among all labels."""
+    found = {"mistakes": _mistakes(facts), "pairs": _pairs(facts), "suspects": _suspects(facts)}
+    return found if any(found.values()) else None
+
+
+def _mistakes(facts: Facts) -> list[dict[str, Any]]:
+    folder, split = facts.evaluation.report, facts.dataset.report_on
+    told = table(folder, f"{split}_mistakes.csv")
+    return (
+        []
+        if told is None
+        else [
+            row | {"picture": _picture(facts, row["hash"]), "neighbours": _neighbours(facts, row)}
+            for row in rows(told.head(MISTAKES))
+        ]
+    )
+
+
+def _neighbours(facts: Facts, row: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for place in (1, 2, 3):
+        content = row.get(f"neighbour_{place}_hash")
+        if isinstance(content, str) and content:
+            found.append({
+                "picture": thumbnail(facts.dataset.image(content), facts.dataset.limits, SIDE),
+                "label": row[f"neighbour_{place}_label"],
+                "similarity": row[f"neighbour_{place}_similarity"],
+            })  # fmt: skip
+    return found
+
+
+def _pairs(facts: Facts) -> list[dict[str, Any]]:
+    found = table(facts.evaluation.report, f"{facts.dataset.report_on}_confusions.csv")
+    return [] if found is None else rows(found.head(PAIRS))
+
+
+def _suspects(facts: Facts) -> dict[str, Any]:
+    found = table(facts.evaluation.report, "suspects.csv")
+    if found is None:
+        return {}
+    shown = found.sort_values("score", ascending=False, kind="stable").head(SUSPECTS)
+    return {"count": len(found), "rows": [row | {"picture": _picture(facts, row["hash"])} for row in rows(shown)]}
+
+
+def _picture(facts: Facts, content: str) -> str:
+    return thumbnail(facts.dataset.image(content), facts.dataset.limits)

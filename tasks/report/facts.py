@@ -1,0 +1,74 @@
+"""What a report is made from: the records of a run, and the tables that they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.records import (
+    Candidate,
+    Comparison,
+    Dataset,
+    Evaluation,
+    FeatureSet,
+    Inspection,
+    Preprocessed,
+    RegisteredModel,
+)
+from tasks.report.latency import Latency
+
+ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run that is over.
+
+    Attributes:
+        config: the whole configuration, as YAML reads it.
+        commit: of the repository that the workspace lies in, where it is one.
+        latency: of the packaged model on this machine.
+    """
+
+    config: dict[str, Any]
+    dataset: Dataset
+    preprocessed: Preprocessed
+    features: FeatureSet
+    candidate: Candidate
+    evaluation: Evaluation
+    comparison: Comparison | None
+    inspection: Inspection | None
+    model: RegisteredModel
+    latency: Latency
+    commit: str | None = None
+
+    @property
+    def judged_by(self) -> str:
+        """Name of the figure that a model is judged by."""
+        return AVERAGE_PRECISION if self.dataset.multi_label else ACCURACY
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that figures are of, the held-out one first."""
+        told = dict.fromkeys(name.partition("/")[0] for name in self.evaluation.metrics)
+        return tuple(sorted(told, key=lambda split: split != self.dataset.report_on))
+
+
+def table(folder: Path | None, name: str) -> pd.DataFrame | None:
+    """A table in a record's folder, CSV or Parquet; None where there is none or it has no row."""
+    if folder is None or not (path := folder / name).is_file():
+        return None
+    if path.suffix == ".parquet":
+        read = pd.read_parquet(path)
+    else:  # a class may be called NA, and 007 is no number
+        names = ("label", "predicted", "true", "path", "hash", "slice", "suggested", "class", "before", "after")
+        read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(names, "string"))
+    return None if read.empty else read
+
+
+def rows(read: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """The rows of a table by their columns' names; of none, no rows."""
+    return [] if read is None else [dict(row) for _, row in read.iterrows()]

@@ -1,0 +1,79 @@
+"""From facts to HTML: one file that asks for nothing else, without scripts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tasks.report.errors import errors
+from tasks.report.facts import Facts
+from tasks.report.insight import explanation, robustness, shift
+from tasks.report.origin import cost, data, lineage, method
+from tasks.report.overview import comparison, verdict
+from tasks.report.quality import calibration, metrics, slices
+
+SECTIONS: tuple[tuple[str, str, Callable[[Facts], dict[str, Any] | None]], ...] = (
+    ("verdict", "Verdict", verdict),
+    ("comparison", "Against the champion", comparison),
+    ("metrics", "Figures", metrics),
+    ("errors", "Errors", errors),
+    ("slices", "Slices", slices),
+    ("calibration", "Calibration", calibration),
+    ("explanation", "Explanation", explanation),
+    ("robustness", "Robustness", robustness),
+    ("shift", "Shift", shift),
+    ("data", "Data", data),
+    ("method", "Method", method),
+    ("cost", "Cost", cost),
+    ("lineage", "Make it again", lineage),
+)
+"""In the order of the page: template, title, and what it is filled with; None: there is nothing to tell."""
+
+
+def page(facts: Facts) -> str:
+    """The report of a run."""
+    filled = [(name, title, fill(facts)) for name, title, fill in SECTIONS]
+    made = datetime.fromtimestamp(facts.evaluation.made).astimezone().strftime("%d %B %Y, %H:%M %Z")
+    return render("report.html", facts=facts, made=made, sections=[each for each in filled if each[2] is not None])
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package, filled."""
+    return _environment().get_template(template).render(**values)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"figure": _figure, "signed": _signed, "words": _words, "mega": _mega, "p": _p}
+    return environment
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:+.4f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _words(name: str) -> str:
+    """A figure's name as a person reads it."""
+    for short, long in (("roc_auc", "ROC AUC"), ("ece", "ECE"), ("f1", "F1"), ("_", " ")):
+        name = name.replace(short, long)
+    return name
+
+
+def _mega(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,90 @@
+"""How good the model is: figures, classes, slices, calibration."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tasks.records import Split
+from tasks.report.charts import reliability_chart, risk_coverage_chart
+from tasks.report.facts import Facts, rows, table
+from tasks.report.pictures import drawn
+
+CELLS = 20
+"""Most classes whose confusion matrix is a table; of more it is the picture."""
+
+UNBOUNDED = ("log_loss", "brier", "cost", "rmse", "mae")
+"""Figures that are no share of one."""
+
+
+def metrics(facts: Facts) -> dict[str, Any]:
+    """Every figure with its interval, one column for each split, and the classes, the worst first."""
+    names = dict.fromkeys(name.partition("/")[2] for name in facts.evaluation.metrics)
+    found = facts.evaluation.metrics
+    shown = [(name, [found.get(f"{split}/{name}") for split in facts.splits]) for name in names]
+    shares = [values for name, values in shown if not name.startswith(UNBOUNDED)]
+    bounds = [bound for each in shares for value in each if value for bound in value if bound == bound]
+    return {
+        "rows": shown,
+        "unbounded": UNBOUNDED,
+        "from": min(0.9, int(10 * min(bounds, default=0)) / 10),
+        "classes": _classes(facts),
+        "confusion": _confusion(facts),
+        "figures": _figures(facts, "roc", "precision_recall"),
+    }
+
+
+def _classes(facts: Facts) -> list[dict[str, Any]]:
+    found = table(facts.evaluation.report, f"{facts.dataset.report_on}_per_class.csv")
+    return rows(None if found is None else found.sort_values("f1", na_position="last", kind="stable"))
+
+
+def _confusion(facts: Facts) -> dict[str, Any] | None:
+    """Counts, rows of true classes; None with several labels an image."""
+    if facts.dataset.multi_label:
+        return None
+    if len(facts.dataset.classes) > CELLS:
+        return {"picture": _figures(facts, "confusion")}
+    split, classes = facts.dataset.report_on, list(facts.dataset.classes)
+    given = table(facts.evaluation.report, f"{split}_predictions.parquet")
+    assert given is not None
+    counts = given.groupby(["label", "predicted"]).size().unstack(fill_value=0)
+    counts = counts.reindex(index=classes, columns=classes, fill_value=0)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    return {"classes": classes, "counts": counts.to_numpy().tolist(), "shares": shares.to_numpy().tolist()}
+
+
+def slices(facts: Facts) -> dict[str, Any] | None:
+    """Parts of the held-out images, each against the rest."""
+    split: Split = facts.dataset.report_on
+    found = table(facts.evaluation.report, f"{split}_slices.csv")
+    if found is None:
+        return None
+    return {
+        "rows": rows(found.sort_values("p_holm", kind="stable")),
+        "pictures": _figures(facts, "slices"),
+    }
+
+
+def calibration(facts: Facts) -> dict[str, Any] | None:
+    """Whether the model knows what it knows, and what it may be asked to keep silent about."""
+    split = facts.dataset.report_on
+    bins = table(facts.evaluation.report, f"{split}_reliability.csv")
+    curve = table(facts.evaluation.report, f"{split}_risk_coverage.csv")
+    decided = facts.evaluation.report / "decisions.json"
+    decisions = json.loads(decided.read_text()) if decided.is_file() else {}
+    if bins is None and curve is None:
+        return {"pictures": found} if (found := _figures(facts, "reliability")) else None
+    charts = []
+    if bins is not None:
+        called = [(when, when) for when in bins["when"].unique()]
+        charts.append(("Reliability", reliability_chart(bins, called)))
+    if curve is not None:
+        threshold = (decisions.get("abstain") or {}).get("threshold")
+        charts.append(("Risk and coverage", risk_coverage_chart(curve, threshold)))
+    return {"charts": charts, "decisions": decisions}
+
+
+def _figures(facts: Facts, *kinds: str) -> list[str]:
+    paths = (facts.evaluation.report / f"{facts.dataset.report_on}_{kind}.png" for kind in kinds)
+    return [drawn(path) for path in paths if path.is_file()]
