@@ -37,7 +37,9 @@ def find_report(workspace: Workspace, which: str | None) -> Path:
     client = connect(workspace)
     run = _run(client, which)
     try:
-        return Path(client.download_artifacts(run.data.tags.get(KEEPER, run.info.run_id), PAGE))
+        keeper = run.data.tags.get(KEEPER, run.info.run_id)
+        (folder := workspace.cache / "reports" / keeper).mkdir(parents=True, exist_ok=True)
+        return Path(client.download_artifacts(keeper, PAGE, str(folder)))
     except (MlflowException, OSError) as error:
         raise RegistryError(
             f"run {run.info.run_id[:8]} ({run.info.run_name}, {run.info.status.lower()}) has no report: runs write one "

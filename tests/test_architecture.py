@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ["ingest", "preprocess", "extract", "train", "model", "evaluate", "register"]
+STAGES = ["ingest", "preprocess", "extract", "train", "model", "evaluate", "register", "report"]
 # What runs where torch alone is installed, or is started anew for every core: serving images, GPU machines without the
 # orchestration, workers.
 COMPUTE = [

@@ -29,27 +29,30 @@ LOOK: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def curves_chart(curves: pd.DataFrame) -> str | None:
-    """How training went: loss or accuracy of each split, by epoch or by strength of the head."""
+def curves_charts(curves: pd.DataFrame) -> list[str]:
+    """How training went: the figure that it is judged by, and the loss, of each split, by epoch or by strength of the
+    head."""
     against = next((name for name in AGAINST if name in curves and curves[name].notna().any()), None)
     figures = [name for name in ("accuracy", "average_precision", "loss") if any(_of(curves, name))]
     if against is None or len(curves) < 2 or not figures:
-        return None
+        return []
+    return [_curves(curves, name, against) for name in figures]
+
+
+def _curves(curves: pd.DataFrame, name: str, against: str) -> str:
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(SIZE[0] * min(2, len(figures)), SIZE[1]), layout="constrained")
-        for axes, name in zip(np.atleast_1d(figure.subplots(1, min(2, len(figures)))), figures, strict=False):
-            for column, colour in zip(_of(curves, name), cycle((BLUE, ORANGE, GREEN)), strict=False):
-                shown = curves[[against, column]].dropna()
-                axes.plot(shown[against], shown[column], color=colour, label=column.partition("/")[0], marker=".")
-            axes.set(xlabel=AGAINST[against], ylabel=name.replace("_", " "))
-            if against == "l2":
-                axes.set_xscale("log")
-            else:
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if name == "loss" and (curves[_of(curves, name)].min().min() or 0) > 0:
-                axes.set_yscale("log")
-                axes.yaxis.set_minor_formatter(NullFormatter())
-            axes.legend()
+        figure, axes = _axes(AGAINST[against], name.replace("_", " "))
+        for column, colour in zip(_of(curves, name), cycle((BLUE, ORANGE, GREEN)), strict=False):
+            shown = curves[[against, column]].dropna()
+            axes.plot(shown[against], shown[column], color=colour, label=column.partition("/")[0], marker=".")
+        if against == "l2":
+            axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if name == "loss" and curves[_of(curves, name)].min().min() > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.legend()
         return chart(figure)
 
 

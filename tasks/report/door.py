@@ -18,6 +18,7 @@ from tasks.records import (
     RegisteredModel,
     Report,
 )
+from tasks.register.gate import VERDICT
 from tasks.register.registry import fetch_bundle
 from tasks.register.store import connect
 from tasks.report.facts import Facts
@@ -46,18 +47,16 @@ def write_report(
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config, [record.fingerprint if record else None for record in made_from])
     final = workspace.cache / "reports" / name
+    client = connect(workspace)
     with fresh_folder(final) as folder:
+        version = client.get_model_version(model.name, str(model.version))
         facts = Facts(
             config, dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model,
-            latency=measure_latency(_bundle(model, workspace), _held_out(dataset)), commit=_commit(workspace.root),
+            verdict=version.tags.get(VERDICT, model.verdict), commit=_commit(workspace.root),
+            latency=measure_latency(fetch_bundle(client, version), _held_out(dataset)),
         )  # fmt: skip
         (folder / PAGE).write_text(page(facts), encoding="utf-8")
     return Report(fingerprint=name, page=final / PAGE)
-
-
-def _bundle(model: RegisteredModel, workspace: Workspace) -> Path:
-    client = connect(workspace)
-    return fetch_bundle(client, client.get_model_version(model.name, str(model.version)))
 
 
 def _held_out(dataset: Dataset) -> list[Path]:

@@ -30,6 +30,7 @@ class Facts:
     Attributes:
         config: the whole configuration, as YAML reads it.
         commit: of the repository that the workspace lies in, where it is one.
+        verdict: what the gate decided when the version was made.
         latency: of the packaged model on this machine.
     """
 
@@ -42,6 +43,7 @@ class Facts:
     comparison: Comparison | None
     inspection: Inspection | None
     model: RegisteredModel
+    verdict: str
     latency: Latency
     commit: str | None = None
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from tasks.report.charts import curves_chart
+from tasks.report.charts import curves_charts
 from tasks.report.facts import Facts, rows, table
 from tasks.report.pictures import drawn
 
@@ -43,7 +43,7 @@ def _head(counts: pd.DataFrame) -> dict[str, Any]:
 
 def method(facts: Facts) -> dict[str, Any]:
     """What was trained, on which features, and how it went."""
-    return {"curves": curves_chart(pd.read_parquet(facts.candidate.curves))}
+    return {"curves": curves_charts(pd.read_parquet(facts.candidate.curves))}
 
 
 def cost(facts: Facts) -> dict[str, Any]:

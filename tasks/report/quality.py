@@ -13,8 +13,8 @@ from tasks.report.pictures import drawn
 CELLS = 20
 """Most classes whose confusion matrix is a table; of more it is the picture."""
 
-UNBOUNDED = ("log_loss", "brier", "cost", "rmse", "mae")
-"""Figures that are no share of one."""
+UNBOUNDED = ("log_loss", "brier", "cost", "ece", "adaptive_ece", "aurc", "rmse", "mae")
+"""Figures of which less is better: they are on no common scale."""
 
 
 def metrics(facts: Facts) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.summary import Outcome, describe, one_line, summary_rows
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, RegisteredModel
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, RegisteredModel, Report
 
 HERE = Path("nowhere")
 ONE = {"accuracy": 0.9, "precision_macro": 0.8, "f1_macro": 0.7, "roc_auc_macro": 0.95}
@@ -37,6 +37,7 @@ def outcome(several: bool) -> Outcome:
                      for split in ("val", "test") for name, value in figures.items()},
         ),
         model=RegisteredModel(fingerprint="m", name="photos", version=1, alias="champion", verdict="passed", new=True),
+        report=Report(fingerprint="r", page=HERE),
         new=10,
     )  # fmt: skip
 
