@@ -19,7 +19,7 @@ from flows.access import LOGIN, USER, own_hosts, own_origins
 # Takes the secret from behind the `#` of the link, out of the history, and to where each server's pages look for it:
 # Prefect's in the browser's storage, MLflow's among the passwords that the browser keeps while it runs.
 PAGE = """<!doctype html><meta charset="utf-8"><title>headstart</title><link rel="icon" href="data:,"><script>
-const secret = location.hash.slice(1);
+const [secret, ...begin] = location.hash.slice(1).split("/");
 history.replaceState(null, "", location.pathname);
 const enter = () => location.replace("/");
 %s
@@ -28,12 +28,12 @@ PREFECT_LOGIN = PAGE % f'localStorage.setItem("prefect-password", btoa("{USER}:"
 # MLflow begins with its pages for language models and with an assistant, until somebody has chosen otherwise.
 MLFLOW_LOGIN = (
     PAGE
-    % f"""const begin = {{"mlflow.workflowType_v1": '"machine_learning"', "mlflow.assistant.panelOpen_v1": "false",
+    % f"""const chosen = {{"mlflow.workflowType_v1": '"machine_learning"', "mlflow.assistant.panelOpen_v1": "false",
   "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}};
-for (const [key, value] of Object.entries(begin)) localStorage.getItem(key) ?? localStorage.setItem(key, value);
+for (const [key, value] of Object.entries(chosen)) localStorage.getItem(key) ?? localStorage.setItem(key, value);
 const request = new XMLHttpRequest();
 request.open("GET", "/version", true, "{USER}", secret);
-request.onloadend = () => location.replace("/#/experiments");
+request.onloadend = () => location.replace("/#/" + (begin.join("/") || "experiments"));
 request.send();"""
 )
 

@@ -24,6 +24,7 @@ from flows.config import PipelineConfig
 from flows.remote import RESTART_SECONDS, check_answer
 from flows.shared import is_of_another, place_of_artifacts
 from flows.summary import describe
+from flows.views import NOTE, choose_columns, introduce
 from tasks.errors import ServerError
 from tasks.fingerprint import code_version
 from tasks.machine import user_name
@@ -43,6 +44,9 @@ from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
+
+ALWAYS = ("name", "preprocess.size", "extract.backbone", "extract.weights", "train.method")
+"""Parameters of every run; others are what differs from the defaults."""
 
 RESERVE = 4 * 2**20
 """Bytes that a run keeps from the disk and gives back when it fails, so that MLflow has room to write that it did."""
@@ -111,7 +115,7 @@ class TrackedRun:
             self.client.set_tag(self.id, f"{kind}.files", same[0].info.run_id)
             self.client.set_tag(
                 self.id,
-                "mlflow.note.content",
+                NOTE,
                 "Nothing to compute again: pictures and tables of unchanged stages lie with the run that made them, "
                 f"[{same[0].info.run_name}](#/experiments/{run.info.experiment_id}/runs/{same[0].info.run_id}).",
             )
@@ -196,6 +200,7 @@ class TrackedRun:
         self._log_metrics({name.replace("/f1_macro", "/classes"): count for name, count in there.items()})
         if evaluation.findings:
             self.set_tags(findings="\n".join(evaluation.findings))
+        choose_columns(self.client, self.client.get_run(self.id).info.experiment_id, evaluation)
         if self._is_news(evaluation):
             for path in sorted(evaluation.report.iterdir()):
                 self.client.log_artifact(self.id, str(path), "figures" if path.suffix == ".png" else "tables")
@@ -256,22 +261,26 @@ def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
     if found and is_of_another(found.artifact_location, workspace):
         name = f"{name} in {workspace.root}"
         found = client.get_experiment_by_name(name)
-    if found:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return found.experiment_id
+    if found and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
     # The kind decides which view MLflow's page opens with.
-    return client.create_experiment(name, place, {"mlflow.experimentKind": "custom_model_development"})
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    number = found.experiment_id if found else client.create_experiment(name, place, kind)
+    introduce(client, number, name, found.tags if found else ())
+    return number
 
 
 def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, workspace: Workspace) -> None:
     """Configuration and code version: what it takes to do it again."""
     settings = config.model_dump(mode="json", by_alias=True)
-    flat = pd.json_normalize(settings).iloc[0].to_dict()
+    flat, chosen = (
+        pd.json_normalize(each).iloc[0].to_dict()
+        for each in (settings, config.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    )
     params = [
         Param(str(key), json.dumps(value) if isinstance(value, list) else str(value))
         for key, value in flat.items()
-        if value is not None
+        if value is not None and (key in chosen or key in ALWAYS)
     ]
     tags = [
         RunTag("code.version", code_version(Path(__file__).parent.parent / "tasks")),

@@ -10,6 +10,7 @@ from flows.checks import check_pipeline
 from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
+from flows.views import describe_run
 from tasks.evaluate.stage import compare, evaluate
 from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
@@ -63,6 +64,7 @@ def transfer(config: PipelineConfig) -> Outcome:
             run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
             comparison=comparison, model=model, report=told, new=new,
         )  # fmt: skip
+        describe_run(run.client, outcome)
     _announce(outcome)
     return outcome
 

@@ -29,11 +29,15 @@ class Page:
     name: str
     address: str
     secret: str | None
+    begin: str = ""
+    """Where to go from there, behind the page's own ``#``."""
 
     @property
     def link(self) -> str:
         """What opens the page in a browser, the secret where no server sees it."""
-        return f"{self.address}{LOGIN}#{self.secret}" if self.secret else self.address
+        if self.secret:
+            return f"{self.address}{LOGIN}#{self.secret}" + (f"/{self.begin}" if self.begin else "")
+        return f"{self.address}/#/{self.begin}" if self.begin else self.address
 
 
 def prefect_page(workspace: Workspace, url: str) -> Page:
@@ -52,8 +56,12 @@ def mlflow_page(workspace: Workspace, port: int = 5000) -> Iterator[Page]:
     Raises:
         ServerError: it does not start.
     """
+    from flows.views import page_of  # MLflow takes seconds to import
+    from tasks.register.store import connect
+
+    begin = page_of(connect(workspace))
     if is_server(workspace.tracking_uri):
-        yield Page("MLflow", shown(workspace.tracking_uri), None)
+        yield Page("MLflow", shown(workspace.tracking_uri), None, begin)
         return
     log = prefect_home(workspace.root).parent / "mlflow-server.log"
     said_before = log.stat().st_size if log.is_file() else 0
@@ -65,7 +73,7 @@ def mlflow_page(workspace: Workspace, port: int = 5000) -> Iterator[Page]:
     with start("mlflow", opened, workspace.root, environment, log, outlives=False) as process:
         try:
             _wait(process, address, log, said_before)
-            yield Page("MLflow", address, secret)
+            yield Page("MLflow", address, secret, begin)
         finally:
             process.terminate()
 
