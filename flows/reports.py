@@ -14,15 +14,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from flows.views import PAGE, REPORT
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.register.registry import DATA, aliases_of, all_models, all_versions, get_model, get_version
 from tasks.register.store import connect
 from tasks.report.versions import Version, versions_page
 from tasks.workspace import Workspace, write_whole
-
-PAGE = "report.html"
-KEEPER = "report.files"
-"""Tag of a run whose report another run has stored: that run's id."""
 
 
 def find_report(workspace: Workspace, which: str | None) -> Path:
@@ -37,7 +34,7 @@ def find_report(workspace: Workspace, which: str | None) -> Path:
     client = connect(workspace)
     run = _run(client, which)
     try:
-        keeper = run.data.tags.get(KEEPER, run.info.run_id)
+        keeper = run.data.tags.get(f"{REPORT}.files", run.info.run_id)
         (folder := workspace.cache / "reports" / keeper).mkdir(parents=True, exist_ok=True)
         return Path(client.download_artifacts(keeper, PAGE, str(folder)))
     except (MlflowException, OSError) as error:

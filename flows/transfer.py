@@ -3,14 +3,14 @@
 # No postponed annotations here: Prefect builds the form of its parameters from the real types.
 
 from prefect import flow, get_run_logger, runtime
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows.causes import explained
 from flows.checks import check_pipeline
 from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
-from flows.views import describe_run
+from flows.views import describe_run, link_to_report
 from tasks.evaluate.stage import compare, evaluate
 from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
@@ -65,7 +65,8 @@ def transfer(config: PipelineConfig) -> Outcome:
             comparison=comparison, model=model, report=told, new=new,
         )  # fmt: skip
         describe_run(run.client, outcome)
-    _announce(outcome)
+        link = link_to_report(run.client, run.id, workspace.tracking_uri)
+    _announce(outcome, link)
     return outcome
 
 
@@ -85,8 +86,13 @@ def _held_against_champion(
     return run.record(compare(config.evaluate, dataset, features, candidate, champion, theirs))
 
 
-def _announce(outcome: Outcome) -> None:
+def _announce(outcome: Outcome, link: str) -> None:
     """Leave the summary where those who look at Prefect find it."""
     get_run_logger().info(one_line(outcome))
     rows = "\n".join(f"| {what} | {value.replace(chr(10), '<br>')} |" for what, value in summary_rows(outcome))
     create_markdown_artifact(f"| | |\n|---|---|\n{rows}\n\nMLflow run `{outcome.run_id}`", key="summary")
+    create_link_artifact(
+        link, "report.html", key="report",
+        description=f"All of the run on one page. `headstart report {outcome.run_id[:8]}` opens it, or this link while "
+        "`headstart ui` shows MLflow's page.",
+    )  # fmt: skip

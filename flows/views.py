@@ -7,11 +7,19 @@ from collections.abc import Iterable
 
 from mlflow import MlflowClient
 
-from flows.summary import Outcome, summary_rows
+from flows.guarded import HOST
+from flows.remote import is_server
+from flows.summary import Outcome, one_line, summary_rows
 from tasks.records import Evaluation
 
 NOTE = "mlflow.note.content"
 """Tag of the description of an experiment or a run, in Markdown."""
+
+PORT = 5000
+"""Where `headstart ui` opens MLflow's pages, unless it is taken."""
+
+REPORT, PAGE = "report", "report.html"
+"""A run's report: its tag, and its file among the artifacts."""
 
 VIEW = "headstart"
 """Name of the view that `headstart ui` opens."""
@@ -64,4 +72,12 @@ def describe_run(client: MlflowClient, outcome: Outcome) -> None:
     cells = ((what, value.replace("|", "\\|").replace("\n", "<br>")) for what, value in summary_rows(outcome))
     table = "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in cells)])
     before = client.get_run(outcome.run_id).data.tags.get(NOTE)
-    client.set_tag(outcome.run_id, NOTE, "\n\n".join(filter(None, (table, before))))
+    client.set_tag(outcome.run_id, NOTE, "\n\n".join(filter(None, (f"**{one_line(outcome)}**", table, before))))
+
+
+def link_to_report(client: MlflowClient, run_id: str, uri: str) -> str:
+    """Address of a run's report on MLflow's pages: the team's, or those that `headstart ui` opens."""
+    run = client.get_run(run_id)
+    pages = uri.rstrip("/") if is_server(uri) else f"http://{HOST}:{PORT}"
+    keeper = run.data.tags.get(f"{REPORT}.files", run_id)
+    return f"{pages}/#/experiments/{run.info.experiment_id}/runs/{keeper}/artifacts/{PAGE}"
