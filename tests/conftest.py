@@ -22,6 +22,7 @@ hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+CHROMIUM = Path("/usr/bin/chromium")
 POSTGRES = Path("/usr/lib/postgresql")
 SSHD = Path(shutil.which("sshd") or "/usr/sbin/sshd")
 
@@ -33,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="../shared is not there"))
         if item.get_closest_marker("openssh") and not SSHD.is_file() and "CI" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="OpenSSH's server is not installed"))
+        if item.get_closest_marker("chromium") and not CHROMIUM.is_file() and "CI" not in os.environ:
+            item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
         if item.get_closest_marker("postgresql") and not POSTGRES.is_dir() and "CI" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="PostgreSQL's server is not installed"))
 

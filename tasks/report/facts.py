@@ -22,6 +22,9 @@ from tasks.report.latency import Latency
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 
+LESS = ("log_loss", "brier", "cost", "ece", "adaptive_ece", "aurc", "rmse", "mae")
+"""Beginnings of the names of figures of which less is better; they have no common scale."""
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.report.errors import errors
-from tasks.report.facts import Facts
+from tasks.report.facts import LESS, Facts
 from tasks.report.insight import explanation, robustness, shift
 from tasks.report.origin import cost, data, lineage, method
 from tasks.report.overview import comparison, verdict
@@ -52,6 +52,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.globals["LESS"] = LESS
     environment.filters |= {"figure": _figure, "signed": _signed, "words": _words, "mega": _mega, "p": _p}
     return environment
 
@@ -61,7 +62,9 @@ def _figure(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:+.4f}".replace("-", "−")
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:+.4f}".replace("-", "−") if abs(value) >= 0.00005 else "0.0000"
 
 
 def _p(value: float) -> str:

@@ -7,14 +7,11 @@ from typing import Any
 
 from tasks.records import Split
 from tasks.report.charts import reliability_chart, risk_coverage_chart
-from tasks.report.facts import Facts, rows, table
+from tasks.report.facts import LESS, Facts, rows, table
 from tasks.report.pictures import drawn
 
 CELLS = 20
 """Most classes whose confusion matrix is a table; of more it is the picture."""
-
-UNBOUNDED = ("log_loss", "brier", "cost", "ece", "adaptive_ece", "aurc", "rmse", "mae")
-"""Figures of which less is better: they are on no common scale."""
 
 
 def metrics(facts: Facts) -> dict[str, Any]:
@@ -22,11 +19,10 @@ def metrics(facts: Facts) -> dict[str, Any]:
     names = dict.fromkeys(name.partition("/")[2] for name in facts.evaluation.metrics)
     found = facts.evaluation.metrics
     shown = [(name, [found.get(f"{split}/{name}") for split in facts.splits]) for name in names]
-    shares = [values for name, values in shown if not name.startswith(UNBOUNDED)]
+    shares = [values for name, values in shown if not name.startswith(LESS)]
     bounds = [bound for each in shares for value in each if value for bound in value if bound == bound]
     return {
         "rows": shown,
-        "unbounded": UNBOUNDED,
         "from": min(0.9, int(10 * min(bounds, default=0)) / 10),
         "classes": _classes(facts),
         "confusion": _confusion(facts),

@@ -1,0 +1,121 @@
+"""The page of a run: what it tells, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tasks.records import Inspection
+from tasks.report.page import SECTIONS, page
+from tests.report.runs import facts
+
+
+class Reading(HTMLParser):
+    """What a browser would make of a page: tags with their attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += f"{data} "
+
+    @property
+    def sections(self) -> list[str | None]:
+        return [attributes["id"] for tag, attributes in self.tags if tag == "section"]
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+def test_a_page_is_well_formed_and_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    html = page(facts(tmp_path, compared=True))
+    read = Reading(html)
+    assert read.open == []
+    addresses = [each for _, of in read.tags for key, each in of.items() if key in ("src", "href", "srcset")]
+    assert addresses and all(each and each.startswith(("data:", "#")) for each in addresses)
+    assert not re.findall(r"@import|url\(|<script|https?://", html)
+    links = [of["href"] for tag, of in read.tags if tag == "a"]
+    assert links == [f"#{section}" for section in read.sections]
+
+
+def test_the_verdict_stands_first_with_the_headline_its_interval_and_what_was_found(tmp_path: Path) -> None:
+    run = facts(tmp_path, compared=True)
+    read = Reading(page(run))
+    assert read.sections[0] == "verdict"
+    first = read.words[: read.words.index("Against the champion Both")]
+    value, low, high = run.evaluation.metrics["test/accuracy"]
+    for told in (f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", "40 images", "held back: worse than the champion",
+                 "2 files are no images", "−0.1000 against the champion, version 2"):  # fmt: skip
+        assert told in first
+    assert "nothing changed" not in read.words, "what the gate said of the version counts, not what it says of a rerun"
+
+
+def test_a_comparison_tells_both_figures_what_was_lost_and_which_classes_are_gone(tmp_path: Path) -> None:
+    read = Reading(page(facts(tmp_path, compared=True)))
+    assert "accuracy 0.9500 0.8500 −0.1000 [−0.1900, −0.0100]" in read.words
+    assert "1 images gained, 4 lost (p 0.040)" in read.words and "3 left out" in read.words
+    assert "hornet" in read.words and "honeybee → bee" in read.words
+    colours = [of["class"] for tag, of in read.tags if tag == "div" and "diff" in (of.get("class") or "")]
+    assert colours == ["track diff down", "track diff down"], "a lower accuracy and a higher loss are both worse"
+
+
+def test_a_section_is_there_where_there_is_something_to_tell(tmp_path: Path) -> None:
+    run = facts(tmp_path)
+    assert Reading(page(run)).sections == ["verdict", "metrics", "data", "method", "cost", "lineage"]
+    report = run.evaluation.report
+    rows = pd.DataFrame({"slice": ["dark"], "kind": ["declared"], "images": [9], "accuracy": [0.5], "low": [0.2],
+                         "high": [0.8], "rest": [0.9], "difference": [-0.4], "p_holm": [0.02]})  # fmt: skip
+    rows.to_csv(report / "test_slices.csv", index=False)
+    read = Reading(page(run))
+    assert "slices" in read.sections and "dark declared 9 0.5000" in read.words
+
+
+def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Path) -> None:
+    (seen := tmp_path / "seen").mkdir()
+    Image.new("RGB", (50, 50)).save(seen / "one.jpg")
+    pd.DataFrame({"path": ["1.png"], "hash": ["1"], "label": ["ant"], "predicted": ["bee"], "probability": [0.8],
+                  "file": ["one.jpg"]}).to_csv(seen / "explanations.csv", index=False)  # fmt: skip
+    severities = [{"corruption": "blur", "severity": s, "images": 30, "accuracy": 0.9 - s / 10, "low": 0.1, "high": 1.0,
+                   "shift": 0.1 * s} for s in range(3)]  # fmt: skip
+    pd.DataFrame(severities).to_csv(seen / "robustness.csv", index=False)
+    read = Reading(page(facts(tmp_path, inspection=Inspection(fingerprint="i", report=seen))))
+    assert {"explanation", "robustness"} <= set(read.sections)
+    assert "ant taken for bee (80%)" in read.words and "A sample of 30 images of test" in read.words
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    names = ("<script>alert(1)</script>", "NA", "007")
+    read = Reading(page(facts(tmp_path, classes=names)))
+    assert all(name in read.words for name in names)
+    assert not [tag for tag, _ in read.tags if tag == "script"]
+
+
+@pytest.mark.parametrize("count", [2, 60])
+def test_any_number_of_classes_fits(tmp_path: Path, count: int) -> None:
+    html = page(facts(tmp_path, classes=tuple(f"class {c}" for c in range(count))))
+    assert len(html) < 5e6
+    assert ('class="heat"' in html) == (count <= 20)
+
+
+def test_every_section_has_its_template() -> None:
+    folder = Path(__file__).parents[2] / "tasks" / "report" / "templates" / "sections"
+    assert {name for name, *_ in SECTIONS} == {path.stem for path in folder.iterdir()}
