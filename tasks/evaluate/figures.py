@@ -15,7 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from tasks.evaluate.metrics import CALIBRATION_BINS, Scores, positives
+from tasks.evaluate.calibration import CALIBRATION_BINS
+from tasks.evaluate.metrics import Scores, positives
 from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.lettering import literal
 

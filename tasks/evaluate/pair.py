@@ -12,7 +12,7 @@ import pandas as pd
 from tasks.evaluate import metrics, multi_label
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.intervals import Sample
-from tasks.evaluate.paired import Difference, difference_of_shares, differences, holm, p_value
+from tasks.evaluate.paired import Difference, difference_of_shares, differences, differences_of_areas, holm, p_value
 from tasks.model.decisions import THRESHOLD
 
 
@@ -57,7 +57,9 @@ class Pair:
         else:
             of, share, targets, ours, theirs = multi_label, "exact_match", self.targets > 0, self.ours, self.theirs
         found = differences(of.decided(targets, ours), of.decided(targets, theirs), sample, config.resamples)
-        found |= differences(of.ranked(targets, ours), of.ranked(targets, theirs), sample, few)
+        for kind in (of.ranked, metrics.calibrated):
+            found |= differences(kind(targets, ours), kind(targets, theirs), sample, few)
+        found |= differences_of_areas(metrics.areas(targets, ours), metrics.areas(targets, theirs), sample)
         return found | {share: difference_of_shares(*self.right, self.groups)}
 
     def slices(self, seed: int) -> pd.DataFrame:
