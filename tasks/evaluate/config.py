@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from tasks.section import Section
 
 Slice = Literal["domain", "group", "size", "shape", "bytes", "brightness"]
+OTHERS = "*"
+"""In a row of costs, the classes that are not named."""
+
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -45,10 +48,11 @@ class EvaluateConfig(Section):
     """Of the bootstrap, and of whatever else is drawn."""
     abstain: AbstainConfig = AbstainConfig()
     costs: dict[str, dict[str, Cost]] | None = None
-    """What wrong answers cost: for a true class, the cost of each class that is given, such as `{sick: {well: 50}}`; `'*'` is
-    any other class. What is not named costs 1, a right answer 0."""
+    """What wrong answers cost: for a true class, the cost of each class that is given, such as `{sick: {well: 50}}`;
+    `'*'` is any other class. What is not named costs 1, a right answer 0."""
     operating_point: OperatingPointConfig | None = None
-    """For two classes, the recall or precision to be reached, such as `{recall: 0.95}`; see below."""
+    """For two classes, what a threshold has to reach on validation, `{recall: 0.95}` or `{precision: 0.9}`, at the
+    least expense of the other. `positive: NAME` says which class is looked for; by default the second."""
     slices: tuple[Slice, ...] = ("domain", "size", "brightness")
     """By what images are parted to find where the model is worse than elsewhere: `domain`, `group` (where there are
     few), `size` (pixels), `shape` (width by height), `bytes`, `brightness`; clusters of the features are tried, too."""

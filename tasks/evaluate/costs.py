@@ -6,28 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tasks.errors import ConfigurationError
+from tasks.evaluate.config import OTHERS
 from tasks.evaluate.intervals import Figures
-
-OTHERS = "*"
-"""Stands for the classes of a row that are not named."""
 
 Costs = Mapping[str, Mapping[str, float]]
 """For a true class, what each class that is given costs; what is not named costs 1, a right answer 0."""
-
-
-def check_costs(costs: Costs, classes: Sequence[str]) -> None:
-    """Whether all classes that costs are named of are there.
-
-    Raises:
-        ConfigurationError: one is not.
-    """
-    named = dict.fromkeys([*costs, *(given for row in costs.values() for given in row if given != OTHERS)])
-    unknown = [name for name in named if name not in classes]
-    if unknown:
-        raise ConfigurationError(
-            f"evaluate.costs: no class is called {', '.join(map(repr, unknown))}; the classes are {', '.join(classes)}"
-        )
 
 
 def cost_matrix(costs: Costs, classes: Sequence[str]) -> np.ndarray:

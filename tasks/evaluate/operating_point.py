@@ -7,25 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from tasks.errors import ConfigurationError
 from tasks.evaluate.config import OperatingPointConfig
 from tasks.evaluate.intervals import Interval, Sample
-
-
-def check_operating_point(config: OperatingPointConfig, classes: Sequence[str]) -> None:
-    """Whether there are two classes, and the positive one is among them.
-
-    Raises:
-        ConfigurationError: they are not.
-    """
-    if len(classes) != 2:
-        raise ConfigurationError(
-            f"evaluate.operating_point is of two classes, and there are {len(classes)}: leave it out"
-        )
-    if config.positive is not None and config.positive not in classes:
-        raise ConfigurationError(
-            f"evaluate.operating_point.positive: {config.positive!r} is neither of the classes, {' and '.join(classes)}"
-        )
 
 
 def positive_class(config: OperatingPointConfig, classes: Sequence[str]) -> int:
