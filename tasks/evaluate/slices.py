@@ -99,7 +99,7 @@ def _thirds(name: str, values: np.ndarray, spelt: str, note: str = "") -> Iterat
             yield Part(f"{name} {words}", name, chosen, among, note)
 
 
-def tested(parts: Sequence[Part], right: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
+def slice_table(parts: Sequence[Part], right: np.ndarray, groups: np.ndarray | None = None) -> pd.DataFrame:
     """A row for each part, the worst first: slice, kind, images, accuracy with low and high, rest (accuracy of the
     rest), difference, p (one-sided, of being no worse), p_holm (raised for so many questions), note.
 

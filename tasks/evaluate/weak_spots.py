@@ -15,7 +15,7 @@ from tasks.evaluate.figures import mistakes_figure
 from tasks.evaluate.metrics import positives
 from tasks.evaluate.report import Answers, small
 from tasks.evaluate.selective import rightness
-from tasks.evaluate.slices import Part, declared, named, tested
+from tasks.evaluate.slices import Part, declared, named, slice_table
 from tasks.model.decisions import THRESHOLD, given_labels
 from tasks.model.decisions import named as names_of
 from tasks.records import Dataset
@@ -38,7 +38,7 @@ def report_slices(
     parts = declared(answers.rows, dataset, config.slices, config.seed)
     if choosing.split != split:
         parts += _found(config, dataset, choosing, answers, features_of)
-    table = tested(parts, right, answers.groups)
+    table = slice_table(parts, right, answers.groups)
     table.to_csv(folder / f"{split}_slices.csv", index=False, float_format="%.4f")
     if choosing.split == split:  # told of the held-out images, where they are
         return []

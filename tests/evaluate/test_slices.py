@@ -9,7 +9,7 @@ import torch
 from scipy.stats import fisher_exact
 
 from tasks.evaluate.clusters import as_part, find_clusters
-from tasks.evaluate.slices import Part, _thirds, named, tested, worse
+from tasks.evaluate.slices import Part, _thirds, named, slice_table, worse
 
 
 def parts_of(random: np.random.Generator, count: int) -> list[Part]:
@@ -34,12 +34,13 @@ def names_found(random: np.random.Generator, planted: float) -> set[str]:
     classes = np.eye(2, dtype=bool)[kinds % 2]
     found = find_clusters(known, right, new)
     parts = [as_part(number, chosen, classes, classes, "ab") for number, chosen in enumerate(found, 1)]
-    return set(named(tested([*parts, *parts_of(random, len(kinds))], tests))["slice"])
+    return set(named(slice_table([*parts, *parts_of(random, len(kinds))], tests))["slice"])
 
 
+@pytest.mark.slow
 def test_without_a_difference_a_slice_is_named_in_at_most_one_of_twenty_draws() -> None:
     random = np.random.default_rng(0)
-    told = [bool(len(named(tested(parts_of(random, 600), random.random(600) < 0.85)))) for _ in range(200)]
+    told = [bool(len(named(slice_table(parts_of(random, 600), random.random(600) < 0.85)))) for _ in range(200)]
     assert sum(told) <= 10
 
 
@@ -51,6 +52,7 @@ def test_of_found_slices_a_false_one_is_seldom_named_and_a_bad_one_mostly() -> N
     assert sum(hits) >= 80
 
 
+@pytest.mark.slow
 def test_a_declared_slice_that_is_fifteen_points_worse_is_named_in_four_of_five_draws() -> None:
     random = np.random.default_rng(2)
     hits = 0
@@ -58,7 +60,7 @@ def test_a_declared_slice_that_is_fifteen_points_worse_is_named_in_four_of_five_
         chosen = np.arange(1000) < 150
         right = random.random(1000) < np.where(chosen, 0.75, 0.9)
         parts = [Part("dark", "brightness", chosen), *parts_of(random, 1000)]
-        hits += "dark" in set(named(tested(parts, right))["slice"])
+        hits += "dark" in set(named(slice_table(parts, right))["slice"])
     assert hits >= 160
 
 
@@ -93,12 +95,12 @@ def test_a_slice_says_which_class_it_mostly_is() -> None:
 def test_the_table_has_accuracy_and_rest_of_what_was_looked_at() -> None:
     values = np.r_[np.arange(30.0), np.full(10, np.nan)]
     right = np.arange(40) >= 5
-    table = tested(list(_thirds("size", values, ",.0f", "of a sample")), right)
+    table = slice_table(list(_thirds("size", values, ",.0f", "of a sample")), right)
     assert table["slice"].tolist()[0] == "size below 10 pixels" and table["images"].tolist() == [10, 10, 10]
     row = table.iloc[0]
     assert (row["accuracy"], row["rest"], row["difference"], row["note"]) == (0.5, 1.0, -0.5, "of a sample")
     assert (table["p_holm"] >= table["p"]).all()
-    assert tested([], right).empty and not list(_thirds("size", np.ones(40), ".0f"))
+    assert slice_table([], right).empty and not list(_thirds("size", np.ones(40), ".0f"))
     assert isinstance(table, pd.DataFrame)
 
 
