@@ -93,18 +93,19 @@ def test_what_was_chosen_on_one_split_is_stated_of_another() -> None:
 
     def split(name: str) -> Answers:
         labels = (random.random(800) < 0.2).astype(int)
-        score = 1 / (1 + np.exp(-(random.normal(size=800) + 4 * labels - 2)))
+        seen = random.normal(size=800) + 2 * labels - 1
+        score = 1 / (1 + np.exp(-(2 * seen + np.log(0.25))))  # as probable as it is
         return answers(name, labels, np.stack([1 - score, score], 1))
 
     val, test = split("val"), split("test")
     chosen = choose(config, of, val)
     assert chosen.split == "val" and chosen.positive == 1 and chosen.constant == 1
     there, seen = (state(chosen, config, of, side) for side in (val, test))
-    assert there["operating_recall"][0] >= 0.9 and 0.8 < seen["operating_recall"][0] < 1
+    assert there["operating_recall"][0] >= 0.9 and 0.8 < seen["operating_recall"][0] <= 1
     given = test.probabilities[:, 1] >= chosen.threshold
     assert seen["operating_precision"][0] == (test.targets[given] == 1).mean()
     assert seen["operating_specificity"][0] == (~given)[test.targets == 0].mean()
-    assert seen["selective_accuracy"][1] > 0.9 and all(low <= value <= high for value, low, high in seen.values())
+    assert seen["selective_accuracy"][0] > 0.93 and all(low <= value <= high for value, low, high in seen.values())
     assert seen["cost_minimised"][0] < seen["cost"][0] and seen["cost_minimised"][0] < seen["cost_constant"][0]
     wrong = test.probabilities.argmax(1) != test.targets
     assert seen["cost"][0] == pytest.approx((wrong * np.where(test.targets == 1, 20, 1)).mean())
