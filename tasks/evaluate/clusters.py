@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from tasks.evaluate.slices import LEAST, Part, worse
 
@@ -47,9 +48,10 @@ def find_clusters(
     points, others = _components(known, new, known[torch.from_numpy(order)].float(), seed)
     suspects = []
     for number in (number for number in NUMBERS if number * EACH <= len(points)):
-        with warnings.catch_warnings(action="ignore"):  # of fewer different points than clusters
-            clusters = KMeans(number, n_init=3, random_state=seed).fit(points[order])
-        of, among = clusters.predict(points), clusters.predict(others)
+        # Of fewer different points than clusters it warns; its threads wait for each other longer than they work.
+        with warnings.catch_warnings(action="ignore"), threadpool_limits(1):
+            clusters = KMeans(number, n_init=1, max_iter=50, random_state=seed).fit(points[order])
+            of, among = clusters.predict(points), clusters.predict(others)
         for cluster in range(number):
             inside, tested = of == cluster, among == cluster
             there = all(LEAST <= part.sum() < len(part) for part in (inside, tested))
