@@ -9,9 +9,11 @@ from pathlib import Path
 
 from flows.config import PipelineConfig, PretrainConfig
 from tasks.errors import ConfigurationError, StorageError
+from tasks.evaluate.check import check_decisions, check_one_label
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
+from tasks.records import Dataset
 from tasks.train.check import check_labels, check_trainable
 from tasks.workspace import Workspace, write_whole
 
@@ -34,6 +36,8 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     source = config.ingest.source
     source.check(workspace)
     check_labels(config.train, str(source), source.is_multi_label())
+    if source.is_multi_label():
+        check_one_label(config.evaluate)
     check_workers(config.extract.workers)
     check_room(workspace)
     found_right = workspace.cache / "checked" / f"{_network_of(config, workspace)}.json"
@@ -42,6 +46,15 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
         # A registered model holds the weights, and is put together beside where it goes.
         check_room(workspace, LEAST + 2 * weights.stat().st_size if weights else LEAST)
         _keep(found_right, weights)
+
+
+def check_classes(config: PipelineConfig, dataset: Dataset) -> None:
+    """Raise what would end an evaluation, as soon as it is known which classes there are.
+
+    Raises:
+        ConfigurationError: costs or the operating point name other classes.
+    """
+    check_decisions(config.evaluate, dataset.classes, dataset.multi_label)
 
 
 def check_pretraining(config: PretrainConfig, output: Path, workspace: Workspace) -> None:

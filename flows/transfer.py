@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows.causes import explained
-from flows.checks import check_pipeline
+from flows.checks import check_classes, check_pipeline
 from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
@@ -37,6 +37,7 @@ def transfer(config: PipelineConfig) -> Outcome:
     with explained(workspace), tracked(config, workspace, run_name=runtime.flow_run.name) as run:
         run.set_tags(prefect_flow_run=runtime.flow_run.id)
         dataset = run.record(ingest(config.ingest))
+        check_classes(config, dataset)
         preprocessed = run.record(preprocess(config.preprocess, dataset))
         features = run.record(extract(config.extract, dataset, preprocessed))
         candidate = run.record(train(config.train, dataset, preprocessed, features))

@@ -238,7 +238,13 @@ class Evaluation(Record):
     """Figures of merit of a candidate, and where the tables and pictures lie.
 
     Attributes:
-        report: folder with ``metrics.json``, per-class tables, predictions and figures.
+        report: folder with ``metrics.json``, per-class tables, predictions and figures; ``decisions.json`` (chosen_on,
+            abstain, operating_point, costs: the thresholds that were chosen); and of each split, its name before each,
+            ``reliability.csv`` (stage: before the temperature or served, low, high, count, confidence, accuracy,
+            accuracy_low, accuracy_high), ``risk_coverage.csv`` (threshold, coverage, accuracy), ``slices.csv`` (slice,
+            kind, images, accuracy, low, high, rest, difference, p, p_holm, note) and, where slices are named,
+            ``slice_images.csv`` (path, hash, label, predicted, right, slice); pictures have the same names, those of
+            named slices are ``slice_1.png`` and so on, that of the operating point is ``operating_point.png``.
         metrics: ``split/name`` to (value, low, high), the bounds of a 95% interval.
         groups: splits to the number of groups that their intervals are over, where images come in groups.
         classes: macro figures, as in ``metrics``, to the number of classes that they are means over.

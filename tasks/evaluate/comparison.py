@@ -18,6 +18,7 @@ from tasks.evaluate.figures import mistakes_figure
 from tasks.evaluate.pair import Pair
 from tasks.evaluate.paired import detectable, p_value
 from tasks.evaluate.report import Answers, small
+from tasks.evaluate.slices import declared
 from tasks.evaluate.vocabularies import Changes, aligned, compare_classes
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
@@ -121,7 +122,8 @@ def _paired(
 
 def _report(pair: Pair, dataset: Dataset, config: EvaluateConfig, folder: Path) -> Iterator[str]:
     """Write the files of a split, each named after it; what has to be said is yielded."""
-    changed, slices = pair.changed(), pair.slices(config.seed)
+    parts = declared(pair.rows, dataset, config.slices, config.seed)
+    changed, slices = pair.changed(), pair.slices(config.seed, parts)
     changed.drop(columns="hash").to_csv(folder / f"{pair.split}_changes.csv", index=False)
     slices.to_csv(folder / f"{pair.split}_slices.csv", index=False, float_format="%.4f")
     shown = pd.concat([changed[changed["change"] == kind].head(SHOWN) for kind in ("gained", "lost")])

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from tasks.section import Section
+
+Slice = Literal["domain", "group", "size", "shape", "bytes", "brightness"]
+OTHERS = "*"
+"""In a row of costs, the classes that are not named."""
+
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class AbstainConfig(Section):
+    """From which confidence on answers are given, chosen on the validation split; of the others a person decides."""
+
+    accuracy: float = Field(default=0.95, gt=0, lt=1)
+    """Share of the answers given that are right, at least, in 95 of 100 cases."""
+
+
+class OperatingPointConfig(Section):
+    """The threshold of a task with two classes, chosen on the validation split."""
+
+    positive: str | None = None
+    """The class that is looked for; by default the second one."""
+    recall: float | None = Field(default=None, gt=0, le=1)
+    """Share of the positive class to be found, with as few false alarms as that allows."""
+    precision: float | None = Field(default=None, gt=0, le=1)
+    """Share of the alarms to be right, with as many of the positive class found as that allows."""
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> OperatingPointConfig:
+        if (self.recall is None) == (self.precision is None):
+            raise ValueError("name one of recall and precision, such as {recall: 0.95}")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -13,4 +45,14 @@ class EvaluateConfig(Section):
     resamples: int = Field(default=1000, ge=100)
     """Bootstrap resamples behind the 95% intervals."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Of the bootstrap, and of whatever else is drawn."""
+    abstain: AbstainConfig = AbstainConfig()
+    costs: dict[str, dict[str, Cost]] | None = None
+    """What wrong answers cost: for a true class, the cost of each class that is given, such as `{sick: {well: 50}}`;
+    `'*'` is any other class. What is not named costs 1, a right answer 0."""
+    operating_point: OperatingPointConfig | None = None
+    """For two classes, what a threshold has to reach on validation, `{recall: 0.95}` or `{precision: 0.9}`, at the
+    least expense of the other. `positive: NAME` says which class is looked for; by default the second."""
+    slices: tuple[Slice, ...] = ("domain", "size", "brightness")
+    """By what images are parted to find where the model is worse than elsewhere: `domain`, `group` (where there are
+    few), `size` (pixels), `shape` (width by height), `bytes`, `brightness`; clusters of the features are tried, too."""

@@ -7,13 +7,17 @@ import math
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from tasks.evaluate.check import check_decisions
+from tasks.evaluate.choices import report_choices
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
 from tasks.evaluate.metrics import Scores
 from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.evaluate.report import Answers, report_split
+from tasks.evaluate.weak_spots import report_slices
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.progress import progress
@@ -34,6 +38,7 @@ def evaluate_candidate(
     Args:
         look_alikes: folder of what the frozen backbone's features say about look-alikes, where there are any.
     """
+    check_decisions(config, dataset.classes, dataset.multi_label)
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint)
     final = workspace.cache / "evaluations" / name
@@ -50,6 +55,20 @@ def evaluate_candidate(
         if candidate.rates:
             rates_figure(pd.read_parquet(candidate.rates)).savefig(folder / "rates.png", dpi=120)
         evaluation = _evaluation(name, final, found, dataset, look_alikes)
+        choosing = found[0][0] if len(found) == 2 else answer(dataset.choose_on, dataset, features, candidate)
+        splits_found = [of for of, _ in found]
+        honest = None if candidate.cross_validated else choosing
+        given = report_choices(config, dataset, honest, splits_found, folder)
+
+        def features_of(rows: pd.DataFrame) -> torch.Tensor:
+            return labelled(dataset, features, rows)[0]
+
+        worse = [
+            line for of in splits_found for line in report_slices(config, dataset, choosing, of, features_of, folder)
+        ]
+        evaluation = evaluation.model_copy(
+            update={"metrics": evaluation.metrics | given, "findings": (*evaluation.findings, *worse)}
+        )
         (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
     return evaluation
 
@@ -59,8 +78,9 @@ def answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candid
     manifest = dataset.read_manifest()
     rows = manifest[manifest["split"] == split].reset_index(drop=True)
     inputs, targets = labelled(dataset, features, rows)
-    probabilities = predict_probabilities(Head.load(candidate.head), inputs)
-    return Answers(split, rows, targets.numpy(), probabilities.numpy(), group_numbers(rows))
+    head = Head.load(candidate.head)
+    probabilities = predict_probabilities(head, inputs).numpy()
+    return Answers(split, rows, targets.numpy(), probabilities, group_numbers(rows), float(head.temperature))
 
 
 def _evaluation(

@@ -15,7 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from tasks.evaluate.metrics import CALIBRATION_BINS, Scores, positives
+from tasks.evaluate.calibration import CALIBRATION_BINS, calibration_error, gaps, reliability_table
+from tasks.evaluate.metrics import Scores, positives
 from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.lettering import literal
 
@@ -168,11 +169,20 @@ def rates_figure(rates: pd.DataFrame) -> Figure:
     return figure
 
 
-def reliability_figure(labels: np.ndarray, probabilities: np.ndarray, title: str) -> Figure:
+def reliability_figure(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    title: str,
+    before: np.ndarray | None = None,
+    temperature: float = 1.0,
+) -> Figure:
     """Accuracy against confidence (reliability diagram), with the number of images below.
 
     Where an image may have several labels (``labels`` are ones and zeros ``[N, C]``), each label of each image counts:
     how often a label is there against the probability that it was given.
+
+    Args:
+        before: the probabilities before logits were divided by ``temperature``.
     """
     several = labels.ndim == 2
     if several:
@@ -191,6 +201,14 @@ def reliability_figure(labels: np.ndarray, probabilities: np.ndarray, title: str
     above.bar(
         edges[:-1][filled], accuracy, width=1 / CALIBRATION_BINS, align="edge", color=BLUE, alpha=0.8, edgecolor="white"
     )
+    if before is not None:
+        raw = reliability_table(labels, before)
+        errors = [calibration_error(gaps(labels, of)) for of in (before, probabilities)]
+        name = f"before, error {errors[0]:.3f}"
+        above.plot(raw["confidence"], raw["accuracy"], "o-", color=ORANGE, ms=3, lw=1, label=name)
+        served = f"served, error {errors[1]:.3f} (temperature {temperature:.2f})"
+        above.containers[0].set_label(served)
+        above.legend(frameon=False, fontsize=8, loc="upper left")
     above.set(ylabel="share that has the label" if several else "accuracy", ylim=(0, 1.01))
     below.bar(edges[:-1], count, width=1 / CALIBRATION_BINS, align="edge", color=GREY)
     below.set(xlabel="probability" if several else "confidence", ylabel="labels" if several else "images", xlim=(0, 1))

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tasks.evaluate.intervals import disagree
-from tasks.evaluate.metrics import Scores, mean_defined
-from tasks.evaluate.multi_label import MultiLabelScores, average_precision
+from tasks.evaluate.metrics import Scores, areas
+from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.evaluate.report import Answers
 from tasks.records import Dataset
 
@@ -96,5 +96,5 @@ def _headline(answers: Answers, chosen: np.ndarray) -> float:
     """The figure that models are judged by, of some of the images."""
     targets, probabilities = answers.targets[chosen], answers.probabilities[chosen]
     if targets.ndim == 2:
-        return float(mean_defined(average_precision(targets > 0, probabilities)))
+        return areas(targets > 0, probabilities)["average_precision_macro"].value
     return float((probabilities.argmax(1) == targets).mean())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy.stats import binomtest, sem, t
+from scipy.stats import binomtest, norm, sem, t
+
+from tasks.evaluate.ranking import Linear
 
 Interval = tuple[float, float, float]
 """Value, lower and upper bound of its interval, of 95% unless said."""
@@ -23,10 +25,11 @@ Figures = Callable[[np.ndarray], dict[str, np.ndarray]]
 class Sample:
     """The images that figures are measured on, as draws from all those that a model will meet.
 
-    Each image is a draw of its own or, where images come in groups, each group is. Over groups, a percentile bootstrap
-    is too narrow: of figures near 1, it covered the truth in 6 of 10 samples of 5 groups, 8 of 10 samples of 20 groups.
-    So its variance alone is taken, in Wilson's (1927) interval for as many images as would vary so much if each came by
-    itself, with Student's quantile of one degree of freedom less than there are groups (Korn & Graubard 1998,
+    Each image is a draw of its own or, where images come in groups, each group is. A percentile bootstrap is too narrow
+    and off to one side where figures are near 1 or draws are few: over groups, it covered the truth in 6 of 10 samples
+    of 5, 8 of 10 samples of 20. So its variance alone is taken, or that of the figure's derivatives (see
+    `tasks.evaluate.ranking`), in Wilson's (1927) interval for as many images of a share as would vary so much. Over
+    groups with Student's quantile of one degree of freedom less than there are (Korn & Graubard 1998,
     "Confidence intervals for proportions with small expected number of positive counts estimated from survey data";
     Dean & Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys"; on few
     groups, Cameron, Gelbach & Miller 2008, "Bootstrap-based improvements for inference with clustered errors").
@@ -67,13 +70,41 @@ class Sample:
             return wilson(int(right.sum()), self.images, level)
         value = float(right.mean())
         away = np.bincount(self.groups, weights=right - value)
-        return self._over_groups(value, float((away**2).sum()) / self.images**2, level, most=self.images)
+        return self._over_units(value, float((away**2).sum()) / self.images**2, level, most=self.images)
+
+    def linear(self, figure: Linear, level: float = LEVEL) -> Interval:
+        """A figure in 0..1, by how it would change with each image."""
+        value, variance = figure.value, float((self.within(figure.influence) ** 2).sum())
+        if np.isnan(value):
+            return value, float("nan"), float("nan")
+        return self._over_units(value, variance, level, certain=figure.most)
+
+    def within(self, influence: np.ndarray) -> np.ndarray:
+        """Sums over what was drawn together: ``[N, ...]`` to ``[units, ...]``."""
+        if self.groups is None:
+            return influence
+        sums = np.zeros((self.units, *influence.shape[1:]))
+        np.add.at(sums, self.groups, influence)
+        return sums
+
+    def noise(self, away: np.ndarray, draws: int, seed: int = 0) -> np.ndarray | None:
+        """What chance adds to means over the images: normal, float64 ``[draws, K]``; None where that cannot be known,
+        of a single draw.
+
+        Args:
+            away: of each image, ``[N, K]``, less the mean.
+        """
+        if self.units == 1:
+            return None
+        sums = self.within(away) / self.images * (self.units / (self.units - 1)) ** 0.5
+        random = np.random.default_rng(seed)
+        shares, directions = np.linalg.eigh(sums.T @ sums)
+        return random.normal(size=(draws, len(shares))) * np.sqrt(shares.clip(0)) @ directions.T
 
     def interval(
         self, value: float, resampled: Sequence[float] | np.ndarray, level: float = LEVEL, *, bounded: bool = True
     ) -> Interval:
-        """A figure, by what the resamples gave; those in which it is undefined do not count. The middle of them or,
-        over groups, an interval of their variance.
+        """A figure, by the variance of what the resamples gave; those in which it is undefined do not count.
 
         Args:
             bounded: whether it lies in 0..1; else it is positive, and its logarithm takes its place.
@@ -82,29 +113,32 @@ class Sample:
         defined = defined[~np.isnan(defined)]
         if not len(defined) or np.isnan(value):
             return value, float("nan"), float("nan")
-        if self.groups is None:
-            low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-            return value, float(low), float(high)
         if bounded:
-            return self._over_groups(value, float(defined.var()), level)
+            return self._over_units(value, float(defined.var()), level)
         return self._positive(value, float(np.log(np.maximum(defined, 1e-12)).var()), level)
 
-    def _over_groups(self, value: float, variance: float, level: float, most: float = float("inf")) -> Interval:
-        """Wilson's interval for at most ``most`` images that vary as the groups do."""
+    def _over_units(
+        self, value: float, variance: float, level: float, *, most: float = float("inf"), certain: float = float("inf")
+    ) -> Interval:
+        """Wilson's interval for at most ``most`` images that vary as the draws do, for ``certain`` where none does."""
         if self.units == 1:
             return value, 0.0, 1.0
         variance *= self.units / (self.units - 1)
         # Where nothing varies, no image of a group need say more than one.
-        count = min(most, value * (1 - value) / variance) if variance > 0 else self.units
-        return value, *_score_interval(value, count, self._quantile(level))
+        varies = variance > 0 and 0 < value < 1
+        count = min(most, value * (1 - value) / variance) if varies else min(certain, self.units)
+        return value, *_score_interval(value, count, self.quantile(level))
 
     def _positive(self, value: float, variance: float, level: float) -> Interval:
         if self.units == 1:
             return value, float("nan"), float("nan")
-        factor = np.exp(self._quantile(level) * np.sqrt(variance * self.units / (self.units - 1)))
+        factor = np.exp(self.quantile(level) * np.sqrt(variance * self.units / (self.units - 1)))
         return value, float(value / factor), float(value * factor)
 
-    def _quantile(self, level: float) -> float:
+    def quantile(self, level: float) -> float:
+        """Of the normal distribution or, over groups, of Student's."""
+        if self.groups is None:
+            return float(norm.ppf((1 + level) / 2))
         return float(t.ppf((1 + level) / 2, self.units - 1))
 
 

@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
-from sklearn.metrics import confusion_matrix, log_loss, roc_auc_score
+from sklearn.metrics import confusion_matrix
 
+from tasks.evaluate.calibration import calibration_interval, confidences, gaps
 from tasks.evaluate.intervals import SURE, Figures, Interval, Sample
-
-CALIBRATION_BINS = 15
+from tasks.evaluate.ranking import Linear, average_precision, over_classes, roc_area
+from tasks.evaluate.selective import area
 
 RANKED = 200
-"""Most resamples of the figures that need all images in the order of their scores, class by class."""
+"""Most resamples of the figures that need all images in the order of their confidence."""
+
+TOP = 5
+"""Classes of which one has to be right, where there are more: `top_hits`."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,12 @@ class Scores:
     """What `score` measures.
 
     Attributes:
-        metrics: accuracy; precision_macro, recall_macro, f1_macro; roc_auc_macro; log_loss; ece.
-        per_class: one row per class: label, images, precision, recall, f1, roc_auc. What is undefined (the recall
-            of a class without images) is NaN.
+        metrics: accuracy, and top5_accuracy where there are more than five classes; balanced_accuracy, which is
+            recall_macro; precision_macro, recall_macro, f1_macro; roc_auc_macro, average_precision_macro; log_loss;
+            brier (Brier 1950: squared errors summed over the classes, 0..2); ece, ace (see
+            `tasks.evaluate.calibration.gaps`); aurc (see `tasks.evaluate.selective.area`).
+        per_class: one row per class: label, images, precision, recall, f1, roc_auc, average_precision. What is
+            undefined (the recall of a class without images) is NaN.
         sure: accuracy with its 99% interval.
         confusion: int64 ``[C, C]``; rows are true classes, columns predicted ones.
     """
@@ -45,9 +52,9 @@ def score(
 ) -> Scores:  # fmt: skip
     """Measure predictions.
 
-    Macro figures are means over the classes that have images. The interval of accuracy is Wilson's. The others are
-    bootstrap intervals over images or, where these come in groups, over the groups; see
-    `tasks.evaluate.intervals.Sample`.
+    Macro figures are means over the classes that have images. The intervals of shares are Wilson's, over images or,
+    where these come in groups, over the groups; the others' have the same form: see `tasks.evaluate.intervals.Sample`,
+    and `tasks.evaluate.calibration.calibration_interval` for ece and ace.
 
     Args:
         labels: true classes int ``[N]``.
@@ -59,20 +66,23 @@ def score(
     predicted = probabilities.argmax(1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     table = dict(zip(("precision", "recall", "f1"), precision_recall_f1(confusion), strict=True))
-    areas = roc_auc(labels, probabilities)
+    positive = positives(labels, len(classes))
+    figures = areas(labels, probabilities)
     sample = Sample(len(labels), groups, seed)
-    # One class against the other is the same question twice.
-    values = {f"{name}_macro": float(mean_defined(each)) for name, each in table.items()} | {
-        "roc_auc_macro": float(mean_defined(areas[len(classes) == 2 :])),
-        "log_loss": float(log_loss(labels, probabilities, labels=range(len(classes)))),
-        "ece": expected_calibration_error(labels, probabilities),
-    }
     drawn = _resampled_macro(labels, predicted, len(classes), sample, resamples)
     drawn |= sample.resample(ranked(labels, probabilities), min(resamples, RANKED))
-    metrics = {"accuracy": sample.share(predicted == labels)} | {
-        name: sample.interval(value, drawn[name], bounded=name != "log_loss") for name, value in values.items()
-    }
-    per_class = pd.DataFrame({"label": list(classes), "images": confusion.sum(1), **table, "roc_auc": areas})
+    values = {f"{name}_macro": float(mean_defined(each)) for name, each in table.items()}
+    values |= at_once(ranked(labels, probabilities), len(labels))
+    metrics = {"accuracy": sample.share(predicted == labels)}
+    if len(classes) > TOP:
+        metrics["top5_accuracy"] = sample.share(top_hits(labels, probabilities))
+    metrics |= {name: measured(name, value, drawn[name], sample) for name, value in values.items()}
+    metrics["balanced_accuracy"] = metrics["recall_macro"]
+    metrics |= {name: sample.linear(figure) for name, figure in figures.items()}
+    metrics |= calibration(labels, probabilities, sample, seed)
+    per_class = pd.DataFrame({
+        "label": list(classes), "images": confusion.sum(1), **table, **each_class(positive, probabilities)
+    })  # fmt: skip
     return Scores(metrics, sample.share(predicted == labels, SURE), per_class, confusion)
 
 
@@ -104,18 +114,55 @@ def positives(labels: np.ndarray, classes: int) -> np.ndarray:
     return labels.astype(bool) if labels.ndim == 2 else labels[:, None] == np.arange(classes)
 
 
-def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class against the rest, float ``[C]``; NaN where one side is empty."""
-    columns = positives(labels, probabilities.shape[1]).T
-    return np.array(
-        [roc_auc_score(p, probabilities[:, c]) if 0 < p.sum() < len(p) else np.nan for c, p in enumerate(columns)]
-    )
+def each_class(positive: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """Areas under the ROC curve and average precisions, each class against the rest: float ``[C]``, NaN where they are
+    undefined. ``positive`` is bool ``[N, C]``."""
+    columns = list(zip(positive.T, probabilities.T, strict=True))
+    return {
+        "roc_auc": np.array([roc_area(p, s)[0] if 0 < p.sum() < len(p) else np.nan for p, s in columns]),
+        "average_precision": np.array([average_precision(p, s)[0] if p.any() else np.nan for p, s in columns]),
+    }
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over 15 equal bins of confidence, weighted by images
-    (Guo et al. 2017, "On calibration of modern neural networks", eq. 3)."""
-    return float(np.abs(_gaps(labels, probabilities).sum(0)).sum() / len(labels))
+def areas(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, Linear]:
+    """The figures that the order of the images decides, class by class; one of two classes against the other is the
+    same ROC curve twice.
+
+    Args:
+        targets: int ``[N]`` or, where an image may have several labels, bool ``[N, C]``.
+    """
+    positive = positives(targets, probabilities.shape[1])
+    first = int(targets.ndim == 1 and probabilities.shape[1] == 2)
+    return {
+        "roc_auc_macro": over_classes(roc_area, positive[:, first:], probabilities[:, first:], both=True),
+        "average_precision_macro": over_classes(average_precision, positive, probabilities, both=False),
+    }
+
+
+def top_hits(labels: np.ndarray, probabilities: np.ndarray, count: int = TOP) -> np.ndarray:
+    """Whether an image's class is among the ``count`` most probable ones, bool ``[N]``; of equals, the first is."""
+    given = probabilities[np.arange(len(labels)), labels][:, None]
+    before = np.arange(probabilities.shape[1]) < labels[:, None]
+    return np.asarray(((probabilities > given) | (before & (probabilities == given))).sum(1) < count)
+
+
+def at_once(figures: Figures, images: int) -> dict[str, float]:
+    """The figures of all images, each once."""
+    return {name: float(value[0]) for name, value in figures(np.ones((1, images))).items()}
+
+
+def measured(name: str, value: float, drawn: np.ndarray, sample: Sample) -> Interval:
+    """A figure with the interval of its kind. A Brier score of up to 2 is halved meanwhile."""
+    if name == "brier":
+        value, low, high = (2 * bound for bound in sample.interval(value / 2, drawn / 2))
+        return value, low, high
+    return sample.interval(value, drawn, bounded=name != "log_loss")
+
+
+def calibration(targets: np.ndarray, probabilities: np.ndarray, sample: Sample, seed: int) -> dict[str, Interval]:
+    """The expected and the adaptive calibration error."""
+    kinds = (("ece", False), ("ace", True))
+    return {name: calibration_interval(gaps(targets, probabilities, kind), sample, seed) for name, kind in kinds}
 
 
 def _resampled_macro(
@@ -146,15 +193,18 @@ def decided(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
     images, classes = probabilities.shape
     predicted, every = probabilities.argmax(1), np.ones(images)
     right = (predicted == labels).astype(np.float64)
+    shares = {"accuracy": right}
+    if classes > TOP:
+        shares["top5_accuracy"] = top_hits(labels, probabilities).astype(np.float64)
     sides = [
         csr_array((counted, (np.arange(images), column)), shape=(images, classes))
         for column, counted in ((labels, right), (predicted, every), (labels, every))
     ]
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        macro = (mean_defined(figure) for figure in from_counts(*(weights @ side for side in sides)))
-        names = ("precision_macro", "recall_macro", "f1_macro")
-        return {"accuracy": weights @ right / weights.sum(1)} | dict(zip(names, macro, strict=True))
+        precision, recall, f1 = (mean_defined(each) for each in from_counts(*(weights @ side for side in sides)))
+        macro = {"precision_macro": precision, "recall_macro": recall, "f1_macro": f1, "balanced_accuracy": recall}
+        return {name: weights @ each / weights.sum(1) for name, each in shares.items()} | macro
 
     return figures
 
@@ -163,51 +213,20 @@ def ranked(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
     """The figures that each image's own probabilities decide."""
     images, classes = probabilities.shape
     losses = -np.log(probabilities[np.arange(images), labels].clip(np.finfo(np.float64).eps))
-    gaps = _gaps(labels, probabilities)
+    squares = ((probabilities - positives(labels, classes)) ** 2).sum(1)
+    risk = area(*confidences(labels, probabilities))
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        areas = [weighted_areas(labels == c, probabilities[:, c], weights)[0] for c in range(classes == 2, classes)]
         drawn = weights.sum(1)  # groups differ in size
-        return {
-            "roc_auc_macro": mean_defined(np.array(areas).T),
-            "log_loss": weights @ losses / drawn,
-            "ece": np.abs(weights @ gaps).sum(1) / drawn,
-        }
+        return {"log_loss": weights @ losses / drawn, "brier": weights @ squares / drawn, "aurc": risk(weights)}
 
     return figures
 
 
-def weighted_areas(positive: np.ndarray, scored: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Area under the ROC curve and average precision under each row of image weights ``[R, N]``, float ``[R]``.
-
-    As scikit-learn defines them, with whole numbers of images as weights: images of equal score are told apart by no
-    threshold. NaN where there is nothing to measure: no positives or, for the first, no negatives.
-
-    Args:
-        positive: bool ``[N]``.
-        scored: float ``[N]``.
-    """
-    order = np.argsort(-scored, kind="stable")
-    ends = np.flatnonzero(np.diff(scored[order], append=-np.inf))  # the last of each run of equals
-    drawn = weights.T[order]  # resamples side by side in memory: sums over images are twice as fast
-    seen, hits = (np.cumsum(each, axis=0)[ends] for each in (drawn, drawn * positive[order, None]))
-    misses = seen - hits
-    gained = np.diff(hits, axis=0, prepend=0)
-    under = (np.diff(misses, axis=0, prepend=0) * (hits - gained / 2)).sum(0)
-    precise = (gained * hits / np.maximum(seen, 1)).sum(0)
-    return _ratio(under, hits[-1] * misses[-1]), _ratio(precise, hits[-1])
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-
-
-def _gaps(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Of each image, in the bin of its confidence, 1 or 0 for right or wrong less the confidence: ``[N, bins]``."""
-    confidence = probabilities.max(1)
-    gaps = (probabilities.argmax(1) == labels) - confidence
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    return np.where(bins[:, None] == np.arange(CALIBRATION_BINS), gaps[:, None], 0.0)
+def calibrated(targets: np.ndarray, probabilities: np.ndarray) -> Figures:
+    """The calibration errors, for comparing two models: chance makes both too large."""
+    parts = {"ece": gaps(targets, probabilities), "ace": gaps(targets, probabilities, adaptive=True)}
+    return lambda weights: {name: np.abs(weights @ part).sum(1) / weights.sum(1) for name, part in parts.items()}
 
 
 def mean_defined(values: np.ndarray) -> np.ndarray:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score, log_loss
 
 from tasks.evaluate.intervals import SURE, Figures, Interval, Sample
-from tasks.evaluate.metrics import RANKED, from_counts, mean_defined, roc_auc, weighted_areas
+from tasks.evaluate.metrics import RANKED, areas, at_once, calibration, each_class, from_counts, mean_defined
+from tasks.evaluate.selective import area, sureness
 from tasks.model.decisions import THRESHOLD
 
 
@@ -20,7 +20,8 @@ class MultiLabelScores:
 
     Attributes:
         metrics: average_precision_macro; f1_macro, f1_micro, precision_macro, recall_macro and exact_match with
-            labels given from `THRESHOLD` on; roc_auc_macro; log_loss.
+            labels given from `THRESHOLD` on; roc_auc_macro; log_loss and brier, means over all decisions; ece and ace
+            (see `tasks.evaluate.calibration.gaps`); aurc of exact matches (see `tasks.evaluate.selective.area`).
         per_class: one row per class: label, images (that have it), precision, recall, f1, roc_auc,
             average_precision. What is undefined (the recall of a class without images) is NaN.
         sure: average_precision_macro with its 99% interval.
@@ -37,9 +38,9 @@ def score_multi_label(
 ) -> MultiLabelScores:  # fmt: skip
     """Measure predictions.
 
-    Macro figures are means over the classes that occur, and log_loss is the mean binary cross-entropy of all
-    decisions. exact_match, the share of images all of whose labels are right and none too many, has Wilson's
-    interval; the others have bootstrap intervals, over images or groups as in `tasks.evaluate.metrics.score`.
+    Macro figures are means over the classes that occur, log_loss is the mean binary cross-entropy of all decisions,
+    and brier their mean squared error. exact_match is the share of images all of whose labels are right and none too
+    many. Intervals are those of `tasks.evaluate.metrics.score`.
 
     Args:
         targets: ones and zeros ``[N, C]``.
@@ -49,33 +50,20 @@ def score_multi_label(
     true, probabilities = targets.astype(bool), probabilities.astype(np.float64)
     given = probabilities >= THRESHOLD
     counts = [each.sum(0) for each in (true & given, given, true)]
-    areas, precise = roc_auc(true, probabilities), average_precision(true, probabilities)
-    values = {
-        "average_precision_macro": mean_defined(precise),
-        **_over_classes(*counts),
-        "roc_auc_macro": mean_defined(areas),
-        "log_loss": log_loss(true.ravel(), probabilities.ravel(), labels=[False, True]),
-    }
     sample = Sample(len(true), groups, seed)
+    values = at_once(decided(true, probabilities), len(true)) | at_once(ranked(true, probabilities), len(true))
     drawn = sample.resample(decided(true, probabilities), resamples)
     drawn |= sample.resample(ranked(true, probabilities), min(resamples, RANKED))
-    metrics = {
-        name: sample.interval(float(value), drawn[name], bounded=name != "log_loss") for name, value in values.items()
-    }
+    metrics = {name: sample.interval(value, drawn[name], bounded=name != "log_loss") for name, value in values.items()}
+    figures = areas(true, probabilities)
+    metrics |= {name: sample.linear(figure) for name, figure in figures.items()}
+    metrics |= calibration(true, probabilities, sample, seed)
     metrics["exact_match"] = sample.share((given == true).all(1))
     table = dict(zip(("precision", "recall", "f1"), from_counts(*counts), strict=True))
-    per_class = pd.DataFrame(
-        {"label": list(classes), "images": counts[2], **table, "roc_auc": areas, "average_precision": precise}
-    )
-    name = "average_precision_macro"
-    return MultiLabelScores(metrics, sample.interval(float(values[name]), drawn[name], SURE), per_class)
-
-
-def average_precision(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Average precision of each class, float ``[C]``; NaN where no image has it. ``true`` is bool ``[N, C]``."""
-    return np.array(
-        [average_precision_score(t, p) if t.any() else np.nan for t, p in zip(true.T, probabilities.T, strict=True)]
-    )
+    per_class = pd.DataFrame({
+        "label": list(classes), "images": counts[2], **table, **each_class(true, probabilities)
+    })  # fmt: skip
+    return MultiLabelScores(metrics, sample.linear(figures["average_precision_macro"], SURE), per_class)
 
 
 def decided(true: np.ndarray, probabilities: np.ndarray) -> Figures:
@@ -83,9 +71,12 @@ def decided(true: np.ndarray, probabilities: np.ndarray) -> Figures:
     given = probabilities >= THRESHOLD
     sides = [each.astype(np.float64) for each in (true & given, given, true)]
     losses = -np.log(np.where(true, probabilities, 1 - probabilities).clip(np.finfo(np.float64).eps)).mean(1)
+    means = {"log_loss": losses, "brier": ((probabilities - true) ** 2).mean(1)}
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return _over_classes(*(weights @ side for side in sides)) | {"log_loss": weights @ losses / weights.sum(1)}
+        drawn = weights.sum(1)
+        averages = {name: weights @ each / drawn for name, each in means.items()}
+        return _over_classes(*(weights @ side for side in sides)) | averages
 
     return figures
 
@@ -98,11 +89,7 @@ def _over_classes(hits: np.ndarray, given: np.ndarray, true: np.ndarray) -> dict
 
 
 def ranked(true: np.ndarray, probabilities: np.ndarray) -> Figures:
-    """The figures that the order of the images by score decides. ``true`` is bool ``[N, C]``."""
-
-    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        each = [weighted_areas(t, p, weights) for t, p in zip(true.T, probabilities.T, strict=True)]
-        areas, precise = (mean_defined(np.stack(values, axis=-1)) for values in zip(*each, strict=True))
-        return {"roc_auc_macro": areas, "average_precision_macro": precise}
-
-    return figures
+    """The figures that the order of the images by confidence decides. ``true`` is bool ``[N, C]``."""
+    right = ((probabilities >= THRESHOLD) == true).all(1)
+    risk = area(sureness(true, probabilities), right)
+    return lambda weights: {"aurc": risk(weights)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -12,7 +12,8 @@ import pandas as pd
 from tasks.evaluate import metrics, multi_label
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.intervals import Sample
-from tasks.evaluate.paired import Difference, difference_of_shares, differences, holm, p_value
+from tasks.evaluate.paired import Difference, difference_of_shares, differences, differences_of_areas, holm, p_value
+from tasks.evaluate.slices import Part
 from tasks.model.decisions import THRESHOLD
 
 
@@ -57,14 +58,17 @@ class Pair:
         else:
             of, share, targets, ours, theirs = multi_label, "exact_match", self.targets > 0, self.ours, self.theirs
         found = differences(of.decided(targets, ours), of.decided(targets, theirs), sample, config.resamples)
-        found |= differences(of.ranked(targets, ours), of.ranked(targets, theirs), sample, few)
+        for kind in (of.ranked, metrics.calibrated):
+            found |= differences(kind(targets, ours), kind(targets, theirs), sample, few)
+        found |= differences_of_areas(metrics.areas(targets, ours), metrics.areas(targets, theirs), sample)
         return found | {share: difference_of_shares(*self.right, self.groups)}
 
-    def slices(self, seed: int) -> pd.DataFrame:
-        """The shares of right answers in each class and each domain, with p-values raised for so many questions."""
+    def slices(self, seed: int, parts: Sequence[Part] = ()) -> pd.DataFrame:
+        """The shares of right answers in each class and each of the ``parts``, with p-values raised for so many
+        questions."""
         ours, theirs = self.right
         rows = []
-        for name, chosen in self._parts():
+        for name, chosen in self._parts(parts):
             groups = None if self.groups is None else np.unique(self.groups[chosen], return_inverse=True)[1]
             of = difference_of_shares(ours[chosen], theirs[chosen], groups)
             rows.append({
@@ -93,10 +97,9 @@ class Pair:
             return self.columns[int(probabilities.argmax())]
         return ", ".join(name for name, p in zip(self.columns, probabilities, strict=True) if p >= THRESHOLD)
 
-    def _parts(self) -> Iterator[tuple[str, np.ndarray]]:
+    def _parts(self, parts: Sequence[Part]) -> Iterator[tuple[str, np.ndarray]]:
         of = metrics.positives(self.targets, len(self.columns))
         for place in np.flatnonzero(of.any(0)):
             yield self.columns[place], of[:, place]
-        domains = self.rows.get("domain")
-        for name in [] if domains is None else sorted(domains.dropna().unique()):
-            yield f"domain {name}", (domains == name).to_numpy()
+        for part in parts:
+            yield part.name, part.chosen

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import binomtest, norm, t
 
 from tasks.evaluate.intervals import LEVEL, Figures, Sample
+from tasks.evaluate.ranking import Linear
 
 FLIPS = 10_000
 """Sign flips where these are too many to try them all."""
@@ -66,6 +67,23 @@ def differences(ours: Figures, theirs: Figures, sample: Sample, resamples: int) 
 
     drawn = sample.resample(both, resamples)
     return {name: _difference(*values[name], drawn[name], sample) for name in values}
+
+
+def differences_of_areas(
+    ours: dict[str, Linear], theirs: dict[str, Linear], sample: Sample
+) -> dict[str, Difference]:  # fmt: skip
+    """Differences of figures of which is known how they would change with each image; their intervals are normal or,
+    over groups, Student's."""
+    return {name: _difference_of_areas(area, theirs[name], sample) for name, area in ours.items()}
+
+
+def _difference_of_areas(ours: Linear, theirs: Linear, sample: Sample) -> Difference:
+    value = ours.value - theirs.value
+    if np.isnan(value) or sample.units == 1:
+        return Difference(ours.value, theirs.value, value, float("nan"), float("nan"))
+    sums = sample.within(ours.influence - theirs.influence)
+    half = sample.quantile(LEVEL) * float((sums**2).sum() * sample.units / (sample.units - 1)) ** 0.5
+    return Difference(ours.value, theirs.value, value, value - half, value + half)
 
 
 def _difference(ours: float, theirs: float, drawn: np.ndarray, sample: Sample) -> Difference:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tasks.evaluate.calibration import reliability_table, uncalibrated
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import (
     confusion_figure,
@@ -38,6 +39,7 @@ class Answers:
         targets: int64 ``[N]`` or, where an image may have several labels, ones and zeros float32 ``[N, C]``.
         probabilities: float32 ``[N, C]``.
         groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
+        temperature: that the logits were divided by.
     """
 
     split: str
@@ -45,6 +47,7 @@ class Answers:
     targets: np.ndarray
     probabilities: np.ndarray
     groups: np.ndarray | None = None
+    temperature: float = 1.0
 
     @property
     def size(self) -> str:
@@ -69,7 +72,7 @@ def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, fold
     title = f"{split}: accuracy {value:.2%} [{low:.2%}, {high:.2%}], {answers.size}"
     confusion_figure(scores, dataset.classes, title).savefig(folder / f"{split}_confusion.png", dpi=120)
     roc_figure(labels, probabilities, scores, dataset.classes, title).savefig(folder / f"{split}_roc.png", dpi=120)
-    reliability_figure(labels, probabilities, title).savefig(folder / f"{split}_reliability.png", dpi=120)
+    report_reliability(answers, title, folder)
     scores.per_class.to_csv(folder / f"{split}_per_class.csv", index=False, float_format="%.4f")
 
     predictions = answers.rows[["path", "label", "hash"]].assign(
@@ -93,7 +96,7 @@ def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, 
         folder / f"{split}_precision_recall.png", dpi=120
     )
     roc_figure(targets, probabilities, scores, dataset.classes, title).savefig(folder / f"{split}_roc.png", dpi=120)
-    reliability_figure(targets, probabilities, title).savefig(folder / f"{split}_reliability.png", dpi=120)
+    report_reliability(answers, title, folder)
     scores.per_class.to_csv(folder / f"{split}_per_class.csv", index=False, float_format="%.4f")
 
     answers.rows[["path", "label", "hash"]].assign(
@@ -103,6 +106,20 @@ def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, 
     ).to_parquet(folder / f"{split}_predictions.parquet", index=False)
     _show_mistakes(_wrong_labels(answers, dataset), split, dataset, folder)
     return scores
+
+
+def report_reliability(answers: Answers, title: str, folder: Path) -> None:
+    """The reliability diagram and its table, as served and, where a temperature was fitted, before."""
+    targets, served = answers.targets, answers.probabilities
+    before = None
+    if answers.temperature != 1:
+        before = uncalibrated(served, answers.temperature, targets.ndim == 2)
+    stages = {"served": served} if before is None else {"before": before, "served": served}
+    tables = [reliability_table(targets, of).assign(stage=stage) for stage, of in stages.items()]
+    pd.concat(tables).to_csv(folder / f"{answers.split}_reliability.csv", index=False, float_format="%.4f")
+    reliability_figure(targets, served, title, before, answers.temperature).savefig(
+        folder / f"{answers.split}_reliability.png", dpi=120
+    )
 
 
 def _precision(metrics: dict[str, Interval], per_class: pd.DataFrame) -> str:

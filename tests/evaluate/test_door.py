@@ -100,8 +100,10 @@ def test_the_report_has_its_figures_tables_and_pictures(
     evaluation = door.evaluate_candidate(EvaluateConfig(resamples=100), dataset, FEATURES, candidate, workspace)
     own = ["precision_recall.png"] if several else ["confusion.png"]
     each = ["mistakes.png", "per_class.csv", "predictions.parquet", "reliability.png", "roc.png", *own]
+    each += ["reliability.csv", "risk_coverage.csv", "risk_coverage.png", "slices.csv"]
     wanted = {f"{split}_{name}" for split in ("val", "test") for name in each}
-    assert {path.name for path in evaluation.report.iterdir()} == wanted | {"curves.png", "metrics.json"}
+    wanted |= {"curves.png", "metrics.json", "decisions.json"}
+    assert {path.name for path in evaluation.report.iterdir()} == wanted
 
     written = json.loads((evaluation.report / "metrics.json").read_text())
     bounds = {name: (entry["value"], entry["low"], entry["high"]) for name, entry in written.items()}

@@ -82,8 +82,7 @@ def shifted(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def test_the_other_figures_intervals_over_groups_cover_the_truth_too(count: int) -> None:
     labels, probabilities, _ = shifted(4000, 99)
     truth = score(labels, probabilities, "abc", resamples=2).metrics
-    # The calibration error of few images is too large, whatever they are.
-    names = set(truth) - {"ece"}
+    names = set(truth)
     covered, by_image = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for seed in range(40):
         labels, probabilities, groups = shifted(count, seed)

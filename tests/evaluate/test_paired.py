@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import binom
 
 from tasks.evaluate import metrics, multi_label
 from tasks.evaluate.intervals import Sample
-from tasks.evaluate.paired import detectable, difference_of_shares, differences, holm, p_value
+from tasks.evaluate.paired import detectable, difference_of_shares, differences, differences_of_areas, holm, p_value
 
 
 def answers(random: np.random.Generator, count: int, gained: float, lost: float) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +83,9 @@ def test_figures_differ_as_they_do_when_each_is_measured_alone() -> None:
     ours, theirs = (random.dirichlet(np.ones(3), 120) for _ in range(2))
     sample = Sample(120)
     found = differences(metrics.decided(labels, ours), metrics.decided(labels, theirs), sample, 100)
-    found |= differences(metrics.ranked(labels, ours), metrics.ranked(labels, theirs), sample, 100)
+    for figures in (metrics.ranked, metrics.calibrated):
+        found |= differences(figures(labels, ours), figures(labels, theirs), sample, 100)
+    found |= differences_of_areas(metrics.areas(labels, ours), metrics.areas(labels, theirs), sample)
     alone = [metrics.score(labels, side, "abc", resamples=100).metrics for side in (ours, theirs)]
     assert set(found) == set(alone[0])
     for name, of in found.items():
@@ -99,10 +102,34 @@ def test_figures_of_several_labels_differ_likewise() -> None:
     sample = Sample(80)
     true = targets > 0
     found = differences(multi_label.decided(true, ours), multi_label.decided(true, theirs), sample, 100)
-    found |= differences(multi_label.ranked(true, ours), multi_label.ranked(true, theirs), sample, 100)
+    for figures in (multi_label.ranked, metrics.calibrated):
+        found |= differences(figures(true, ours), figures(true, theirs), sample, 100)
+    found |= differences_of_areas(metrics.areas(true, ours), metrics.areas(true, theirs), sample)
     alone = [multi_label.score_multi_label(targets, side, "abc", resamples=100).metrics for side in (ours, theirs)]
     for name, of in found.items():
         assert (of.ours, of.theirs) == pytest.approx((alone[0][name][0], alone[1][name][0])), name
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_intervals_of_the_difference_of_two_areas_cover_the_truth(each: int) -> None:
+    random = np.random.default_rng(0)
+
+    def models(count: int) -> tuple[dict, dict, np.ndarray]:
+        labels = random.integers(0, 3, count)
+        seen = np.eye(3)[labels] + random.normal(size=(count, 3))
+        sides = [np.repeat(softmax(seen + noise * random.normal(size=seen.shape), 1), each, 0) for noise in (0.4, 0.9)]
+        first, second = (metrics.areas(np.repeat(labels, each), side) for side in sides)
+        return first, second, np.repeat(np.arange(count), each)
+
+    ours, theirs, _ = models(40_000)
+    truth = {name: ours[name].value - theirs[name].value for name in ours}
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(400):
+        ours, theirs, groups = models(150)
+        sample = Sample(len(groups), groups if each > 1 else None)
+        for name, of in differences_of_areas(ours, theirs, sample).items():
+            covered[name] += of.low <= truth[name] <= of.high
+    assert all(0.92 * 400 <= count <= 0.98 * 400 for count in covered.values()), covered
 
 
 @pytest.mark.parametrize("level", [0.001, 0.01, 0.05, 0.2, 0.5])

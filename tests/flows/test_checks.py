@@ -41,6 +41,8 @@ SEVERAL = {"source": {"table": "labels.csv", "separator": ";"}}
         ({"ingest": SEVERAL, "train": {"search": {"methods": ["linear", "prototypes"]}}}, ConfigurationError,
          "prototypes (train.search.methods)"),
         ({"ingest": SEVERAL, "train": {"balance": "weights"}}, ConfigurationError, "leave train.balance at none"),
+        ({"ingest": SEVERAL, "evaluate": {"costs": {"cat": {"dog": 2}}}}, ConfigurationError,
+         "evaluate.costs is for one label an image"),
         ({"extract": {"workers": {"runner": "ray"}}}, ConfigurationError, "pip install 'headstart[ray]'"),
         ({"extract": {"weights": "gone.pth"}}, WeightsError, "gone.pth does not exist"),
         ({"extract": {"weights": "damaged.safetensors"}}, WeightsError, "cannot be read as weights"),
