@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
@@ -60,20 +60,18 @@ def _of(curves: pd.DataFrame, figure: str) -> list[str]:
     return [name for name in curves.columns if name.endswith(f"/{figure}") and curves[name].notna().any()]
 
 
-def reliability_chart(bins: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> str:
-    """Accuracy against confidence; on the diagonal a model knows what it knows.
-
-    Args:
-        bins: a row for each bin of each column's name under ``when``: confidence, accuracy.
-        columns: names under ``when``, and what they are called.
-    """
+def reliability_chart(bins: pd.DataFrame) -> str:
+    """Accuracy against confidence, before the temperature and as served; on the diagonal a model knows what it
+    knows."""
     with mpl.rc_context(LOOK):
         figure, axes = _axes("confidence", "accuracy")
         axes.plot([0, 1], [0, 1], color=LINE, zorder=1)
-        for (when, called), colour in zip(columns, (ORANGE, BLUE), strict=False):
-            shown = bins[bins["when"] == when]
-            axes.plot(shown["confidence"], shown["accuracy"], color=colour, marker=".", label=called)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        for stage, shown in bins.groupby("stage", sort=False):
+            colour = BLUE if stage == "served" else ORANGE
+            axes.plot(shown["confidence"], shown["accuracy"], color=colour, marker=".", label=str(stage))
+            if stage == "served":
+                axes.vlines(shown["confidence"], shown["accuracy_low"], shown["accuracy_high"], colour, linewidth=0.8)
+        axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
         axes.legend()
         return chart(figure)
 
@@ -82,12 +80,11 @@ def risk_coverage_chart(curve: pd.DataFrame, threshold: float | None) -> str:
     """The share of wrong answers among those that are given, by how many are; the chosen threshold marked."""
     with mpl.rc_context(LOOK):
         figure, axes = _axes("share of images answered", "share of answers wrong")
-        axes.plot(curve["coverage"], curve["risk"], color=BLUE)
-        if {"low", "high"} <= set(curve):
-            axes.fill_between(curve["coverage"], curve["low"], curve["high"], color=BLUE, alpha=0.15, linewidth=0)
+        axes.plot(curve["coverage"], 1 - curve["accuracy"], color=BLUE)
         chosen = curve[curve["threshold"] >= threshold] if threshold is not None else curve[:0]
         if len(chosen):
-            axes.plot(chosen["coverage"].iloc[-1], chosen["risk"].iloc[-1], "o", color=ORANGE, label="chosen threshold")
+            last = chosen.iloc[-1]
+            axes.plot(last["coverage"], 1 - last["accuracy"], "o", color=ORANGE, label="chosen threshold")
             axes.legend()
         axes.set(xlim=(0, 1.01))
         axes.set_ylim(bottom=0)

@@ -8,15 +8,25 @@ from typing import Any
 from tasks.records import Split
 from tasks.report.charts import reliability_chart, risk_coverage_chart
 from tasks.report.facts import LESS, Facts, rows, table
-from tasks.report.pictures import drawn
+from tasks.report.pictures import drawn, thumbnail
+
+DECIDED = (
+    "coverage", "selective_accuracy", "operating_precision", "operating_recall", "operating_specificity", "cost",
+    "cost_minimised", "cost_constant",
+)  # fmt: skip
+"""Figures of thresholds that were chosen."""
 
 CELLS = 20
 """Most classes whose confusion matrix is a table; of more it is the picture."""
 
+MOST, SHOWN = 15, 12
+"""Slices, and images of one that is worse."""
+
 
 def metrics(facts: Facts) -> dict[str, Any]:
     """Every figure with its interval, one column for each split, and the classes, the worst first."""
-    names = dict.fromkeys(name.partition("/")[2] for name in facts.evaluation.metrics)
+    told = (name.partition("/")[2] for name in facts.evaluation.metrics)
+    names = [name for name in dict.fromkeys(told) if name not in DECIDED]
     found = facts.evaluation.metrics
     shown = [(name, [found.get(f"{split}/{name}") for split in facts.splits]) for name in names]
     shares = [values for name, values in shown if not name.startswith(LESS)]
@@ -56,10 +66,16 @@ def slices(facts: Facts) -> dict[str, Any] | None:
     found = table(facts.evaluation.report, f"{split}_slices.csv")
     if found is None:
         return None
+    pictures = table(facts.evaluation.report, f"{split}_slice_images.csv")
+    named = [] if pictures is None else [(name, rows(of.head(SHOWN))) for name, of in pictures.groupby("slice")]
     return {
-        "rows": rows(found.sort_values("p_holm", kind="stable")),
-        "pictures": _figures(facts, "slices"),
+        "rows": rows(found.sort_values("p_holm", kind="stable").head(MOST)),
+        "named": [(name, [row | _thumbnail(facts, row) for row in of]) for name, of in named],
     }
+
+
+def _thumbnail(facts: Facts, row: dict[str, Any]) -> dict[str, str]:
+    return {"picture": thumbnail(facts.dataset.image(row["hash"]), facts.dataset.limits)}
 
 
 def calibration(facts: Facts) -> dict[str, Any] | None:
@@ -70,15 +86,18 @@ def calibration(facts: Facts) -> dict[str, Any] | None:
     decided = facts.evaluation.report / "decisions.json"
     decisions = json.loads(decided.read_text()) if decided.is_file() else {}
     if bins is None and curve is None:
-        return {"pictures": found} if (found := _figures(facts, "reliability")) else None
+        return {"pictures": drawings} if (drawings := _figures(facts, "reliability")) else None
     charts = []
     if bins is not None:
-        called = [(when, when) for when in bins["when"].unique()]
-        charts.append(("Reliability", reliability_chart(bins, called)))
+        charts.append(("Reliability", reliability_chart(bins)))
     if curve is not None:
-        threshold = (decisions.get("abstain") or {}).get("threshold")
+        threshold = decisions["abstain"]["threshold"] if decisions else None
         charts.append(("Risk and coverage", risk_coverage_chart(curve, threshold)))
-    return {"charts": charts, "decisions": decisions}
+    if point := _figures(facts, "operating_point"):
+        charts.append(("Operating point", point[0]))
+    known = facts.evaluation.metrics
+    found = {name: known[f"{split}/{name}"] for name in DECIDED if f"{split}/{name}" in known}
+    return {"charts": charts, "decisions": decisions, "found": found}
 
 
 def _figures(facts: Facts, *kinds: str) -> list[str]:

@@ -83,10 +83,10 @@ def test_a_section_is_there_where_there_is_something_to_tell(tmp_path: Path) -> 
     assert Reading(page(run)).sections == ["verdict", "metrics", "data", "method", "cost", "lineage"]
     report = run.evaluation.report
     rows = pd.DataFrame({"slice": ["dark"], "kind": ["declared"], "images": [9], "accuracy": [0.5], "low": [0.2],
-                         "high": [0.8], "rest": [0.9], "difference": [-0.4], "p_holm": [0.02]})  # fmt: skip
+                         "high": [0.8], "rest": [0.9], "p_holm": [0.02], "note": ["mostly ants"]})  # fmt: skip
     rows.to_csv(report / "test_slices.csv", index=False)
     read = Reading(page(run))
-    assert "slices" in read.sections and "dark declared 9 0.5000" in read.words
+    assert "slices" in read.sections and "dark mostly ants declared 9 0.5000" in read.words
 
 
 def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Path) -> None:
