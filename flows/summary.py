@@ -67,7 +67,8 @@ def describe(record: Record, cached: bool) -> str:
         case Candidate():
             return f"train\t{_candidate(record)}"
         case Evaluation():
-            judged = (f"/{ACCURACY}", f"/{AVERAGE_PRECISION}")
+            single = any(name.endswith(f"/{ACCURACY}") for name in record.metrics)
+            judged = f"/{ACCURACY}" if single else f"/{AVERAGE_PRECISION}"
             shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith(judged)}
             return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         case Comparison():
@@ -107,7 +108,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     """A candidate against the champion, a line for each split and each thing worth knowing."""
     lines = [f"with the champion, version {comparison.version}"]
     for split, images in comparison.images.items():
-        name = AVERAGE_PRECISION if f"{split}/{AVERAGE_PRECISION}" in comparison.metrics else ACCURACY
+        name = ACCURACY if f"{split}/{ACCURACY}" in comparison.metrics else AVERAGE_PRECISION
         ours, theirs, difference, low, high = comparison.metrics[f"{split}/{name}"]
         out = f" ({comparison.left_out[split]:,} left out)" if comparison.left_out[split] else ""
         lines.append(

@@ -13,7 +13,7 @@ from tasks.register.merits import ACCURACY, AVERAGE_PRECISION
 COMPARED = "compared"
 
 FIGURES = {"accuracy": ACCURACY, "average_precision_macro": AVERAGE_PRECISION}
-"""What versions are judged by, with one label an image and with several, and what it is called."""
+"""What versions are judged by, with one label an image and with several, and what it is called: the first there is."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Duel:
         if comparison is None or comparison.judged_on is None:
             return None
         split = comparison.judged_on
-        figure = next(name for name in reversed(FIGURES) if f"{split}/{name}" in comparison.metrics)
+        figure = next(name for name in FIGURES if f"{split}/{name}" in comparison.metrics)
         return cls(
             comparison.version, split, comparison.images[split], FIGURES[figure],
             *comparison.metrics[f"{split}/{figure}"], comparison.p_values[split], comparison.new, comparison.gone,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.summary import Outcome, describe, one_line, summary_rows
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, RegisteredModel, Report
+from flows.summary import Outcome, comparison_lines, describe, one_line, summary_rows
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, RegisteredModel, Report
+from tasks.register.duels import Duel
 
 HERE = Path("nowhere")
 ONE = {"accuracy": 0.9, "precision_macro": 0.8, "f1_macro": 0.7, "roc_auc_macro": 0.95}
@@ -79,3 +80,14 @@ def test_what_a_figure_is_over_and_what_was_found_stand_beside_it() -> None:
     assert told["val/accuracy"] == "0.9000  [0.8000, 0.9100]"
     assert told["evidence"] == "val and test disagree\nmore"
     assert one_line(run).endswith("[0.8000, 0.9100] over 71 groups")
+
+
+def test_a_model_with_one_label_an_image_is_judged_by_its_accuracy_whatever_else_was_measured() -> None:
+    figures = {f"val/{name}": (0.9, 0.8, 0.1, 0.05, 0.15) for name in ("average_precision_macro", "accuracy")}
+    comparison = Comparison(
+        fingerprint="x", report=HERE, version=1, judged_on="val", images={"val": 9}, left_out={"val": 0},
+        metrics=figures, p_values={"val": 0.5}, detectable={"val": 0.1}, gained={"val": 1}, lost={"val": 0},
+    )  # fmt: skip
+    duel = Duel.fought(comparison)
+    assert duel is not None and duel.figure == "accuracy"
+    assert comparison_lines(comparison)[1].startswith("val/accuracy ")
