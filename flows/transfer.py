@@ -10,7 +10,7 @@ from flows.checks import check_pipeline
 from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
-from tasks.evaluate.stage import compare, evaluate
+from tasks.evaluate.stage import compare, evaluate, inspect
 from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
 from tasks.ingest.stage import ingest
@@ -45,6 +45,9 @@ def transfer(config: PipelineConfig) -> Outcome:
             tuned = config.extract.model_copy(update={"weights": weights})
             final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
         evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
+        inspection = None
+        if config.evaluate.inspects:
+            inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
         comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
         model = run.record(
             register(
@@ -54,7 +57,7 @@ def transfer(config: PipelineConfig) -> Outcome:
         new = 0 if run.is_cached(features) else features.new
         outcome = Outcome(
             run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
-            comparison=comparison, model=model, new=new,
+            comparison=comparison, inspection=inspection, model=model, new=new,
         )  # fmt: skip
     _announce(outcome)
     return outcome
