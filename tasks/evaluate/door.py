@@ -11,6 +11,7 @@ import pandas as pd
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
+from tasks.evaluate.kinship import report_kinship, write_reference
 from tasks.evaluate.metrics import Scores
 from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.evaluate.report import Answers, report_split
@@ -25,7 +26,7 @@ from tasks.workspace import Workspace, fresh_folder
 
 def evaluate_candidate(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, workspace: Workspace,
-    look_alikes: Path | None = None,
+    look_alikes: Path | None = None, frozen: FeatureSet | None = None,
 ) -> Evaluation:  # fmt: skip
     """Write a report (see `tasks.records` for the files' schemas) and return its figures.
 
@@ -33,6 +34,8 @@ def evaluate_candidate(
 
     Args:
         look_alikes: folder of what the frozen backbone's features say about look-alikes, where there are any.
+        frozen: features of all images, by the backbone as it was before training; where they are given, held-out images
+            are compared with those that were learned from.
     """
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint)
@@ -49,7 +52,9 @@ def evaluate_candidate(
         )
         if candidate.rates:
             rates_figure(pd.read_parquet(candidate.rates)).savefig(folder / "rates.png", dpi=120)
-        evaluation = _evaluation(name, final, found, dataset, look_alikes)
+        _keep_reference(found, dataset, features, candidate, config, folder)
+        unlike = report_kinship(dataset, frozen, candidate, config.seed, folder) if frozen else ()
+        evaluation = _evaluation(name, final, found, dataset, look_alikes, tuple(unlike))
         (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
     return evaluation
 
@@ -63,9 +68,19 @@ def answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candid
     return Answers(split, rows, targets.numpy(), probabilities.numpy(), group_numbers(rows))
 
 
+def _keep_reference(
+    found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset, features: FeatureSet,
+    candidate: Candidate, config: EvaluateConfig, folder: Path,
+) -> None:  # fmt: skip
+    """Of the first of the splits that the candidate has not learned from."""
+    answers = found[-1 if candidate.cross_validated else 0][0]
+    inputs, _ = labelled(dataset, features, answers.rows)
+    write_reference(answers, inputs.numpy(), Head.load(candidate.head), config.seed, folder)
+
+
 def _evaluation(
     name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset,
-    look_alikes: Path | None,
+    look_alikes: Path | None, unlike: tuple[str, ...] = (),
 ) -> Evaluation:  # fmt: skip
     return Evaluation(
         fingerprint=name,
@@ -78,7 +93,7 @@ def _evaluation(
             for figure in scores.metrics
             if figure.endswith("_macro")
         },
-        findings=tuple(findings(found, dataset, look_alikes)),
+        findings=(*findings(found, dataset, look_alikes), *unlike),
     )
 
 

@@ -13,9 +13,6 @@ from tasks.extract import tensors
 from tasks.model.decisions import THRESHOLD
 from tasks.train.heads import Head
 
-REFERENCE = "reference.safetensors"
-"""Name of the file, in a report and in a package."""
-
 MOST, WIDTH = 1000, 256
 """Images whose embeddings are kept, and numbers of each: half a megabyte."""
 
