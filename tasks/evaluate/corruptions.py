@@ -74,7 +74,7 @@ def _jpeg(pixels: torch.Tensor, quality: float, _: int) -> torch.Tensor:
 def _pixelate(pixels: torch.Tensor, left: float, _: int) -> torch.Tensor:
     side = pixels.shape[-1]
     few = interpolate(pixels.float(), size=[max(1, int(side * left))] * 2, mode="area")
-    return _as_bytes(interpolate(few, size=[side, side], mode="nearest-exact"))
+    return _as_bytes(interpolate(few, size=[side, side], mode="area"))
 
 
 def _as_bytes(values: torch.Tensor) -> torch.Tensor:

@@ -101,7 +101,11 @@ def test_the_report_has_its_figures_tables_and_pictures(
     own = ["precision_recall.png"] if several else ["confusion.png"]
     each = ["mistakes.png", "per_class.csv", "predictions.parquet", "reliability.png", "roc.png", *own]
     wanted = {f"{split}_{name}" for split in ("val", "test") for name in each}
-    assert {path.name for path in evaluation.report.iterdir()} == wanted | {"curves.png", "metrics.json"}
+    assert {path.name for path in evaluation.report.iterdir()} == wanted | {
+        "curves.png",
+        "metrics.json",
+        "reference.safetensors",
+    }
 
     written = json.loads((evaluation.report / "metrics.json").read_text())
     bounds = {name: (entry["value"], entry["low"], entry["high"]) for name, entry in written.items()}
