@@ -14,12 +14,13 @@ from prefect import flow
 
 import tasks
 from flows.predictions import SUFFIXES, Predictions, schema
+from flows.unlike import Batch
 from tasks.errors import ConfigurationError, DataError, RegistryError
 from tasks.fingerprint import code_version
 from tasks.ingest.decode import is_image
 from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
 from tasks.model.classifier import ImageClassifier
-from tasks.progress import Advance, progress
+from tasks.progress import Advance, progress, tell
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, fetch_bundle, get_version
 from tasks.register.store import connect
 from tasks.workspace import Workspace
@@ -50,7 +51,8 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
 
     What is an image is told by its content; what is only called as one has a row, too. An image that cannot be decoded
     keeps its row, with the reason in ``error``. A run that was killed goes on where it was, as far as model, images and
-    ``top_k`` are the same. Memory does not grow with the images.
+    ``top_k`` are the same. Memory does not grow with the images. Where they are unlike those that the model was
+    measured on, that is told in a line, and in a JSON beside the output; see `flows.unlike`.
 
     Returns:
         How many images were ``predicted`` and ``failed``, and how many files are ``other`` than images or ``hidden``.
@@ -66,6 +68,8 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
     if not root.is_dir():
         raise DataError(f"{root} is no folder: name one that holds images")
     classifier, version = load_classifier(model, workspace)
+    batch = Batch(classifier)
+    classifier.seen = batch.add
     left_out: Counter[str] = Counter()
     key = (version, classifier.classes, top_k, str(root), code_version(Path(tasks.__file__).parent))
     with (
@@ -84,6 +88,8 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
                 f"{root} holds no images: {left_out['other']:,} other and {left_out['hidden']:,} hidden files"
             )
         predictions.finish()
+    if line := batch.report(target):
+        tell(f"shift\t{line}")
     return {
         "predicted": predictions.rows - predictions.failed, "failed": predictions.failed,
         "other": left_out["other"], "hidden": left_out["hidden"],

@@ -13,6 +13,7 @@ from tasks.records import (
     Dataset,
     Evaluation,
     FeatureSet,
+    Inspection,
     Preprocessed,
     Record,
     RegisteredModel,
@@ -36,6 +37,7 @@ class Outcome(BaseModel):
     candidate: Candidate
     evaluation: Evaluation
     comparison: Comparison | None = None
+    inspection: Inspection | None = None
     model: RegisteredModel
     report: Report
     new: int
@@ -71,6 +73,8 @@ def describe(record: Record, cached: bool) -> str:
             judged = f"/{ACCURACY}" if single else f"/{AVERAGE_PRECISION}"
             shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith(judged)}
             return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        case Inspection():
+            return f"inspect\t{_inspection(record)}"
         case Comparison():
             return f"compare\t{_comparison(record)}"
         case RegisteredModel():
@@ -99,8 +103,9 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     rows += [(name, figure(outcome, name)) for name in shown if name in outcome.evaluation.metrics]
     if outcome.comparison:
         rows.append(("comparison", "\n".join(comparison_lines(outcome.comparison))))
-    if outcome.evaluation.findings:
-        rows.append(("evidence", "\n".join(outcome.evaluation.findings)))
+    found = outcome.evaluation.findings + (outcome.inspection.findings if outcome.inspection else ())
+    if found:
+        rows.append(("evidence", "\n".join(found)))
     return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {_alias(model)}")]
 
 
@@ -151,6 +156,15 @@ def _comparison(comparison: Comparison) -> str:
         return f"{what}: no image that neither has learned from"
     gained, lost = comparison.gained[split], comparison.lost[split]
     return f"{what}: of {comparison.images[split]:,} {split} images {gained:,} gained, {lost:,} lost"
+
+
+def _inspection(inspection: Inspection) -> str:
+    told = [
+        f"{name} {value:.4f} on {inspection.images[name.split('/')[1]]:,} images"
+        for name, (value, *_) in inspection.metrics.items()
+    ]
+    explained = inspection.images.get("explained", 0)
+    return ", ".join([*told, *[f"{explained} answers explained"] * bool(explained)]) or "nothing measured"
 
 
 def _alias(model: RegisteredModel) -> str:

@@ -35,6 +35,7 @@ from tasks.records import (
     Dataset,
     Evaluation,
     FeatureSet,
+    Inspection,
     Preprocessed,
     Record,
     RegisteredModel,
@@ -85,6 +86,8 @@ class TrackedRun:
                     self._log_trials(pd.read_parquet(record.trials))
             case Evaluation():
                 self._log_evaluation(record)
+            case Inspection():
+                self._log_inspection(record)
             case Comparison():
                 self._log_comparison(record)
             case RegisteredModel():
@@ -204,6 +207,14 @@ class TrackedRun:
         if self._is_news(evaluation):
             for path in sorted(evaluation.report.iterdir()):
                 self.client.log_artifact(self.id, str(path), "figures" if path.suffix == ".png" else "tables")
+
+    def _log_inspection(self, inspection: Inspection) -> None:
+        for name, (value, low, high) in inspection.metrics.items():
+            self._log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
+        if inspection.findings:
+            self.set_tags(findings_of_inspection="\n".join(inspection.findings))
+        if self._is_news(inspection):
+            self.client.log_artifacts(self.id, str(inspection.report), "inspection")
 
     def _log_comparison(self, comparison: Comparison) -> None:
         self.set_tags(compared_with=comparison.version)

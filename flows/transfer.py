@@ -11,7 +11,7 @@ from flows.config import PipelineConfig
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
 from flows.views import describe_run, link_to_report
-from tasks.evaluate.stage import compare, evaluate
+from tasks.evaluate.stage import compare, evaluate, inspect
 from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
 from tasks.ingest.stage import ingest
@@ -48,6 +48,9 @@ def transfer(config: PipelineConfig) -> Outcome:
             tuned = config.extract.model_copy(update={"weights": weights})
             final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
         evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
+        inspection = None
+        if config.evaluate.inspects:
+            inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
         comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
         model = run.record(
             register(
@@ -57,13 +60,13 @@ def transfer(config: PipelineConfig) -> Outcome:
         told = run.record(
             report(
                 config.model_dump(mode="json", by_alias=True), dataset, preprocessed, final, candidate, evaluation,
-                comparison, None, model,
+                comparison, inspection, model,
             )
         )  # fmt: skip
         new = 0 if run.is_cached(features) else features.new
         outcome = Outcome(
             run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
-            comparison=comparison, model=model, report=told, new=new,
+            comparison=comparison, inspection=inspection, model=model, report=told, new=new,
         )  # fmt: skip
         describe_run(run.client, outcome)
         link = link_to_report(run.client, run.id, workspace.tracking_uri)

@@ -14,6 +14,7 @@ from tasks.evaluate.choices import report_choices
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
+from tasks.evaluate.kinship import report_kinship, write_reference
 from tasks.evaluate.metrics import Scores
 from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.evaluate.report import Answers, report_split
@@ -29,7 +30,7 @@ from tasks.workspace import Workspace, fresh_folder
 
 def evaluate_candidate(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, workspace: Workspace,
-    look_alikes: Path | None = None,
+    look_alikes: Path | None = None, frozen: FeatureSet | None = None,
 ) -> Evaluation:  # fmt: skip
     """Write a report (see `tasks.records` for the files' schemas) and return its figures.
 
@@ -37,6 +38,8 @@ def evaluate_candidate(
 
     Args:
         look_alikes: folder of what the frozen backbone's features say about look-alikes, where there are any.
+        frozen: features of all images, by the backbone as it was before training; where they are given, held-out images
+            are compared with those that were learned from.
     """
     check_decisions(config, dataset.classes, dataset.multi_label)
     code = code_version(Path(__file__).parent)
@@ -54,7 +57,9 @@ def evaluate_candidate(
         )
         if candidate.rates:
             rates_figure(pd.read_parquet(candidate.rates)).savefig(folder / "rates.png", dpi=120)
-        evaluation = _evaluation(name, final, found, dataset, look_alikes)
+        _keep_reference(found, dataset, features, candidate, config, folder)
+        unlike = report_kinship(dataset, frozen, candidate, config.seed, folder) if frozen else ()
+        evaluation = _evaluation(name, final, found, dataset, look_alikes, tuple(unlike))
         choosing = found[0][0] if len(found) == 2 else answer(dataset.choose_on, dataset, features, candidate)
         splits_found = [of for of, _ in found]
         honest = None if candidate.cross_validated else choosing
@@ -83,9 +88,19 @@ def answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candid
     return Answers(split, rows, targets.numpy(), probabilities, group_numbers(rows), float(head.temperature))
 
 
+def _keep_reference(
+    found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset, features: FeatureSet,
+    candidate: Candidate, config: EvaluateConfig, folder: Path,
+) -> None:  # fmt: skip
+    """Of the first of the splits that the candidate has not learned from."""
+    answers = found[-1 if candidate.cross_validated else 0][0]
+    inputs, _ = labelled(dataset, features, answers.rows)
+    write_reference(answers, inputs.numpy(), Head.load(candidate.head), config.seed, folder)
+
+
 def _evaluation(
     name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset,
-    look_alikes: Path | None,
+    look_alikes: Path | None, unlike: tuple[str, ...] = (),
 ) -> Evaluation:  # fmt: skip
     return Evaluation(
         fingerprint=name,
@@ -98,7 +113,7 @@ def _evaluation(
             for figure in scores.metrics
             if figure.endswith("_macro")
         },
-        findings=tuple(findings(found, dataset, look_alikes)),
+        findings=(*findings(found, dataset, look_alikes), *unlike),
     )
 
 

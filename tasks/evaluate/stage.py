@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.door import stage
 from tasks.evaluate.config import EvaluateConfig
-from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Rival
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Inspection, Preprocessed, Rival
 from tasks.workspace import Workspace
 
 
@@ -19,7 +19,7 @@ def evaluate(
     """
     from tasks.evaluate.door import evaluate_candidate
 
-    return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes)
+    return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes, frozen)
 
 
 @stage()
@@ -35,3 +35,13 @@ def compare(
     from tasks.evaluate.comparison import compare_with
 
     return compare_with(config, dataset, features, candidate, rival, theirs, Workspace.find())
+
+
+@stage()
+def inspect(
+    config: EvaluateConfig, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate
+) -> Inspection:
+    """Look at held-out images through the candidate's network: what answers rest on, and how they bear corruptions."""
+    from tasks.evaluate.inspection import inspect_candidate
+
+    return inspect_candidate(config, dataset, preprocessed, features, candidate, Workspace.find())

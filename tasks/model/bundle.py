@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION, BACKBONE, HEAD = "classifier.json", "backbone.safetensors", "head.safetensors"
+REFERENCE = "reference.safetensors"
+"""What the model is used to; see `tasks.model.reference`."""
 
 
 def describe(folder: Path) -> dict[str, Any]:

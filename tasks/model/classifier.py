@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,22 @@ from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import Weights
 from tasks.ingest.decode import ImageLike
 from tasks.limits import Limits
-from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, describe
+from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, REFERENCE, describe
 from tasks.model.decisions import given_labels
+from tasks.model.reference import Reference
 from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import Head, predict_probabilities
 
 
 def package(
     folder: Path, *, outline: Outline, weights: Weights, recipe: Recipe, precision: str, head: Path,
-    classes: Sequence[str],
+    classes: Sequence[str], reference: Path | None = None,
 ) -> None:  # fmt: skip
-    """Write everything that a prediction needs into an empty folder: JSON and safetensors, no pickles."""
+    """Write everything that a prediction needs into an empty folder: JSON and safetensors, no pickles.
+
+    Args:
+        reference: what the model is used to (see `tasks.model.reference`), which goes with it.
+    """
     description = {
         "classes": list(classes), "backbone": asdict(outline), "recipe": asdict(recipe), "precision": precision,
         "weights": weights.source,
@@ -38,6 +43,8 @@ def package(
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
     weights.save(folder / BACKBONE)
     shutil.copyfile(head, folder / HEAD)
+    if reference:
+        shutil.copyfile(reference, folder / REFERENCE)
 
 
 class ImageClassifier:
@@ -48,6 +55,8 @@ class ImageClassifier:
 
     Attributes:
         multi_label: whether an image may have several of the classes, or none.
+        reference: what it is used to; None of models of earlier versions.
+        seen: called with features and probabilities of each batch, where somebody wants to know of them.
     """
 
     def __init__(
@@ -56,6 +65,8 @@ class ImageClassifier:
     ) -> None:  # fmt: skip
         self.head, self.recipe, self.classes = head, recipe, list(classes)
         self.multi_label = head.multi_label
+        self.reference: Reference | None = None
+        self.seen: Callable[[torch.Tensor, torch.Tensor], None] | None = None
         self.engine = Engine(backbone, recipe, device, precision, compile="never")
 
     @classmethod
@@ -72,7 +83,7 @@ class ImageClassifier:
         # The precision that the head was trained behind, as far as this machine has it.
         native = choose_precision("auto", where)
         precision = native if description["precision"] == "bfloat16" else torch.float32
-        return cls(
+        classifier = cls(
             backbone,
             Head.load(folder / HEAD),
             _recipe(description["recipe"]),
@@ -80,6 +91,9 @@ class ImageClassifier:
             where,
             precision,
         )
+        if (folder / REFERENCE).is_file():
+            classifier.reference = Reference.load(folder / REFERENCE)
+        return classifier
 
     def probabilities(self, images: Sequence[ImageLike]) -> torch.Tensor:
         """Class probabilities float32 ``[N, classes]``; with ``multi_label`` each by itself, so rows need not sum to 1.
@@ -89,7 +103,11 @@ class ImageClassifier:
         """
         if not len(images):
             return torch.empty(0, len(self.classes))
-        return torch.cat([predict_probabilities(self.head, part) for part in self.engine.run(images, len(images))])
+        features = torch.cat(list(self.engine.run(images, len(images))))
+        found = predict_probabilities(self.head, features)
+        if self.seen:
+            self.seen(features, found)
+        return found
 
     def predict(self, images: Sequence[ImageLike], top_k: int = 5) -> pd.DataFrame:
         """Predict images.

@@ -23,6 +23,7 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 
 from tasks.errors import WeightsError
 from tasks.fingerprint import code_version
+from tasks.model.bundle import REFERENCE
 from tasks.progress import progress
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
 from tasks.register.card import WELCOME, card
@@ -96,7 +97,8 @@ def register_candidate(
         known = find_candidate(client, name, candidate.fingerprint)
         if known is None:
             with progress("register", total=1, unit="model") as advance:
-                uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace)
+                reference = evaluation.report / REFERENCE
+                uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace, reference)
                 advance(1)
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
             mine.check()
@@ -147,9 +149,12 @@ def _record(client: MlflowClient, name: str, number: int, known: ModelVersion | 
 
 def log_model(
     run_id: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
-    workspace: Workspace,
+    workspace: Workspace, reference: Path | None = None,
 ) -> str:  # fmt: skip
     """Package a candidate and log it under a run; returns the model's URI.
+
+    Args:
+        reference: what the model is used to, if there is such a file.
 
     Raises:
         WeightsError: the backbone's weights are no longer those that the features were computed with.
@@ -172,6 +177,7 @@ def log_model(
         package(
             Path(bundle), outline=outline, weights=weights, recipe=recipe,
             precision=features.precision, head=candidate.head, classes=dataset.classes,
+            reference=reference if reference and reference.is_file() else None,
         )  # fmt: skip
         mlflow.set_tracking_uri(workspace.tracking_uri)
         with mlflow.start_run(run_id=run_id):

@@ -102,7 +102,7 @@ def test_the_report_has_its_figures_tables_and_pictures(
     each = ["mistakes.png", "per_class.csv", "predictions.parquet", "reliability.png", "roc.png", *own]
     each += ["reliability.csv", "risk_coverage.csv", "risk_coverage.png", "slices.csv"]
     wanted = {f"{split}_{name}" for split in ("val", "test") for name in each}
-    wanted |= {"curves.png", "metrics.json", "decisions.json"}
+    wanted |= {"curves.png", "metrics.json", "decisions.json", "reference.safetensors"}
     assert {path.name for path in evaluation.report.iterdir()} == wanted
 
     written = json.loads((evaluation.report / "metrics.json").read_text())

@@ -1,0 +1,106 @@
+"""A candidate as it looks at pixels, and the images that it is looked at with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tasks.errors import WeightsError
+from tasks.extract.backbones import load_backbone
+from tasks.extract.engine import Engine
+from tasks.extract.inference import flops
+from tasks.extract.precision import choose_device
+from tasks.extract.weights import read_weights
+from tasks.preprocess.recipe import Recipe, load_pixels
+from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.train.heads import Head, predict_probabilities
+from tasks.workspace import Workspace
+
+BUDGET = 1e12
+"""Floating-point operations that a part of an inspection may take on a CPU, some ten seconds on two cores."""
+
+LEAST = 10
+"""Images below which nothing is measured by default."""
+
+
+@dataclass(frozen=True)
+class Looker:
+    """A candidate's network and head. It looks at the plain view of an image, also where it is served with ten.
+
+    Attributes:
+        recipe: of that view.
+    """
+
+    engine: Engine
+    head: Head
+    recipe: Recipe
+
+    @classmethod
+    def load(
+        cls, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
+        workspace: Workspace,
+    ) -> Looker:  # fmt: skip
+        """Build it, on the device and in the precision that features were computed on and in.
+
+        Raises:
+            WeightsError: the backbone's weights are no longer those that the features were computed with.
+        """
+        weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
+        if weights.digest != features.digest:
+            raise WeightsError(f"{features.weights} changed while the pipeline ran; run it again")
+        backbone, _ = load_backbone(features.backbone, weights, features.layers, features.pool)
+        recipe = Recipe(preprocessed.size, preprocessed.fit, limits=dataset.limits)
+        device = choose_device(features.extraction.get("device", "auto"))
+        engine = Engine(backbone, recipe, device, getattr(torch, features.precision), compile="never")
+        return cls(engine, Head.load(candidate.head), recipe)
+
+    def see(self, dataset: Dataset, rows: pd.DataFrame) -> torch.Tensor:
+        """The pixels of images: uint8 ``[N, 3, S, S]``."""
+        return load_pixels([dataset.image(content) for content in rows["hash"]], self.recipe, "inspect")
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features float32 ``[N, width]`` of pixels ``[N, 3, S, S]``."""
+        batch = self.engine.batch
+        parts = [self.engine.forward(part.to(self.engine.device)).cpu() for part in pixels.split(batch)]
+        return torch.cat(parts)
+
+    def probabilities(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Probabilities float32 ``[N, C]`` of pixels ``[N, 3, S, S]``."""
+        return predict_probabilities(self.head, self.features(pixels))
+
+    def affordable(self, passes: int, images: int, most: int) -> int:
+        """How many images to measure with by default: ``most``, or as few as a slow network can pass through in the
+        time that a run has; 0 where these would be fewer than `LEAST`.
+
+        Args:
+            passes: of the network for each image.
+            images: of the dataset, a quarter of whose passes may be taken in any case.
+        """
+        if self.engine.device.type != "cpu":
+            return most
+        allowed = max(BUDGET / flops(self.engine.backbone, self.recipe.size), images / 4)
+        count = min(most, int(allowed / passes))
+        return count if count >= min(LEAST, most) else 0
+
+
+def draw(rows: pd.DataFrame, count: int, seed: int) -> np.ndarray:
+    """Positions of ``count`` rows of a manifest, in their order: drawn by a seed, each label's share as in all rows."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    labels = rows["label"].map(str).to_numpy()[order]
+    by_label = order[np.argsort(labels, kind="stable")]
+    count = min(count, len(rows))
+    places = ((np.arange(count) + 0.5) * len(rows) / max(1, count)).astype(int)
+    return np.sort(by_label[places])
+
+
+def goodness(targets: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """How right each answer is, 0 to 1, float ``[N]``: whether it is the label or, where an image may have several, F1
+    of the labels that are given (1 where there are none and none is given)."""
+    if targets.ndim == 1:
+        return (probabilities.argmax(1) == targets).astype(np.float64)
+    given, there = probabilities >= threshold, targets > 0
+    named = given.sum(1) + there.sum(1)
+    return np.where(named > 0, 2 * (given & there).sum(1) / np.maximum(named, 1), 1.0)

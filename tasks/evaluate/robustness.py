@@ -1,0 +1,118 @@
+"""How good answers stay on images that are corrupted more and more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from tasks.evaluate.corruptions import SEVERITIES, STRENGTHS, corrupt
+from tasks.evaluate.figures import BLUE, GREY, ORANGE
+from tasks.evaluate.intervals import Interval, Sample
+from tasks.evaluate.looking import Looker, goodness
+from tasks.evaluate.shift import effect_size
+from tasks.model.decisions import THRESHOLD
+from tasks.model.reference import embed
+from tasks.progress import progress
+from tasks.train.heads import predict_probabilities
+
+PASSES = 1 + len(STRENGTHS) * len(SEVERITIES)
+"""Of the network, for each image."""
+
+CLEAN = "none"
+RESAMPLES = 1000
+MILD = 2
+"""Severity up to which an answer should hold."""
+FEWEST = 20
+"""Images below which nothing is found."""
+
+
+def measure_robustness(
+    looker: Looker, pixels: torch.Tensor, targets: np.ndarray, sample: Sample
+) -> tuple[pd.DataFrame, Interval]:
+    """Answers to images, as they are and after each corruption.
+
+    Args:
+        pixels: uint8 ``[N, 3, S, S]``.
+        targets: labels int ``[N]`` or ones and zeros ``[N, C]``.
+
+    Returns:
+        The table of `tasks.records.Inspection`, and the mean over all corruptions and severities with its interval.
+    """
+    measure = "accuracy" if targets.ndim == 1 else "f1_samples"
+    cases = [(CLEAN, 0), *product(STRENGTHS, SEVERITIES)]
+    rows, marks = [], []
+    clean: np.ndarray | None = None
+    with progress("corrupt", len(cases) * len(pixels), "img") as advance:
+        for kind, severity in cases:
+            features = looker.features(corrupt(pixels, kind, severity) if severity else pixels)
+            embeddings = embed(looker.head, features)
+            clean = embeddings if clean is None else clean
+            right = goodness(targets, predict_probabilities(looker.head, features).numpy(), THRESHOLD)
+            value, low, high = _mean(right, sample)
+            shift = effect_size(clean, embeddings, paired=True) if severity and len(pixels) > 1 else 0.0
+            rows.append(
+                {
+                    "corruption": kind,
+                    "severity": severity,
+                    "images": len(pixels),
+                    measure: value,
+                    "low": low,
+                    "high": high,
+                    "shift": shift,
+                }
+            )
+            marks += [right] * bool(severity)
+            advance(len(pixels))
+    return pd.DataFrame(rows), _mean(np.mean(marks, axis=0), sample)
+
+
+def _mean(values: np.ndarray, sample: Sample) -> Interval:
+    """Over images, or groups of them; Wilson's interval where values are yes or no."""
+    if set(np.unique(values)) <= {0.0, 1.0}:
+        return sample.share(values > 0)
+    drawn = sample.resample(lambda weights: {"mean": weights @ values / weights.sum(1)}, RESAMPLES)
+    return sample.interval(float(values.mean()), drawn["mean"])
+
+
+def fragile(table: pd.DataFrame, split: str) -> Iterator[str]:
+    """What breaks an answer that hardly changes an image: half of what was right is lost at severity 1 or 2."""
+    measure = table.columns[3]
+    clean = table.iloc[0]
+    if clean["images"] < FEWEST:
+        return
+    for kind, part in table[table["severity"].between(1, MILD)].groupby("corruption", sort=False):
+        broken = part[(part[measure] < clean[measure] / 2) & (part["high"] < clean["low"])]
+        if len(broken):
+            first = broken.iloc[0]
+            yield (
+                f"{split}: {kind} of severity {first['severity']} takes {measure.replace('_', ' ')} from "
+                f"{clean[measure]:.2f} to {first[measure]:.2f} [{first['low']:.2f}, {first['high']:.2f}] "
+                f"({clean['images']:,} images)"
+            )
+
+
+def robustness_figure(table: pd.DataFrame, title: str) -> Figure:
+    """The measure and its interval against severity, a panel for each corruption."""
+    measure = table.columns[3]
+    clean = table.iloc[0]
+    figure = Figure(figsize=(8.4, 4.8), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    panels = figure.subplots(2, 3, sharex=True, sharey=True)
+    for axes, kind in zip(panels.flat, STRENGTHS, strict=True):
+        part = pd.concat([table.iloc[:1], table[table["corruption"] == kind]])
+        axes.axhline(clean[measure], color=GREY, lw=0.8, ls=":")
+        axes.fill_between(part["severity"], part["low"], part["high"], color=BLUE, alpha=0.18, lw=0)
+        axes.plot(part["severity"], part[measure], "o-", ms=3, color=BLUE, label=measure.replace("_", " "))
+        axes.plot(part["severity"], part["shift"], "--", lw=1, color=ORANGE, label="shift (d)")
+        axes.set_title(kind, fontsize=9)
+        axes.set(ylim=(0, 1.02), xticks=[0, *SEVERITIES])
+        axes.grid(alpha=0.2)
+    for axes in panels[1]:
+        axes.set_xlabel("severity")
+    panels[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
