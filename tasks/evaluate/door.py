@@ -11,13 +11,16 @@ import pandas as pd
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
+from tasks.evaluate.leaks import find_near, leak_findings, measure_leak, near_table
 from tasks.evaluate.metrics import Scores
+from tasks.evaluate.mistakes import list_confusions, show_mistakes
 from tasks.evaluate.multi_label import MultiLabelScores
-from tasks.evaluate.report import Answers, report_split
+from tasks.evaluate.nearest import Learned
+from tasks.evaluate.report import Answers, predicted, report_split, surest_mistakes
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.progress import progress
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Leak
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace, fresh_folder
@@ -25,7 +28,7 @@ from tasks.workspace import Workspace, fresh_folder
 
 def evaluate_candidate(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, workspace: Workspace,
-    look_alikes: Path | None = None,
+    look_alikes: Path | None = None, frozen: FeatureSet | None = None,
 ) -> Evaluation:  # fmt: skip
     """Write a report (see `tasks.records` for the files' schemas) and return its figures.
 
@@ -33,23 +36,27 @@ def evaluate_candidate(
 
     Args:
         look_alikes: folder of what the frozen backbone's features say about look-alikes, where there are any.
+        frozen: features of all images by the backbone as it was before training; ``features`` where it still is.
     """
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint)
     final = workspace.cache / "evaluations" / name
     splits = [dataset.report_on] if dataset.choose_on == "tune" else [dataset.choose_on, dataset.report_on]
     found: list[tuple[Answers, Scores | MultiLabelScores]] = []
+    leaks: dict[str, Leak] = {}
+    learned = Learned.of(dataset, frozen or features)
     with fresh_folder(final) as folder, progress("evaluate", len(splits), "split") as advance:
         for split in splits:
             answers = answer(split, dataset, features, candidate)
             found.append((answers, report_split(answers, dataset, config, folder)))
+            leaks[split] = _report_neighbours(answers, dataset, learned, folder)
             advance(1)
         curves_figure(pd.read_parquet(candidate.curves), f"{candidate.method} head").savefig(
             folder / "curves.png", dpi=120
         )
         if candidate.rates:
             rates_figure(pd.read_parquet(candidate.rates)).savefig(folder / "rates.png", dpi=120)
-        evaluation = _evaluation(name, final, found, dataset, look_alikes)
+        evaluation = _evaluation(name, final, found, dataset, look_alikes, leaks)
         (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
     return evaluation
 
@@ -65,7 +72,7 @@ def answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candid
 
 def _evaluation(
     name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset,
-    look_alikes: Path | None,
+    look_alikes: Path | None, leaks: dict[str, Leak],
 ) -> Evaluation:  # fmt: skip
     return Evaluation(
         fingerprint=name,
@@ -78,8 +85,22 @@ def _evaluation(
             for figure in scores.metrics
             if figure.endswith("_macro")
         },
-        findings=tuple(findings(found, dataset, look_alikes)),
+        leaks=leaks,
+        findings=(*findings(found, dataset, look_alikes), *leak_findings(leaks)),
     )
+
+
+def _report_neighbours(answers: Answers, dataset: Dataset, learned: Learned, folder: Path) -> Leak:
+    """Write what was learned from that is near to the images of a split, and to the mistakes among them."""
+    split = answers.split
+    show_mistakes(surest_mistakes(answers, dataset), split, dataset, learned, folder)
+    if not dataset.multi_label:
+        confusions = list_confusions(predicted(answers, dataset))
+        confusions.to_csv(folder / f"{split}_confusions.csv", index=False, float_format="%.4f")
+    near = find_near(answers.rows, learned)
+    if near.near.any():
+        near_table(answers, near, learned).to_csv(folder / f"{split}_near.csv", index=False, float_format="%.4g")
+    return measure_leak(answers, near)
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
@@ -92,4 +113,9 @@ def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
         if (split := figure.partition("/")[0]) in evaluation.groups:
             entry["groups"] = evaluation.groups[split]
         entries[figure] = entry
+    for split, leak in evaluation.leaks.items():
+        for name, interval in (("inflation", leak.inflation), ("without_near", leak.far)):
+            known = (None if math.isnan(bound) else bound for bound in interval)
+            entries[f"{split}/{name}"] = dict(zip(("value", "low", "high"), known, strict=True))
+        entries[f"{split}/near"] = {"value": leak.share}
     return entries

@@ -19,7 +19,7 @@ def evaluate(
     """
     from tasks.evaluate.door import evaluate_candidate
 
-    return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes)
+    return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes, frozen)
 
 
 @stage()
