@@ -1,5 +1,5 @@
-"""The mistakes that a model was surest of, beside what it learned from that is most like them, and which classes it takes
-for each other."""
+"""The mistakes that a model was surest of, beside what it learned from that is most like them, and which classes it
+takes for each other."""
 
 from __future__ import annotations
 
