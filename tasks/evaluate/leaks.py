@@ -61,7 +61,8 @@ def find_near(rows: pd.DataFrame, learned: Learned, seed: int = 0) -> Near:
     By embedding: among unrelated images in d dimensions, the share of those within a distance grows as its d-th power,
     so that the nearest of n at distance r has probability 1 - (1 - (r/R)^d)^(n - 1) of being as near, where n lie
     within R; d is what the distances themselves say, between R and four times as many images (Levina & Bickel 2004,
-    "Maximum likelihood estimation of intrinsic dimension"). By perceptual hash: the share of such farther neighbours whose hash
+    "Maximum likelihood estimation of intrinsic dimension"). By perceptual hash: the share of such
+    farther neighbours whose hash
     differs in as few bits. The two probabilities are put together (Fisher 1925). No threshold has to be known for a
     backbone or a kind of images. By name: see `_by_name`.
     """
