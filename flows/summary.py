@@ -22,6 +22,7 @@ from tasks.records import (
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 """What runs are judged by: with one label an image, and with several."""
+JUDGED = (f"/{ACCURACY}", f"/{AVERAGE_PRECISION}")
 SHOWN = (ACCURACY, AVERAGE_PRECISION, "f1_macro", "exact_match", "roc_auc_macro")
 """Figures of a summary, those that there are."""
 
@@ -139,7 +140,9 @@ def figure(outcome: Outcome, name: str) -> str:
     if (classes := evaluation.classes.get(name, every)) < every:
         over.append(f"{classes:,} of {every:,} classes")
     bounds = "no interval" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
-    return f"{value:.4f}  {bounds}" + (f" over {' and '.join(over)}" if over else "")
+    told = f"{value:.4f}  {bounds}" + (f" over {' and '.join(over)}" if over else "")
+    leak = evaluation.leaks.get(split)
+    return f"{told}; inflated: {leak}" if leak and leak.is_material and name.endswith(JUDGED) else told
 
 
 def one_line(outcome: Outcome) -> str:

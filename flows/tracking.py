@@ -201,6 +201,9 @@ class TrackedRun:
         self._log_metrics({f"{split}/groups": count for split, count in evaluation.groups.items()})
         there = {name: count for name, count in evaluation.classes.items() if name.endswith("/f1_macro")}
         self._log_metrics({name.replace("/f1_macro", "/classes"): count for name, count in there.items()})
+        for split, leak in evaluation.leaks.items():
+            figures = {"near": leak.share, "without_near": leak.far[0], "inflation": leak.inflation[0]}
+            self._log_metrics({f"{split}/{name}": value for name, value in figures.items()})
         if evaluation.findings:
             self.set_tags(findings="\n".join(evaluation.findings))
         choose_columns(self.client, self.client.get_run(self.id).info.experiment_id, evaluation)

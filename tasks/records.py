@@ -21,6 +21,12 @@ trials (Parquet)          trial (int64), method (str), settings (JSON), state (s
                           started and ended (float64, seconds since the epoch)
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
+mistakes (CSV)            path, hash, label, predicted, probability, and of each of the three nearest images that were
+                          learned from neighbour_1, neighbour_1_hash, neighbour_1_label, neighbour_1_similarity...;
+                          several labels are a JSON list
+confusions (CSV)          true, predicted, images, share (of the true class), example_1, example_1_hash... of up to 3
+near (CSV)                path, hash, neighbour, neighbour_hash, neighbour_split, similarity (cosine), bits (that differ
+                          in perceptual hashes; -1 where there are none), chance (that an unrelated image is as near)
 metrics (JSON)            ``{"test/f1_macro": {"value": 0.98, "low": 0.96, "high": 0.99}, ...}``, null where it is
                           undefined; also groups (that the interval is over), where images come in groups, and
                           classes (that the mean is over) of macro figures
@@ -234,6 +240,51 @@ class Candidate(Record):
     cross_validated: bool = False
 
 
+class Leak(BaseModel):
+    """What images of a split that have a near neighbour among those that were learned from do to its headline.
+
+    Attributes:
+        images, near: of the split, and of these such that have a near neighbour.
+        near_figure: accuracy, or average precision, of those; NaN, as below, where there are none.
+        far: of the others, with the bounds of its 95% interval.
+        inflation: the headline less the figure of the others, class by class, with its bounds: an upper estimate.
+        remedy: what to write into the configuration so that such images stand in one split; None where nobody knows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    images: int
+    near: int
+    near_figure: float
+    far: tuple[float, float, float]
+    inflation: tuple[float, float, float]
+    remedy: str | None = None
+
+    @property
+    def share(self) -> float:
+        return self.near / self.images
+
+    @property
+    def is_material(self) -> bool:
+        """Whether the headline is not to be believed: inflated by more than a point, and more than chance explains; or
+        more than half of the images have a near neighbour, so that the others say little."""
+        value, low, _ = self.inflation
+        return self.share > 0.5 or (value > 0.01 and low > 0)
+
+    @property
+    def told(self) -> str:
+        """All of it in words, and what would end it."""
+        end = f"`-s '{self.remedy}'` keeps them in one split" if self.remedy else "give them a group in the source"
+        return f"{self}; {end}"
+
+    def __str__(self) -> str:
+        value, low, high = self.inflation
+        line = f"{self.near:,} of {self.images:,} images have a near neighbour among those learned from"
+        if self.near == self.images:
+            return f"{line}: nothing is known of new images"
+        return f"{line}; {self.far[0]:.4f} without them: inflated by up to {value:.4f} [{low:+.4f}, {high:+.4f}]"
+
+
 class Evaluation(Record):
     """Figures of merit of a candidate, and where the tables and pictures lie.
 
@@ -248,6 +299,7 @@ class Evaluation(Record):
         metrics: ``split/name`` to (value, low, high), the bounds of a 95% interval.
         groups: splits to the number of groups that their intervals are over, where images come in groups.
         classes: macro figures, as in ``metrics``, to the number of classes that they are means over.
+        leaks: splits to what their images with near neighbours in training do to the headline.
         findings: one line per thing worth knowing about the figures.
     """
 
@@ -255,6 +307,7 @@ class Evaluation(Record):
     metrics: dict[str, tuple[float, float, float]]
     groups: dict[str, int] = {}
     classes: dict[str, int] = {}
+    leaks: dict[str, Leak] = {}
     findings: tuple[str, ...] = ()
 
 

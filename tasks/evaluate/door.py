@@ -14,15 +14,19 @@ from tasks.evaluate.choices import report_choices
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
+from tasks.evaluate.intervals import Interval
 from tasks.evaluate.kinship import report_kinship, write_reference
+from tasks.evaluate.leaks import find_near, leak_findings, measure_leak, near_table
 from tasks.evaluate.metrics import Scores
+from tasks.evaluate.mistakes import list_confusions, show_mistakes
 from tasks.evaluate.multi_label import MultiLabelScores
-from tasks.evaluate.report import Answers, report_split
+from tasks.evaluate.nearest import Learned
+from tasks.evaluate.report import Answers, predicted, report_split, surest_mistakes
 from tasks.evaluate.weak_spots import report_slices
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.progress import progress
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Leak
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace, fresh_folder
@@ -38,8 +42,7 @@ def evaluate_candidate(
 
     Args:
         look_alikes: folder of what the frozen backbone's features say about look-alikes, where there are any.
-        frozen: features of all images, by the backbone as it was before training; where they are given, held-out images
-            are compared with those that were learned from.
+        frozen: features of all images by the backbone as it was before training; ``features`` where it still is.
     """
     check_decisions(config, dataset.classes, dataset.multi_label)
     code = code_version(Path(__file__).parent)
@@ -47,34 +50,22 @@ def evaluate_candidate(
     final = workspace.cache / "evaluations" / name
     splits = [dataset.report_on] if dataset.choose_on == "tune" else [dataset.choose_on, dataset.report_on]
     found: list[tuple[Answers, Scores | MultiLabelScores]] = []
-    with fresh_folder(final) as folder, progress("evaluate", len(splits), "split") as advance:
+    leaks: dict[str, Leak] = {}
+    learned = Learned.of(dataset, frozen or features)
+    with fresh_folder(final) as folder, progress("evaluate", len(splits) + 1, "part") as advance:
         for split in splits:
             answers = answer(split, dataset, features, candidate)
             found.append((answers, report_split(answers, dataset, config, folder)))
+            leaks[split] = _report_neighbours(answers, dataset, learned, folder)
             advance(1)
-        curves_figure(pd.read_parquet(candidate.curves), f"{candidate.method} head").savefig(
-            folder / "curves.png", dpi=120
-        )
-        if candidate.rates:
-            rates_figure(pd.read_parquet(candidate.rates)).savefig(folder / "rates.png", dpi=120)
+        _draw_training(candidate, folder)
         _keep_reference(found, dataset, features, candidate, config, folder)
-        unlike = report_kinship(dataset, frozen, candidate, config.seed, folder) if frozen else ()
-        evaluation = _evaluation(name, final, found, dataset, look_alikes, tuple(unlike))
-        choosing = found[0][0] if len(found) == 2 else answer(dataset.choose_on, dataset, features, candidate)
-        splits_found = [of for of, _ in found]
-        honest = None if candidate.cross_validated else choosing
-        given = report_choices(config, dataset, honest, splits_found, folder)
-
-        def features_of(rows: pd.DataFrame) -> torch.Tensor:
-            return labelled(dataset, features, rows)[0]
-
-        worse = [
-            line for of in splits_found for line in report_slices(config, dataset, choosing, of, features_of, folder)
-        ]
-        evaluation = evaluation.model_copy(
-            update={"metrics": evaluation.metrics | given, "findings": (*evaluation.findings, *worse)}
-        )
+        given, worse = _report_choices(config, dataset, features, candidate, found, folder)
+        unlike = report_kinship(dataset, frozen or features, candidate, config.seed, folder)
+        said = (*findings(found, dataset, look_alikes), *leak_findings(leaks), *unlike, *worse)
+        evaluation = _evaluation(name, final, found, given, leaks, said)
         (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
+        advance(1)
     return evaluation
 
 
@@ -98,14 +89,38 @@ def _keep_reference(
     write_reference(answers, inputs.numpy(), Head.load(candidate.head), config.seed, folder)
 
 
+def _draw_training(candidate: Candidate, folder: Path) -> None:
+    curves = curves_figure(pd.read_parquet(candidate.curves), f"{candidate.method} head")
+    curves.savefig(folder / "curves.png", dpi=120)
+    if candidate.rates:
+        rates_figure(pd.read_parquet(candidate.rates)).savefig(folder / "rates.png", dpi=120)
+
+
+def _report_choices(
+    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate,
+    found: list[tuple[Answers, Scores | MultiLabelScores]], folder: Path,
+) -> tuple[dict[str, Interval], list[str]]:  # fmt: skip
+    """What thresholds that were chosen on one split give on each, and the parts on which the model is worse."""
+    splits = [answers for answers, _ in found]
+    choosing = splits[0] if len(splits) == 2 else answer(dataset.choose_on, dataset, features, candidate)
+    given = report_choices(config, dataset, None if candidate.cross_validated else choosing, splits, folder)
+
+    def features_of(rows: pd.DataFrame) -> torch.Tensor:
+        return labelled(dataset, features, rows)[0]
+
+    worse = [line for of in splits for line in report_slices(config, dataset, choosing, of, features_of, folder)]
+    return given, worse
+
+
 def _evaluation(
-    name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset,
-    look_alikes: Path | None, unlike: tuple[str, ...] = (),
+    name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], given: dict[str, Interval],
+    leaks: dict[str, Leak], said: tuple[str, ...],
 ) -> Evaluation:  # fmt: skip
+    measured = {f"{of.split}/{figure}": value for of, scores in found for figure, value in scores.metrics.items()}
     return Evaluation(
         fingerprint=name,
         report=final,
-        metrics={f"{of.split}/{figure}": value for of, scores in found for figure, value in scores.metrics.items()},
+        metrics=measured | given,
         groups={of.split: int(of.groups.max()) + 1 for of, _ in found if of.groups is not None},
         classes={
             f"{of.split}/{figure}": int(scores.per_class[figure.removesuffix("_macro")].notna().sum())
@@ -113,8 +128,22 @@ def _evaluation(
             for figure in scores.metrics
             if figure.endswith("_macro")
         },
-        findings=(*findings(found, dataset, look_alikes), *unlike),
+        leaks=leaks,
+        findings=said,
     )
+
+
+def _report_neighbours(answers: Answers, dataset: Dataset, learned: Learned, folder: Path) -> Leak:
+    """Write what was learned from that is near to the images of a split, and to the mistakes among them."""
+    split = answers.split
+    show_mistakes(surest_mistakes(answers, dataset), split, dataset, learned, folder)
+    if not dataset.multi_label:
+        confusions = list_confusions(predicted(answers, dataset))
+        confusions.to_csv(folder / f"{split}_confusions.csv", index=False, float_format="%.4f")
+    near = find_near(answers.rows, learned)
+    if near.near.any():
+        near_table(answers, near, learned).to_csv(folder / f"{split}_near.csv", index=False, float_format="%.4g")
+    return measure_leak(answers, near)
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
@@ -127,4 +156,9 @@ def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
         if (split := figure.partition("/")[0]) in evaluation.groups:
             entry["groups"] = evaluation.groups[split]
         entries[figure] = entry
+    for split, leak in evaluation.leaks.items():
+        for name, interval in (("inflation", leak.inflation), ("without_near", leak.far)):
+            known = (None if math.isnan(bound) else bound for bound in interval)
+            entries[f"{split}/{name}"] = dict(zip(("value", "low", "high"), known, strict=True))
+        entries[f"{split}/near"] = {"value": leak.share}
     return entries

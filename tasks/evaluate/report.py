@@ -12,7 +12,6 @@ from tasks.evaluate.calibration import reliability_table, uncalibrated
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import (
     confusion_figure,
-    mistakes_figure,
     precision_recall_figure,
     reliability_figure,
     roc_figure,
@@ -62,6 +61,24 @@ def report_split(answers: Answers, dataset: Dataset, config: EvaluateConfig, fol
     return report(answers, dataset, config, folder)
 
 
+def surest_mistakes(answers: Answers, dataset: Dataset) -> pd.DataFrame:
+    """The surest mistakes: columns path, hash, label, predicted, probability (of what is wrong) and caption."""
+    if dataset.multi_label:
+        return _wrong_labels(answers, dataset)
+    predictions = predicted(answers, dataset)
+    wrong = predictions[predictions["label"] != predictions["predicted"]].nlargest(SHOWN_MISTAKES, "probability")
+    captions = [f"{row.label} taken for\n{row.predicted} ({row.probability:.0%})" for row in wrong.itertuples()]
+    return wrong.assign(caption=captions)
+
+
+def predicted(answers: Answers, dataset: Dataset) -> pd.DataFrame:
+    """The likeliest class of each image: columns path, label, hash, predicted and probability."""
+    return answers.rows[["path", "label", "hash"]].assign(
+        predicted=[dataset.classes[c] for c in answers.probabilities.argmax(1)],
+        probability=answers.probabilities.max(1),
+    )
+
+
 def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> Scores:
     """One label an image."""
     split, labels, probabilities = answers.split, answers.targets, answers.probabilities
@@ -75,13 +92,7 @@ def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, fold
     report_reliability(answers, title, folder)
     scores.per_class.to_csv(folder / f"{split}_per_class.csv", index=False, float_format="%.4f")
 
-    predictions = answers.rows[["path", "label", "hash"]].assign(
-        predicted=[dataset.classes[c] for c in probabilities.argmax(1)], probability=probabilities.max(1)
-    )
-    predictions.to_parquet(folder / f"{split}_predictions.parquet", index=False)
-    wrong = predictions[predictions["label"] != predictions["predicted"]].nlargest(SHOWN_MISTAKES, "probability")
-    captions = [f"{row.label} taken for\n{row.predicted} ({row.probability:.0%})" for row in wrong.itertuples()]
-    _show_mistakes(wrong.assign(caption=captions), split, dataset, folder)
+    predicted(answers, dataset).to_parquet(folder / f"{split}_predictions.parquet", index=False)
     return scores
 
 
@@ -104,7 +115,6 @@ def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, 
         predicted=pd.Series(given_labels(probabilities, dataset.classes)),
         probability=pd.Series(list(probabilities)),
     ).to_parquet(folder / f"{split}_predictions.parquet", index=False)
-    _show_mistakes(_wrong_labels(answers, dataset), split, dataset, folder)
     return scores
 
 
@@ -131,7 +141,7 @@ def _precision(metrics: dict[str, Interval], per_class: pd.DataFrame) -> str:
 
 
 def _wrong_labels(answers: Answers, dataset: Dataset) -> pd.DataFrame:
-    """The surest mistakes: columns hash and caption. Of an image with several, only the one that is surest."""
+    """As `surest_mistakes`. Of an image with several, only the one that is surest."""
     there, probabilities = answers.targets > 0, answers.probabilities
     given = probabilities >= THRESHOLD
     sureness = np.where(given == there, 0.0, np.where(given, probabilities, 1 - probabilities))
@@ -143,15 +153,12 @@ def _wrong_labels(answers: Answers, dataset: Dataset) -> pd.DataFrame:
         + f", given {probabilities[row, worst[row]]:.0%}"
         for row in rows
     ]
-    return pd.DataFrame({"hash": answers.rows["hash"].iloc[rows], "caption": captions})
-
-
-def _show_mistakes(wrong: pd.DataFrame, split: str, dataset: Dataset, folder: Path) -> None:
-    if wrong.empty:
-        return
-    images = [small(dataset.image(hash), dataset.limits) for hash in wrong["hash"]]
-    title = f"{split}: the most confident mistakes"
-    mistakes_figure(images, list(wrong["caption"]), title).savefig(folder / f"{split}_mistakes.png", dpi=110)
+    labels = given_labels(probabilities[rows], dataset.classes)
+    return answers.rows.iloc[rows][["path", "hash", "label"]].assign(
+        predicted=pd.Series(labels, index=answers.rows.index[rows], dtype=object),
+        probability=[probabilities[row, worst[row]] for row in rows],
+        caption=captions,
+    )
 
 
 def small(path: Path, limits: Limits) -> np.ndarray:

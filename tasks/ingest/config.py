@@ -20,6 +20,11 @@ class SplitConfig(Section):
     never moves old ones. ``stratified``: the same share of every class; adding images may move a few. ``group``: by
     the hash of the group, so that no patient or scene is in two splits. ``auto``: given where the source gives
     splits, by group where it gives groups, else by hash."""
+    group: Literal["source", "stem", "near_duplicates"] = "source"
+    """What groups images. ``source``: what it gives. ``stem``: the names of files without the counter at their end, so
+    that ``00012_00000.png`` and ``00012_00001.png`` belong together, and ``IMG_2041 (1).jpg`` and ``IMG_2041.jpg``.
+    ``near_duplicates``: chains of images that look alike, by at most ``checks.near_bits`` bits of their hashes. Both
+    are for images to which the source gives no group."""
     val: float = Field(default=0.15, ge=0.0, lt=0.5)
     """Share of images that choices are made on."""
     test: float = Field(default=0.2, ge=0.0, lt=0.9)

@@ -17,6 +17,7 @@ from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, what_is_kept_out
 from tasks.ingest.config import IngestConfig
+from tasks.ingest.grouping import group_images
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import CLASSES, KINDS
@@ -119,6 +120,7 @@ def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
     relations.place_by_folders(journal, config.source.is_multi_label())
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"):
         _refuse_empty(journal, config)
+    group_images(journal, config.split.group, config.checks.near_bits)
     given = keep_given(journal, config.split)
     relations.keep_paths_apart(journal, config.checks)
     relations.check_usable(journal, config.checks)

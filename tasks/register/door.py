@@ -29,7 +29,7 @@ from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet
 from tasks.register.card import WELCOME, card
 from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
-from tasks.register.gate import PROMOTE, VERDICT, decide
+from tasks.register.gate import LEAK, PROMOTE, VERDICT, decide
 from tasks.register.merits import Merit
 from tasks.register.moves import settle
 from tasks.register.registry import (
@@ -132,8 +132,15 @@ def _tags(
         CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
         HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": f"{features.backbone}/{features.weights}",
         "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
-        **(duel.tags if duel else {}),
+        **(duel.tags if duel else {}), **_leak(dataset, evaluation),
     }  # fmt: skip
+
+
+def _leak(dataset: Dataset, evaluation: Evaluation) -> dict[str, str]:
+    """Of the split that choices are made on or, where it is not evaluated, of the held-out one."""
+    split = dataset.choose_on if dataset.choose_on in evaluation.leaks else dataset.report_on
+    leak = evaluation.leaks.get(split)
+    return {LEAK: f"{split}: {leak.told}"} if leak and leak.is_material else {}
 
 
 def _record(client: MlflowClient, name: str, number: int, known: ModelVersion | None) -> RegisteredModel:

@@ -15,6 +15,9 @@ from tasks.register.turns import Turn
 VERDICT, PROMOTE = "verdict", "promote"
 """Tags of a version: what was decided, and whether the gate may do more than decide (``register.promote``)."""
 
+LEAK = "leak"
+"""Tag of a version whose figures are not to be believed: why, and what would end it."""
+
 NAMED = 3
 """Classes of each kind that a verdict names."""
 
@@ -49,7 +52,8 @@ def _decided(mine: Turn, number: int, versions: Mapping[int, ModelVersion]) -> s
 def judge(version: ModelVersion, versions: Mapping[int, ModelVersion], moves: Sequence[Move]) -> tuple[bool, str]:
     """Whether a version may take the champion's place, and why.
 
-    It may where it is better than an answer that has not looked at the image; no person has taken the choice upon
+    It may where it is better than an answer that has not looked at the image; its figure is not inflated by images much
+    like those that were learned from (`tasks.records.Leak.is_material`); no person has taken the choice upon
     them, by a roll-back or by removing the alias; and it is not worse than the champion, by the 95% interval of the
     difference on the same images, and knows all of its classes. Where the two could not be compared so, it has to have
     been measured on the champion's images and classes. And its score must be no less than the lower end of the interval
@@ -65,6 +69,8 @@ def judge(version: ModelVersion, versions: Mapping[int, ModelVersion], moves: Se
         return False, "held back, cannot be compared: it does not say what it was measured on"
     if not merit.low > merit.chance:
         return False, f"held back: {_no_better_than_chance(merit)}"
+    if LEAK in version.tags:
+        return False, f"held back: {version.tags[LEAK]}"
     if not moves:
         return _first(int(version.version), versions)
     last = moves[-1]

@@ -14,6 +14,8 @@ from PIL import Image
 from tasks.evaluate import door
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.report import Answers, _wrong_labels
+from tasks.extract.keys import keys_of
+from tasks.extract.store import FeatureStore
 from tasks.fingerprint import file_digest
 from tasks.records import Candidate, Dataset, FeatureSet
 from tasks.train.heads import Head, predict_probabilities
@@ -94,19 +96,31 @@ def candidate(tmp_path: Path, several: bool, monkeypatch: pytest.MonkeyPatch) ->
     return make_candidate(tmp_path, several)
 
 
+@pytest.fixture(autouse=True)
+def _features(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same features, in a store."""
+    store = FeatureStore.open(tmp_path / "space", {})
+    for _, rows in dataset.read_manifest().groupby("split"):
+        store.append(keys_of(rows["hash"]), features_of(dataset, FEATURES, rows)[0].numpy())
+    monkeypatch.setitem(globals(), "FEATURES", FEATURES.model_copy(update={"store": tmp_path / "space"}))
+
+
 def test_the_report_has_its_figures_tables_and_pictures(
     dataset: Dataset, candidate: Candidate, several: bool, workspace: Workspace
 ) -> None:
     evaluation = door.evaluate_candidate(EvaluateConfig(resamples=100), dataset, FEATURES, candidate, workspace)
-    own = ["precision_recall.png"] if several else ["confusion.png"]
-    each = ["mistakes.png", "per_class.csv", "predictions.parquet", "reliability.png", "roc.png", *own]
+    own = ["precision_recall.png"] if several else ["confusion.png", "confusions.csv"]
+    each = ["mistakes.csv", "mistakes.png", "per_class.csv", "predictions.parquet", "reliability.png", "roc.png", *own]
     each += ["reliability.csv", "risk_coverage.csv", "risk_coverage.png", "slices.csv"]
     wanted = {f"{split}_{name}" for split in ("val", "test") for name in each}
     wanted |= {"curves.png", "metrics.json", "decisions.json", "reference.safetensors"}
     assert {path.name for path in evaluation.report.iterdir()} == wanted
 
     written = json.loads((evaluation.report / "metrics.json").read_text())
-    bounds = {name: (entry["value"], entry["low"], entry["high"]) for name, entry in written.items()}
+    bounds = {name: (entry["value"], entry.get("low"), entry.get("high")) for name, entry in written.items()}
+    for split in ("val", "test"):
+        assert bounds.pop(f"{split}/near")[0] == 0
+        assert bounds.pop(f"{split}/inflation") == (0, 0, 0) and bounds.pop(f"{split}/without_near")
     assert bounds == evaluation.metrics and evaluation.groups == {} and evaluation.findings == ()
     assert {name: entry["classes"] for name, entry in written.items() if "classes" in entry} == evaluation.classes
     assert set(evaluation.classes.values()) == {3} and "test/f1_macro" in evaluation.classes
@@ -176,7 +190,7 @@ def test_rates_are_drawn_where_a_candidate_chose_some(
 
 @pytest.mark.parametrize("several", [True], indirect=True)
 def test_the_surest_mistake_of_an_image_is_shown_with_what_is_wrong(dataset: Dataset) -> None:
-    rows = pd.DataFrame({"hash": ["both", "right", "missed", "unsure"]})
+    rows = pd.DataFrame({"hash": ["both", "right", "missed", "unsure"]}).assign(path="x", label=None)
     targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)
     probabilities = np.array([[0.2, 0.9, 0.1], [0.4, 0.6, 0.4], [0, 0, 0.01], [0.5, 0, 0]], np.float32)
     wrong = _wrong_labels(Answers("val", rows, targets, probabilities), dataset)

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from tasks.evaluate.intervals import wilson
-from tasks.records import Candidate, Dataset, Evaluation
-from tasks.register import gate, moves
+from tasks.records import Candidate, Dataset, Evaluation, Leak
+from tasks.register import door, gate, moves
 from tasks.register.duels import Duel
 from tasks.register.merits import LISTED, Merit
 from tasks.register.moves import Move
@@ -205,6 +205,21 @@ def dataset(folder: Path, rows: list[tuple[str, Any, str, str | None]], **change
         "classes": ("a", "b"), "counts": {}, "choose_on": "val", "report_on": "test", "quarantined": 0,
     }  # fmt: skip
     return Dataset(**fields | changes)
+
+
+def test_a_version_whose_figure_is_inflated_by_leaks_waits_even_as_the_first() -> None:
+    known = versions(merit(0.9))
+    known[1].tags[gate.LEAK] = "val: 80 of 90 images have a near neighbour"
+    assert gate.judge(known[1], known, []) == (False, "held back: val: 80 of 90 images have a near neighbour")
+
+
+@pytest.mark.parametrize(("near", "split", "held"), [(60, "val", True), (3, "val", False), (60, "test", True)])
+def test_a_version_says_so_where_its_split_leaks(near: int, split: str, held: bool, tmp_path: Path) -> None:
+    leak = Leak(images=100, near=near, near_figure=1, far=(0.5, 0.3, 0.7), inflation=(0.0, -0.1, 0.1))
+    evaluation = Evaluation(fingerprint="e", report=HERE, metrics={}, leaks={split: leak})
+    data = dataset(tmp_path, rows(8), choose_on="val" if split == "val" else "tune")
+    told = door._leak(data, evaluation)
+    assert bool(told) == held and (not held or "60 of 100 images have a near neighbour" in told[gate.LEAK])
 
 
 def measured(
