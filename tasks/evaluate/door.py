@@ -25,8 +25,9 @@ from tasks.evaluate.report import Answers, predicted, report_split, surest_mista
 from tasks.evaluate.weak_spots import report_slices
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
+from tasks.leak import Leak
 from tasks.progress import progress
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Leak
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace, fresh_folder

@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 
 from tasks.evaluate.intervals import Figures, Interval, Sample
-from tasks.evaluate.multi_label import ranked
 from tasks.evaluate.nearest import Learned, Nearest, nearest
 from tasks.evaluate.paired import differences
+from tasks.evaluate.ranking import average_precision, over_classes
 from tasks.evaluate.report import Answers
 from tasks.ingest.stems import stem_of
-from tasks.records import Leak
+from tasks.leak import Leak
 
 RARE = 1e-3
 """Probability below which a neighbour is too near to be one by chance."""
@@ -195,12 +195,11 @@ def _headline(answers: Answers, keep: np.ndarray, like: np.ndarray) -> Figures:
 
 
 def _average_precision(answers: Answers, kept: np.ndarray) -> Figures:
-    by_label = ranked(answers.targets > 0, answers.probabilities.astype(np.float64))
+    """Of the images that are kept; under other weights, as far as it changes in proportion to them."""
+    of = over_classes(average_precision, (answers.targets > 0)[kept], answers.probabilities[kept], both=False)
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        if not kept.any():
-            return {"figure": np.full(len(weights), np.nan)}
-        return {"figure": by_label(weights * kept)["average_precision_macro"]}
+        return {"figure": np.clip(of.value + (weights[:, kept] - 1) @ of.influence, 0, 1)}
 
     return figures
 

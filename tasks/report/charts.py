@@ -91,17 +91,17 @@ def risk_coverage_chart(curve: pd.DataFrame, threshold: float | None) -> str:
         return chart(figure)
 
 
-def robustness_chart(table: pd.DataFrame) -> str:
-    """Accuracy by severity, a line for each corruption."""
+def robustness_chart(table: pd.DataFrame, of: str) -> str:
+    """A figure by severity, a line for each corruption."""
     with mpl.rc_context(LOOK):
-        figure, axes = _axes("severity", "accuracy", height=3.3)
-        clean = table.loc[table["severity"] == 0, "accuracy"]
+        figure, axes = _axes("severity", of.replace("_", " "), height=3.3)
+        clean = table.loc[table["severity"] == 0, of]
         styles = cycle([(c, s) for s in ("-", "--") for c in (BLUE, ORANGE, GREEN, PURPLE)])
         for name, rows in table[table["severity"] > 0].groupby("corruption", sort=False):
             colour, style = next(styles)
             first = ([0], [clean.iloc[0]]) if len(clean) else ([], [])
             axes.plot(
-                [*first[0], *rows["severity"]], [*first[1], *rows["accuracy"]], style, color=colour, marker=".",
+                [*first[0], *rows["severity"]], [*first[1], *rows[of]], style, color=colour, marker=".",
                 label=literal(str(name)),
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -15,7 +15,7 @@ def explanation(facts: Facts) -> dict[str, Any] | None:
     found = table(folder, "explanations.csv")
     if folder is None or found is None:
         return None
-    shown = [row | {"picture": drawn(folder / row["file"])} for row in rows(found)]
+    shown = [row | {"picture": drawn(folder / row["picture"])} for row in rows(found)]
     faithful = table(folder, "faithfulness.csv")
     return {"rows": shown, "faithfulness": rows(faithful)}
 
@@ -25,9 +25,11 @@ def robustness(facts: Facts) -> dict[str, Any] | None:
     found = table(facts.inspection.report if facts.inspection else None, "robustness.csv")
     if found is None:
         return None
+    figure = "accuracy" if "accuracy" in found else "f1_samples"
     corrupted = found[found["severity"] > 0]
     return {
-        "chart": robustness_chart(found),
+        "chart": robustness_chart(found, figure),
+        "figure": figure,
         "images": int(found["images"].max()),
         "severities": sorted(corrupted["severity"].unique().tolist()),
         "rows": [(name, rows(of)) for name, of in corrupted.groupby("corruption", sort=False)],

@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 from tasks.evaluate.leaks import find_near, leak_findings, measure_leak
 from tasks.evaluate.nearest import Learned, _hashed, nearest
 from tasks.evaluate.report import Answers
-from tasks.records import FeatureSet, Leak
+from tasks.leak import Leak
+from tasks.records import FeatureSet
 
 WIDTH, TRAIN, TEST, PLANTED = 12, 600, 200, 20
 FEATURES = FeatureSet(

@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from tasks.evaluate.intervals import wilson
-from tasks.records import Candidate, Dataset, Evaluation, Leak
+from tasks.leak import Leak
+from tasks.records import Candidate, Dataset, Evaluation
 from tasks.register import door, gate, moves
 from tasks.register.duels import Duel
 from tasks.register.merits import LISTED, Merit

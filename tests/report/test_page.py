@@ -93,11 +93,11 @@ def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Pat
     (seen := tmp_path / "seen").mkdir()
     Image.new("RGB", (50, 50)).save(seen / "one.jpg")
     pd.DataFrame({"path": ["1.png"], "hash": ["1"], "label": ["ant"], "predicted": ["bee"], "probability": [0.8],
-                  "file": ["one.jpg"]}).to_csv(seen / "explanations.csv", index=False)  # fmt: skip
+                  "picture": ["one.jpg"]}).to_csv(seen / "explanations.csv", index=False)  # fmt: skip
     severities = [{"corruption": "blur", "severity": s, "images": 30, "accuracy": 0.9 - s / 10, "low": 0.1, "high": 1.0,
                    "shift": 0.1 * s} for s in range(3)]  # fmt: skip
     pd.DataFrame(severities).to_csv(seen / "robustness.csv", index=False)
-    read = Reading(page(facts(tmp_path, inspection=Inspection(fingerprint="i", report=seen))))
+    read = Reading(page(facts(tmp_path, inspection=Inspection(fingerprint="i", report=seen, metrics={}, images={}))))
     assert {"explanation", "robustness"} <= set(read.sections)
     assert "ant taken for bee (80%)" in read.words and "A sample of 30 images of test" in read.words
 
