@@ -23,7 +23,7 @@ from tasks.progress import tell
 from tasks.records import Candidate, Dataset, FeatureSet, Inspection, Preprocessed
 from tasks.workspace import Workspace, fresh_folder
 
-ROBUSTNESS, FAITHFULNESS = 100, 32
+ROBUSTNESS, FAITHFULNESS = 64, 20
 """Images that are corrupted, and that maps are judged on, by default and at most."""
 
 

@@ -196,10 +196,11 @@ def _headline(answers: Answers, keep: np.ndarray, like: np.ndarray) -> Figures:
 
 def _average_precision(answers: Answers, kept: np.ndarray) -> Figures:
     """Of the images that are kept; under other weights, as far as it changes in proportion to them."""
-    of = over_classes(average_precision, (answers.targets > 0)[kept], answers.probabilities[kept], both=False)
+    rest = np.flatnonzero(kept)
+    of = over_classes(average_precision, (answers.targets > 0)[rest], answers.probabilities[rest], both=False)
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"figure": np.clip(of.value + (weights[:, kept] - 1) @ of.influence, 0, 1)}
+        return {"figure": np.clip(of.value + (weights[:, rest] - 1) @ of.influence, 0, 1)}
 
     return figures
 
