@@ -20,6 +20,8 @@ from tasks.report.pictures import chart
 SIZE = (4.4, 2.9)
 """Inches of 72 points: as wide as a phone's page, where its letters are as tall as the text's."""
 
+STAGES = {"before": "before temperature", "served": "as served"}
+
 INK, LINE = "#3c424b", "#e3e6ea"
 LOOK: dict[Any, Any] = {
     "font.size": 9, "font.family": "sans-serif", "axes.edgecolor": LINE, "axes.labelcolor": INK, "text.color": INK,
@@ -68,7 +70,13 @@ def reliability_chart(bins: pd.DataFrame) -> str:
         axes.plot([0, 1], [0, 1], color=LINE, zorder=1)
         for stage, shown in bins.groupby("stage", sort=False):
             colour = BLUE if stage == "served" else ORANGE
-            axes.plot(shown["confidence"], shown["accuracy"], color=colour, marker=".", label=str(stage))
+            axes.plot(
+                shown["confidence"],
+                shown["accuracy"],
+                color=colour,
+                marker=".",
+                label=STAGES.get(str(stage), str(stage)),
+            )
             if stage == "served":
                 axes.vlines(shown["confidence"], shown["accuracy_low"], shown["accuracy_high"], colour, linewidth=0.8)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02))

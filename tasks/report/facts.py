@@ -22,7 +22,7 @@ from tasks.report.latency import Latency
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 
-LESS = ("log_loss", "brier", "cost", "ece", "adaptive_ece", "aurc", "rmse", "mae")
+LESS = ("log_loss", "brier", "cost", "ece", "ace", "aurc")
 """Beginnings of the names of figures of which less is better; they have no common scale."""
 
 

@@ -73,7 +73,10 @@ def _p(value: float) -> str:
 
 def _words(name: str) -> str:
     """A figure's name as a person reads it."""
-    for short, long in (("roc_auc", "ROC AUC"), ("ece", "ECE"), ("f1", "F1"), ("_", " ")):
+    start, _, rest = name.partition(" ")  # of a figure that has its split before it
+    known = {"ece": "calibration error", "ace": "adaptive calibration error", "aurc": "AURC", "brier": "Brier score"}
+    name = f"{start} {known.get(rest, rest)}" if rest else known.get(name, name)
+    for short, long in (("roc_auc", "ROC AUC"), ("top5", "top-5"), ("f1", "F1"), ("_", " ")):
         name = name.replace(short, long)
     return name
 
