@@ -19,7 +19,7 @@ from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace
 
-BUDGET = 1e12
+BUDGET = 4e11
 """Floating-point operations that a part of an inspection may take on a CPU, some ten seconds on two cores."""
 
 LEAST = 10
