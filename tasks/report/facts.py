@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tasks.records import (
@@ -24,6 +27,16 @@ ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 
 LESS = ("log_loss", "brier", "cost", "ece", "ace", "aurc")
 """Beginnings of the names of figures of which less is better; they have no common scale."""
+
+
+LABELS = (
+    "label", "predicted", "true", "suggested", "before", "after", "explained", "neighbour_1_label", "neighbour_2_label",
+    "neighbour_3_label",
+)  # fmt: skip
+"""Columns of labels."""
+TEXTS = (*LABELS, "path", "hash", "slice", "class", "example")
+"""Columns that are no numbers, whatever they look like."""
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,22 @@ def table(folder: Path | None, name: str) -> pd.DataFrame | None:
     if path.suffix == ".parquet":
         read = pd.read_parquet(path)
     else:  # a class may be called NA, and 007 is no number
-        names = ("label", "predicted", "true", "path", "hash", "slice", "suggested", "class", "before", "after")
-        read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(names, "string"))
+        read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, "string"))
+    for name in set(LABELS) & set(read):
+        read[name] = read[name].map(_named)
     return None if read.empty else read
 
 
 def rows(read: pd.DataFrame | None) -> list[dict[str, Any]]:
     """The rows of a table by their columns' names; of none, no rows."""
     return [] if read is None else [dict(row) for _, row in read.iterrows()]
+
+
+def _named(label: Any) -> Any:
+    """Several labels, however they are kept, and none, in words."""
+    if isinstance(label, str) and label.startswith("["):
+        with suppress(ValueError):
+            label = json.loads(label)
+    if isinstance(label, (list, np.ndarray)):
+        return ", ".join(label) or NONE
+    return NONE if pd.isna(label) or label == "" else label
