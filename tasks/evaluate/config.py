@@ -58,7 +58,7 @@ class EvaluateConfig(Section):
     few), `size` (pixels), `shape` (width by height), `bytes`, `brightness`; clusters of the features are tried, too."""
     robustness: int | None = Field(default=None, ge=0)
     """Held-out images that are corrupted in 30 ways and passed through the network again; 0: none. By default 64 or,
-    on a CPU, as few as a slow network can take in some ten seconds."""
+    where the network is slow, as many as pass through in some five seconds."""
     explain: int = Field(default=12, ge=0, le=60)
     """Answers that are shown with a heat map of what they rest on, as many wrong as right; 0: none."""
 

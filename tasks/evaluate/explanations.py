@@ -81,8 +81,8 @@ def explain_answers(
     """
     wrong = (~answers["right"] & (answers["true"] >= 0) & (answers["true"] != answers["predicted"])).to_numpy()
     of_predicted = np.where(answers["predicted"] >= 0, answers["predicted"], answers["true"])
-    given = _overlays(saliency, pixels, torch.from_numpy(of_predicted))
-    true = _overlays(saliency, pixels[torch.from_numpy(wrong)], torch.from_numpy(answers["true"].to_numpy()[wrong]))
+    given = _overlays(saliency, pixels, torch.tensor(of_predicted))
+    true = _overlays(saliency, pixels[torch.tensor(wrong)], torch.tensor(answers["true"].to_numpy()[wrong]))
     others = iter(true)
     table, pairs = [], []
     for number, (answer, row) in enumerate(zip(answers.to_dict("records"), rows.to_dict("records"), strict=True), 1):

@@ -67,7 +67,7 @@ def _drawn(
 ) -> list[int]:
     """Positions of the images to measure with; none, and a word why, where a slow network would take too long."""
     if asked is None:
-        asked = looker.affordable(passes, sum(dataset.counts.values()), most)
+        asked = looker.affordable(passes, most)
         if not asked:
             tell(
                 "inspect\tthe network is too slow here to pass images through it again: evaluate.robustness: 20 does so"
@@ -99,7 +99,7 @@ def _explain(
     if len(rows):
         pixels = looker.see(dataset, rows)
         explain_answers(saliency, chosen, pixels, rows, dataset.classes, answers.split, folder)
-    most = looker.affordable(faithfulness.PASSES, sum(dataset.counts.values()), FAITHFULNESS)
+    most = looker.affordable(faithfulness.PASSES, FAITHFULNESS)
     places = draw(answers.rows, most, config.seed)
     if len(places) > 1:
         images["faithfulness"] = len(places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from tasks.errors import WeightsError
 from tasks.extract.backbones import load_backbone
 from tasks.extract.engine import Engine
-from tasks.extract.inference import flops
 from tasks.extract.precision import choose_device
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe, load_pixels
@@ -19,10 +19,10 @@ from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace
 
-BUDGET = 4e11
-"""Floating-point operations that a part of an inspection may take on a CPU, some ten seconds on two cores."""
+SECONDS, PATIENCE = 5.0, 40.0
+"""That the passes of a part of an inspection may take by default, and at most."""
 
-LEAST = 10
+LEAST = 8
 """Images below which nothing is measured by default."""
 
 
@@ -71,19 +71,21 @@ class Looker:
         """Probabilities float32 ``[N, C]`` of pixels ``[N, 3, S, S]``."""
         return predict_probabilities(self.head, self.features(pixels))
 
-    def affordable(self, passes: int, images: int, most: int) -> int:
-        """How many images to measure with by default: ``most``, or as few as a slow network can pass through in the
-        time that a run has; 0 where these would be fewer than `LEAST`.
+    def affordable(self, passes: int, most: int) -> int:
+        """How many images to measure with by default: ``most``, or as many as this machine passes through in `SECONDS`,
+        but not fewer than `LEAST`; 0 where these would take more than `PATIENCE`.
 
         Args:
             passes: of the network for each image.
-            images: of the dataset, a quarter of whose passes may be taken in any case.
         """
-        if self.engine.device.type != "cpu":
-            return most
-        allowed = max(BUDGET / flops(self.engine.backbone, self.recipe.size), images / 4)
-        count = min(most, int(allowed / passes))
-        return count if count >= min(LEAST, most) else 0
+        noise = torch.randint(0, 256, (LEAST, 3, self.recipe.size, self.recipe.size), dtype=torch.uint8)
+        self.features(noise)  # the first pass prepares more than it computes
+        began = time.perf_counter()
+        self.features(noise)
+        each = passes * (time.perf_counter() - began) / LEAST
+        if LEAST * each > PATIENCE:
+            return 0
+        return min(most, max(LEAST, int(SECONDS / each)))
 
 
 def draw(rows: pd.DataFrame, count: int, seed: int) -> np.ndarray:
