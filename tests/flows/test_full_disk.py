@@ -19,7 +19,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("stage", ["ingest", "extract", "train", "evaluate"])
 def test_a_full_disk_is_one_line_and_a_failed_run_whatever_comes_next(tmp_path: Path, stage: str) -> None:
     config = tmp_path / "digits.yaml"
-    config.write_text("name: d\ningest: {source: {embedded: digits}}\nextract: {backbone: resnet_32px}\n")
+    config.write_text(
+        "name: d\ningest: {source: {embedded: digits}}\nextract: {backbone: resnet_32px}\n"
+        "evaluate: {robustness: 0, explain: 0}\n"
+    )
     (disk := tmp_path / "disk").mkdir()
     script = f'mount -t tmpfs -o size=200m tmpfs "{disk}" && exec "{sys.executable}" -m tests.flows.filling "$@"'
     kept = {

@@ -23,6 +23,7 @@ ingest: {source: {embedded: digits}}
 preprocess: {size: 32}
 extract: {backbone: resnet_32px, weights: builtin}
 train: {method: linear}
+evaluate: {robustness: 0, explain: 0}
 """
 LOAD = """
 import mlflow
