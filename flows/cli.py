@@ -308,9 +308,12 @@ def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: boo
 def _prepare(reads: bool = False) -> tuple[Workspace, str]:
     """Settle the environment and see to a Prefect server; returns its address."""
     workspace = open_workspace(reads)
+    from flows.leases import close_dead
     from flows.server import ensure_server
 
-    return workspace, ensure_server(workspace.root)
+    server = ensure_server(workspace.root)
+    close_dead(workspace)  # in Prefect, too, whose server may not have been there before
+    return workspace, server
 
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]

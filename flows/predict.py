@@ -13,6 +13,7 @@ from PIL import Image
 from prefect import flow
 
 import tasks
+from flows.flow_runs import leased
 from flows.predictions import SUFFIXES, Predictions, schema
 from tasks.errors import ConfigurationError, DataError, RegistryError
 from tasks.fingerprint import code_version
@@ -69,6 +70,7 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
     left_out: Counter[str] = Counter()
     key = (version, classifier.classes, top_k, str(root), code_version(Path(tasks.__file__).parent))
     with (
+        leased(workspace),
         Predictions.begin(target, workspace.cache / "predictions", schema(classifier.multi_label), *key) as predictions,
         progress("predict", total=count_files(root), unit="file") as advance,
     ):

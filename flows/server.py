@@ -76,7 +76,7 @@ def ensure_server(workspace: Path) -> str:
     access.forget_chosen()
     exported, home = os.environ.get("PREFECT_API_URL"), prefect_home(workspace)
     if exported and not _is_own(exported, workspace):
-        if not _answers(exported):
+        if not answers(exported):
             raise ServerError(
                 f"No Prefect server answers at {exported}, which PREFECT_API_URL names: start that server, "
                 "or unset PREFECT_API_URL to let headstart run its own."
@@ -121,7 +121,7 @@ def server_status(workspace: Path) -> Server | None:
     """Return the workspace's own server if it runs and answers; change nothing."""
     home = prefect_home(workspace)
     server = _read(home)
-    return server if server and _serves(server.pid, home) and _answers(server.url) else None
+    return server if server and _serves(server.pid, home) and answers(server.url) else None
 
 
 def deliver_events(timeout: float = 30.0) -> bool:
@@ -159,7 +159,7 @@ def _is_own(address: str, workspace: Path) -> bool:
     return given.path == own.path and given.netloc.decode() in access.own_hosts(own.port or 80)
 
 
-def _answers(url: str, secret: str | None = None) -> bool:
+def answers(url: str, secret: str | None = None) -> bool:
     """Whether a server answers there; given a secret of ours, whether it is the one that takes it."""
     # A server of ours is asked directly: a proxy is not to learn the secret.
     about: dict[str, Any] = {"auth": (access.USER, secret), "trust_env": False} if secret else {}
@@ -234,7 +234,7 @@ def _becomes_ready(server: Server, home: Path, secret: str) -> bool:
     deadline = time.monotonic() + coming_up
     while time.monotonic() < deadline and _serves(server.pid, home):
         # The port may have gone to another program meanwhile, even to another workspace's server.
-        if _listens(server) and _answers(server.url, secret):
+        if _listens(server) and answers(server.url, secret):
             return True
         time.sleep(0.2)
     return False
