@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import data, features
+from flows import data, features, scheduling
 from flows.opening import open_workspace
 from tasks.workspace import Workspace
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
+app.command(name="schedule")(scheduling.schedule)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
@@ -71,33 +72,12 @@ def run(
         show_outcome(outcome, workspace, server)
 
 
-@app.command()
-def serve(
-    config: ConfigFile,
-    cron: Annotated[str | None, typer.Option(help="Cron expression, e.g. '0 3 * * *': every night at three.")] = None,
-    interval: Annotated[int | None, typer.Option(min=1, metavar="SECONDS", help="Seconds between two runs.")] = None,
-    timezone: Annotated[
-        str | None, typer.Option(help="Time zone of --cron, as Europe/Berlin; this machine's own if not given.")
-    ] = None,
-    set_: Overrides = [],  # noqa: B006
-    replace: data.Replace = False,
-) -> None:
-    """Run the pipeline on a schedule, until Ctrl-C.
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve() -> None:
+    """What `headstart schedule` was called."""
+    from tasks.errors import ConfigurationError
 
-    Example: headstart serve configs/digits.yaml --cron "0 3 * * *"
-    """
-    settings = _read_pipeline(config, set_, replace)
-    workspace = Workspace.find()
-    from flows.console import out
-    from flows.deployments import read_schedule, serve_pipeline
-    from flows.server import ensure_server
-
-    schedule, when = read_schedule(cron, interval, timezone)
-    server = ensure_server(workspace.root)
-    out.print(
-        f"serving {settings.name} ({when}); runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True
-    )
-    serve_pipeline(settings, schedule)
+    raise ConfigurationError("`headstart serve` is called `headstart schedule` now, with the same arguments")
 
 
 @app.command()

@@ -13,53 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 
 from tests.flows import payloads
 from tests.flows.asking import ask
-
-ROOT = Path(__file__).parent.parent.parent
-DIGITS = str(ROOT / "configs" / "digits.yaml")
-
-
-@dataclass
-class Home:
-    """A workspace that commands run in, apart from the clone."""
-
-    root: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        kept = {
-            key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "HEADSTART_"))
-        }
-        return kept | {"HEADSTART_WORKSPACE": str(self.root), "COLUMNS": "120"}
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db")
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *arguments], cwd=ROOT, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def headstart(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=600)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def flow_runs(self) -> list[dict]:
-        return ask(self.root, "/flow_runs/filter", {"sort": "START_TIME_ASC"})
+from tests.flows.homes import DIGITS, ROOT, Home
 
 
 @pytest.fixture(scope="module")
