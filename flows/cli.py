@@ -84,6 +84,7 @@ def serve() -> None:
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Preferred port of MLflow's page.")] = 5000,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the workspace's Prefect server instead.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Stop it even where runs or schedules need it.")] = False,
 ) -> None:
     """Open Prefect's and MLflow's pages on loopback, until Ctrl-C.
 
@@ -94,6 +95,10 @@ def ui(
     from flows.server import stop_server
 
     if stop:
+        from flows.needs import check_unneeded
+
+        if not force:
+            check_unneeded(Workspace.find())
         typer.echo("stopped" if stop_server(Workspace.find().root) else "no Prefect server runs")
         return
     workspace, server = _prepare(reads=True)

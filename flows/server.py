@@ -209,12 +209,22 @@ def _running(home: Path, secret: str) -> Server:
 
 
 def _launched(home: Path, secret: str, log: Path) -> Server:
-    opened = listen(PREFERRED_PORT)
+    opened = listen(_port_before(home))
     port = opened.getsockname()[1]
+    write_whole(home / "port", str(port))
     process = start("prefect", opened, home, _server_environment(home, port, secret), log, outlives=True)
     server = Server(process.pid, f"http://{HOST}:{port}/api", time.time())
     write_whole(home / "server.json", json.dumps(asdict(server)))
     return server
+
+
+def _port_before(home: Path) -> int:
+    """The port that the workspace's server had: runs and open pages know it by that."""
+    try:
+        port = int((home / "port").read_text())
+    except (OSError, ValueError):
+        return PREFERRED_PORT
+    return port if 0 < port < 2**16 else PREFERRED_PORT
 
 
 def _server_environment(home: Path, port: int, secret: str) -> dict[str, str]:
