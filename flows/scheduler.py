@@ -40,7 +40,7 @@ from tasks.workspace import Workspace
 TICK, POLL, LOOK = 0.5, 3.0, 60.0
 """Seconds between two looks at the clock and at processes, at Prefect's server, and for runs that died."""
 
-GRACE = 5.0
+GRACE = 4.0
 """Seconds that a run has to end in before it is killed: of the ten that Docker gives to all."""
 
 TIMED_OUT, STOPPED, REPLACED, ASKED = (
