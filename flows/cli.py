@@ -56,20 +56,24 @@ def run(
     """
     settings = _read_pipeline(config, set_, replace, quiet)
     workspace, server = _prepare()
-    from flows.console import out, show_outcome, shown
-    from flows.server import deliver_events
+    from flows.console import err, out, show_outcome, shown
+    from flows.delivery import delivered, leave
     from flows.summary import one_line
     from flows.transfer import transfer
 
-    try:
-        with shown(quiet):
-            outcome = transfer(settings)
-    finally:
-        deliver_events()
+    with shown(quiet):
+        outcome, is_told = delivered(lambda: transfer(settings))
     if quiet:
         out.print(one_line(outcome), soft_wrap=True)
     else:
         show_outcome(outcome, workspace, server)
+    if not is_told:
+        err.print(
+            f"the Prefect server at {server} went away: its page hears of this run with the next command",
+            soft_wrap=True,
+            markup=False,
+        )
+        leave()
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

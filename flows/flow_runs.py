@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 from uuid import UUID
 
 from prefect import runtime
@@ -12,10 +13,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterState
 from prefect.client.schemas.filters import TaskRunFilterStateType as OfType
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
+from prefect.exceptions import Abort, ObjectNotFound
+from prefect.states import Completed, Crashed
 
-from flows.leases import held
+from flows.leases import Lease, held, write
+from flows.server import answers
+from tasks.owner import Owner
 from tasks.workspace import Workspace
 
 UNFINISHED = [StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED, StateType.PAUSED]
@@ -28,6 +31,29 @@ def leased(workspace: Workspace) -> Iterator[Callable[[str], None]]:
         yield tell_run
 
 
+class Undelivered(Abort):
+    """A flow has done its work, and the Prefect server that is to hear of it is gone.
+
+    As an `Abort` it ends the flow without a word to that server, which Prefect would try to reach for a minute.
+    """
+
+    def __init__(self, outcome: Any) -> None:
+        super().__init__("done, but the Prefect server does not answer")
+        self.outcome = outcome
+
+
+def check_delivery(outcome: Any, done: str, workspace: Workspace) -> None:
+    """Raise where the server is gone that this flow run is recorded on; the next command tells it that all is done.
+
+    Raises:
+        Undelivered: with the outcome.
+    """
+    api = os.environ.get("PREFECT_API_URL", "")
+    if not answers(api):
+        write(Lease(Owner.here(), str(runtime.flow_run.id), api, done=done), workspace)
+        raise Undelivered(outcome)
+
+
 @contextmanager
 def client_of(api: str, credentials: str | None) -> Iterator[SyncPrefectClient]:
     """A client of the server at an address, whatever server this process works with otherwise."""
@@ -35,12 +61,13 @@ def client_of(api: str, credentials: str | None) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def crash(flow_run: str, why: str, api: str, credentials: str | None) -> None:
-    """Say of a flow run that its process is no more; one that has ended, or that the server does not know, is left."""
+def close(flow_run: str, done: str | None, why: str, api: str, credentials: str | None) -> None:
+    """Say of a flow run whose process is no more what it did, or why it did not; one that has ended, or that the server
+    does not know, is left."""
     with client_of(api, credentials) as client, suppress(ObjectNotFound):
         state = client.read_flow_run(UUID(flow_run)).state
         if state is None or not state.is_final():
-            finish(client, UUID(flow_run), Crashed(message=why))
+            finish(client, UUID(flow_run), Completed(message=done) if done else Crashed(message=why))
 
 
 def finish(client: SyncPrefectClient, flow_run: UUID, state: State) -> None:

@@ -42,13 +42,14 @@ OWNER, ALIVE, ENDED = "headstart.owner", "headstart.alive", "headstart.ended"
 @dataclass(frozen=True)
 class Lease:
     """A run at work: its process, its flow run and the server that it is recorded on, the schedule that it is of, and
-    its run in MLflow, once there is one."""
+    its run in MLflow, once there is one. `done` is what a run achieved that could not say so to Prefect."""
 
     owner: Owner
     flow_run: str
     api: str
     schedule: str | None = None
     run: str | None = None
+    done: str | None = None
 
     @property
     def why_dead(self) -> str:
@@ -200,9 +201,9 @@ def _close(lease: Lease, workspace: Workspace) -> bool:
     access = _access_to(lease, workspace)
     if access is None:
         return False
-    from flows.flow_runs import crash
+    from flows.flow_runs import close
 
-    crash(lease.flow_run, lease.why_dead, *access)
+    close(lease.flow_run, lease.done, lease.why_dead, *access)
     return True
 
 

@@ -117,8 +117,8 @@ def _run(name: str, flow_run_id: UUID, workspace: Workspace) -> int:
     from prefect.states import Failed
 
     from flows.data import claim
+    from flows.delivery import delivered, leave
     from flows.deployments import is_changed
-    from flows.server import deliver_events
     from flows.summary import one_line
     from flows.transfer import transfer
 
@@ -137,11 +137,11 @@ def _run(name: str, flow_run_id: UUID, workspace: Workspace) -> int:
             return MISTAKE
         parameters = {"config": config.model_dump(mode="json", by_alias=True)}
         client.update_flow_run(flow_run_id, parameters=parameters)
-    try:
-        outcome = run_flow(transfer, flow_run=flow_run, parameters={"config": config})
-    finally:
-        deliver_events()
+    outcome, is_told = delivered(lambda: run_flow(transfer, flow_run=flow_run, parameters={"config": config}))
     _tell(name, one_line(outcome), sys.stdout)  # type: ignore[arg-type]
+    if not is_told:
+        _tell(name, "the Prefect server went away: it is told when it is back", sys.stderr)
+        leave()
     return 0
 
 

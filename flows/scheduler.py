@@ -255,6 +255,8 @@ class Scheduler:
                 self._finish(process, Cancelled(message=f"Ended: {process.why}."))
             elif state is None or not state.is_final():
                 self._finish(process, Crashed(message=f"Process {process.owner.pid} died{_of_what(process.code)}."))
+            elif process.code is not None and process.code < 0:  # it could tell Prefect, but not those who read this
+                _tell(process.name, f"died{_of_what(process.code)}")
         self.processes.remove(process)
         is_over = process.why in (REPLACED, ASKED) or process.code == 0 or not self._try_again(process, run)
         if is_over and process.why != STOPPED and self._is_current(process):

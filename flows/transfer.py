@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.causes import explained
 from flows.checks import check_pipeline
 from flows.config import PipelineConfig
-from flows.flow_runs import leased
+from flows.flow_runs import check_delivery, leased
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
 from tasks.evaluate.stage import compare, evaluate
@@ -36,6 +36,7 @@ def transfer(config: PipelineConfig) -> Outcome:
         check_pipeline(config, workspace)
         with explained(workspace), tracked(config, workspace, runtime.flow_run.name, lease) as run:
             outcome = _stages(config, run)
+    check_delivery(outcome, one_line(outcome), workspace)
     _announce(outcome)
     return outcome
 
