@@ -69,7 +69,7 @@ def run(
         show_outcome(outcome, workspace, server)
     if not is_told:
         err.print(
-            f"the Prefect server at {server} went away: its page hears of this run with the next command",
+            f"the Prefect server at {server.removesuffix('/api')} went away: its page hears of this run with the next command",
             soft_wrap=True,
             markup=False,
         )

@@ -290,7 +290,7 @@ def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) 
     before = {run["id"] for run in home.flow_runs()}
     experiment = home.client.get_experiment_by_name("digits").experiment_id
     tracked = len(home.client.search_runs([experiment]))
-    process = home.start("serve", DIGITS, "--interval", "15")
+    process = home.start("schedule", DIGITS, "--interval", "15")
     try:
         deadline = time.monotonic() + 220
         done: list[dict] = []
@@ -299,7 +299,7 @@ def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) 
             done = [run for run in home.flow_runs() if run["id"] not in before and run["state_type"] == "COMPLETED"]
     finally:
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=600)  # the run at work is let finish
+        out, err = process.communicate(timeout=600)
     assert len(done) >= 2, (out, err)
     assert err == "" and "Traceback" not in out
     lateness = [pd.Timestamp(run["start_time"]) - pd.Timestamp(run["expected_start_time"]) for run in done]
@@ -384,7 +384,7 @@ def test_a_wrong_key_is_told_before_any_work(home: Home) -> None:
 
 @pytest.mark.slow
 def test_help_is_quick_and_has_an_example(home: Home) -> None:
-    for command in ("run", "serve", "ui", "models", "promote", "rollback", "predict", "pretrain", "doctor"):
+    for command in ("run", "schedule", "ui", "models", "promote", "rollback", "predict", "pretrain", "doctor"):
         finished = home.headstart(command, "--help")
         assert finished.returncode == 0 and "Example: headstart" in finished.stdout
 
