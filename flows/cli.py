@@ -68,11 +68,11 @@ def run(
     else:
         show_outcome(outcome, workspace, server)
     if not is_told:
+        page = server.removesuffix("/api")
         err.print(
-            f"the Prefect server at {server.removesuffix('/api')} went away: its page hears of this run with the next command",
-            soft_wrap=True,
-            markup=False,
-        )
+            f"the Prefect server at {page} went away: it hears of this run with the next command",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
         leave()
 
 

@@ -18,6 +18,7 @@ from flows import leases, schedules
 from flows.leases import Lease
 from flows.server import server_status
 from tasks.workspace import Workspace
+from tests.flows.asking import ask
 from tests.flows.homes import ROOT, Home, eventually
 
 pytestmark = pytest.mark.slow
@@ -112,9 +113,7 @@ def test_an_idle_scheduler_is_small_and_obeys_at_once(home: Home) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_in_progress_is_ended_in_both_and_picked_up_by_the_next_scheduler(home: Home, number: int) -> None:
-    with scheduler(home, write(home, LONG), "--interval", "3600", "--set", "train.seed=1") as process:
-        assert eventually(lambda: is_watching(home), BEGIN)
-        due_now(home)
+    with scheduler(home, write(home, LONG), "--interval", "10") as process:
         lease = begun(home)
         began = time.monotonic()
         process.send_signal(number)
@@ -128,12 +127,17 @@ def test_a_run_in_progress_is_ended_in_both_and_picked_up_by_the_next_scheduler(
             assert "caught up now" in again.communicate(timeout=60)[0]
 
 
-def due_now(home: Home) -> None:
-    """Start a run as Prefect's page does: its deployment's, with the values it offers."""
-    from tests.flows.asking import ask
-
-    [deployment] = ask(home.root, "/deployments/filter", {"deployments": {"name": {"like_": "digits-"}}})
-    ask(home.root, f"/deployments/{deployment['id']}/create_flow_run", {})
+def test_prefects_page_starts_a_run_with_other_values_and_cancels_it(home: Home) -> None:
+    with scheduler(home, write(home, "{method: linear}"), "--cron", "0 3 1 1 *"):
+        assert eventually(lambda: is_watching(home), BEGIN)
+        [deployment] = ask(home.root, "/deployments/filter", {"deployments": {"name": {"like_": "digits-"}}})
+        values = deployment["parameters"]["config"] | {"train": {"method": "mlp", "epochs": 100_000}}
+        ask(home.root, f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": values}})
+        lease = begun(home)
+        cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+        ask(home.root, f"/flow_runs/{lease.flow_run}/set_state", cancelling)
+        assert eventually(lambda: state(home, lease.flow_run) == "Cancelled", END + 30)
+        assert status(home, lease) == "KILLED"
 
 
 def test_a_killed_server_comes_back_at_its_port_and_a_killed_run_is_closed_while_the_schedule_goes_on(
