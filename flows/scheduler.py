@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +34,7 @@ from flows.flow_runs import finish
 from flows.scheduled import MISTAKE, Process, adopted, begin
 from flows.schedules import Schedule
 from flows.server import ensure_server
+from flows.signals import End, Ended
 from tasks.errors import HeadstartError
 from tasks.workspace import Workspace
 
@@ -49,10 +50,6 @@ TIMED_OUT, STOPPED, REPLACED, ASKED = (
 
 GONE = (httpx.HTTPError, PrefectException)
 """What Prefect's client raises where the server does not do what it is asked."""
-
-
-class Ended(BaseException):
-    """SIGTERM or Ctrl-C."""
 
 
 class Scheduler:
@@ -75,17 +72,16 @@ class Scheduler:
         self._sweep: subprocess.Popen[bytes] | None = None
         self._client: SyncPrefectClient | None = None
         self._is_away = False
-        self._ended = False
-        self._may_interrupt = False
+        self._end = End()
 
     def work(self) -> None:
         """Work the schedules off; returns when it was told to end, and all runs have."""
         self._go_on()
-        with self._signals():
+        with self._end.heard():
             try:
-                while not self._ended and self.schedules:
+                while not self._end.is_told and (self.schedules or self.processes):
                     asleep = time.time() - time.monotonic()
-                    with suppress(Ended), self._interruptible():
+                    with suppress(Ended), self._end.interrupts():
                         time.sleep(TICK)
                     if time.time() - time.monotonic() - asleep > LOOK:
                         self._since = datetime.now(UTC)  # the machine slept, and nothing watched
@@ -111,6 +107,7 @@ class Scheduler:
                 self._come_due(name)
             if time.monotonic() - self._polled > POLL:
                 self._cancel_what_is_asked()
+                self._settle_what_waited()
                 self._start_what_waits()
                 self._polled = time.monotonic()
             self._is_away = False
@@ -134,7 +131,7 @@ class Scheduler:
         """Have a server to talk to, and the deployments on it."""
         if self._client is not None:
             return
-        with self._interruptible():
+        with self._end.interrupts():
             ensure_server(self.workspace.root)
         client = get_client(sync_client=True).__enter__()
         for name, schedule in self.schedules.items():
@@ -151,7 +148,14 @@ class Scheduler:
         logging.getLogger("headstart").warning("the scheduler's server: %s", error, exc_info=error)
         if not self._is_away:
             _tell("schedule", f"the Prefect server does not answer ({type(error).__name__}): it is looked after")
-        self._is_away, self._client = True, None
+        self._is_away = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            with suppress(Exception):
+                self._client.__exit__(None, None, None)
+        self._client = None
 
     def _come_due(self, name: str) -> None:
         """Make the runs that are due, by what is to become of those that overlap and those that were missed."""
@@ -191,12 +195,15 @@ class Scheduler:
             _tell(name, f"skipped {_time(due)}: the run before is not over")
             return
         if overlap == "cancel":
-            for process in self._of(name):
-                process.end(REPLACED)
-            for run in self._waiting():
-                if run.deployment_id == self.deployments[name]:
-                    finish(self.client, run.id, Cancelled(message=f"Ended: {REPLACED}."))
+            self._replace(name)
         self._make(name, due, dealt=due.timestamp())
+
+    def _replace(self, name: str) -> None:
+        for process in self._of(name):
+            process.end(REPLACED)
+        before = self.states[name].flow_run
+        if before and not self._of(name):
+            finish(self.client, UUID(before), Cancelled(message=f"Ended: {REPLACED}."))
 
     def _make(self, name: str, due: datetime, dealt: float) -> None:
         run = deployments.make_run(self.client, self.deployments[name], due, self.states[name].again)
@@ -205,7 +212,17 @@ class Scheduler:
         self._polled = -LOOK
 
     def _is_busy(self, name: str) -> bool:
-        return name in self.queued or bool(self._of(name))
+        """Whether a run is at work, waits for its turn, or for another try."""
+        return name in self.queued or bool(self._of(name)) or self.states[name].due is not None
+
+    def _settle_what_waited(self) -> None:
+        """A run that waited may have been cancelled or deleted on Prefect's page."""
+        for name in self.schedules:
+            flow_run = self.states[name].flow_run
+            if flow_run and not self._of(name):
+                run = deployments.read_run(self.client, UUID(flow_run))
+                if run is None or (run.state is not None and run.state.is_final()):
+                    self._keep(name, due=None, flow_run=None)
 
     def _of(self, name: str) -> list[Process]:
         return [each for each in self.processes if each.name == name]
@@ -312,36 +329,12 @@ class Scheduler:
         self._see_to_the_dead()
         if self._sweep:
             self._sweep.wait()
+        self._hang_up()
 
     def _keep(self, name: str, quietly: bool = False, **changes: object) -> None:
         self.states[name] = replace(self.states[name], **changes)  # type: ignore[arg-type]
         if not quietly and name in self.schedules:
             schedules.save(name, self.states[name], self.workspace)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, *_: object) -> None:
-        self._ended = True
-        if self._may_interrupt:
-            raise Ended
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """A wait that a signal ends; all else is done to its end."""
-        self._may_interrupt = True
-        try:
-            if self._ended:
-                raise Ended
-            yield
-        finally:
-            self._may_interrupt = False
 
 
 def _values(schedule: Schedule, workspace: Workspace) -> dict[str, Any]:
