@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,14 @@ from mlflow.entities import RunTag
 
 from flows import leases
 from flows.leases import ALIVE, ENDED, OWNER, STALE, Lease, close_dead, close_silent, held, live, write
+from flows.server import server_status
 from tasks.owner import Owner
 from tasks.register.store import connect
 from tasks.workspace import Workspace
 from tests.flows.asking import ask
-from tests.flows.homes import DIGITS, Home, eventually
+from tests.flows.homes import DIGITS, ROOT, Home, eventually
+
+START = "import sys, pathlib, flows.server as server; server.ensure_server(pathlib.Path(sys.argv[1]))"
 
 
 @pytest.fixture
@@ -155,3 +159,36 @@ def test_a_killed_run_is_closed_in_both_by_the_next_command(tmp_path: Path) -> N
         assert leases.leases(workspace) == []
     finally:
         home.headstart("ui", "--stop")
+
+
+@pytest.mark.slow
+def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_later(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    workspace = Workspace(tmp_path)
+    try:
+        process = home.start("run", DIGITS, "--quiet")
+        assert eventually(lambda: any(lease.run for lease in leases.leases(workspace)), 180)
+        server = server_status(tmp_path)
+        assert server is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert eventually(lambda: registered(home), 300)
+        began = time.monotonic()
+        out, err = process.communicate(timeout=120)
+        assert time.monotonic() - began < 30 and process.returncode == 0, err
+        assert "digits version 1 (champion)" in out and "Traceback" not in err
+        assert len(err.strip().splitlines()) == 1 and "went away: it hears of this run with the next command" in err
+        [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id])
+        assert run.info.status == "FINISHED"
+        subprocess.run([sys.executable, "-c", START, tmp_path], cwd=ROOT, env=home.environment, check=True)
+        assert home.headstart("models").stderr == ""
+        [flow_run] = home.flow_runs()
+        assert flow_run["state_type"] == "COMPLETED" and "version 1" in flow_run["state"]["message"]
+        assert leases.leases(workspace) == []
+    finally:
+        home.headstart("ui", "--stop")
+
+
+def registered(home: Home) -> bool:
+    with suppress(Exception):  # the model is not there yet
+        return bool(home.client.get_model_version_by_alias("digits", "champion"))
+    return False
