@@ -56,8 +56,8 @@ def run(
     """
     settings = _read_pipeline(config, set_, replace, quiet)
     workspace, server = _prepare()
-    from flows.console import err, out, show_outcome, shown
-    from flows.delivery import delivered, leave
+    from flows.console import out, show_outcome, shown
+    from flows.delivery import delivered, end_untold
     from flows.summary import one_line
     from flows.transfer import transfer
 
@@ -68,12 +68,7 @@ def run(
     else:
         show_outcome(outcome, workspace, server)
     if not is_told:
-        page = server.removesuffix("/api")
-        err.print(
-            f"the Prefect server at {page} went away: it hears of this run with the next command",
-            soft_wrap=True, markup=False,
-        )  # fmt: skip
-        leave()
+        end_untold(server)
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -168,17 +163,14 @@ def predict(
 
     Example: headstart predict digits@champion data/3 -o predictions.parquet
     """
-    _prepare(reads=True)
+    _, server = _prepare(reads=True)
     from flows.console import out, shown
+    from flows.delivery import delivered, end_untold
     from flows.predict import predict as predict_flow
-    from flows.server import deliver_events
 
     here = Path.cwd()
-    try:
-        with shown(quiet):
-            counts = predict_flow(model, str(here / folder), str(here / output), top_k)
-    finally:
-        deliver_events()
+    with shown(quiet):
+        counts, is_told = delivered(lambda: predict_flow(model, str(here / folder), str(here / output), top_k))
     told = [
         f"{counts['predicted']:,} images predicted",
         *[f"{counts['failed']:,} could not be decoded (see the column error)"] * bool(counts["failed"]),
@@ -186,6 +178,8 @@ def predict(
         *[f"{counts['hidden']:,} hidden left out"] * bool(counts["hidden"]),
     ]
     out.print(f"{', '.join(told)}: {output}", soft_wrap=True)
+    if not is_told:
+        end_untold(server)
 
 
 @app.command()
@@ -206,20 +200,19 @@ def pretrain(
     from flows.checks import check_pretraining
 
     check_pretraining(settings, workspace.resolve(output), workspace)
-    _prepare()
+    _, server = _prepare()
     from flows.console import out, shown
+    from flows.delivery import delivered, end_untold
     from flows.pretrain import pretrain as pretrain_flow
-    from flows.server import deliver_events
 
     command = " ".join(["headstart pretrain", str(config), "-o", output, *(f"-s {each}" for each in set_)])
-    try:
-        with shown(quiet):
-            accuracies = pretrain_flow(settings, output, command)
-    finally:
-        deliver_events()
+    with shown(quiet):
+        accuracies, is_told = delivered(lambda: pretrain_flow(settings, output, command))
     for name, value in accuracies.items():
         out.print(f"{name:<12} accuracy {value:.4f}")
     out.print(f"written: {output} and its card", soft_wrap=True)
+    if not is_told:
+        end_untold(server)
 
 
 @app.command()

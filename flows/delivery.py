@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from flows.flow_runs import Undelivered
 from flows.server import deliver_events
@@ -26,7 +26,17 @@ def delivered(flow: Callable[[], T]) -> tuple[T, bool]:
     return outcome, deliver_events()
 
 
-def leave(code: int = 0) -> None:
+def end_untold(server: str) -> NoReturn:
+    """Say that a run which is done could not be told to Prefect's server, and end well."""
+    from flows.console import err
+
+    page = server.removesuffix("/api")
+    told = f"the Prefect server at {page} went away: it hears of this run with the next command"
+    err.print(told, soft_wrap=True, markup=False)
+    leave()
+
+
+def leave(code: int = 0) -> NoReturn:
     """End the process at once: Prefect would go on trying to reach its server for minutes."""
     sys.stdout.flush()
     sys.stderr.flush()

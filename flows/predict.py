@@ -13,7 +13,7 @@ from PIL import Image
 from prefect import flow
 
 import tasks
-from flows.flow_runs import leased
+from flows.flow_runs import check_delivery, leased
 from flows.predictions import SUFFIXES, Predictions, schema
 from tasks.errors import ConfigurationError, DataError, RegistryError
 from tasks.fingerprint import code_version
@@ -86,10 +86,12 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
                 f"{root} holds no images: {left_out['other']:,} other and {left_out['hidden']:,} hidden files"
             )
         predictions.finish()
-    return {
+    counts = {
         "predicted": predictions.rows - predictions.failed, "failed": predictions.failed,
         "other": left_out["other"], "hidden": left_out["hidden"],
     }  # fmt: skip
+    check_delivery(counts, f"{counts['predicted']:,} images predicted", workspace)
+    return counts
 
 
 def images_below(root: Path, left_out: Counter[str]) -> Iterator[Entry]:
