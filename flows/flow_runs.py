@@ -26,8 +26,12 @@ UNFINISHED = [StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED, StateTy
 
 @contextmanager
 def leased(workspace: Workspace) -> Iterator[Callable[[str], None]]:
-    """Hold the lease of the flow run that this is called in; see `flows.leases.held`."""
-    with held(workspace, str(runtime.flow_run.id), os.environ.get("PREFECT_API_URL", "")) as tell_run:
+    """Hold the lease of the flow run that this is called in; see `flows.leases.held`. Outside of one there is none."""
+    flow_run = runtime.flow_run.id
+    if flow_run is None:
+        yield lambda _: None
+        return
+    with held(workspace, str(flow_run), os.environ.get("PREFECT_API_URL", "")) as tell_run:
         yield tell_run
 
 
@@ -48,9 +52,9 @@ def check_delivery(outcome: Any, done: str, workspace: Workspace) -> None:
     Raises:
         Undelivered: with the outcome.
     """
-    api = os.environ.get("PREFECT_API_URL", "")
-    if not answers(api):
-        write(Lease(Owner.here(), str(runtime.flow_run.id), api, done=done), workspace)
+    api, flow_run = os.environ.get("PREFECT_API_URL", ""), runtime.flow_run.id
+    if flow_run and not answers(api):
+        write(Lease(Owner.here(), str(flow_run), api, done=done), workspace)
         raise Undelivered(outcome)
 
 
