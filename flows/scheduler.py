@@ -265,7 +265,9 @@ class Scheduler:
         """Say of a run that is over what it did not say itself, and have it tried again where that was asked for."""
         run = deployments.read_run(self.client, process.flow_run)
         state = run.state if run else None
-        if run and process.code != 0:
+        # What a run does when its work is done, such as handing over its log, may be cut short.
+        is_done = process.code == 0 or (state is not None and state.is_completed())
+        if run and not is_done:
             if process.why == TIMED_OUT:
                 self._finish(process, Failed(name="TimedOut", message=f"Ended: {TIMED_OUT}."))
             elif process.why:
@@ -275,8 +277,8 @@ class Scheduler:
             elif process.code is not None and process.code < 0:  # it could tell Prefect, but not those who read this
                 _tell(process.name, f"died{_of_what(process.code)}")
         self.processes.remove(process)
-        is_over = process.why in (REPLACED, ASKED) or process.code == 0 or not self._try_again(process, run)
-        if is_over and process.why != STOPPED and self._is_current(process):
+        is_over = is_done or process.why in (REPLACED, ASKED) or not self._try_again(process, run)
+        if is_over and (is_done or process.why != STOPPED) and self._is_current(process):
             self._keep(process.name, due=None, flow_run=None)
         self._looked = -LOOK
 
@@ -291,8 +293,7 @@ class Scheduler:
 
     def _try_again(self, process: Process, run: FlowRun | None) -> bool:
         schedule = self.schedules.get(process.name)
-        done = run is None or (process.code is None and run.state_type == "COMPLETED")
-        if schedule is None or run is None or done or process.code == MISTAKE or process.why == STOPPED:
+        if schedule is None or run is None or process.code == MISTAKE or process.why == STOPPED:
             return False
         tried = max(1, run.run_count)
         if tried > schedule.retries:

@@ -179,7 +179,7 @@ def test_a_broken_configuration_fails_one_run_and_the_next_is_as_it_stands_then(
 
 
 def test_a_run_that_takes_too_long_is_ended_and_tried_again_later_each_time(home: Home) -> None:
-    policies = ["--timeout", "20", "--retries", "1", "--backoff", "1"]
+    policies = ["--timeout", "45", "--retries", "1", "--backoff", "1"]
     with scheduler(home, write(home, LONG), "--interval", "5", *policies) as process:
         first = begun(home)
         assert eventually(lambda: status(home, first) == "KILLED", BEGIN)
