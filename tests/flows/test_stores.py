@@ -71,7 +71,8 @@ def begun(root: Path, images: Path, store: str, more: dict[str, str]) -> Member:
     (root / "elsewhere").mkdir(parents=True)
     (root / "elsewhere" / "digits.yaml").write_text(
         f"name: digits\ningest: {{source: {{folder: {images}}}}}\n"
-        "extract: {backbone: resnet_32px, weights: builtin}\npreprocess: {size: 32}\nevaluate: {robustness: 0, explain: 0}\n"
+        "extract: {backbone: resnet_32px, weights: builtin}\npreprocess: {size: 32}\n"
+        "evaluate: {robustness: 0, explain: 0}\n"
     )
     return Member(root, store, more)
 
