@@ -80,7 +80,7 @@ def _one(there: np.ndarray, likely: np.ndarray, known: np.ndarray) -> Doubts:
     others = np.where(there, 0.0, likely)
     best = others.argmax(1)
     wrong = _share(others.max(1), own)
-    doubted = np.asarray((wrong >= ODDS / (ODDS + 1)) & (there & known).any(1))
+    doubted = (wrong >= ODDS / (ODDS + 1)) & (there & known).any(1)
     rare = known & (likely * ODDS <= likely.max(1, keepdims=True))
     suggested = np.eye(there.shape[1], dtype=bool)[best]
     return Doubts(wrong, np.where(doubted[:, None], suggested, there), doubted, float(likely[rare].sum()))
@@ -92,7 +92,7 @@ def _each(there: np.ndarray, likely: np.ndarray, known: np.ndarray) -> Doubts:
     least = np.where(known, np.minimum(likely, 1 - likely), 0.0)
     none = np.prod(np.where(least <= 1 - sure, 1 - least, 1.0), axis=1)  # of the image's labels is doubted
     doubted = wrong >= sure
-    return Doubts(wrong.max(1), there ^ doubted, doubted.any(1), float((1 - none).sum()))
+    return Doubts(wrong.max(1), there ^ doubted, np.asarray(doubted.any(1)), float((1 - none).sum()))
 
 
 def _share(best: np.ndarray, own: np.ndarray) -> np.ndarray:
