@@ -9,7 +9,6 @@ to be read (benchmarks/RESULTS.md has both on planted errors).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pandas as pd
 from tasks.evaluate.held_out import held_out_probabilities
 from tasks.evaluate.nearest import directions
 from tasks.groups import group_numbers
+from tasks.ingest.relabel import label_text
 from tasks.records import Dataset, FeatureSet
 from tasks.train.targets import indicators
 from tasks.train.task import targets_of
@@ -175,11 +175,6 @@ def _by_look(rows: pd.DataFrame, look_alikes: Path | None) -> pd.DataFrame:
         table = own.assign(suggested=theirs["label"], why=why, score=pairs["cosine"].to_numpy())
         found.append(table[(own["label"] != theirs["label"]) & own["label"].notna() & theirs["label"].notna()])
     return pd.concat(found, ignore_index=True)[COLUMNS]
-
-
-def label_text(label: object) -> str:
-    """A label as a cell of a table; several labels are a JSON list."""
-    return label if isinstance(label, str) else json.dumps(sorted(label), ensure_ascii=False)  # type: ignore[call-overload]
 
 
 def _noted(doubts: Doubts) -> list[str]:
