@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.opening import open_workspace
 from tasks.workspace import Workspace
 
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
+
 app = typer.Typer(
-    help="Versions of the dataset: list, compare, restore and share them.\n\nA VERSION is current, a version or the "
-    "beginning of one, an MLflow run, or a model (NAME, NAME@ALIAS, NAME@NUMBER), whose data is meant.",
+    help="Versions of the dataset: list, compare, restore, share and correct them.\n\nA VERSION is current, a version "
+    "or the beginning of one, an MLflow run, or a model (NAME, NAME@ALIAS, NAME@NUMBER), whose data is meant.",
     no_args_is_help=True,
 )
 
@@ -177,6 +180,82 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
         if name == current_version(workspace):
             restore_version(name, workspace, verify=False)
     out.print(f"version {name}: {fetched:,} files fetched", soft_wrap=True)
+
+
+@app.command()
+def review(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Pipeline, by the name in its configuration.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the list there; NAME-labels-to-review.csv if not given."),
+    ] = None,
+) -> None:
+    """List the labels that are likely wrong, for a person to correct, by the pipeline's last evaluation.
+
+    Example: headstart data review digits
+    """
+    workspace = open_workspace()
+    from flows.console import out
+    from flows.review import write_review
+
+    file = output or Path(f"{name}-labels-to-review.csv")
+    listed, count = write_review(name, file, workspace)
+    if not listed:
+        out.print(f"no label of {name} is doubted")
+        return
+    which = f"{listed:,}" if listed == count else f"the surest {listed:,} of {count:,}"
+    out.print(
+        f"{file}: {which} labels that may be wrong, the surest first\nwrite the right one into the column label, or "
+        "nothing to leave the image out; rows that stay as they are change nothing\n"
+        f"then: headstart data relabel {file}",
+        soft_wrap=True, markup=False,
+    )  # fmt: skip
+
+
+@app.command()
+def relabel(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A list by `headstart data review`, edited.")],
+    data: Annotated[str, typer.Option("--data", help="The dataset version, run or model that it is of.")] = "current",
+    new_classes: Annotated[bool, typer.Option("--new-classes", help="Labels may be new to the dataset.")] = False,
+    replace: Replace = False,
+) -> None:
+    """Apply corrected labels: keep them in labels.csv, which belongs into version control, and make a new version.
+
+    Example: headstart data relabel digits-labels-to-review.csv
+    """
+    workspace = open_workspace()
+    from flows.console import out
+    from flows.review import apply_review, configuration_of
+    from flows.versions import resolve
+
+    version = resolve(data, workspace)
+    kept, count = apply_review(file, version, workspace, new_classes)
+    if kept is None:
+        out.print("nothing is new in it: no label was changed, or all are corrected already")
+        return
+    out.print(f"{kept}: {count:,} corrections are new", soft_wrap=True, markup=False)
+    settings = configuration_of(version, workspace)
+    if settings is None:
+        out.print("`headstart data ingest CONFIG` or `headstart run CONFIG` applies them", soft_wrap=True)
+        return
+    _ingest_again(settings, version, workspace, replace)
+    out.print("then: headstart run CONFIG", soft_wrap=True)
+
+
+def _ingest_again(settings: PipelineConfig, before: str, workspace: Workspace, replace: bool) -> None:
+    """Make a new version, and show what has changed since another one."""
+    from flows.console import changes_table, out, show_table, shown
+    from tasks.ingest.compare import compare
+    from tasks.ingest.door import ingest_images
+    from tasks.ingest.versioning import read_manifest
+
+    settings.ingest.source.check(workspace)
+    claim(workspace, replace)
+    with shown():
+        after = ingest_images(settings.ingest, workspace).version
+    changes = compare(*(read_manifest(name, workspace) for name in (before, after)))
+    out.print(f"{before} → {after}", soft_wrap=True)
+    show_table(changes_table(changes, SHOWN)) if len(changes) else None
 
 
 def claim(workspace: Workspace, replace: bool) -> None:

@@ -205,6 +205,7 @@ class TrackedRun:
         for split, leak in evaluation.leaks.items():
             figures = {"near": leak.share, "without_near": leak.far[0], "inflation": leak.inflation[0]}
             self._log_metrics({f"{split}/{name}": value for name, value in figures.items()})
+        self._log_metrics({"suspects": evaluation.suspects})
         if evaluation.findings:
             self.set_tags(findings="\n".join(evaluation.findings))
         choose_columns(self.client, self.client.get_run(self.id).info.experiment_id, evaluation)

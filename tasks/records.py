@@ -251,11 +251,13 @@ class Evaluation(Record):
             accuracy_low, accuracy_high), ``risk_coverage.csv`` (threshold, coverage, accuracy), ``slices.csv`` (slice,
             kind, images, accuracy, low, high, rest, difference, p, p_holm, note) and, where slices are named,
             ``slice_images.csv`` (path, hash, label, predicted, right, slice); pictures have the same names, those of
-            named slices are ``slice_1.png`` and so on, that of the operating point is ``operating_point.png``.
+            named slices are ``slice_1.png`` and so on, that of the operating point is ``operating_point.png``; and, of
+            all splits, ``suspects.csv`` (path, hash, split, label, suggested, why, score: how sure, from 0 to 1).
         metrics: ``split/name`` to (value, low, high), the bounds of a 95% interval.
         groups: splits to the number of groups that their intervals are over, where images come in groups.
         classes: macro figures, as in ``metrics``, to the number of classes that they are means over.
         leaks: splits to what their images with near neighbours in training do to the headline.
+        suspects: labels that are likely wrong.
         findings: one line per thing worth knowing about the figures.
     """
 
@@ -264,6 +266,7 @@ class Evaluation(Record):
     groups: dict[str, int] = {}
     classes: dict[str, int] = {}
     leaks: dict[str, Leak] = {}
+    suspects: int = 0
     findings: tuple[str, ...] = ()
 
 

@@ -22,6 +22,7 @@ from tasks.evaluate.mistakes import list_confusions, show_mistakes
 from tasks.evaluate.multi_label import MultiLabelScores
 from tasks.evaluate.nearest import Learned
 from tasks.evaluate.report import Answers, predicted, report_split, surest_mistakes
+from tasks.evaluate.suspects import report_suspects
 from tasks.evaluate.weak_spots import report_slices
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
@@ -63,8 +64,9 @@ def evaluate_candidate(
         _keep_reference(found, dataset, features, candidate, config, folder)
         given, worse = _report_choices(config, dataset, features, candidate, found, folder)
         unlike = report_kinship(dataset, frozen or features, candidate, config.seed, folder)
-        said = (*findings(found, dataset, look_alikes), *leak_findings(leaks), *unlike, *worse)
-        evaluation = _evaluation(name, final, found, given, leaks, said)
+        suspects, wrong = report_suspects(dataset, frozen or features, look_alikes, config.seed, folder)
+        said = (*findings(found, dataset, look_alikes), *leak_findings(leaks), *unlike, *worse, *wrong)
+        evaluation = _evaluation(name, final, found, given, leaks, said, suspects)
         (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
         advance(1)
     return evaluation
@@ -115,7 +117,7 @@ def _report_choices(
 
 def _evaluation(
     name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], given: dict[str, Interval],
-    leaks: dict[str, Leak], said: tuple[str, ...],
+    leaks: dict[str, Leak], said: tuple[str, ...], suspects: int,
 ) -> Evaluation:  # fmt: skip
     measured = {f"{of.split}/{figure}": value for of, scores in found for figure, value in scores.metrics.items()}
     return Evaluation(
@@ -130,6 +132,7 @@ def _evaluation(
             if figure.endswith("_macro")
         },
         leaks=leaks,
+        suspects=suspects,
         findings=said,
     )
 

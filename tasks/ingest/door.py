@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, what_is_kept_out
 from tasks.ingest.config import IngestConfig
+from tasks.ingest.corrections import Correction, correct_labels, read_corrections
 from tasks.ingest.grouping import group_images
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
@@ -62,7 +63,7 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
     ):
         items = config.source.items(workspace, config.limits.bytes)
         take_in(items, config.source.total(workspace), journal, store, config.limits, multi_label)
-        choose_on, report_on = _settle(journal, config)
+        choose_on, report_on = _settle(journal, config, read_corrections(workspace))
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
         classes = check_learnable(journal, needed, multi_label)
         note_classes(journal, config.checks, needed[1:], multi_label)
@@ -115,9 +116,12 @@ def _keep_report(journal: Journal, config: IngestConfig, table: Path, final: Pat
             raise
 
 
-def _settle(journal: Journal, config: IngestConfig) -> tuple[Split, Split]:
+def _settle(
+    journal: Journal, config: IngestConfig, corrections: Mapping[str, Correction] | None = None
+) -> tuple[Split, Split]:
     """Labels, relations between images, and splits, in the order in which they depend on each other."""
     relations.place_by_folders(journal, config.source.is_multi_label())
+    correct_labels(journal, corrections or {})
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"):
         _refuse_empty(journal, config)
     group_images(journal, config.split.group, config.checks.near_bits)

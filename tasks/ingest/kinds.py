@@ -53,7 +53,14 @@ CLASSES = {
 }
 """Kinds of findings about classes, each told of its name."""
 
-KINDS = UNUSABLE | ODD | RELATIONS | CLASSES
+CORRECTED = {
+    "corrected": "labels corrected by labels.csv",
+    "left_out": "images that labels.csv leaves out",
+    "outdated_correction": "images whose label is not the one that labels.csv corrects: left as they are",
+}
+"""Kinds of findings that people have decided on; see `tasks.ingest.corrections`."""
+
+KINDS = UNUSABLE | ODD | RELATIONS | CLASSES | CORRECTED
 
 
 class Problem(NamedTuple):

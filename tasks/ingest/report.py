@@ -76,7 +76,7 @@ def _summary(journal: Journal, checks: ChecksConfig) -> dict[str, Any]:
             ) ORDER BY path LIMIT ?2""",
             (kind, EXAMPLES),
         )
-        policy = "quarantine" if kind in quarantined else getattr(checks, kind)
+        policy = "quarantine" if kind in quarantined else getattr(checks, kind, "warn")
         findings[kind] = {"policy": policy, "count": count, "examples": [text for (text,) in found]}
     classes = journal.counts(
         f"SELECT label, COUNT(*) FROM rows WHERE {USED} AND label IS NOT NULL GROUP BY label ORDER BY 2 DESC, 1"

@@ -18,7 +18,9 @@ def ingest(config: IngestConfig) -> Dataset:
 
 
 def _state(config: IngestConfig) -> str:
-    """Of the source's files, and of what this machine can decode of them."""
+    """Of the source's files, of what this machine can decode of them, and of the labels that are corrected."""
+    from tasks.ingest.corrections import corrections_state
     from tasks.ingest.formats import extras
 
-    return fingerprint(config.source.state(Workspace.find()), extras())
+    workspace = Workspace.find()
+    return fingerprint(config.source.state(workspace), extras(), corrections_state(workspace))

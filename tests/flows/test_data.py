@@ -13,6 +13,16 @@ import pandas as pd
 import pytest
 import yaml
 
+from flows import data
+from flows.config import PipelineConfig, read_config
+from tasks.errors import ConfigurationError, RegistryError
+from tasks.ingest.corrections import corrections_file
+from tasks.ingest.door import ingest_images
+from tasks.ingest.pointer import current_version
+from tasks.ingest.versioning import read_manifest
+from tasks.register.store import connect
+from tasks.workspace import Workspace
+
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
 
@@ -162,3 +172,60 @@ def _config(root: Path) -> str:
     path = root / "mine.yaml"
     path.write_text("name: mine\ningest: {source: {folder: mine}, split: {val: 0.2}}")
     return str(path)
+
+
+@pytest.fixture
+def reviewed(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workspace, str]:
+    """A workspace whose pipeline ``mine`` has a run on a dataset, which doubts the labels of two images."""
+    monkeypatch.chdir(workspace.root)
+    _draw(workspace.root / "mine")
+    config = read_config(Path(_config(tmp_path)), [], PipelineConfig)
+    dataset = ingest_images(config.ingest, workspace)
+    client = connect(workspace)
+    run = client.create_run(client.create_experiment("mine", str(tmp_path / "artifacts"))).info.run_id
+    doubted = dataset.read_manifest().head(2)[["path", "hash", "split", "label"]]
+    doubted.assign(suggested="b", why="b 0.99, a 0.001", score=0.99).to_csv(tmp_path / "suspects.csv", index=False)
+    client.log_artifact(run, str(tmp_path / "suspects.csv"), "tables")
+    client.log_text(run, yaml.safe_dump(config.model_dump(mode="json", by_alias=True)), "config.yaml")
+    client.set_tag(run, "data.version", dataset.version)
+    client.set_tag(run, "evaluation", "e")
+    client.log_metric(run, "suspects", 2)
+    client.set_terminated(run)
+    return workspace, dataset.version
+
+
+def test_labels_are_reviewed_and_corrected_in_three_commands(
+    reviewed: tuple[Workspace, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, before = reviewed
+    data.review("mine", None)
+    file = Path("mine-labels-to-review.csv")
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file}: 2 labels that may be wrong, the surest first",
+        "write the right one into the column label, or nothing to leave the image out; rows that stay as they are "
+        "change nothing",
+        f"then: headstart data relabel {file}",
+    ]
+    table = pd.read_csv(file)
+    assert list(table.columns) == ["label", "suggested", "why", "score", "was", "split", "path", "hash"]
+    with pytest.raises(ConfigurationError, match="is there already, perhaps edited"):
+        data.review("mine", None)
+
+    data.relabel(file, "current")
+    assert "nothing is new in it" in capsys.readouterr().out and not corrections_file(workspace).exists()
+    table.loc[0, "label"] = {"a": "b", "b": "a"}[table.loc[0, "was"]]
+    table.to_csv(file, index=False)
+    data.relabel(file, "current")
+    told = capsys.readouterr().out
+    assert "labels.csv: 1 corrections are new" in told and "relabelled" in told and "then: headstart run" in told
+    after = current_version(workspace)
+    assert after is not None and after != before
+    labels = read_manifest(after, workspace).set_index("path")["label"]
+    assert labels[table.loc[0, "path"]] == table.loc[0, "label"]
+    data.relabel(file, before)
+    assert "nothing is new in it" in capsys.readouterr().out
+
+
+def test_a_review_of_what_was_never_run_is_refused_in_a_line(workspace: Workspace) -> None:
+    with pytest.raises(RegistryError, match="there is no pipeline 'mine' among those that were run: none yet"):
+        data.review("mine", None)

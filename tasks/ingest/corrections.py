@@ -1,0 +1,136 @@
+"""``labels.csv``: labels that somebody corrected, by content, so that they hold wherever a source brings it again.
+
+The file lies beside ``data.dvc`` and belongs into version control. A correction is made where the image has the label
+that was wrong; one that has another meanwhile, or in another source, is left as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.errors import DataError
+from tasks.fingerprint import file_digest
+from tasks.ingest.journal import USED, Journal
+from tasks.workspace import Workspace, write_whole
+
+CORRECTIONS = "labels.csv"
+COLUMNS = ["hash", "label", "was", "path"]
+
+
+class Correction(NamedTuple):
+    """What an image is labelled in place of what it was; several labels are a JSON list.
+
+    Attributes:
+        hash: MD5 of the content.
+        label: None leaves the image out.
+        path: where it was seen, for people.
+    """
+
+    hash: str
+    label: str | None
+    was: str
+    path: str
+
+
+def corrections_file(workspace: Workspace) -> Path:
+    """Where a workspace's corrections lie."""
+    return workspace.root / CORRECTIONS
+
+
+def corrections_state(workspace: Workspace) -> str | None:
+    """A fingerprint of the corrections; None where there are none."""
+    file = corrections_file(workspace)
+    return file_digest(file) if file.is_file() else None
+
+
+def read_corrections(workspace: Workspace) -> dict[str, Correction]:
+    """The corrections by content.
+
+    Raises:
+        DataError: the file has other columns, or says two things of one image.
+    """
+    file = corrections_file(workspace)
+    found: dict[str, Correction] = {}
+    for line, row in enumerate(read_table(file, COLUMNS) if file.is_file() else [], 2):
+        correction = Correction(row["hash"], row["label"] or None, row["was"], row["path"])
+        if found.setdefault(correction.hash, correction)[:3] != correction[:3]:
+            raise DataError(
+                f"{file}, row {line}: {correction.path} is corrected twice, and differently: remove one row"
+            )
+    return found
+
+
+def write_corrections(workspace: Workspace, corrections: Mapping[str, Correction]) -> Path:
+    """Write them in the order of their paths, so that a change of one is a change of one line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    ordered = sorted(corrections.values(), key=lambda each: (each.path, each.hash))
+    writer.writerows(ordered)
+    write_whole(file := corrections_file(workspace), text.getvalue())
+    return file
+
+
+def read_table(file: Path, columns: list[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file as it, or a spreadsheet that it was edited in, writes it.
+
+    Raises:
+        DataError: it is not there, no such table, or lacks columns.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        told = "is not UTF-8: save it as CSV UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise DataError(f"{file}: {told}") from error
+    head = text.partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
+    lacking = [name for name in columns if name not in (rows.fieldnames or ())]
+    if lacking:
+        raise DataError(f"{file} lacks the columns {', '.join(lacking)}; it needs {', '.join(columns)}")
+    try:
+        found = list(rows)
+    except csv.Error as error:
+        raise DataError(f"{file}, line {rows.line_num}: {error}") from error
+    if ragged := next((line for line, row in enumerate(found, 2) if None in row or None in row.values()), None):
+        raise DataError(f"{file}, row {ragged}: it has more or fewer cells than the head of the table")
+    return found
+
+
+def correct_labels(journal: Journal, corrections: Mapping[str, Correction]) -> None:
+    """Give the rows of a dataset in the making their corrected labels, and say so."""
+    if not corrections:
+        return
+    sql = journal.sql
+    sql.execute("CREATE TEMP TABLE corrections (hash TEXT PRIMARY KEY, new TEXT, old TEXT) WITHOUT ROWID")
+    sql.executemany(
+        "INSERT INTO temp.corrections VALUES (?,?,?)",
+        [(each.hash, each.label and _plain(each.label), _plain(each.was)) for each in corrections.values()],
+    )
+    joined = f"rows JOIN temp.corrections USING (hash) WHERE {USED} AND label IS NOT NULL"
+    for kind, condition in (("corrected", "label = old AND new IS NOT NULL"),
+                            ("outdated_correction", "label <> old AND label IS NOT new")):  # fmt: skip
+        sql.execute(f"INSERT INTO noted SELECT '{kind}', id, 'was ' || old FROM {joined} AND {condition}")
+    sql.execute(f"CREATE TEMP TABLE changed AS SELECT id, new FROM {joined} AND label = old")
+    sql.execute(
+        """UPDATE rows SET kind = 'left_out', reason = 'labels.csv leaves it out'
+        WHERE id IN (SELECT id FROM temp.changed WHERE new IS NULL)"""
+    )
+    sql.execute("UPDATE rows SET label = changed.new FROM temp.changed WHERE rows.id = changed.id AND new IS NOT NULL")
+    for table in ("corrections", "changed"):
+        sql.execute(f"DROP TABLE temp.{table}")
+    sql.commit()
+
+
+def _plain(label: str) -> str:
+    """As the journal has it, whose lists are in ASCII."""
+    if not label.startswith("["):
+        return label
+    try:
+        return json.dumps(json.loads(label))
+    except ValueError:
+        return label  # a class may be called so
