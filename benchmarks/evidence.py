@@ -42,7 +42,7 @@ from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset, FeatureSet
 from tasks.train.solvers import fit_linear
 from tasks.train.task import labelled, targets_of
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, fresh_folder
 
 WEIGHTS = SHARED.parent / "weights" / "mobilenet_v2-imagenet.safetensors"
 SIDE = 160
@@ -87,7 +87,8 @@ def main() -> None:
 def look(folder: Path) -> Seen:
     """Write the images, unless they are there, ingest them, and extract their features."""
     if not folder.exists():
-        write_images(folder)
+        with fresh_folder(folder) as filling:
+            write_images(filling)
     workspace = Workspace.find()
     dataset = ingest_images(
         IngestConfig.model_validate({"source": {"folder": str(folder)}}), workspace, into_data=False
