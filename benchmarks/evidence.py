@@ -112,8 +112,8 @@ def write_images(folder: Path) -> None:
             save(folder / split / label / f"{number}.jpg", content)
             image = Image.open(io.BytesIO(content)).convert("RGB")
             if number < TEST and number % LEAKED == 0:
-                path = folder / "train" / label / f"leaked{number}.jpg"
-                image.resize((40, 40), Image.Resampling.BICUBIC).save(path, quality=70)
+                image.resize((40, 40), Image.Resampling.BICUBIC).save(buffer := io.BytesIO(), "JPEG", quality=70)
+                save(folder / "train" / label / f"leaked{number}.jpg", buffer.getvalue())
             if number < CORRUPTED:
                 blurred = image.filter(ImageFilter.GaussianBlur(0.8))
                 save(folder / "unlabelled" / "blurred" / f"{label}{number}.png", as_png(blurred))
