@@ -1,7 +1,7 @@
-"""Are planted faults found, and nothing where none was planted? Flipped labels, leaked test images, shifted batches and
-a dark slice, on 5,000 training and 1,500 test images of CIFAR-10 as a frozen MobileNetV2 sees them at 160 px.
+"""Are planted faults found, and nothing where none was planted? Flipped labels, leaked test images, shifted batches and a
+dark slice, on 5,000 training and 1,500 test images of CIFAR-10 as a frozen MobileNetV2 sees them, at 160 px unless told.
 
-Command: PYTHONPATH=FOLDER python benchmarks/evidence.py [--workspace FOLDER]
+Command: PYTHONPATH=FOLDER python benchmarks/evidence.py [--workspace FOLDER] [--side 160]
          (ten minutes on two cores, most of it for features, which another call with the same workspace finds again)
          cleanlab lies in FOLDER: pip install --target FOLDER --no-deps cleanlab==2.9.0 termcolor tqdm
 """
@@ -71,20 +71,27 @@ class Seen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "headstart-evidence")
-    root = parser.parse_args().workspace.resolve()
+    parser.add_argument("--side", type=int, default=SIDE, help="pixels that an image is scaled to")
+    arguments = parser.parse_args()
+    root = arguments.workspace.resolve()
     root.mkdir(parents=True, exist_ok=True)
     os.environ["HEADSTART_WORKSPACE"] = str(root)
     print(machine())
-    seen = look(root / "images")
-    right = answers(seen)
-    for part in (flipped_labels(seen), leaked_images(seen), shifted_batches(seen, right), dark_slice(seen, right)):
+    seen = look(root / "images", arguments.side)
+    answered = answers(seen)
+    for part in (
+        flipped_labels(seen),
+        leaked_images(seen),
+        shifted_batches(seen, answered),
+        dark_slice(seen, answered),
+    ):
         began = time.monotonic()
         for line in part:
             print(line, flush=True)
         print(f"({time.monotonic() - began:.0f} s)\n")
 
 
-def look(folder: Path) -> Seen:
+def look(folder: Path, side: int) -> Seen:
     """Write the images, unless they are there, ingest them, and extract their features."""
     if not folder.exists():
         with fresh_folder(folder) as filling:
@@ -93,7 +100,7 @@ def look(folder: Path) -> Seen:
     dataset = ingest_images(
         IngestConfig.model_validate({"source": {"folder": str(folder)}}), workspace, into_data=False
     )
-    preprocessed = preview_recipe(PreprocessConfig(size=SIDE), dataset, workspace)
+    preprocessed = preview_recipe(PreprocessConfig(size=side), dataset, workspace)
     extraction = ExtractConfig(backbone="mobilenet_v2", weights=str(WEIGHTS))
     return Seen(dataset, extract_features(extraction, dataset, preprocessed, workspace))
 
@@ -116,9 +123,9 @@ def write_images(folder: Path) -> None:
                 save(folder / "train" / label / f"leaked{number}.jpg", buffer.getvalue())
             if number < CORRUPTED:
                 blurred = image.filter(ImageFilter.GaussianBlur(0.8))
-                save(folder / "unlabelled" / "blurred" / f"{label}{number}.png", as_png(blurred))
+                save(folder / "unlabelled" / f"blurred_{label}{number}.png", as_png(blurred))
                 dim = image.point(lambda value: int(value * 0.4))
-                save(folder / "unlabelled" / "dim" / f"{label}{number}.png", as_png(dim))
+                save(folder / "unlabelled" / f"dim_{label}{number}.png", as_png(dim))
 
 
 def save(path: Path, content: bytes) -> None:
