@@ -1,5 +1,5 @@
-"""Are planted faults found, and nothing where none was planted? Flipped labels, leaked test images, shifted batches and a
-dark slice, on 5,000 training and 1,500 test images of CIFAR-10 as a frozen MobileNetV2 sees them, at 160 px unless told.
+"""Are planted faults found, and nothing where none was planted? Flipped labels, leaked test images, shifted batches,
+a dark slice: 5,000 training and 1,500 test images of CIFAR-10 as a frozen MobileNetV2 sees them, at 160 px unless told.
 
 Command: PYTHONPATH=FOLDER python benchmarks/evidence.py [--workspace FOLDER] [--side 160]
          (ten minutes on two cores, most of it for features, which another call with the same workspace finds again)
