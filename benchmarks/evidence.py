@@ -65,7 +65,7 @@ class Seen:
         return manifest[manifest["split"].isin(splits)].reset_index(drop=True)
 
     def points(self, rows: pd.DataFrame) -> np.ndarray:
-        return labelled(self.dataset, self.features, rows.assign(label=self.dataset.classes[0]))[0].numpy()
+        return labelled(self.dataset, self.features, rows)[0].numpy()
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def look(folder: Path, side: int) -> Seen:
 
 
 def write_images(folder: Path) -> None:
-    """Training and test images by class, test images leaked into training, and corrupted ones without labels."""
+    """Training and test images by class, test images leaked into training, and corrupted ones as val."""
     by_class: dict[str, list[bytes]] = {}
     with tarfile.open(SHARED / "cifar10-jpeg.tar.gz") as archive:
         for member in archive:
@@ -123,9 +123,9 @@ def write_images(folder: Path) -> None:
                 save(folder / "train" / label / f"leaked{number}.jpg", buffer.getvalue())
             if number < CORRUPTED:
                 blurred = image.filter(ImageFilter.GaussianBlur(0.8))
-                save(folder / "unlabelled" / f"blurred_{label}{number}.png", as_png(blurred))
+                save(folder / "val" / label / f"blurred{number}.png", as_png(blurred))
                 dim = image.point(lambda value: int(value * 0.4))
-                save(folder / "unlabelled" / f"dim_{label}{number}.png", as_png(dim))
+                save(folder / "val" / label / f"dim{number}.png", as_png(dim))
 
 
 def save(path: Path, content: bytes) -> None:
@@ -201,7 +201,7 @@ def shifted_batches(seen: Seen, answered: np.ndarray) -> Iterator[str]:
     """How often a batch is told to be unlike a reference: of the same kind, blurred, dim, and of other class shares."""
     rows = seen.rows("test")
     points, labels = seen.points(rows), targets_of(seen.dataset, rows).numpy()
-    pool = seen.rows("pool")
+    pool = seen.rows("val")
     kinds = pool["path"].map(lambda path: "blurred" if "blurred" in path else "dim").to_numpy()
     corrupted = {kind: seen.points(pool[kinds == kind]) for kind in ("blurred", "dim")}
     skewed = np.where(labels < 5, 5.0, 1.0)
