@@ -1,7 +1,7 @@
-"""Are planted faults found, and nothing where none was planted? Flipped labels, leaked test images, shifted batches and
-a dark slice, on 5,000 training and 1,500 test images of CIFAR-10 as a frozen MobileNetV2 sees them at 160 px.
+"""Are planted faults found, and nothing where none was planted? Flipped labels, leaked test images, shifted batches,
+a dark slice: 5,000 training and 1,500 test images of CIFAR-10 as a frozen MobileNetV2 sees them, at 160 px unless told.
 
-Command: PYTHONPATH=FOLDER python benchmarks/evidence.py [--workspace FOLDER]
+Command: PYTHONPATH=FOLDER python benchmarks/evidence.py [--workspace FOLDER] [--side 160]
          (ten minutes on two cores, most of it for features, which another call with the same workspace finds again)
          cleanlab lies in FOLDER: pip install --target FOLDER --no-deps cleanlab==2.9.0 termcolor tqdm
 """
@@ -42,7 +42,7 @@ from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset, FeatureSet
 from tasks.train.solvers import fit_linear
 from tasks.train.task import labelled, targets_of
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, fresh_folder
 
 WEIGHTS = SHARED.parent / "weights" / "mobilenet_v2-imagenet.safetensors"
 SIDE = 160
@@ -65,40 +65,48 @@ class Seen:
         return manifest[manifest["split"].isin(splits)].reset_index(drop=True)
 
     def points(self, rows: pd.DataFrame) -> np.ndarray:
-        return labelled(self.dataset, self.features, rows.assign(label=self.dataset.classes[0]))[0].numpy()
+        return labelled(self.dataset, self.features, rows)[0].numpy()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "headstart-evidence")
-    root = parser.parse_args().workspace.resolve()
+    parser.add_argument("--side", type=int, default=SIDE, help="pixels that an image is scaled to")
+    arguments = parser.parse_args()
+    root = arguments.workspace.resolve()
     root.mkdir(parents=True, exist_ok=True)
     os.environ["HEADSTART_WORKSPACE"] = str(root)
     print(machine())
-    seen = look(root / "images")
-    right = answers(seen)
-    for part in (flipped_labels(seen), leaked_images(seen), shifted_batches(seen, right), dark_slice(seen, right)):
+    seen = look(root / "images", arguments.side)
+    answered = answers(seen)
+    for part in (
+        flipped_labels(seen),
+        leaked_images(seen),
+        shifted_batches(seen, answered),
+        dark_slice(seen, answered),
+    ):
         began = time.monotonic()
         for line in part:
             print(line, flush=True)
         print(f"({time.monotonic() - began:.0f} s)\n")
 
 
-def look(folder: Path) -> Seen:
+def look(folder: Path, side: int) -> Seen:
     """Write the images, unless they are there, ingest them, and extract their features."""
     if not folder.exists():
-        write_images(folder)
+        with fresh_folder(folder) as filling:
+            write_images(filling)
     workspace = Workspace.find()
     dataset = ingest_images(
         IngestConfig.model_validate({"source": {"folder": str(folder)}}), workspace, into_data=False
     )
-    preprocessed = preview_recipe(PreprocessConfig(size=SIDE), dataset, workspace)
+    preprocessed = preview_recipe(PreprocessConfig(size=side), dataset, workspace)
     extraction = ExtractConfig(backbone="mobilenet_v2", weights=str(WEIGHTS))
     return Seen(dataset, extract_features(extraction, dataset, preprocessed, workspace))
 
 
 def write_images(folder: Path) -> None:
-    """Training and test images by class, test images leaked into training, and corrupted ones without labels."""
+    """Training and test images by class, test images leaked into training, and corrupted ones as val."""
     by_class: dict[str, list[bytes]] = {}
     with tarfile.open(SHARED / "cifar10-jpeg.tar.gz") as archive:
         for member in archive:
@@ -111,13 +119,13 @@ def write_images(folder: Path) -> None:
             save(folder / split / label / f"{number}.jpg", content)
             image = Image.open(io.BytesIO(content)).convert("RGB")
             if number < TEST and number % LEAKED == 0:
-                path = folder / "train" / label / f"leaked{number}.jpg"
-                image.resize((40, 40), Image.Resampling.BICUBIC).save(path, quality=70)
+                image.resize((40, 40), Image.Resampling.BICUBIC).save(buffer := io.BytesIO(), "JPEG", quality=70)
+                save(folder / "train" / label / f"leaked{number}.jpg", buffer.getvalue())
             if number < CORRUPTED:
                 blurred = image.filter(ImageFilter.GaussianBlur(0.8))
-                save(folder / "unlabelled" / "blurred" / f"{label}{number}.png", as_png(blurred))
+                save(folder / "val" / label / f"blurred{number}.png", as_png(blurred))
                 dim = image.point(lambda value: int(value * 0.4))
-                save(folder / "unlabelled" / "dim" / f"{label}{number}.png", as_png(dim))
+                save(folder / "val" / label / f"dim{number}.png", as_png(dim))
 
 
 def save(path: Path, content: bytes) -> None:
@@ -193,7 +201,7 @@ def shifted_batches(seen: Seen, answered: np.ndarray) -> Iterator[str]:
     """How often a batch is told to be unlike a reference: of the same kind, blurred, dim, and of other class shares."""
     rows = seen.rows("test")
     points, labels = seen.points(rows), targets_of(seen.dataset, rows).numpy()
-    pool = seen.rows("pool")
+    pool = seen.rows("val")
     kinds = pool["path"].map(lambda path: "blurred" if "blurred" in path else "dim").to_numpy()
     corrupted = {kind: seen.points(pool[kinds == kind]) for kind in ("blurred", "dim")}
     skewed = np.where(labels < 5, 5.0, 1.0)

@@ -114,28 +114,31 @@ def report_suspects(
     """
     manifest = dataset.read_manifest()
     rows = manifest[manifest["split"] != "pool"].reset_index(drop=True)
-    found, noted = _by_model(rows, dataset, features, seed)
-    table = pd.concat([found, _by_look(rows, look_alikes)], ignore_index=True)
+    found, believed, noted = _by_model(rows, dataset, features, seed)
+    table = pd.concat([found, _by_look(rows[~believed], rows, look_alikes)], ignore_index=True)
     table = table.sort_values("score", ascending=False, kind="stable").drop_duplicates("path")
     if len(table):
         table.head(MOST).to_csv(folder / "suspects.csv", index=False, float_format="%.4f")
     return len(table), noted
 
 
-def _by_model(rows: pd.DataFrame, dataset: Dataset, features: FeatureSet, seed: int) -> tuple[pd.DataFrame, list[str]]:
-    empty = pd.DataFrame(columns=COLUMNS)
+def _by_model(
+    rows: pd.DataFrame, dataset: Dataset, features: FeatureSet, seed: int
+) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Suspects, which labels are likelier than any other, bool ``[N]``, and a line if there are many suspects."""
+    nothing: tuple[pd.DataFrame, np.ndarray, list[str]] = pd.DataFrame(columns=COLUMNS), np.zeros(len(rows), bool), []
     if len(rows) < FEWEST:
-        return empty, []
+        return nothing
     hashes, targets = rows["hash"].tolist(), targets_of(dataset, rows)
     known = directions(features, hashes, hashes)
     known *= known.shape[1] ** 0.5
     classes = len(dataset.classes)
     probabilities = held_out_probabilities(known, targets, classes, group_numbers(rows), seed)
     if probabilities is None:
-        return empty, []
+        return nothing
     there = indicators(targets, classes).numpy() > 0
     doubts = doubt(there, probabilities, dataset.multi_label)
-    return _table(rows, there, probabilities, doubts, dataset), _noted(doubts)
+    return _table(rows, there, probabilities, doubts, dataset), doubts.wrong < 0.5, _noted(doubts)
 
 
 def _table(
@@ -159,13 +162,15 @@ def _table(
     return table.assign(score=doubts.wrong[places])[COLUMNS]
 
 
-def _by_look(rows: pd.DataFrame, look_alikes: Path | None) -> pd.DataFrame:
-    """Images that look like one of another label: one of the two is wrong, as likely as their features agree."""
+def _by_look(doubtful: pd.DataFrame, rows: pd.DataFrame, look_alikes: Path | None) -> pd.DataFrame:
+    """Images that look like one of another label, where a model does not rather believe their own: outlines of guitars
+    and giraffes are alike, too."""
     if look_alikes is None:
         return pd.DataFrame(columns=COLUMNS)
     pairs = pd.read_csv(look_alikes / "look_alikes.csv")
     pairs = pairs[pairs["confirmed"]]
     known = rows.assign(label=rows["label"].map(label_text)).set_index("path")
+    pairs = pairs[pairs["first"].isin(known.index) & pairs["second"].isin(known.index)]
     found = []
     for one, other in (("first", "second"), ("second", "first")):
         own, theirs = (known.reindex(pairs[side]).rename_axis("path").reset_index() for side in (one, other))
@@ -173,7 +178,7 @@ def _by_look(rows: pd.DataFrame, look_alikes: Path | None) -> pd.DataFrame:
             f"looks like {path}, which is {label}" for path, label in zip(theirs["path"], theirs["label"], strict=True)
         ]
         table = own.assign(suggested=theirs["label"], why=why, score=pairs["cosine"].to_numpy())
-        found.append(table[(own["label"] != theirs["label"]) & own["label"].notna() & theirs["label"].notna()])
+        found.append(table[(own["label"] != theirs["label"]) & own["path"].isin(doubtful["path"])])
     return pd.concat(found, ignore_index=True)[COLUMNS]
 
 

@@ -130,6 +130,14 @@ def test_look_alikes_of_different_labels_are_listed_both(tmp_path: Path) -> None
     ]
 
 
+def test_look_alikes_of_which_a_model_believes_the_labels_are_not_listed(tmp_path: Path) -> None:
+    true, _ = flipped(400, 25)
+    dataset, features = make(tmp_path, [CLASSES[label] for label in true], apart(np.eye(4)[true]))
+    pairs = pd.DataFrame([("0.png", "1.png", 0.98, True)], columns=["first", "second", "cosine", "confirmed"])
+    pairs.to_csv(tmp_path / "look_alikes.csv", index=False)
+    assert report_suspects(dataset, features, tmp_path, 0, tmp_path)[0] == 0
+
+
 def test_images_of_a_group_are_left_out_together() -> None:
     """Two copies of each image: one that was learned from would give its twin's wrong label away."""
     random = np.random.default_rng(0)
