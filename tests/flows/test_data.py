@@ -194,6 +194,7 @@ def reviewed(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return workspace, dataset.version
 
 
+@pytest.mark.slow
 def test_labels_are_reviewed_and_corrected_in_three_commands(
     reviewed: tuple[Workspace, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
