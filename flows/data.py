@@ -219,7 +219,7 @@ def relabel(
     new_classes: Annotated[bool, typer.Option("--new-classes", help="Labels may be new to the dataset.")] = False,
     replace: Replace = False,
 ) -> None:
-    """Apply corrected labels: keep them in labels.csv, which belongs into version control, and make a new version.
+    """Apply corrected labels: keep them in data.labels.csv, which belongs into version control, and make a new version.
 
     Example: headstart data relabel digits-labels-to-review.csv
     """

@@ -59,10 +59,10 @@ def mlflow_page(workspace: Workspace, port: int = 5000) -> Iterator[Page]:
     from flows.views import page_of  # MLflow takes seconds to import
     from tasks.register.store import connect
 
-    begin = page_of(connect(workspace))
     if is_server(workspace.tracking_uri):
-        yield Page("MLflow", shown(workspace.tracking_uri), None, begin)
+        yield Page("MLflow", shown(workspace.tracking_uri), None)
         return
+    begin = page_of(connect(workspace))
     log = prefect_home(workspace.root).parent / "mlflow-server.log"
     said_before = log.stat().st_size if log.is_file() else 0
     opened = listen(port)

@@ -1,4 +1,4 @@
-"""``labels.csv``: labels that somebody corrected, by content, so that they hold wherever a source brings it again.
+"""``data.labels.csv``: labels that somebody corrected, by content, so that they hold wherever a source brings it again.
 
 The file lies beside ``data.dvc`` and belongs into version control. A correction is made where the image has the label
 that was wrong; one that has another meanwhile, or in another source, is left as it is.
@@ -18,7 +18,7 @@ from tasks.fingerprint import file_digest
 from tasks.ingest.journal import USED, Journal
 from tasks.workspace import Workspace, write_whole
 
-CORRECTIONS = "labels.csv"
+CORRECTIONS = "data.labels.csv"
 COLUMNS = ["hash", "label", "was", "path"]
 
 
@@ -117,7 +117,7 @@ def correct_labels(journal: Journal, corrections: Mapping[str, Correction]) -> N
         sql.execute(f"INSERT INTO noted SELECT '{kind}', id, 'was ' || old FROM {joined} AND {condition}")
     sql.execute(f"CREATE TEMP TABLE changed AS SELECT id, new FROM {joined} AND label = old")
     sql.execute(
-        """UPDATE rows SET kind = 'left_out', reason = 'labels.csv leaves it out'
+        """UPDATE rows SET kind = 'left_out', reason = 'data.labels.csv leaves it out'
         WHERE id IN (SELECT id FROM temp.changed WHERE new IS NULL)"""
     )
     sql.execute("UPDATE rows SET label = changed.new FROM temp.changed WHERE rows.id = changed.id AND new IS NOT NULL")

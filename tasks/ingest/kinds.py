@@ -54,9 +54,9 @@ CLASSES = {
 """Kinds of findings about classes, each told of its name."""
 
 CORRECTED = {
-    "corrected": "labels corrected by labels.csv",
-    "left_out": "images that labels.csv leaves out",
-    "outdated_correction": "images whose label is not the one that labels.csv corrects: left as they are",
+    "corrected": "labels corrected by data.labels.csv",
+    "left_out": "images that data.labels.csv leaves out",
+    "outdated_correction": "images whose label is not the one that data.labels.csv corrects: left as they are",
 }
 """Kinds of findings that people have decided on; see `tasks.ingest.corrections`."""
 

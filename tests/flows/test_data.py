@@ -218,7 +218,7 @@ def test_labels_are_reviewed_and_corrected_in_three_commands(
     table.to_csv(file, index=False)
     data.relabel(file, "current")
     told = capsys.readouterr().out
-    assert "labels.csv: 1 corrections are new" in told and "relabelled" in told and "then: headstart run" in told
+    assert "data.labels.csv: 1 corrections are new" in told and "relabelled" in told and "then: headstart run" in told
     after = current_version(workspace)
     assert after is not None and after != before
     labels = read_manifest(after, workspace).set_index("path")["label"]

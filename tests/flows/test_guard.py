@@ -217,7 +217,7 @@ def test_a_link_carries_the_secret_where_no_server_sees_it(pages: tuple[Workspac
     _, secret = credentials(workspace.root)
     for page in both:
         link = httpx.URL(page.link)
-        assert link.fragment == secret and secret not in str(link.copy_with(fragment=None))
+        assert link.fragment.partition("/")[0] == secret and secret not in str(link.copy_with(fragment=None))
         answer = httpx.get(page.link)
         assert answer.is_success and "location.hash" in answer.text and secret not in answer.text
         assert answer.headers["cache-control"] == "no-store"

@@ -109,11 +109,11 @@ def test_the_run_holds_curves_figures_and_tables(home: Home, first) -> None:
     assert len(home.client.get_metric_history(run.info.run_id, "curve/val/accuracy")) > 3
 
 
-def test_prefect_knows_all_seven_stages_and_what_depends_on_what(home: Home, first) -> None:
+def test_prefect_knows_all_eight_stages_and_what_depends_on_what(home: Home, first) -> None:
     [run] = [run for run in home.flow_runs() if run["state_type"] == "COMPLETED"][:1]
     tasks = ask(home.root, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
     by_name = {task["name"].rsplit("-", 1)[0]: task for task in tasks}
-    assert set(by_name) == {"ingest", "preprocess", "extract", "train", "evaluate", "inspect", "register"}
+    assert set(by_name) == {"ingest", "preprocess", "extract", "train", "evaluate", "inspect", "register", "report"}
     assert all(task["state_type"] == "COMPLETED" for task in tasks)
     upstream = {entry["id"] for inputs in by_name["train"]["task_inputs"].values() for entry in inputs}
     assert upstream == {by_name[stage]["id"] for stage in ("ingest", "preprocess", "extract")}

@@ -62,7 +62,10 @@ def test_a_correction_holds_wherever_the_image_comes_from(source: Path, workspac
         "ant/3.png": "bee"
     }
     assert after.version != before.version and after.fingerprint != before.fingerprint
-    assert set(after.findings) >= {"1 labels corrected by labels.csv", "1 images that labels.csv leaves out: kept out"}
+    assert set(after.findings) >= {
+        "1 labels corrected by data.labels.csv",
+        "1 images that data.labels.csv leaves out: kept out",
+    }
     assert pd.read_csv(after.report / "quarantine.csv")[["path", "kind"]].values.tolist() == [["bee/4.png", "left_out"]]
 
     (source / "ant" / "3.png").rename(source / "ant" / "renamed.png")
@@ -79,10 +82,10 @@ def test_an_image_that_bears_another_label_meanwhile_is_left_alone(
     (source / "ant" / "3.png").rename(source / "cow" / "3.png")
     found = ingested(source, workspace)
     assert labels(found)["cow/3.png"] == "cow"
-    assert any(line.startswith("1 images whose label is not the one that labels.csv") for line in found.findings)
+    assert any(line.startswith("1 images whose label is not the one that data.labels.csv") for line in found.findings)
     # Where the source was corrected in the same way, there is nothing to say.
     (source / "cow" / "3.png").rename(source / "bee" / "like-corrected.png")
-    assert not any("labels.csv" in line for line in ingested(source, workspace).findings)
+    assert not any("data.labels.csv" in line for line in ingested(source, workspace).findings)
 
 
 def test_copies_that_contradict_each_other_do_not_once_one_is_corrected(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from tasks.evaluate.metrics import expected_calibration_error
+from tasks.evaluate.calibration import calibration_error, gaps
 from tasks.train.calibration import COLDEST, HOTTEST, calibrate, temperature
 from tasks.train.heads import predict_probabilities
 from tasks.train.solvers import fit_mlp
@@ -78,7 +78,7 @@ def test_a_head_that_is_too_certain_is_not_any_more_on_images_that_it_has_never_
 
     def look() -> tuple[float, torch.Tensor]:
         probabilities = predict_probabilities(fit.head, test[0])
-        return expected_calibration_error(test[1].numpy(), probabilities.numpy()), probabilities.argmax(1)
+        return calibration_error(gaps(test[1].numpy(), probabilities.numpy())), probabilities.argmax(1)
 
     error, guesses = look()
     calibrate(fit.head, validation)
