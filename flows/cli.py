@@ -75,8 +75,6 @@ def run(
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve() -> None:
     """What `headstart schedule` was called."""
-    from tasks.errors import ConfigurationError
-
     raise ConfigurationError("`headstart serve` is called `headstart schedule` now, with the same arguments")
 
 
