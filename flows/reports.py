@@ -14,9 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from flows.views import PAGE, REPORT
+from flows.views import REPORT
 from tasks.errors import ConfigurationError, RegistryError
-from tasks.register.registry import DATA, aliases_of, all_models, all_versions, get_model, get_version
+from tasks.records import PAGE
+from tasks.register.gate import VERDICT
+from tasks.register.registry import CHAMPION, DATA, aliases_of, all_models, all_versions, get_model, get_version
 from tasks.register.store import connect
 from tasks.report.versions import Version, versions_page
 from tasks.workspace import Workspace, write_whole
@@ -54,11 +56,10 @@ def _run(client: MlflowClient, which: str | None) -> Run:
     if which is None:
         return _newest(client)
     name, _, version = which.partition("@")
-    models = {model.name: model for model in all_models(client)}
+    models = [model.name for model in all_models(client)]
     if version or name in models:
         if not version:
-            known = aliases_of(get_model(client, name))
-            version = next((str(number) for number, of in known.items() if "champion" in of), "") or _last(client, name)
+            version = get_model(client, name).aliases.get(CHAMPION) or _last(client, name)
         found = get_version(client, name, version)
         return client.get_run(found.run_id or "")
     return _by_id(client, which, sorted(models))
@@ -128,7 +129,7 @@ def _version(client: MlflowClient, name: str, number: int) -> Version:
     known = aliases_of(get_model(client, name)).get(number, [])
     facts = {
         "alias": ", ".join(known) or "–", "registered": when.strftime("%d %B %Y, %H:%M"),
-        "gate": found.tags.get("verdict", ""), "data": found.tags.get(DATA, ""),
+        "gate": found.tags.get(VERDICT, ""), "data": found.tags.get(DATA, ""),
         "backbone": found.tags.get("backbone", ""), "method": found.tags.get("method", ""), "run": run.info.run_id,
     }  # fmt: skip
     return Version(number, facts, _intervals(run.data.metrics), report_on, _predictions(client, run, report_on))

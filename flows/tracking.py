@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -303,12 +302,7 @@ def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, works
         RunTag("mlflow.source.type", "LOCAL"),
         RunTag("mlflow.source.name", "headstart run"),
     ]
-    if commit := _git_commit(workspace.root):
+    if commit := workspace.commit:
         tags.append(RunTag("mlflow.source.git.commit", commit))
     client.log_batch(run_id, params=params, tags=tags)
     client.log_text(run_id, yaml.safe_dump(settings, sort_keys=False), "config.yaml")
-
-
-def _git_commit(folder: Path) -> str | None:
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
-    return asked.stdout.strip() if asked.returncode == 0 else None

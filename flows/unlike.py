@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tasks.evaluate.shift import Shift, compare_samples
 from tasks.model.classifier import ImageClassifier
 from tasks.model.decisions import THRESHOLD
 from tasks.model.reference import embed
+from tasks.workspace import write_whole
 
 FEWEST, MOST = 50, 500
 """Images below which nothing is said of a batch, and of which at most it is told, drawn from all."""
@@ -75,9 +75,7 @@ class Batch:
         priors = estimate_priors(self.classifier.reference.confusion, self.answers, self.classifier.classes)
         said = asdict(shift) | {"batch": self.images, "reference": self.classifier.reference.split}
         content = said | {"classes": priors.round(4).to_dict("records")}
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False))
         moved = priors.loc[(priors["now"] - priors["before"]).abs().sort_values(ascending=False).index[:NAMED]]
         classes = ", ".join(
             f"{row['class']} {row['before']:.0%} → {row['now']:.0%}" for row in moved.to_dict("records")

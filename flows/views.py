@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from flows.guarded import HOST
 from flows.remote import is_server
 from flows.summary import Outcome, one_line, summary_rows
-from tasks.records import Evaluation
+from tasks.records import PAGE, Evaluation
 
 NOTE = "mlflow.note.content"
 """Tag of the description of an experiment or a run, in Markdown."""
@@ -18,8 +18,8 @@ NOTE = "mlflow.note.content"
 PORT = 5000
 """Where `headstart ui` opens MLflow's pages, unless it is taken."""
 
-REPORT, PAGE = "report", "report.html"
-"""A run's report: its tag, and its file among the artifacts."""
+REPORT = "report"
+"""Tag of a run's report."""
 
 VIEW = "headstart"
 """Name of the view that `headstart ui` opens."""

@@ -368,6 +368,10 @@ class RegisteredModel(Record):
     new: bool
 
 
+PAGE = "report.html"
+"""Name of the page of a `Report`, here and among a run's artifacts."""
+
+
 class Report(Record):
     """All that a run has found, on one page.
 

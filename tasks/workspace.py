@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,12 @@ class Workspace:
         """The file ``mlruns/mlflow.db``, however it is named; None where the MLflow store is another one."""
         path, named = self.mlruns / "mlflow.db", sqlite_file(self.tracking_uri)
         return path if named and named.resolve() == path.resolve() else None
+
+    @property
+    def commit(self) -> str | None:
+        """Git's name for the state that the workspace begins from; None where it lies in no repository."""
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=self.root, capture_output=True, text=True)
+        return asked.stdout.strip() if asked.returncode == 0 else None
 
     @property
     def cache(self) -> Path:

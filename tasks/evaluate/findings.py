@@ -11,10 +11,9 @@ import pandas as pd
 from tasks.evaluate.intervals import disagree
 from tasks.evaluate.metrics import Scores, areas
 from tasks.evaluate.multi_label import MultiLabelScores
+from tasks.evaluate.nearest import LEARNED
 from tasks.evaluate.report import Answers
 from tasks.records import Dataset
-
-LEARNED = ("train", "tune")
 
 NAMED = 5
 """Most classes that a line names."""

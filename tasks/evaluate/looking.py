@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,15 @@ class Looker:
         """Probabilities float32 ``[N, C]`` of pixels ``[N, 3, S, S]``."""
         return predict_probabilities(self.head, self.features(pixels))
 
+    @cached_property
+    def pace(self) -> float:
+        """Seconds that an image takes through the network."""
+        noise = torch.randint(0, 256, (LEAST, 3, self.recipe.size, self.recipe.size), dtype=torch.uint8)
+        self.features(noise)  # the first pass prepares more than it computes
+        began = time.perf_counter()
+        self.features(noise)
+        return (time.perf_counter() - began) / LEAST
+
     def affordable(self, passes: int, most: int) -> int:
         """How many images to measure with by default: ``most``, or as many as this machine passes through in `SECONDS`,
         but not fewer than `LEAST`; 0 where these would take more than `PATIENCE`.
@@ -78,11 +88,7 @@ class Looker:
         Args:
             passes: of the network for each image.
         """
-        noise = torch.randint(0, 256, (LEAST, 3, self.recipe.size, self.recipe.size), dtype=torch.uint8)
-        self.features(noise)  # the first pass prepares more than it computes
-        began = time.perf_counter()
-        self.features(noise)
-        each = passes * (time.perf_counter() - began) / LEAST
+        each = passes * self.pace
         if LEAST * each > PATIENCE:
             return 0
         return min(most, max(LEAST, int(SECONDS / each)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import (
+    PAGE,
     Candidate,
     Comparison,
     Dataset,
@@ -25,8 +25,6 @@ from tasks.report.facts import Facts
 from tasks.report.latency import MOST, measure_latency
 from tasks.report.page import page
 from tasks.workspace import Workspace, fresh_folder
-
-PAGE = "report.html"
 
 
 def write_report(
@@ -52,7 +50,7 @@ def write_report(
         version = client.get_model_version(model.name, str(model.version))
         facts = Facts(
             config, dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model,
-            verdict=version.tags.get(VERDICT, model.verdict), commit=_commit(workspace.root),
+            verdict=version.tags.get(VERDICT, model.verdict), commit=workspace.commit,
             latency=measure_latency(fetch_bundle(client, version), _held_out(dataset)),
         )  # fmt: skip
         (folder / PAGE).write_text(page(facts), encoding="utf-8")
@@ -63,8 +61,3 @@ def _held_out(dataset: Dataset) -> list[Path]:
     manifest = dataset.read_manifest()
     hashes = manifest.loc[manifest["split"] == dataset.report_on, "hash"]
     return [dataset.image(content) for content in hashes.sample(min(MOST, len(hashes)), random_state=0)]
-
-
-def _commit(folder: Path) -> str | None:
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
-    return asked.stdout.strip() if asked.returncode == 0 else None

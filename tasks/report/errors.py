@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.report.facts import Facts, rows, table
-from tasks.report.pictures import thumbnail
 
 MISTAKES, PAIRS, SUSPECTS = 18, 12, 18
 SIDE = 96
@@ -20,15 +19,10 @@ def errors(facts: Facts) -> dict[str, Any] | None:
 
 def _mistakes(facts: Facts) -> list[dict[str, Any]]:
     folder, split = facts.evaluation.report, facts.dataset.report_on
-    told = table(folder, f"{split}_mistakes.csv")
-    return (
-        []
-        if told is None
-        else [
-            row | {"picture": _picture(facts, row["hash"]), "neighbours": _neighbours(facts, row)}
-            for row in rows(told.head(MISTAKES))
-        ]
-    )
+    return [
+        row | {"picture": facts.picture(row["hash"]), "neighbours": _neighbours(facts, row)}
+        for row in rows(table(folder, f"{split}_mistakes.csv"), MISTAKES)
+    ]
 
 
 def _neighbours(facts: Facts, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -37,7 +31,7 @@ def _neighbours(facts: Facts, row: dict[str, Any]) -> list[dict[str, Any]]:
         content = row.get(f"neighbour_{place}_hash")
         if isinstance(content, str) and content:
             found.append({
-                "picture": thumbnail(facts.dataset.image(content), facts.dataset.limits, SIDE),
+                "picture": facts.picture(content, SIDE),
                 "label": row[f"neighbour_{place}_label"],
                 "similarity": row[f"neighbour_{place}_similarity"],
             })  # fmt: skip
@@ -45,17 +39,12 @@ def _neighbours(facts: Facts, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _pairs(facts: Facts) -> list[dict[str, Any]]:
-    found = table(facts.evaluation.report, f"{facts.dataset.report_on}_confusions.csv")
-    return [] if found is None else rows(found.head(PAIRS))
+    return rows(table(facts.evaluation.report, f"{facts.dataset.report_on}_confusions.csv"), PAIRS)
 
 
 def _suspects(facts: Facts) -> dict[str, Any]:
     found = table(facts.evaluation.report, "suspects.csv")
     if found is None:
         return {}
-    shown = found.sort_values("score", ascending=False, kind="stable").head(SUSPECTS)
-    return {"count": len(found), "rows": [row | {"picture": _picture(facts, row["hash"])} for row in rows(shown)]}
-
-
-def _picture(facts: Facts, content: str) -> str:
-    return thumbnail(facts.dataset.image(content), facts.dataset.limits)
+    shown = rows(found.sort_values("score", ascending=False, kind="stable"), SUSPECTS)
+    return {"count": len(found), "rows": [row | {"picture": facts.picture(row["hash"])} for row in shown]}

@@ -22,6 +22,7 @@ from tasks.records import (
     RegisteredModel,
 )
 from tasks.report.latency import Latency
+from tasks.report.pictures import SIDE, thumbnail
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 
@@ -68,6 +69,10 @@ class Facts:
         """Name of the figure that a model is judged by."""
         return AVERAGE_PRECISION if self.dataset.multi_label else ACCURACY
 
+    def picture(self, content: str, side: int = SIDE) -> str:
+        """An image of the dataset as a part of the page."""
+        return thumbnail(self.dataset.image(content), self.dataset.limits, side)
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Those that figures are of, the held-out one first."""
@@ -88,9 +93,9 @@ def table(folder: Path | None, name: str) -> pd.DataFrame | None:
     return None if read.empty else read
 
 
-def rows(read: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The rows of a table by their columns' names; of none, no rows."""
-    return [] if read is None else [dict(row) for _, row in read.iterrows()]
+def rows(read: pd.DataFrame | None, most: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a table by their columns' names, the first ``most`` of them; of none, no rows."""
+    return [] if read is None else [dict(row) for _, row in read.head(most or len(read)).iterrows()]
 
 
 def _named(label: Any) -> Any:

@@ -21,12 +21,10 @@ def data(facts: Facts) -> dict[str, Any]:
     report = facts.dataset.report
     counts = table(report, "classes.csv")
     checks = table(report, "checks.csv")
-    quarantine = table(report, "quarantine.csv")
     return {
         "facts": json.loads((report / "checks.json").read_text()) if (report / "checks.json").is_file() else {},
         "classes": None if counts is None else _head(counts),
         "checks": rows(checks),
-        "quarantined": [] if quarantine is None else rows(quarantine.head(20)),
         "preview": drawn(facts.preprocessed.preview) if facts.preprocessed.preview.is_file() else None,
     }
 
@@ -35,7 +33,7 @@ def _head(counts: pd.DataFrame) -> dict[str, Any]:
     columns = [name for name in counts.columns if name != "class"]
     return {
         "columns": columns,
-        "rows": rows(counts.head(CLASSES)),
+        "rows": rows(counts, CLASSES),
         "more": max(0, len(counts) - CLASSES),
         "most": int(counts[columns].sum(axis=1).max()),
     }

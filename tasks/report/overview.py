@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.report.facts import Facts, rows, table
-from tasks.report.pictures import thumbnail
 
 SHOWN = 12
 """Images of each kind."""
@@ -63,8 +62,8 @@ def _changes(facts: Facts, split: str) -> dict[str, list[dict[str, Any]]]:
     manifest = facts.dataset.read_manifest().set_index("path")["hash"]
     return {
         kind: [
-            row | {"picture": thumbnail(facts.dataset.image(manifest[row["path"]]), facts.dataset.limits)}
-            for row in rows(changed[changed["change"] == kind].head(SHOWN))
+            row | {"picture": facts.picture(manifest[row["path"]])}
+            for row in rows(changed[changed["change"] == kind], SHOWN)
         ]
         for kind in ("lost", "gained")
     }

@@ -8,7 +8,7 @@ from typing import Any
 from tasks.records import Split
 from tasks.report.charts import reliability_chart, risk_coverage_chart
 from tasks.report.facts import LESS, Facts, rows, table
-from tasks.report.pictures import drawn, thumbnail
+from tasks.report.pictures import drawn
 
 DECIDED = (
     "coverage", "selective_accuracy", "operating_precision", "operating_recall", "operating_specificity", "cost",
@@ -67,15 +67,11 @@ def slices(facts: Facts) -> dict[str, Any] | None:
     if found is None:
         return None
     pictures = table(facts.evaluation.report, f"{split}_slice_images.csv")
-    named = [] if pictures is None else [(name, rows(of.head(SHOWN))) for name, of in pictures.groupby("slice")]
+    named = [] if pictures is None else [(name, rows(of, SHOWN)) for name, of in pictures.groupby("slice")]
     return {
-        "rows": rows(found.sort_values("p_holm", kind="stable").head(MOST)),
-        "named": [(name, [row | _thumbnail(facts, row) for row in of]) for name, of in named],
+        "rows": rows(found.sort_values("p_holm", kind="stable"), MOST),
+        "named": [(name, [row | {"picture": facts.picture(row["hash"])} for row in of]) for name, of in named],
     }
-
-
-def _thumbnail(facts: Facts, row: dict[str, Any]) -> dict[str, str]:
-    return {"picture": thumbnail(facts.dataset.image(row["hash"]), facts.dataset.limits)}
 
 
 def calibration(facts: Facts) -> dict[str, Any] | None:
