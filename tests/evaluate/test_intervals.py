@@ -78,21 +78,21 @@ def shifted(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [4, 20])
-def test_the_other_figures_intervals_over_groups_cover_the_truth_too(count: int) -> None:
+@pytest.mark.parametrize(("count", "least", "mean"), [(4, 0.8, 0.91), (20, 0.87, 0.91)])
+def test_the_other_figures_intervals_over_groups_cover_the_truth_too(count: int, least: float, mean: float) -> None:
     labels, probabilities, _ = shifted(4000, 99)
     truth = score(labels, probabilities, "abc", resamples=2).metrics
     names = set(truth)
     covered, by_image = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for seed in range(40):
+    for seed in range(200):
         labels, probabilities, groups = shifted(count, seed)
         for counted, by in ((covered, groups), (by_image, None)):
             metrics = score(labels, probabilities, "abc", groups=by, resamples=100, seed=seed).metrics
             for name in names:
                 _, low, high = metrics[name]
                 counted[name] += low <= truth[name][0] <= high
-    assert min(covered.values()) >= 0.85 * 40 and sum(covered.values()) >= 0.92 * 40 * len(names), covered
-    assert max(by_image.values()) < 0.88 * 40, by_image
+    assert min(covered.values()) >= least * 200 and sum(covered.values()) >= mean * 200 * len(names), covered
+    assert max(by_image.values()) < 0.88 * 200, by_image
 
 
 @pytest.mark.filterwarnings("error")

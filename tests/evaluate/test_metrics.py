@@ -137,8 +137,9 @@ def test_about_95_percent_of_the_intervals_cover_the_truth(classes: int, scale: 
         for name, (_, low, high) in metrics.items():
             covered[name] += low <= truth[name] <= high
     assert all(925 <= count <= 985 for count in covered.values()), covered
-    for name in ("accuracy", "f1_macro", "roc_auc_macro", "ece"):
-        assert 930 <= covered[name] <= 970, covered
+    # A calibration error is never below zero: over few images its interval is rather too wide than too narrow.
+    for name in set(covered) - {"ece", "ace"}:
+        assert 928 <= covered[name] <= 972, covered
 
 
 @pytest.mark.parametrize("kind", ["ece", "ace"])
