@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -144,6 +145,13 @@ def _gone(error: BaseException, workspace: Workspace) -> HeadstartError | None:
     return None
 
 
+def _prefect_gone(error: BaseException, _workspace: Workspace) -> HeadstartError | None:
+    if _is_of(error, "httpx.ConnectError", "httpx.ReadError", "httpx.RemoteProtocolError"):
+        api = os.environ.get("PREFECT_API_URL", "")
+        return ServerError(f"the Prefect server at {api} went away ({_reason(error)}): run the command again")
+    return None
+
+
 def _reason(error: BaseException) -> str:
     """The last words of an error of the network: what comes before is whom it concerns."""
     told = _line(error, 1000)
@@ -206,6 +214,6 @@ def _text(name: object) -> str:
 Cause = Callable[[BaseException, Workspace], HeadstartError | None]
 
 CAUSES: tuple[Cause, ...] = (
-    _full_disk, _locked, _forbidden, _other_schema, _refused, _failing_server, _gone, _bucket, _dvc,
+    _full_disk, _locked, _forbidden, _other_schema, _refused, _failing_server, _gone, _bucket, _dvc, _prefect_gone,
 )  # fmt: skip
 """What may be behind an exception; the first that fits is told."""

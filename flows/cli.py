@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import data, features
+from flows import data, features, scheduling
 from flows.opening import open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
+app.command(name="schedule")(scheduling.schedule)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
@@ -57,54 +58,31 @@ def run(
     settings = _read_pipeline(config, set_, replace, quiet)
     workspace, server = _prepare()
     from flows.console import out, show_outcome, shown
-    from flows.server import deliver_events
+    from flows.delivery import delivered, end_untold
     from flows.summary import one_line
     from flows.transfer import transfer
 
-    try:
-        with shown(quiet):
-            outcome = transfer(settings)
-    finally:
-        deliver_events()
+    with shown(quiet):
+        outcome, is_told = delivered(lambda: transfer(settings))
     if quiet:
         out.print(one_line(outcome), soft_wrap=True)
     else:
         show_outcome(outcome, workspace, server)
+    if not is_told:
+        end_untold(server)
 
 
-@app.command()
-def serve(
-    config: ConfigFile,
-    cron: Annotated[str | None, typer.Option(help="Cron expression, e.g. '0 3 * * *': every night at three.")] = None,
-    interval: Annotated[int | None, typer.Option(min=1, metavar="SECONDS", help="Seconds between two runs.")] = None,
-    timezone: Annotated[
-        str | None, typer.Option(help="Time zone of --cron, as Europe/Berlin; this machine's own if not given.")
-    ] = None,
-    set_: Overrides = [],  # noqa: B006
-    replace: data.Replace = False,
-) -> None:
-    """Run the pipeline on a schedule, until Ctrl-C.
-
-    Example: headstart serve configs/digits.yaml --cron "0 3 * * *"
-    """
-    settings = _read_pipeline(config, set_, replace)
-    workspace = Workspace.find()
-    from flows.console import out
-    from flows.deployments import read_schedule, serve_pipeline
-    from flows.server import ensure_server
-
-    schedule, when = read_schedule(cron, interval, timezone)
-    server = ensure_server(workspace.root)
-    out.print(
-        f"serving {settings.name} ({when}); runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True
-    )
-    serve_pipeline(settings, schedule)
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve() -> None:
+    """What `headstart schedule` was called."""
+    raise ConfigurationError("`headstart serve` is called `headstart schedule` now, with the same arguments")
 
 
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Preferred port of MLflow's page.")] = 5000,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the workspace's Prefect server instead.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Stop it even where runs or schedules need it.")] = False,
 ) -> None:
     """Open Prefect's and MLflow's pages on loopback, until Ctrl-C.
 
@@ -115,6 +93,10 @@ def ui(
     from flows.server import stop_server
 
     if stop:
+        from flows.needs import check_unneeded
+
+        if not force:
+            check_unneeded(Workspace.find())
         typer.echo("stopped" if stop_server(Workspace.find().root) else "no Prefect server runs")
         return
     workspace, server = _prepare(reads=True)
@@ -212,17 +194,14 @@ def predict(
 
     Example: headstart predict digits@champion data/3 -o predictions.parquet
     """
-    _prepare(reads=True)
+    _, server = _prepare(reads=True)
     from flows.console import out, shown
+    from flows.delivery import delivered, end_untold
     from flows.predict import predict as predict_flow
-    from flows.server import deliver_events
 
     here = Path.cwd()
-    try:
-        with shown(quiet):
-            counts = predict_flow(model, str(here / folder), str(here / output), top_k)
-    finally:
-        deliver_events()
+    with shown(quiet):
+        counts, is_told = delivered(lambda: predict_flow(model, str(here / folder), str(here / output), top_k))
     told = [
         f"{counts['predicted']:,} images predicted",
         *[f"{counts['failed']:,} could not be decoded (see the column error)"] * bool(counts["failed"]),
@@ -230,6 +209,8 @@ def predict(
         *[f"{counts['hidden']:,} hidden left out"] * bool(counts["hidden"]),
     ]
     out.print(f"{', '.join(told)}: {output}", soft_wrap=True)
+    if not is_told:
+        end_untold(server)
 
 
 @app.command()
@@ -250,20 +231,19 @@ def pretrain(
     from flows.checks import check_pretraining
 
     check_pretraining(settings, workspace.resolve(output), workspace)
-    _prepare()
+    _, server = _prepare()
     from flows.console import out, shown
+    from flows.delivery import delivered, end_untold
     from flows.pretrain import pretrain as pretrain_flow
-    from flows.server import deliver_events
 
     command = " ".join(["headstart pretrain", str(config), "-o", output, *(f"-s {each}" for each in set_)])
-    try:
-        with shown(quiet):
-            accuracies = pretrain_flow(settings, output, command)
-    finally:
-        deliver_events()
+    with shown(quiet):
+        accuracies, is_told = delivered(lambda: pretrain_flow(settings, output, command))
     for name, value in accuracies.items():
         out.print(f"{name:<12} accuracy {value:.4f}")
     out.print(f"written: {output} and its card", soft_wrap=True)
+    if not is_told:
+        end_untold(server)
 
 
 @app.command()
@@ -341,9 +321,12 @@ def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: boo
 def _prepare(reads: bool = False) -> tuple[Workspace, str]:
     """Settle the environment and see to a Prefect server; returns its address."""
     workspace = open_workspace(reads)
+    from flows.leases import close_dead
     from flows.server import ensure_server
 
-    return workspace, ensure_server(workspace.root)
+    server = ensure_server(workspace.root)
+    close_dead(workspace)  # in Prefect, too, whose server may not have been there before
+    return workspace, server
 
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]

@@ -1,72 +1,112 @@
-"""Pipelines on a schedule."""
+"""Schedules as Prefect sees them: a deployment each, whose flow runs its page shows, starts and cancels.
+
+The times are ours: Prefect's own schedules go on making runs while nobody works them off, and its runner works off all
+of them later, with the parameters of back then. A flow run is made when it is due, by whoever runs it.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
 
-from prefect.flows import EntrypointType
-from prefect.schedules import Cron, Interval, Schedule
-from tzlocal import get_localzone_name
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import FlowRunResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingRetry, Pending, Scheduled
+from prefect.utilities.callables import parameter_schema
 
 from flows.config import PipelineConfig
-from flows.transfer import transfer
-from tasks.errors import ConfigurationError
+from flows.schedules import Schedule, folder_of
+from tasks.fingerprint import fingerprint
+from tasks.machine import user_name
+from tasks.workspace import Workspace, write_whole
 
-SHOWN = 3
+FLOW = "transfer"
+DUE = "scheduled"
+"""Tag of a flow run that was due; others were started on Prefect's page."""
 
 
-def read_schedule(cron: str | None, interval: int | None, timezone: str | None) -> tuple[Schedule, str]:
-    """When a pipeline is due, and that in words: with the next times, where they are times of day.
+def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, Any], workspace: Workspace) -> UUID:
+    """Make a schedule's deployment, or bring it up to date; `values` is what Prefect's page offers for a run.
 
-    Args:
-        cron: five fields, as ``0 3 * * *``.
-        interval: seconds, in place of `cron`.
-        timezone: IANA name of the zone in which `cron` is meant; this machine's own if not given.
-
-    Raises:
-        ConfigurationError: not exactly one of `cron` and `interval`, or one that never comes; no such zone.
+    Prefect knows a deployment by its name only, and a server may be several people's. So the name says whose it is.
     """
-    if interval is not None and cron is None:
-        return Interval(timedelta(seconds=interval)), f"every {interval} s"
-    if cron is None or interval is not None:
-        raise ConfigurationError("headstart serve needs either --cron or --interval, for example --cron '0 3 * * *'")
-    zone = timezone or get_localzone_name() or "UTC"
-    words = f"cron {cron}, next {', '.join(_next_times(cron, zone))} ({zone})"
-    return Cron(cron, timezone=zone), words
-
-
-def _next_times(cron: str, zone: str) -> list[str]:
-    from prefect.server.schemas.schedules import CronSchedule
-
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # such as the folder of a continent
-        raise ConfigurationError(f"--timezone {zone}: no such zone; give one as Europe/Berlin") from error
-    try:
-        times = asyncio.run(CronSchedule(cron=cron, timezone=zone).get_dates(SHOWN))
-    except ValueError:  # croniter's, and pydantic's
-        times = []
-    if not times:
-        raise ConfigurationError(
-            f"--cron '{cron}' names no time: it takes minute (0-59), hour (0-23), day of the month (1-31), month "
-            "(1-12) and day of the week (0-7), as in '0 3 * * *': every night at three"
-        )
-    return [time.strftime("%a %d %b %Y %H:%M") for time in times]
-
-
-def serve_pipeline(config: PipelineConfig, schedule: Schedule) -> None:
-    """Register a deployment of the `transfer` flow and run it when it is due, until interrupted.
-
-    Each run is a process of its own; one runs at a time, and one that comes due meanwhile waits.
-    """
-    transfer.serve(
-        name=config.name,
-        parameters={"config": config.model_dump(mode="json", by_alias=True)},
-        schedule=schedule,
-        limit=1,
-        print_starting_message=False,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        tags=["headstart"],
+    name = f"{schedule.name}-{user_name()}-{_identity(workspace)}"
+    policies = f"Overlap: {schedule.overlap}. Missed: {schedule.missed}."
+    return client.create_deployment(
+        flow_id=client.create_flow_from_name(FLOW),
+        name=name,
+        parameters=values,
+        description=f"{schedule.timetable}, by `headstart schedule` in {workspace.root}. {policies} A run reads "
+        f"{schedule.config} anew, unless it is started here with other values.",
+        tags=["headstart", schedule.name],
+        entrypoint="flows.transfer.transfer",
+        parameter_openapi_schema=parameter_schema(_form).model_dump_for_openapi(),
+        enforce_parameter_schema=False,
+        paused=False,
     )
+
+
+def make_run(client: SyncPrefectClient, deployment: UUID, due: datetime, again: int) -> FlowRun:
+    """A flow run for a time at which a schedule is due: one, however often this is called."""
+    return client.create_flow_run_from_deployment(
+        deployment, state=Scheduled(), idempotency_key=f"{deployment} {due.isoformat()} {again}", tags=[DUE]
+    )
+
+
+def waiting(client: SyncPrefectClient, deployments: list[UUID], now: datetime) -> list[FlowRunResponse]:
+    """Flow runs that may begin, those made first before others: ours, and those of Prefect's page."""
+    found = client.get_scheduled_flow_runs_for_deployments(deployments, scheduled_before=now)
+    return sorted(found, key=lambda run: run.expected_start_time or now)
+
+
+def take(client: SyncPrefectClient, flow_run: UUID) -> None:
+    """Say of a flow run that somebody begins it."""
+    client.set_flow_run_state(flow_run, Pending())
+
+
+def try_again(client: SyncPrefectClient, flow_run: UUID, at: datetime) -> None:
+    """Have a flow run that failed wait for another try."""
+    client.set_flow_run_state(flow_run, AwaitingRetry(scheduled_time=at), force=True)
+
+
+def to_be_cancelled(client: SyncPrefectClient, flow_runs: list[UUID]) -> set[UUID]:
+    """Those that somebody cancelled on Prefect's page."""
+    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=flow_runs)))
+    return {run.id for run in runs if run.state_type in (StateType.CANCELLING, StateType.CANCELLED)}
+
+
+def forget(client: SyncPrefectClient, deployment: UUID) -> None:
+    """Remove a deployment; its flow runs stay."""
+    client.delete_deployment(deployment)
+
+
+def read_run(client: SyncPrefectClient, flow_run: UUID) -> FlowRun | None:
+    """A flow run; None where somebody has deleted it."""
+    try:
+        return client.read_flow_run(flow_run)
+    except ObjectNotFound:
+        return None
+
+
+def is_changed(client: SyncPrefectClient, flow_run: FlowRun) -> bool:
+    """Whether somebody who started a run on Prefect's page gave it other values than it offered."""
+    if DUE in flow_run.tags or flow_run.deployment_id is None:
+        return False
+    return flow_run.parameters != client.read_deployment(flow_run.deployment_id).parameters
+
+
+def _form(config: PipelineConfig) -> None:
+    """What Prefect's page asks for, as `flows.transfer.transfer` does, which takes seconds to import."""
+
+
+def _identity(workspace: Workspace) -> str:
+    """Tells a workspace from all others, copies of it included."""
+    path = folder_of(workspace) / "id"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, uuid4().hex)
+    return fingerprint(path.read_text(), str(workspace.root))[:8]

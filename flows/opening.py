@@ -7,7 +7,7 @@ from tasks.workspace import Workspace
 
 def open_workspace(reads: bool = False) -> Workspace:
     """Find the workspace, settle the environment, and see to its MLflow store: that it answers, is sound and, if it is
-    the workspace's own, knows where that stands now.
+    the workspace's own, knows where that stands now; and say of runs that died that they did.
 
     Args:
         reads: whether nothing is going to be written, so that the workspace may be another's.
@@ -19,6 +19,7 @@ def open_workspace(reads: bool = False) -> Workspace:
     """
     from flows.databases import check_records
     from flows.environment import settle
+    from flows.leases import close_dead
     from flows.relocation import relocate
 
     workspace = Workspace.find()
@@ -32,4 +33,5 @@ def open_workspace(reads: bool = False) -> Workspace:
             f"this workspace was {places} and is {workspace.root} now: runs and models are looked for here",
             soft_wrap=True, markup=False,
         )  # fmt: skip
+    close_dead(workspace)
     return workspace

@@ -13,6 +13,7 @@ from PIL import Image
 from prefect import flow
 
 import tasks
+from flows.flow_runs import check_delivery, leased
 from flows.predictions import SUFFIXES, Predictions, schema
 from flows.unlike import Batch
 from tasks.errors import ConfigurationError, DataError, RegistryError
@@ -73,6 +74,7 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
     left_out: Counter[str] = Counter()
     key = (version, classifier.classes, top_k, str(root), code_version(Path(tasks.__file__).parent))
     with (
+        leased(workspace),
         Predictions.begin(target, workspace.cache / "predictions", schema(classifier.multi_label), *key) as predictions,
         progress("predict", total=count_files(root), unit="file") as advance,
     ):
@@ -90,10 +92,12 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
         predictions.finish()
     if line := batch.report(target):
         tell(f"shift\t{line}")
-    return {
+    counts = {
         "predicted": predictions.rows - predictions.failed, "failed": predictions.failed,
         "other": left_out["other"], "hidden": left_out["hidden"],
     }  # fmt: skip
+    check_delivery(counts, f"{counts['predicted']:,} images predicted", workspace)
+    return counts
 
 
 def images_below(root: Path, left_out: Counter[str]) -> Iterator[Entry]:

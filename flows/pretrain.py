@@ -13,6 +13,7 @@ from torch import nn
 
 from flows.checks import check_pretraining
 from flows.config import PretrainConfig, ProbeConfig
+from flows.flow_runs import check_delivery, leased
 from tasks.evaluate.intervals import wilson
 from tasks.evaluate.probe import linear_probes
 from tasks.extract import tensors
@@ -40,13 +41,15 @@ def pretrain(config: PretrainConfig, output: str, command: str = "headstart pret
     workspace = Workspace.find()
     target = workspace.resolve(output)
     check_pretraining(config, target, workspace)
-    weights, accuracy, classes = fit_backbone(config, workspace)
-    results = {name: probe_backbone(weights, probe, config.size, workspace) for name, probe in config.probes.items()}
-    _save(weights, config, classes, target)
+    with leased(workspace):
+        weights, accuracy, classes = fit_backbone(config, workspace)
+        results = {name: probe_backbone(weights, each, config.size, workspace) for name, each in config.probes.items()}
+        _save(weights, config, classes, target)
     target.with_suffix(".md").write_text(_card(config, target, accuracy, results, classes, command, workspace))
-    return {"source": accuracy} | {
-        name: right["pretrained"][0] / right["pretrained"][1] for name, right in results.items()
-    }
+    transfer = {name: right["pretrained"][0] / right["pretrained"][1] for name, right in results.items()}
+    accuracies = {"source": accuracy} | transfer
+    check_delivery(accuracies, f"source accuracy {accuracy:.4f}", workspace)
+    return accuracies
 
 
 @task(name="fit backbone", persist_result=False)

@@ -76,7 +76,7 @@ def ensure_server(workspace: Path) -> str:
     access.forget_chosen()
     exported, home = os.environ.get("PREFECT_API_URL"), prefect_home(workspace)
     if exported and not _is_own(exported, workspace):
-        if not _answers(exported):
+        if not answers(exported):
             raise ServerError(
                 f"No Prefect server answers at {exported}, which PREFECT_API_URL names: start that server, "
                 "or unset PREFECT_API_URL to let headstart run its own."
@@ -121,7 +121,7 @@ def server_status(workspace: Path) -> Server | None:
     """Return the workspace's own server if it runs and answers; change nothing."""
     home = prefect_home(workspace)
     server = _read(home)
-    return server if server and _serves(server.pid, home) and _answers(server.url) else None
+    return server if server and _serves(server.pid, home) and answers(server.url) else None
 
 
 def deliver_events(timeout: float = 30.0) -> bool:
@@ -159,7 +159,7 @@ def _is_own(address: str, workspace: Path) -> bool:
     return given.path == own.path and given.netloc.decode() in access.own_hosts(own.port or 80)
 
 
-def _answers(url: str, secret: str | None = None) -> bool:
+def answers(url: str, secret: str | None = None) -> bool:
     """Whether a server answers there; given a secret of ours, whether it is the one that takes it."""
     # A server of ours is asked directly: a proxy is not to learn the secret.
     about: dict[str, Any] = {"auth": (access.USER, secret), "trust_env": False} if secret else {}
@@ -209,12 +209,22 @@ def _running(home: Path, secret: str) -> Server:
 
 
 def _launched(home: Path, secret: str, log: Path) -> Server:
-    opened = listen(PREFERRED_PORT)
+    opened = listen(_port_before(home))
     port = opened.getsockname()[1]
+    write_whole(home / "port", str(port))
     process = start("prefect", opened, home, _server_environment(home, port, secret), log, outlives=True)
     server = Server(process.pid, f"http://{HOST}:{port}/api", time.time())
     write_whole(home / "server.json", json.dumps(asdict(server)))
     return server
+
+
+def _port_before(home: Path) -> int:
+    """The port that the workspace's server had: runs and open pages know it by that."""
+    try:
+        port = int((home / "port").read_text())
+    except (OSError, ValueError):
+        return PREFERRED_PORT
+    return port if 0 < port < 2**16 else PREFERRED_PORT
 
 
 def _server_environment(home: Path, port: int, secret: str) -> dict[str, str]:
@@ -234,7 +244,7 @@ def _becomes_ready(server: Server, home: Path, secret: str) -> bool:
     deadline = time.monotonic() + coming_up
     while time.monotonic() < deadline and _serves(server.pid, home):
         # The port may have gone to another program meanwhile, even to another workspace's server.
-        if _listens(server) and _answers(server.url, secret):
+        if _listens(server) and answers(server.url, secret):
             return True
         time.sleep(0.2)
     return False

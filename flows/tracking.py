@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,9 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from flows.causes import explain
 from flows.config import PipelineConfig
+from flows.leases import close_silent
 from flows.remote import RESTART_SECONDS, check_answer
-from flows.shared import is_of_another, place_of_artifacts
+from flows.shared import is_of_another, is_shared, place_of_artifacts
 from flows.summary import describe
 from flows.views import NOTE, choose_columns, introduce
 from tasks.errors import ServerError
@@ -244,14 +245,23 @@ def _milliseconds(seconds: float) -> int | None:
 
 
 @contextmanager
-def tracked(config: PipelineConfig, workspace: Workspace, run_name: str) -> Iterator[TrackedRun]:
-    """Open an MLflow run for the configuration; it ends as finished, failed or killed, as the block does."""
+def tracked(
+    config: PipelineConfig, workspace: Workspace, run_name: str, announce: Callable[[str], None] = lambda _: None
+) -> Iterator[TrackedRun]:
+    """Open an MLflow run for the configuration; it ends as finished, failed or killed, as the block does.
+
+    Args:
+        announce: told the run's id, as soon as there is one.
+    """
     client = connect(workspace)
+    if is_shared(workspace):
+        close_silent(client)
     with tempfile.TemporaryFile(dir=workspace.mlruns) as reserve:
         reserve.write(os.urandom(RESERVE))
         reserve.flush()
         run = client.create_run(_experiment(client, config.name, workspace), run_name=run_name)
         try:
+            announce(run.info.run_id)
             _log_origin(client, run.info.run_id, config, workspace)
             yield TrackedRun(client, run.info.run_id, workspace)
             client.set_terminated(run.info.run_id, "FINISHED")
@@ -263,7 +273,7 @@ def tracked(config: PipelineConfig, workspace: Workspace, run_name: str) -> Iter
 
 
 def _give_up(client: MlflowClient, run_id: str, error: BaseException, workspace: Workspace) -> None:
-    if isinstance(error, KeyboardInterrupt):
+    if not isinstance(error, Exception):  # Ctrl-C, and what Prefect makes of a SIGTERM
         client.set_terminated(run_id, "KILLED")
     elif not isinstance(error, ServerError) and not isinstance(explain(error, workspace), ServerError):
         client.set_terminated(run_id, "FAILED")  # a server that is gone would be waited for once more

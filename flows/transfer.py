@@ -8,6 +8,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from flows.causes import explained
 from flows.checks import check_classes, check_pipeline
 from flows.config import PipelineConfig
+from flows.flow_runs import check_delivery, leased
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
 from flows.views import describe_run, link_to_report
@@ -33,45 +34,48 @@ def _run_name() -> str:
 def transfer(config: PipelineConfig) -> Outcome:
     """Move what a pretrained backbone knows to the team's own classes."""
     workspace = Workspace.find()
-    check_pipeline(config, workspace)
-    with explained(workspace), tracked(config, workspace, run_name=runtime.flow_run.name) as run:
-        run.set_tags(prefect_flow_run=runtime.flow_run.id)
-        dataset = run.record(ingest(config.ingest))
-        check_classes(config, dataset)
-        preprocessed = run.record(preprocess(config.preprocess, dataset))
-        features = run.record(extract(config.extract, dataset, preprocessed))
-        candidate = run.record(train(config.train, dataset, preprocessed, features))
-        final = features
-        if candidate.backbone:
-            # The backbone has changed, and with it its features of the images that are evaluated.
-            weights = str(candidate.backbone.relative_to(Workspace.find().root))
-            tuned = config.extract.model_copy(update={"weights": weights})
-            final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
-        evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
-        inspection = None
-        if config.evaluate.inspects:
-            inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
-        comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
-        model = run.record(
-            register(
-                config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation, comparison
-            )
-        )
-        told = run.record(
-            report(
-                config.model_dump(mode="json", by_alias=True), dataset, preprocessed, final, candidate, evaluation,
-                comparison, inspection, model,
-            )
-        )  # fmt: skip
-        new = 0 if run.is_cached(features) else features.new
-        outcome = Outcome(
-            run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
-            comparison=comparison, inspection=inspection, model=model, report=told, new=new,
-        )  # fmt: skip
-        describe_run(run.client, outcome)
-        link = link_to_report(run.client, run.id, workspace.tracking_uri)
+    with leased(workspace) as lease:
+        check_pipeline(config, workspace)
+        with explained(workspace), tracked(config, workspace, runtime.flow_run.name, lease) as run:
+            outcome = _stages(config, run)
+            describe_run(run.client, outcome)
+            link = link_to_report(run.client, run.id, workspace.tracking_uri)
+    check_delivery(outcome, one_line(outcome), workspace)
     _announce(outcome, link)
     return outcome
+
+
+def _stages(config: PipelineConfig, run: TrackedRun) -> Outcome:
+    """One after another, each on record when it is done."""
+    run.set_tags(prefect_flow_run=runtime.flow_run.id)
+    dataset = run.record(ingest(config.ingest))
+    check_classes(config, dataset)
+    preprocessed = run.record(preprocess(config.preprocess, dataset))
+    features = run.record(extract(config.extract, dataset, preprocessed))
+    candidate = run.record(train(config.train, dataset, preprocessed, features))
+    final = features
+    if candidate.backbone:
+        # The backbone has changed, and with it its features of the images that are evaluated.
+        weights = str(candidate.backbone.relative_to(Workspace.find().root))
+        tuned = config.extract.model_copy(update={"weights": weights})
+        final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
+    evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
+    inspection = None
+    if config.evaluate.inspects:
+        inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
+    comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
+    model = run.record(
+        register(config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation, comparison)
+    )
+    settings = config.model_dump(mode="json", by_alias=True)
+    told = run.record(
+        report(settings, dataset, preprocessed, final, candidate, evaluation, comparison, inspection, model)
+    )
+    new = 0 if run.is_cached(features) else features.new
+    return Outcome(
+        run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
+        comparison=comparison, inspection=inspection, model=model, report=told, new=new,
+    )  # fmt: skip
 
 
 def _held_against_champion(

@@ -15,23 +15,19 @@ what it was changing in that very moment would meet the next one's changes.
 from __future__ import annotations
 
 import json
-import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
-from tasks.machine import user_name
+from tasks.owner import Owner
 from tasks.progress import tell
 
 TICKETS = ".headstart-turns"
@@ -52,33 +48,6 @@ DRAWS = 10
 
 FLEETING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 """What it then says, and what it says of a database that is busy."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A process that drew a ticket; ``machine`` names where its ``pid`` means something, ``began`` is in seconds since
-    the epoch."""
-
-    who: str
-    host: str
-    machine: str
-    pid: int
-    began: float
-
-    @classmethod
-    def here(cls) -> Owner:
-        process = psutil.Process()
-        return cls(user_name(), socket.gethostname(), _machine(), process.pid, process.create_time())
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether this machine knows that the process is no more; of other machines it knows nothing."""
-        if self.machine != _machine():
-            return False
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.began) > 1
-        except psutil.NoSuchProcess:
-            return True
 
 
 @dataclass(frozen=True)
@@ -185,13 +154,3 @@ def _owner(ticket: ModelVersion) -> Owner:
 def _drop(client: MlflowClient, number: int) -> None:
     with suppress(MlflowException):  # gone already
         client.delete_model_version(TICKETS, str(number))
-
-
-def _machine() -> str:
-    """A name for the machine since it was started, and for the processes that see each other there: containers of one
-    host name are apart."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux: no containers
-        return f"{socket.gethostname()} {psutil.boot_time():.0f}"

@@ -10,6 +10,7 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -168,3 +169,9 @@ def test_the_traceback_of_what_is_told_goes_to_the_log(workspace: Workspace, cap
     with caplog.at_level(logging.ERROR), pytest.raises(StorageError), explained(workspace):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert "Traceback" in caplog.text and "No space left" in caplog.text
+
+
+def test_a_prefect_server_that_went_away(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    error = raised_by(lambda: httpx.get("http://127.0.0.1:9/api/health", trust_env=False))
+    assert "the Prefect server at http://127.0.0.1:9/api went away" in line(error, workspace, ServerError)

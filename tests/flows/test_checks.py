@@ -154,7 +154,7 @@ def test_a_disk_without_room_is_told(workspace: Workspace) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", [("run",), ("serve", "--interval", "60"), ("data", "ingest"), ("pretrain", "-o", "w")]
+    "command", [("run",), ("schedule", "--interval", "60"), ("data", "ingest"), ("pretrain", "-o", "w")]
 )
 def test_a_wrong_configuration_is_told_before_anything_is_begun(tmp_path: Path, command: tuple[str, ...]) -> None:
     environment = {"HEADSTART_WORKSPACE": str(tmp_path / "home"), "PATH": ""}

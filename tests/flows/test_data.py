@@ -136,7 +136,9 @@ def theirs(tmp_path: Path) -> Clone:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [("run", DIGITS), ("serve", DIGITS, "--interval", "60")], ids=["run", "serve"])
+@pytest.mark.parametrize(
+    "command", [("run", DIGITS), ("schedule", DIGITS, "--interval", "60")], ids=["run", "schedule"]
+)
 def test_a_data_dvc_of_the_users_stops_a_pipeline_before_any_work(theirs: Clone, command: tuple[str, ...]) -> None:
     before, mine = (theirs.root / "data.dvc").read_bytes(), theirs.files()
     told = theirs.refused(*command)

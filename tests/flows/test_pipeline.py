@@ -13,53 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 
 from tests.flows import payloads
 from tests.flows.asking import ask
-
-ROOT = Path(__file__).parent.parent.parent
-DIGITS = str(ROOT / "configs" / "digits.yaml")
-
-
-@dataclass
-class Home:
-    """A workspace that commands run in, apart from the clone."""
-
-    root: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        kept = {
-            key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "HEADSTART_"))
-        }
-        return kept | {"HEADSTART_WORKSPACE": str(self.root), "COLUMNS": "120"}
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db")
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *arguments], cwd=ROOT, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def headstart(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=600)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def flow_runs(self) -> list[dict]:
-        return ask(self.root, "/flow_runs/filter", {"sort": "START_TIME_ASC"})
+from tests.flows.homes import DIGITS, ROOT, Home
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +301,7 @@ def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) 
     before = {run["id"] for run in home.flow_runs()}
     experiment = home.client.get_experiment_by_name("digits").experiment_id
     tracked = len(home.client.search_runs([experiment]))
-    process = home.start("serve", DIGITS, "--interval", "15")
+    process = home.start("schedule", DIGITS, "--interval", "15")
     try:
         deadline = time.monotonic() + 220
         done: list[dict] = []
@@ -346,7 +310,7 @@ def test_a_schedule_runs_unattended_and_both_runs_are_recorded(home: Home, mlp) 
             done = [run for run in home.flow_runs() if run["id"] not in before and run["state_type"] == "COMPLETED"]
     finally:
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=600)  # the run at work is let finish
+        out, err = process.communicate(timeout=600)
     assert len(done) >= 2, (out, err)
     assert err == "" and "Traceback" not in out
     lateness = [pd.Timestamp(run["start_time"]) - pd.Timestamp(run["expected_start_time"]) for run in done]
@@ -431,7 +395,7 @@ def test_a_wrong_key_is_told_before_any_work(home: Home) -> None:
 
 @pytest.mark.slow
 def test_help_is_quick_and_has_an_example(home: Home) -> None:
-    for command in ("run", "serve", "ui", "models", "promote", "rollback", "predict", "pretrain", "doctor"):
+    for command in ("run", "schedule", "ui", "models", "promote", "rollback", "predict", "pretrain", "doctor"):
         finished = home.headstart(command, "--help")
         assert finished.returncode == 0 and "Example: headstart" in finished.stdout
 

@@ -208,6 +208,8 @@ def test_stale_record_and_taken_port_are_survived(workspace: Path, monkeypatch: 
     assert httpx.URL(url).port != taken
     assert [json.loads(record.read_text())["pid"]] == servers_of(workspace)
     assert stop_server(workspace)
+    assert ensure_server(workspace) == url  # runs and open pages know it by its port
+    assert stop_server(workspace)
     assert "PREFECT_API_URL" not in os.environ
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 from mlflow import MlflowClient
 
+from tasks import owner
 from tasks.errors import RegistryError
 from tasks.register import moves, turns
 from tasks.register.turns import TICKETS, Turn, turn
@@ -50,7 +51,7 @@ def test_a_ticket_of_another_machine_is_waited_for_until_it_shows_no_sign_of_lif
     monkeypatch.setattr(turns, "BEAT", 0.1)
     monkeypatch.setattr(turns, "STALE", 1.5)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(turns, "_machine", lambda: "another")
+        elsewhere.setattr(owner, "this_machine", lambda: "another")
         silent = turns._draw(client, "birds")
         with turn(client, "fish") as alive:
             elsewhere.undo()

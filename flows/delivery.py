@@ -1,0 +1,43 @@
+"""What a flow has done is said to be done, also where Prefect's server is gone that was to record it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from flows.flow_runs import Undelivered
+from flows.server import deliver_events
+
+T = TypeVar("T")
+
+
+def delivered(flow: Callable[[], T]) -> tuple[T, bool]:
+    """Call a flow and hand its events over, which has a time limit; returns its outcome, and whether Prefect's server
+    was there to the end."""
+    try:
+        outcome = flow()
+    except Undelivered as error:
+        return error.outcome, False
+    except BaseException:
+        deliver_events()
+        raise
+    return outcome, deliver_events()
+
+
+def end_untold(server: str) -> NoReturn:
+    """Say that a run which is done could not be told to Prefect's server, and end well."""
+    from flows.console import err
+
+    page = server.removesuffix("/api")
+    told = f"the Prefect server at {page} went away: it hears of this run with the next command"
+    err.print(told, soft_wrap=True, markup=False)
+    leave()
+
+
+def leave(code: int = 0) -> NoReturn:
+    """End the process at once: Prefect would go on trying to reach its server for minutes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,378 @@
+"""The process that works schedules off: makes runs when they are due, starts, watches and ends their processes.
+
+It needs neither torch nor MLflow, and survives what may happen around it: a Prefect server that goes is started again,
+a run that dies is closed in Prefect and MLflow, and where it dies itself, the next one goes on: with the runs that are
+still at work, and with what was missed. The command `headstart schedule` becomes this process when all is checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import State as RunState
+from prefect.client.schemas.responses import FlowRunResponse
+from prefect.exceptions import PrefectException
+from prefect.states import Cancelled, Crashed, Failed
+
+from flows import deployments, leases, schedules
+from flows.config import PipelineConfig, read_config
+from flows.environment import settle
+from flows.flow_runs import finish
+from flows.scheduled import MISTAKE, Process, adopted, begin
+from flows.schedules import Schedule
+from flows.server import ensure_server
+from flows.signals import End, Ended
+from tasks.errors import HeadstartError
+from tasks.workspace import Workspace
+
+TICK, POLL, LOOK = 0.5, 3.0, 60.0
+"""Seconds between two looks at the clock and at processes, at Prefect's server, and for runs that died."""
+
+GRACE = 4.0
+"""Seconds that a run has to end in before it is killed: of the ten that Docker gives to all."""
+
+TIMED_OUT, STOPPED, REPLACED, ASKED = (
+    "it took longer than its limit", "the schedule was ended", "the next one was due", "somebody cancelled it",
+)  # fmt: skip
+
+GONE = (httpx.HTTPError, PrefectException)
+"""What Prefect's client raises where the server does not do what it is asked."""
+
+
+class Scheduler:
+    """Works schedules off until a signal ends it.
+
+    Args:
+        limit: runs at work at the same time, of all schedules.
+    """
+
+    def __init__(self, chosen: Sequence[str], workspace: Workspace, limit: int = 1) -> None:
+        self.workspace, self.limit = workspace, limit
+        self.schedules = {name: schedules.read(name, workspace) for name in chosen}
+        self.states = {name: schedules.state(name, workspace) for name in chosen}
+        self.deployments: dict[str, UUID] = {}
+        self.processes: list[Process] = []
+        self.queued: set[str] = set()
+        """Schedules of which a flow run waits for its turn."""
+        self._since = datetime.now(UTC)
+        self._polled = self._looked = -LOOK
+        self._sweep: subprocess.Popen[bytes] | None = None
+        self._client: SyncPrefectClient | None = None
+        self._is_away = False
+        self._end = End()
+
+    def work(self) -> None:
+        """Work the schedules off; returns when it was told to end, and all runs have."""
+        self._go_on()
+        with self._end.heard():
+            try:
+                while not self._end.is_told and (self.schedules or self.processes):
+                    asleep = time.time() - time.monotonic()
+                    with suppress(Ended), self._end.interrupts():
+                        time.sleep(TICK)
+                    if time.time() - time.monotonic() - asleep > LOOK:
+                        self._since = datetime.now(UTC)  # the machine slept, and nothing watched
+                    self._tick()
+            finally:
+                self._end_all()
+
+    def _go_on(self) -> None:
+        """Where an earlier scheduler was: its runs are watched if they live, and are due again if not."""
+        alive = {lease.flow_run: lease for lease in leases.live(self.workspace) if lease.schedule in self.schedules}
+        self.processes = [adopted(lease) for lease in alive.values() if not lease.owner.is_elsewhere]
+        for name, state in self.states.items():
+            if state.due is not None and state.flow_run not in alive:
+                self._keep(name, dealt=state.due - 1e-3, due=None, flow_run=None, again=state.again + 1)
+
+    def _tick(self) -> None:
+        self._read_again()
+        try:
+            self._see_to_server()
+            for process in [each for each in self.processes if each.is_over]:
+                self._conclude(process)
+            for name in self.schedules:
+                self._come_due(name)
+            if time.monotonic() - self._polled > POLL:
+                self._cancel_what_is_asked()
+                self._settle_what_waited()
+                self._start_what_waits()
+                self._polled = time.monotonic()
+            self._is_away = False
+        except Ended:
+            pass
+        except (*GONE, HeadstartError) as error:
+            self._lose_server(error)
+        self._watch_the_clock()
+        self._see_to_the_dead()
+
+    def _read_again(self) -> None:
+        """Schedules may have been removed meanwhile."""
+        for name in [each for each in self.schedules if each not in schedules.names(self.workspace)]:
+            _tell(name, "removed")
+            del self.schedules[name]
+            with suppress(*GONE):
+                if self._client:
+                    deployments.forget(self._client, self.deployments[name])
+
+    def _see_to_server(self) -> None:
+        """Have a server to talk to, and the deployments on it."""
+        if self._client is not None:
+            return
+        with self._end.interrupts():
+            ensure_server(self.workspace.root)
+        client = get_client(sync_client=True).__enter__()
+        for name, schedule in self.schedules.items():
+            values = _values(schedule, self.workspace)
+            self.deployments[name] = deployments.register(client, schedule, values, self.workspace)
+        self._client = client
+
+    @property
+    def client(self) -> SyncPrefectClient:
+        assert self._client is not None
+        return self._client
+
+    def _lose_server(self, error: Exception) -> None:
+        logging.getLogger("headstart").warning("the scheduler's server: %s", error, exc_info=error)
+        if not self._is_away:
+            _tell("schedule", f"the Prefect server does not answer ({type(error).__name__}): it is looked after")
+        self._is_away = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            with suppress(Exception):
+                self._client.__exit__(None, None, None)
+        self._client = None
+
+    def _come_due(self, name: str) -> None:
+        """Make the runs that are due, by what is to become of those that overlap and those that were missed."""
+        schedule, state, now = self.schedules[name], self.states[name], datetime.now(UTC)
+        if schedules.is_paused(name, self.workspace):
+            self._keep(name, quietly=True, dealt=now.timestamp())
+            return
+        due = schedule.timetable.after(state.moment)
+        if due is None or due > now:
+            self._say_next(name, due)
+        elif due < self._since:
+            self._catch_up(name, due)
+        elif self._is_busy(name):
+            self._overlap(name, due)
+        else:
+            self._make(name, due, dealt=due.timestamp())
+
+    def _say_next(self, name: str, due: datetime | None) -> None:
+        words = due.astimezone().strftime("%a %d %b %Y %H:%M:%S") if due else "never again"
+        if self.states[name].next != words:
+            self._keep(name, next=words)
+
+    def _catch_up(self, name: str, due: datetime) -> None:
+        missed = self.schedules[name].missed
+        if missed == "none":
+            self._keep(name, dealt=self._since.timestamp())
+            _tell(name, f"missed {_time(due)} and later; not caught up")
+        elif not self._is_busy(name):
+            dealt = self._since if missed == "latest" else due
+            _tell(name, f"missed {_time(due)}: caught up now")
+            self._make(name, due, dealt=dealt.timestamp())
+
+    def _overlap(self, name: str, due: datetime) -> None:
+        overlap = self.schedules[name].overlap
+        if overlap == "skip" or (overlap == "queue" and name in self.queued):
+            self._keep(name, dealt=due.timestamp())
+            _tell(name, f"skipped {_time(due)}: the run before is not over")
+            return
+        if overlap == "cancel":
+            self._replace(name)
+        self._make(name, due, dealt=due.timestamp())
+
+    def _replace(self, name: str) -> None:
+        for process in self._of(name):
+            process.end(REPLACED)
+        before = self.states[name].flow_run
+        if before and not self._of(name):
+            finish(self.client, UUID(before), Cancelled(message=f"Ended: {REPLACED}."))
+
+    def _make(self, name: str, due: datetime, dealt: float) -> None:
+        run = deployments.make_run(self.client, self.deployments[name], due, self.states[name].again)
+        self.queued.add(name)
+        self._keep(name, dealt=dealt, due=due.timestamp(), flow_run=str(run.id))
+        self._polled = -LOOK
+
+    def _is_busy(self, name: str) -> bool:
+        """Whether a run is at work, waits for its turn, or for another try."""
+        return name in self.queued or bool(self._of(name)) or self.states[name].due is not None
+
+    def _settle_what_waited(self) -> None:
+        """A run that waited may have been cancelled or deleted on Prefect's page."""
+        for name in self.schedules:
+            flow_run = self.states[name].flow_run
+            if flow_run and not self._of(name):
+                run = deployments.read_run(self.client, UUID(flow_run))
+                if run is None or (run.state is not None and run.state.is_final()):
+                    self._keep(name, due=None, flow_run=None)
+
+    def _of(self, name: str) -> list[Process]:
+        return [each for each in self.processes if each.name == name]
+
+    def _waiting(self) -> list[FlowRunResponse]:
+        found = deployments.waiting(self.client, list(self.deployments.values()), datetime.now(UTC))
+        known = {process.flow_run for process in self.processes}
+        return [run for run in found if run.id not in known]
+
+    def _start_what_waits(self) -> None:
+        waiting = self._waiting()
+        names = {deployment: name for name, deployment in self.deployments.items() if name in self.schedules}
+        for run in waiting:
+            name = names.get(run.deployment_id) if run.deployment_id else None
+            if name and not self._of(name) and len(self.processes) < self.limit:
+                self.processes.append(begin(name, run.id, self.workspace))
+                deployments.take(self.client, run.id)
+                _tell(name, f"{run.name} begins")
+        begun = {process.flow_run for process in self.processes}
+        self.queued = {
+            names[run.deployment_id] for run in waiting if run.id not in begun and run.deployment_id in names
+        }
+
+    def _cancel_what_is_asked(self) -> None:
+        if self.processes:
+            asked = deployments.to_be_cancelled(self.client, [process.flow_run for process in self.processes])
+            for process in self.processes:
+                if process.flow_run in asked:
+                    process.end(ASKED)
+
+    def _watch_the_clock(self) -> None:
+        for process in self.processes:
+            schedule = self.schedules.get(process.name)
+            if schedule and 0 < schedule.timeout < time.monotonic() - process.began:
+                process.end(TIMED_OUT)
+            if process.why and time.monotonic() - process.told > GRACE:
+                process.kill()
+
+    def _conclude(self, process: Process) -> None:
+        """Say of a run that is over what it did not say itself, and have it tried again where that was asked for."""
+        run = deployments.read_run(self.client, process.flow_run)
+        state = run.state if run else None
+        # What a run does when its work is done, such as handing over its log, may be cut short.
+        is_done = process.code == 0 or (state is not None and state.is_completed())
+        if run and not is_done:
+            if process.why == TIMED_OUT:
+                self._finish(process, Failed(name="TimedOut", message=f"Ended: {TIMED_OUT}."))
+            elif process.why:
+                self._finish(process, Cancelled(message=f"Ended: {process.why}."))
+            elif state is None or not state.is_final():
+                self._finish(process, Crashed(message=f"Process {process.owner.pid} died{_of_what(process.code)}."))
+            elif process.code is not None and process.code < 0:  # it could tell Prefect, but not those who read this
+                _tell(process.name, f"died{_of_what(process.code)}")
+        self.processes.remove(process)
+        is_over = is_done or process.why in (REPLACED, ASKED) or not self._try_again(process, run)
+        if is_over and (is_done or process.why != STOPPED) and self._is_current(process):
+            self._keep(process.name, due=None, flow_run=None)
+        self._looked = -LOOK
+
+    def _finish(self, process: Process, state: RunState) -> None:
+        finish(self.client, process.flow_run, state)
+        if process.why != REPLACED:
+            _tell(process.name, f"{state.name.lower()}: {state.message}" if state.name else "ended")
+
+    def _is_current(self, process: Process) -> bool:
+        state = self.states.get(process.name)
+        return state is not None and state.flow_run == str(process.flow_run)
+
+    def _try_again(self, process: Process, run: FlowRun | None) -> bool:
+        schedule = self.schedules.get(process.name)
+        if schedule is None or run is None or process.code == MISTAKE or process.why == STOPPED:
+            return False
+        tried = max(1, run.run_count)
+        if tried > schedule.retries:
+            return False
+        wait = timedelta(seconds=schedule.backoff * 2 ** (tried - 1))
+        deployments.try_again(self.client, process.flow_run, datetime.now(UTC) + wait)
+        _tell(process.name, f"failed; tried again in {wait.total_seconds():.0f} s ({tried} of {schedule.retries})")
+        return True
+
+    def _see_to_the_dead(self) -> None:
+        """Have runs that died closed in MLflow, which another process imports."""
+        if time.monotonic() - self._looked < LOOK or (self._sweep and self._sweep.poll() is None):
+            return
+        self._looked = time.monotonic()
+        watched = {str(process.flow_run) for process in self.processes}
+        found = [lease for lease in leases.leases(self.workspace) if lease.flow_run not in watched]
+        if any(leases.is_dead(lease, self.workspace) for lease in found):
+            self._sweep = subprocess.Popen([sys.executable, "-P", "-m", leases.__name__], start_new_session=True)
+
+    def _end_all(self) -> None:
+        """End what runs, and say so; what was not over will be due again."""
+        for process in self.processes:
+            process.end(STOPPED)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline and not all(process.is_over for process in self.processes):
+            time.sleep(TICK / 5)
+        for process in self.processes:
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.child and process.child.wait(GRACE)
+        for process in list(self.processes):
+            with suppress(*GONE):
+                self._conclude(process)
+        self._see_to_the_dead()
+        if self._sweep:
+            self._sweep.wait()
+        self._hang_up()
+
+    def _keep(self, name: str, quietly: bool = False, **changes: object) -> None:
+        self.states[name] = replace(self.states[name], **changes)  # type: ignore[arg-type]
+        if not quietly and name in self.schedules:
+            schedules.save(name, self.states[name], self.workspace)
+
+
+def _values(schedule: Schedule, workspace: Workspace) -> dict[str, Any]:
+    """What Prefect's page offers; nothing while the configuration is wrong, which its runs say."""
+    try:
+        config = read_config(workspace.root / schedule.config, schedule.overrides, PipelineConfig)
+    except HeadstartError:
+        return {}
+    return {"config": config.model_dump(mode="json", by_alias=True)}
+
+
+def _of_what(code: int | None) -> str:
+    if code is None:
+        return ""
+    return f" of {signal.Signals(-code).name}" if code < 0 else f" with exit code {code}"
+
+
+def _time(due: datetime) -> str:
+    return due.astimezone().strftime("%a %H:%M:%S")
+
+
+def _tell(name: str, line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {name}: {line}", flush=True)
+
+
+def main(limit: str, *names: str) -> int:
+    """Work schedules off; returns the exit code."""
+    workspace = Workspace.find()
+    settle(workspace)
+    try:
+        with schedules.claimed(names, workspace):
+            Scheduler(names, workspace, int(limit)).work()
+    except HeadstartError as error:
+        print(f"error {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,170 @@
+"""The `headstart schedule` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows import data
+from flows.opening import open_workspace
+from tasks.errors import ConfigurationError
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flows.schedules import Schedule
+    from flows.timetable import Timetable
+
+
+class Overlap(StrEnum):
+    """See `flows.schedules.Schedule`."""
+
+    skip = "skip"
+    queue = "queue"
+    cancel = "cancel"
+
+
+class Missed(StrEnum):
+    """See `flows.schedules.Schedule`."""
+
+    latest = "latest"
+    all = "all"
+    none = "none"
+
+
+def schedule(
+    configs: Annotated[
+        list[Path] | None, typer.Argument(metavar="CONFIG...", help="Pipelines (YAML); without any, all on the list.")
+    ] = None,
+    cron: Annotated[str | None, typer.Option(help="Cron expression, e.g. '0 3 * * *': every night at three.")] = None,
+    interval: Annotated[int | None, typer.Option(min=1, metavar="SECONDS", help="Seconds between two runs.")] = None,
+    rrule: Annotated[
+        str | None, typer.Option(help="Rule of a calendar (RFC 5545), e.g. 'FREQ=WEEKLY;BYDAY=MO;BYHOUR=3;BYMINUTE=0'.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="Time zone of --cron and --rrule, as Europe/Berlin; this machine's if not given.")
+    ] = None,
+    overlap: Annotated[
+        Overlap, typer.Option(help="What comes due during a run: skip it, queue one, or cancel that run.")
+    ] = Overlap.skip,
+    missed: Annotated[
+        Missed, typer.Option(help="What was missed while nothing watched: one run for the latest, all, or none.")
+    ] = Missed.latest,
+    retries: Annotated[int, typer.Option(min=0, help="How often a run that failed is tried again.")] = 0,
+    backoff: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Until the first try again; twice as long until the next.")
+    ] = 60,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="After which a run is ended; 0: it may take its time.")
+    ] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at the same time, of all pipelines.")] = 1,
+    set_: Annotated[
+        list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
+    ] = [],  # noqa: B006
+    replace: data.Replace = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show all schedules.")] = False,
+    pause: Annotated[str, typer.Option(metavar="NAME", help="Have one wait; what is due meanwhile is left out.")] = "",
+    resume: Annotated[str, typer.Option(metavar="NAME", help="Have it go on.")] = "",
+    remove: Annotated[str, typer.Option(metavar="NAME", help="Forget one; a run at work is let finish.")] = "",
+) -> None:
+    """Run pipelines on a schedule, until Ctrl-C; each run reads its configuration anew.
+
+    Example: headstart schedule configs/digits.yaml --cron "0 3 * * *"
+    """
+    if list_ or pause or resume or remove:
+        _manage(pause, resume, remove)
+        return
+    workspace = open_workspace()
+    from flows import schedules
+    from flows.schedules import Schedule
+    from flows.timetable import read_timetable
+
+    if configs or cron or interval or rrule:
+        timetable = read_timetable(cron, interval, rrule, timezone)
+        policies = (overlap.value, missed.value, retries, backoff, timeout)
+        asked = _checked(configs or [], set_, workspace, timetable, replace)
+        for name, config in asked.items():
+            place = schedules.place_of(config, workspace)
+            schedules.keep(Schedule(name, place, timetable, tuple(set_), *policies), workspace)
+        chosen = list(asked)
+    else:
+        chosen = schedules.names(workspace)
+        for name in chosen:
+            schedules.check_free(name, workspace)
+    if not chosen:
+        raise ConfigurationError(
+            "nothing is on schedule here: name a pipeline, as in `headstart schedule CONFIG --cron '0 3 * * *'`"
+        )
+    _become_scheduler([schedules.read(name, workspace) for name in chosen], workspace, limit)
+
+
+def _checked(
+    configs: Sequence[Path], overrides: list[str], workspace: Workspace, timetable: Timetable, replace: bool
+) -> dict[str, Path]:
+    """The pipelines by their names, when all that can be known to go wrong has been looked at."""
+    from flows import schedules
+    from flows.checks import check_pipeline
+    from flows.config import PipelineConfig, read_config
+    from flows.console import shown
+
+    if not configs:
+        raise ConfigurationError(f"headstart schedule needs a pipeline to run ({timetable}): name its YAML file")
+    found: dict[str, Path] = {}
+    for path in configs:
+        config = read_config(path, overrides, PipelineConfig)
+        if config.name in found:
+            raise ConfigurationError(f"{path} and {found[config.name]} have the same name {config.name!r}: change one")
+        found[config.name] = path
+        schedules.check_free(config.name, workspace)
+        with shown():
+            check_pipeline(config, workspace)
+    data.claim(workspace, replace)
+    return found
+
+
+def _become_scheduler(chosen: list[Schedule], workspace: Workspace, limit: int) -> None:
+    """Go on as `flows.scheduler`, without all that was imported to get here: it runs for months."""
+    from flows.console import out
+    from flows.scheduled import IMPATIENT
+    from flows.server import ensure_server
+
+    server = ensure_server(workspace.root)
+    for each in chosen:
+        out.print(f"{each.name}: {each.timetable.in_words}", soft_wrap=True, markup=False)
+    out.print(f"runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True)
+    sys.stdout.flush()
+    names = [each.name for each in chosen]
+    command = [sys.executable, "-P", "-m", f"{__package__}.scheduler", str(limit), *names]
+    os.execve(sys.executable, command, os.environ | IMPATIENT)
+
+
+def _manage(pause: str, resume: str, remove: str) -> None:
+    """What touches files only, and so takes no time and needs no server."""
+    from flows import schedules
+    from flows.console import show_table
+
+    workspace = Workspace.find()
+    for name, change in ((pause, schedules.pause), (resume, schedules.resume), (remove, schedules.remove)):
+        if name:
+            change(name, workspace)
+    show_table(_table(workspace), "nothing is on schedule here")
+
+
+def _table(workspace: Workspace):  # type: ignore[no-untyped-def]
+    from flows import schedules
+    from flows.console import plain_table
+
+    table = plain_table("name", "when", "state", "next", "overlap", "missed", "configuration")
+    for name in schedules.names(workspace):
+        each, state = schedules.read(name, workspace), schedules.state(name, workspace)
+        scheduler = schedules.scheduler_of(name, workspace)
+        how = "paused" if schedules.is_paused(name, workspace) else "on" if scheduler else "not running"
+        where = f"{how}, process {scheduler.pid} on {scheduler.host}" if scheduler else how
+        due = state.next if scheduler and how == "on" else ""
+        table.add_row(name, str(each.timetable), where, due, each.overlap, each.missed, each.config)
+    return table

@@ -1,0 +1,56 @@
+"""SIGTERM and Ctrl-C, heard at once where a process waits, and else when what it does is done."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Ended(BaseException):
+    """A wait was ended by a signal."""
+
+
+class End:
+    """Whether this process was told to end.
+
+    >>> end = End()
+    >>> with end.heard():
+    ...     while not end.is_told:
+    ...         with suppress(Ended), end.interrupts():
+    ...             time.sleep(60)
+    """
+
+    def __init__(self) -> None:
+        self.is_told = False
+        self._interrupts = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Hear signals in the block, which no longer end the process by themselves."""
+        before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """A wait that a signal ends.
+
+        Raises:
+            Ended: by a signal, or there was one before.
+        """
+        self._interrupts = True
+        try:
+            if self.is_told:
+                raise Ended
+            yield
+        finally:
+            self._interrupts = False
+
+    def _hear(self, *_: object) -> None:
+        self.is_told = True
+        if self._interrupts:
+            raise Ended

@@ -1,0 +1,194 @@
+"""Which runs are at work, and what becomes of those that died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import RunTag
+
+from flows import leases
+from flows.leases import ALIVE, ENDED, OWNER, STALE, Lease, close_dead, close_silent, held, live, write
+from flows.server import server_status
+from tasks.owner import Owner
+from tasks.register.store import connect
+from tasks.workspace import Workspace
+from tests.flows.asking import ask
+from tests.flows.homes import DIGITS, ROOT, Home, eventually
+
+START = "import sys, pathlib, flows.server as server; server.ensure_server(pathlib.Path(sys.argv[1]))"
+
+
+@pytest.fixture
+def gone() -> Owner:
+    """A process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = Owner.of(process.pid)
+    return owner
+
+
+def put(workspace: Workspace, owner: Owner, name: str, silent: float = 0, **more: str) -> Lease:
+    lease = Lease(owner, name, "http://127.0.0.1:9/api", **more)
+    write(lease, workspace)
+    then = time.time() - silent
+    os.utime(leases.folder_of(workspace) / f"{name}.json", (then, then))
+    return lease
+
+
+def test_a_lease_is_there_while_the_work_lasts_and_keeps_whose_schedule_it_is(workspace: Workspace) -> None:
+    put(workspace, Owner.here(), "one", schedule="digits")
+    with pytest.raises(ZeroDivisionError), held(workspace, "one", "http://here/api") as tell_run:
+        tell_run("some run")
+        [lease] = live(workspace)
+        assert (lease.run, lease.schedule, lease.owner) == ("some run", "digits", Owner.here())
+        1 / 0  # noqa: B018
+    assert leases.leases(workspace) == []
+
+
+def test_a_lease_shows_signs_of_life(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.05)
+    with held(workspace, "one", "http://here/api"):
+        file = leases.folder_of(workspace) / "one.json"
+        os.utime(file, (0, 0))
+        assert eventually(lambda: file.stat().st_mtime > 0, 5)
+
+
+def test_a_process_of_this_machine_is_believed_however_silent_and_one_that_ended_is_not(
+    workspace: Workspace, gone: Owner
+) -> None:
+    here = put(workspace, Owner.here(), "here", silent=10 * STALE)
+    put(workspace, gone, "gone")
+    put(workspace, replace(Owner.here(), began=1.0), "number that is in use again")
+    assert live(workspace) == [here]
+
+
+def test_a_process_that_ended_unheard_by_its_parent_is_no_more(workspace: Workspace) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = Owner.of(process.pid)
+    process.kill()
+    assert eventually(lambda: owner.is_dead, 5)
+    process.communicate()
+
+
+def test_of_another_machine_counts_how_long_it_was_silent(workspace: Workspace) -> None:
+    elsewhere = replace(Owner.here(), machine="another", pid=1)
+    lively = put(workspace, elsewhere, "lively", silent=STALE / 2)
+    put(workspace, elsewhere, "silent", silent=2 * STALE)
+    assert live(workspace) == [lively]
+
+
+def begin(client: MlflowClient, **tags: str) -> str:
+    found = client.get_experiment_by_name("birds")
+    experiment = found.experiment_id if found else client.create_experiment("birds")
+    return client.create_run(experiment, tags={f"headstart.{key}": value for key, value in tags.items()}).info.run_id
+
+
+def test_a_run_that_died_is_killed_in_mlflow_once_and_waits_for_prefects_server(
+    workspace: Workspace, gone: Owner
+) -> None:
+    workspace.mlruns.mkdir()
+    client = connect(workspace)
+    died, lives = begin(client), begin(client)
+    put(workspace, gone, "one", run=died)
+    put(workspace, Owner.here(), "two", run=lives)
+    assert close_dead(workspace) == []
+    assert [client.get_run(each).info.status for each in (died, lives)] == ["KILLED", "RUNNING"]
+    assert f"process {gone.pid} on {gone.host} is no more" in client.get_run(died).data.tags[ENDED]
+    left = {lease.flow_run: lease.run for lease in leases.leases(workspace)}
+    assert left == {"one": None, "two": lives}
+
+
+def test_in_a_shared_store_only_an_hour_of_silence_closes_a_run_of_another_machine(
+    workspace: Workspace, gone: Owner
+) -> None:
+    workspace.mlruns.mkdir()
+    client = connect(workspace)
+
+    def of(owner: Owner, minutes: float) -> str:
+        return begin(client, owner=json.dumps(vars(owner)), alive=f"{time.time() - 60 * minutes:.0f}")
+
+    elsewhere = replace(Owner.here(), machine="another", who="someone else")
+    runs = [of(elsewhere, 5), of(elsewhere, 70), of(gone, 1), of(Owner.here(), 70), begin(client)]
+    close_silent(client)
+    statuses = [client.get_run(run).info.status for run in runs]
+    assert statuses == ["RUNNING", "KILLED", "KILLED", "RUNNING", "RUNNING"]
+
+
+def test_a_run_in_a_shared_store_says_whose_it_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    team = workspace.root / "team.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{team}")
+    client = connect(workspace)
+    run = begin(client)
+    with held(workspace, "one", "http://here/api") as tell_run:
+        tell_run(run)
+        tags = client.get_run(run).data.tags
+    assert Owner(**json.loads(tags[OWNER])) == Owner.here() and time.time() - float(tags[ALIVE]) < 60
+    client.log_batch(run, tags=[RunTag(ALIVE, "0")])
+    close_silent(client)
+    assert client.get_run(run).info.status == "RUNNING"  # its process lives
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_closed_in_both_by_the_next_command(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    workspace = Workspace(tmp_path)
+    try:
+        process = home.start("run", DIGITS, "-s", "train={method: mlp, epochs: 100000}")
+        assert eventually(lambda: any(lease.run for lease in leases.leases(workspace)), 180)
+        [lease] = leases.leases(workspace)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert [run["state_type"] for run in home.flow_runs()] == ["RUNNING"]
+        listed = home.headstart("models")
+        assert listed.returncode == 0 and listed.stderr == ""
+        run = home.client.get_run(lease.run)
+        assert run.info.status == "KILLED" and "no more" in run.data.tags[ENDED]
+        [flow_run] = home.flow_runs()
+        assert flow_run["state_type"] == "CRASHED" and f"process {process.pid}" in flow_run["state"]["message"]
+        tasks = ask(tmp_path, "/task_runs/filter", {"flow_runs": {"id": {"any_": [lease.flow_run]}}})
+        assert not {task["state_type"] for task in tasks} & {"RUNNING", "PENDING"}
+        assert leases.leases(workspace) == []
+    finally:
+        home.headstart("ui", "--stop")
+
+
+@pytest.mark.slow
+def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_later(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    workspace = Workspace(tmp_path)
+    try:
+        process = home.start("run", DIGITS, "--quiet")
+        assert eventually(lambda: any(lease.run for lease in leases.leases(workspace)), 180)
+        server = server_status(tmp_path)
+        assert server is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert eventually(lambda: registered(home), 300)
+        began = time.monotonic()
+        out, err = process.communicate(timeout=120)
+        assert time.monotonic() - began < 30 and process.returncode == 0, err
+        assert "digits version 1 (champion)" in out and "Traceback" not in err
+        assert len(err.strip().splitlines()) == 1 and "went away: it hears of this run with the next command" in err
+        [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id])
+        assert run.info.status == "FINISHED"
+        subprocess.run([sys.executable, "-c", START, tmp_path], cwd=ROOT, env=home.environment, check=True)
+        assert home.headstart("models").stderr == ""
+        [flow_run] = home.flow_runs()
+        assert flow_run["state_type"] == "COMPLETED" and "version 1" in flow_run["state"]["message"]
+        assert leases.leases(workspace) == []
+    finally:
+        home.headstart("ui", "--stop")
+
+
+def registered(home: Home) -> bool:
+    with suppress(Exception):  # the model is not there yet
+        return bool(home.client.get_model_version_by_alias("digits", "champion"))
+    return False

@@ -1,0 +1,212 @@
+"""Schedules that nobody watches: real schedulers, servers and runs, ended and killed as machines do it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from flows import leases, schedules
+from flows.leases import Lease
+from flows.server import server_status
+from tasks.workspace import Workspace
+from tests.flows.asking import ask
+from tests.flows.homes import ROOT, Home, eventually
+
+pytestmark = pytest.mark.slow
+
+LONG = "{method: mlp, epochs: 100000}"
+BEGIN, END = 120, 15
+"""Seconds until a run is seen at work on a busy machine, and in which a scheduler obeys."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("scheduled"))
+    first = home.headstart("run", write(home, "{method: linear}"), "--quiet")
+    assert first.returncode == 0, first.stderr
+    yield home
+    home.headstart("ui", "--stop", "--force")
+
+
+def write(home: Home, train: str, name: str = "digits") -> str:
+    """The pipeline of this name with a method of training."""
+    lines = (ROOT / "configs" / "digits.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("train:", "name:"))]
+    path = home.root / f"{name}.yaml"
+    path.write_text("\n".join([*kept, f"name: {name}", f"train: {train}"]) + "\n")
+    return str(path)
+
+
+@contextmanager
+def scheduler(home: Home, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A scheduler at work; what it says is read at the end from ``communicate``."""
+    process = home.start("schedule", *arguments)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=60)
+        for lease in leases.live(Workspace(home.root)):
+            psutil.Process(lease.owner.pid).kill()
+        home.headstart("schedule", "--remove", "digits")
+        home.headstart("models")  # which closes what this left behind
+
+
+def at_work(home: Home) -> Lease | None:
+    """A run that has got to MLflow."""
+    return next((lease for lease in leases.live(Workspace(home.root)) if lease.run), None)
+
+
+def begun(home: Home, seconds: float = BEGIN) -> Lease:
+    assert eventually(lambda: at_work(home), seconds)
+    lease = at_work(home)
+    assert lease is not None
+    return lease
+
+
+def state(home: Home, flow_run: str) -> str:
+    return next(run["state_name"] for run in home.flow_runs() if run["id"] == flow_run)
+
+
+def unfinished(home: Home) -> list[str]:
+    return [run["state_name"] for run in home.flow_runs() if run["state_type"] not in FINAL]
+
+
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+def status(home: Home, lease: Lease) -> str:
+    return str(home.client.get_run(lease.run).info.status)
+
+
+def is_watching(home: Home) -> bool:
+    """Whether the command has become the scheduler, and knows when it is due."""
+    return bool(schedules.state("digits", Workspace(home.root)).next)
+
+
+def test_an_idle_scheduler_is_small_and_obeys_at_once(home: Home) -> None:
+    with scheduler(home, write(home, LONG), "--cron", "0 3 1 1 *") as process:
+        assert eventually(lambda: is_watching(home), BEGIN)
+        assert psutil.Process(process.pid).memory_info().rss < 150 * 2**20
+        twice = home.headstart("schedule", write(home, LONG), "--interval", "5")
+        assert twice.returncode == 2 and f"on schedule in {home.root} already, by process {process.pid}" in twice.stderr
+        needed = home.headstart("ui", "--stop")
+        assert needed.returncode == 2 and f"the schedule of digits (process {process.pid}" in needed.stderr
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - began < END and (process.returncode, err) == (0, "")
+        assert "Jan" in out and "Traceback" not in out
+    assert unfinished(home) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_in_progress_is_ended_in_both_and_picked_up_by_the_next_scheduler(home: Home, number: int) -> None:
+    with scheduler(home, write(home, LONG), "--interval", "10") as process:
+        lease = begun(home)
+        began = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - began < END and (process.returncode, err) == (0, ""), out
+        assert (state(home, lease.flow_run), status(home, lease)) == ("Cancelled", "KILLED")
+        assert unfinished(home) == [] and leases.leases(Workspace(home.root)) == []
+        with scheduler(home) as again:
+            assert begun(home).flow_run != lease.flow_run
+            again.terminate()
+            assert "caught up now" in again.communicate(timeout=60)[0]
+
+
+def test_prefects_page_starts_a_run_with_other_values_and_cancels_it(home: Home) -> None:
+    with scheduler(home, write(home, "{method: linear}"), "--cron", "0 3 1 1 *"):
+        assert eventually(lambda: is_watching(home), BEGIN)
+        [deployment] = ask(home.root, "/deployments/filter", {"deployments": {"name": {"like_": "digits-"}}})
+        values = deployment["parameters"]["config"] | {"train": {"method": "mlp", "epochs": 100_000}}
+        ask(home.root, f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": values}})
+        lease = begun(home)
+        cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+        ask(home.root, f"/flow_runs/{lease.flow_run}/set_state", cancelling)
+        assert eventually(lambda: state(home, lease.flow_run) == "Cancelled", END + 30)
+        assert status(home, lease) == "KILLED"
+
+
+def test_a_killed_server_comes_back_at_its_port_and_a_killed_run_is_closed_while_the_schedule_goes_on(
+    home: Home,
+) -> None:
+    with scheduler(home, write(home, LONG), "--interval", "10") as process:
+        lease = begun(home)
+        server = server_status(home.root)
+        assert server is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert eventually(lambda: (found := server_status(home.root)) and found.pid != server.pid, BEGIN)
+        again = server_status(home.root)
+        assert again is not None and again.url == server.url
+        assert len(unfinished(home)) == 1  # times that came meanwhile made no backlog
+        os.kill(lease.owner.pid, signal.SIGKILL)
+        assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
+        assert state(home, lease.flow_run) == "Crashed"
+        assert begun(home).flow_run != lease.flow_run
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert "the run before is not over" in out and "died of SIGKILL" in out and err == ""
+
+
+def test_a_broken_configuration_fails_one_run_and_the_next_is_as_it_stands_then(home: Home) -> None:
+    with scheduler(home, write(home, LONG), "--interval", "2") as process:
+        lease = begun(home)
+        broken = Path(write(home, "{method: liner}"))
+        os.kill(lease.owner.pid, signal.SIGTERM)
+        assert eventually(lambda: any(run["state_name"] == "Failed" for run in home.flow_runs()), BEGIN)
+        write(home, "{method: linear}")
+        done = len([run for run in home.flow_runs() if run["state_name"] == "Completed"])
+        completed: Any = lambda: len([run for run in home.flow_runs() if run["state_name"] == "Completed"]) > done  # noqa: E731
+        assert eventually(completed, BEGIN)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert status(home, lease) == "KILLED" and broken.exists()
+    failures = set(line.split(" ", 1)[1] for line in err.splitlines())
+    assert len(failures) == 1 and "did you mean" in failures.pop() and "test/accuracy" in out
+
+
+def test_a_run_that_takes_too_long_is_ended_and_tried_again_later_each_time(home: Home) -> None:
+    policies = ["--timeout", "45", "--retries", "1", "--backoff", "1"]
+    with scheduler(home, write(home, LONG), "--interval", "5", *policies) as process:
+        first = begun(home)
+        assert eventually(lambda: status(home, first) == "KILLED", BEGIN)
+        second = begun(home)
+        assert second.flow_run == first.flow_run and second.run != first.run
+        assert eventually(lambda: state(home, first.flow_run) == "TimedOut", BEGIN)
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    assert out.count("it took longer than its limit") >= 2 and "tried again in 1 s (1 of 1)" in out
+
+
+def test_the_next_run_takes_the_place_of_the_one_before_where_that_was_asked_for(home: Home) -> None:
+    with scheduler(home, write(home, LONG), "--interval", "25", "--overlap", "cancel"):
+        first = begun(home)
+        assert eventually(lambda: state(home, first.flow_run) == "Cancelled", BEGIN)
+        assert status(home, first) == "KILLED" and begun(home).flow_run != first.flow_run
+
+
+def test_a_scheduler_that_is_killed_leaves_its_run_to_the_next_which_begins_no_other(home: Home) -> None:
+    with scheduler(home, write(home, LONG), "--interval", "5") as process:
+        lease = begun(home)
+        process.kill()
+        process.communicate()
+        with scheduler(home) as again:
+            assert eventually(lambda: schedules.scheduler_of("digits", Workspace(home.root)), BEGIN)
+            time.sleep(6)  # more than one time comes
+            assert len(unfinished(home)) == 1 and at_work(home) == lease
+            again.terminate()
+            again.communicate(timeout=60)
+        assert (state(home, lease.flow_run), status(home, lease)) == ("Cancelled", "KILLED")

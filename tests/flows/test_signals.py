@@ -1,0 +1,29 @@
+"""Signals are heard at once in a wait, and else when the work is done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from flows.signals import End, Ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_wait_and_lets_work_finish(number: int) -> None:
+    end, before = End(), signal.getsignal(number)
+    with end.heard():
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)  # work goes on
+        assert end.is_told
+        with pytest.raises(Ended), end.interrupts():
+            raise AssertionError("a wait after the signal is not begun")
+    waiting = End()
+    with waiting.heard():
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
+        with pytest.raises(Ended), waiting.interrupts():
+            time.sleep(30)
+    assert signal.getsignal(number) is before

@@ -1,0 +1,86 @@
+"""When a pipeline is due, read before a server is started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flows.timetable import Timetable, read_timetable
+from tasks.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("cron", ["61 * * * *", "0 24 * * *", "0 3 * *", "", "H 3 * * *", "every night", "0 0 30 2 *"])
+def test_a_cron_expression_that_names_no_time_is_one_line(cron: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"names no time.*'0 3 \* \* \*'") as told:
+        read_timetable(cron, None, None, None)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_time_is_of_the_zone_that_is_named_and_the_next_three_are_shown() -> None:
+    table = read_timetable("30 2 29 2 *", None, None, "Europe/Berlin")
+    assert (table.expression, table.zone) == ("30 2 29 2 *", "Europe/Berlin")
+    words = table.in_words
+    assert words.count(" 29 Feb ") == words.count(" 02:30") == 3 and words.endswith("(Europe/Berlin)")
+
+
+@pytest.mark.slow
+def test_a_time_is_the_machines_own_by_default() -> None:
+    code = "from flows.timetable import read_timetable; print(read_timetable('0 3 * * *', None, None, None).zone)"
+    there = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"TZ": "Asia/Tokyo"}
+    )
+    assert there.stdout.strip() == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("zone", ["Mars", "../etc/passwd", "/etc/localtime", "Europe"])
+def test_an_unknown_zone_is_one_line(zone: str) -> None:
+    with pytest.raises(ConfigurationError, match="no such zone; give one as Europe/Berlin"):
+        read_timetable("0 3 * * *", None, None, zone)
+
+
+def test_one_way_of_saying_when_is_wanted() -> None:
+    assert read_timetable(None, 15, None, None).in_words == "every 15 s"
+    for given in ((None, None, None), ("0 3 * * *", 15, None), (None, 15, "FREQ=DAILY")):
+        with pytest.raises(ConfigurationError, match="one of --cron, --interval and --rrule"):
+            read_timetable(*given, None)
+
+
+@pytest.mark.parametrize("rule", ["FREQ=NONSENSE", "every night", "", "FREQ=DAILY;UNTIL=20200101T000000"])
+def test_a_rule_that_names_no_time_is_one_line(rule: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--rrule .*names no time.*FREQ=WEEKLY") as told:
+        read_timetable(None, None, rule, None)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_time_is_later_than_the_moment_and_each_comes_once() -> None:
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    every = Timetable("interval", "15", "UTC", noon.timestamp())
+    assert every.after(noon) == noon + timedelta(seconds=15)
+    assert every.after(noon + timedelta(seconds=14.9)) == noon + timedelta(seconds=15)
+    assert Timetable("cron", "0 12 * * *", "UTC").after(noon) == noon + timedelta(days=1)
+    mondays = Timetable("rrule", "FREQ=WEEKLY;BYDAY=MO;BYHOUR=13;BYMINUTE=0;BYSECOND=0", "Europe/Berlin")
+    assert mondays.after(noon) == noon + timedelta(days=7)
+
+
+def test_three_in_the_morning_stays_so_when_the_clocks_change() -> None:
+    nightly = Timetable("cron", "0 3 * * *", "Europe/Berlin")
+    times = nightly.next_times(3, datetime(2026, 3, 27, 12, tzinfo=UTC))
+    assert [time.astimezone(UTC).hour for time in times] == [2, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_bad_schedule_starts_no_server(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "HEADSTART_"))}
+    finished = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "schedule", str(ROOT / "configs/digits.yaml"), "--cron", "61 * * * *"],
+        cwd=ROOT, capture_output=True, text=True, env=kept | {"HEADSTART_WORKSPACE": str(tmp_path)},
+    )  # fmt: skip
+    assert finished.returncode == 2 and finished.stdout == "" and len(finished.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "mlruns/prefect/server.json").exists()
