@@ -40,7 +40,7 @@ def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, An
         flow_id=client.create_flow_from_name(FLOW),
         name=name,
         parameters=values,
-        description=f"{schedule.timetable}, by `headstart schedule` in {workspace.root}. {policies} A run reads "
+        description=f"{schedule.when}, by `headstart schedule` in {workspace.root}. {policies} A run reads "
         f"{schedule.config} anew, unless it is started here with other values.",
         tags=["headstart", schedule.name],
         entrypoint="flows.transfer.transfer",
@@ -50,10 +50,10 @@ def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, An
     )
 
 
-def make_run(client: SyncPrefectClient, deployment: UUID, due: datetime, again: int) -> FlowRun:
-    """A flow run for a time at which a schedule is due: one, however often this is called."""
+def make_run(client: SyncPrefectClient, deployment: UUID, occasion: str) -> FlowRun:
+    """A flow run for an occasion on which a schedule is due: one, however often this is called."""
     return client.create_flow_run_from_deployment(
-        deployment, state=Scheduled(), idempotency_key=f"{deployment} {due.isoformat()} {again}", tags=[DUE]
+        deployment, state=Scheduled(), idempotency_key=f"{deployment} {occasion}", tags=[DUE]
     )
 
 

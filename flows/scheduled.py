@@ -51,6 +51,13 @@ class Process:
         """Its exit code; None where it is another's child, whom the system does not tell."""
         return self.child.poll() if self.child else None
 
+    @property
+    def of_what(self) -> str:
+        """What it died of, to stand behind "died"; empty where nobody knows."""
+        if self.code is None:
+            return ""
+        return f" of {signal.Signals(-self.code).name}" if self.code < 0 else f" with exit code {self.code}"
+
     def end(self, why: str) -> None:
         """Ask it to end."""
         if not self.why:

@@ -8,7 +8,6 @@ still at work, and with what was missed. The command `headstart schedule` become
 from __future__ import annotations
 
 import logging
-import signal
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from flows.scheduled import MISTAKE, Process, adopted, begin
 from flows.schedules import Schedule
 from flows.server import ensure_server
 from flows.signals import End, Ended
+from flows.watching import Watch
 from tasks.errors import HeadstartError
 from tasks.workspace import Workspace
 
@@ -63,6 +63,7 @@ class Scheduler:
         self.workspace, self.limit = workspace, limit
         self.schedules = {name: schedules.read(name, workspace) for name in chosen}
         self.states = {name: schedules.state(name, workspace) for name in chosen}
+        self.watches = [Watch(name, each.watch) for name, each in self.schedules.items() if each.watch]
         self.deployments: dict[str, UUID] = {}
         self.processes: list[Process] = []
         self.queued: set[str] = set()
@@ -95,7 +96,7 @@ class Scheduler:
         self.processes = [adopted(lease) for lease in alive.values() if not lease.owner.is_elsewhere]
         for name, state in self.states.items():
             if state.due is not None and state.flow_run not in alive:
-                self._keep(name, dealt=state.due - 1e-3, due=None, flow_run=None, again=state.again + 1)
+                self._keep(name, dealt=state.due - 1e-3, due=None, flow_run=None, again=state.again + 1, seen="")
 
     def _tick(self) -> None:
         self._read_again()
@@ -105,6 +106,8 @@ class Scheduler:
                 self._conclude(process)
             for name in self.schedules:
                 self._come_due(name)
+            for watch in self.watches:
+                self._look_at_data(watch)
             if time.monotonic() - self._polled > POLL:
                 self._cancel_what_is_asked()
                 self._settle_what_waited()
@@ -173,8 +176,22 @@ class Scheduler:
         else:
             self._make(name, due, dealt=due.timestamp())
 
+    def _look_at_data(self, watch: Watch) -> None:
+        """Make a run where the data is no longer what a run was made for; while one is at work, once that is over."""
+        name, told = watch.name, watch.trouble
+        if name not in self.schedules or schedules.is_paused(name, self.workspace):
+            return
+        watch.look(self.workspace)
+        if watch.trouble and watch.trouble != told:
+            _tell(name, watch.trouble)
+        if watch.settled not in ("", self.states[name].seen) and not self._is_busy(name):
+            _tell(name, "new data")
+            now = datetime.now(UTC)
+            self._make(name, now, dealt=now.timestamp(), occasion=f"{self.states[name].dealt} {watch.settled}")
+
     def _say_next(self, name: str, due: datetime | None) -> None:
-        words = due.astimezone().strftime("%a %d %b %Y %H:%M:%S") if due else "never again"
+        last = "when the data changes" if self.schedules[name].watch else "never again"
+        words = due.astimezone().strftime("%a %d %b %Y %H:%M:%S") if due else last
         if self.states[name].next != words:
             self._keep(name, next=words)
 
@@ -205,10 +222,13 @@ class Scheduler:
         if before and not self._of(name):
             finish(self.client, UUID(before), Cancelled(message=f"Ended: {REPLACED}."))
 
-    def _make(self, name: str, due: datetime, dealt: float) -> None:
-        run = deployments.make_run(self.client, self.deployments[name], due, self.states[name].again)
+    def _make(self, name: str, due: datetime, dealt: float, occasion: str = "") -> None:
+        occasion = occasion or f"{due.isoformat()} {self.states[name].again}"
+        run = deployments.make_run(self.client, self.deployments[name], occasion)
         self.queued.add(name)
-        self._keep(name, dealt=dealt, due=due.timestamp(), flow_run=str(run.id))
+        # Whatever makes a run, it takes the data as it is by then.
+        seen = next((watch.settled for watch in self.watches if watch.name == name), "")
+        self._keep(name, dealt=dealt, due=due.timestamp(), flow_run=str(run.id), seen=seen or self.states[name].seen)
         self._polled = -LOOK
 
     def _is_busy(self, name: str) -> bool:
@@ -273,9 +293,9 @@ class Scheduler:
             elif process.why:
                 self._finish(process, Cancelled(message=f"Ended: {process.why}."))
             elif state is None or not state.is_final():
-                self._finish(process, Crashed(message=f"Process {process.owner.pid} died{_of_what(process.code)}."))
+                self._finish(process, Crashed(message=f"Process {process.owner.pid} died{process.of_what}."))
             elif process.code is not None and process.code < 0:  # it could tell Prefect, but not those who read this
-                _tell(process.name, f"died{_of_what(process.code)}")
+                _tell(process.name, f"died{process.of_what}")
         self.processes.remove(process)
         is_over = is_done or process.why in (REPLACED, ASKED) or not self._try_again(process, run)
         if is_over and (is_done or process.why != STOPPED) and self._is_current(process):
@@ -327,6 +347,8 @@ class Scheduler:
         for process in list(self.processes):
             with suppress(*GONE):
                 self._conclude(process)
+        for watch in self.watches:
+            watch.end()
         self._see_to_the_dead()
         if self._sweep:
             self._sweep.wait()
@@ -345,12 +367,6 @@ def _values(schedule: Schedule, workspace: Workspace) -> dict[str, Any]:
     except HeadstartError:
         return {}
     return {"config": config.model_dump(mode="json", by_alias=True)}
-
-
-def _of_what(code: int | None) -> str:
-    if code is None:
-        return ""
-    return f" of {signal.Signals(-code).name}" if code < 0 else f" with exit code {code}"
 
 
 def _time(due: datetime) -> str:

@@ -47,6 +47,7 @@ class Schedule:
             or ``none``.
         retries: how often a run that failed is tried again, after ``backoff`` seconds, then twice as many, and so on.
         timeout: seconds after which a run is ended; 0: never.
+        watch: seconds between two looks at the data, which makes a run when it has changed; 0: none.
     """
 
     name: str
@@ -58,6 +59,21 @@ class Schedule:
     retries: int = 0
     backoff: float = 60.0
     timeout: float = 0.0
+    watch: float = 0.0
+
+    @property
+    def when(self) -> str:
+        """When it is due."""
+        return self._told(str(self.timetable))
+
+    @property
+    def in_words(self) -> str:
+        """The same, with the next times."""
+        return self._told(self.timetable.in_words)
+
+    def _told(self, times: str) -> str:
+        change = f"when the data changes (a look every {self.watch:g} s)" if self.watch else ""
+        return "; ".join(filter(None, [times, change]))
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ class State:
         flow_run: that run.
         again: how often a run has been picked up that a scheduler left unfinished.
         next: when it is due next, in words.
+        seen: what the data was like that a run was made for; see `flows.watching.Watch`.
     """
 
     dealt: float
@@ -77,6 +94,7 @@ class State:
     flow_run: str | None = None
     again: int = 0
     next: str = ""
+    seen: str = ""
 
     @property
     def moment(self) -> datetime:
@@ -120,13 +138,13 @@ def read(name: str, workspace: Workspace) -> Schedule:
         known = ", ".join(names(workspace)) or "none yet"
         raise ConfigurationError(f"no schedule {name!r} in {workspace.root}; there are: {known}")
     timetable = Timetable(**kept.pop("timetable"))
-    return Schedule(**kept | {"timetable": timetable, "overrides": tuple(kept["overrides"])})
+    return Schedule(**_known(Schedule, kept) | {"timetable": timetable, "overrides": tuple(kept["overrides"])})
 
 
 def state(name: str, workspace: Workspace) -> State:
     """How far a schedule has come; nowhere before now where that is not known."""
     kept = _read(name, "state", workspace)
-    return State(**kept) if kept else State(datetime.now(UTC).timestamp())
+    return State(**_known(State, kept)) if kept else State(datetime.now(UTC).timestamp())
 
 
 def save(name: str, state: State, workspace: Workspace) -> None:
@@ -233,6 +251,11 @@ def _read(name: str, what: str, workspace: Workspace) -> dict[str, Any] | None:
         return content if isinstance(content, dict) else None
     except (OSError, ValueError):
         return None
+
+
+def _known(kind: type, kept: dict[str, Any]) -> dict[str, Any]:
+    """What this version knows of what another one may have kept."""
+    return {name: value for name, value in kept.items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
 def place_of(config: Path, workspace: Workspace) -> str:

@@ -59,6 +59,10 @@ def schedule(
     backoff: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Until the first try again; twice as long until the next.")
     ] = 60,
+    watch: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="Run when the data has changed: look at it every so often; 0: no."),
+    ] = 0,
     timeout: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="After which a run is ended; 0: it may take its time.")
     ] = 0,
@@ -84,9 +88,9 @@ def schedule(
     from flows.schedules import Schedule
     from flows.timetable import read_timetable
 
-    if configs or cron or interval or rrule:
-        timetable = read_timetable(cron, interval, rrule, timezone)
-        policies = (overlap.value, missed.value, retries, backoff, timeout)
+    if configs or cron or interval or rrule or watch:
+        timetable = read_timetable(cron, interval, rrule, timezone, watches=watch > 0)
+        policies = (overlap.value, missed.value, retries, backoff, timeout, watch)
         asked = _checked(configs or [], set_, workspace, timetable, replace)
         for name, config in asked.items():
             place = schedules.place_of(config, workspace)
@@ -113,7 +117,8 @@ def _checked(
     from flows.console import shown
 
     if not configs:
-        raise ConfigurationError(f"headstart schedule needs a pipeline to run ({timetable}): name its YAML file")
+        when = str(timetable) or "when its data changes"
+        raise ConfigurationError(f"headstart schedule needs a pipeline to run ({when}): name its YAML file")
     found: dict[str, Path] = {}
     for path in configs:
         config = read_config(path, overrides, PipelineConfig)
@@ -135,7 +140,7 @@ def _become_scheduler(chosen: list[Schedule], workspace: Workspace, limit: int) 
 
     server = ensure_server(workspace.root)
     for each in chosen:
-        out.print(f"{each.name}: {each.timetable.in_words}", soft_wrap=True, markup=False)
+        out.print(f"{each.name}: {each.in_words}", soft_wrap=True, markup=False)
     out.print(f"runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True)
     sys.stdout.flush()
     names = [each.name for each in chosen]
@@ -166,5 +171,5 @@ def _table(workspace: Workspace):  # type: ignore[no-untyped-def]
         how = "paused" if schedules.is_paused(name, workspace) else "on" if scheduler else "not running"
         where = f"{how}, process {scheduler.pid} on {scheduler.host}" if scheduler else how
         due = state.next if scheduler and how == "on" else ""
-        table.add_row(name, str(each.timetable), where, due, each.overlap, each.missed, each.config)
+        table.add_row(name, each.when, where, due, each.overlap, each.missed, each.config)
     return table

@@ -14,6 +14,7 @@ from tasks.errors import ConfigurationError
 if TYPE_CHECKING:
     from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
+NONE = "none"
 SHOWN = 3
 SHORTEST = timedelta(microseconds=1)
 
@@ -29,8 +30,8 @@ class Timetable:
     """Times at which something is due.
 
     Args:
-        kind: ``cron``, ``interval`` or ``rrule``.
-        expression: five fields; seconds; or a rule.
+        kind: ``cron``, ``interval``, ``rrule``, or ``none`` where nothing is due by time.
+        expression: five fields; seconds; a rule; or nothing.
         zone: IANA name of the zone in which times of day are meant.
         anchor: of an interval, seconds since the epoch from which it is counted.
     """
@@ -46,16 +47,18 @@ class Timetable:
 
     def next_times(self, count: int, moment: datetime) -> list[datetime]:
         """The first times later than a moment, fewer where a rule ends."""
+        if self.kind == NONE:
+            return []
         return list(asyncio.run(self._rule.get_dates(count, start=moment + SHORTEST)))
 
     def __str__(self) -> str:
-        every = f"every {self.expression} s"
-        return every if self.kind == "interval" else f"{self.kind} {self.expression} ({self.zone})"
+        alone = {"interval": f"every {self.expression} s", NONE: ""}
+        return alone.get(self.kind, f"{self.kind} {self.expression} ({self.zone})")
 
     @property
     def in_words(self) -> str:
         """As it was said, and the next times, where they are times of day."""
-        if self.kind == "interval":
+        if self.kind in ("interval", NONE):
             return str(self)
         times = self.next_times(SHOWN, datetime.now(UTC))
         shown = ", ".join(time.astimezone(ZoneInfo(self.zone)).strftime("%a %d %b %Y %H:%M") for time in times)
@@ -73,7 +76,9 @@ class Timetable:
         return RRuleSchedule(rrule=self.expression, timezone=self.zone)
 
 
-def read_timetable(cron: str | None, interval: int | None, rrule: str | None, timezone: str | None) -> Timetable:
+def read_timetable(
+    cron: str | None, interval: int | None, rrule: str | None, timezone: str | None, watches: bool = False
+) -> Timetable:
     """What exactly one of three ways says.
 
     Args:
@@ -81,19 +86,21 @@ def read_timetable(cron: str | None, interval: int | None, rrule: str | None, ti
         interval: seconds; counted from now.
         rrule: a rule of RFC 5545.
         timezone: IANA name of the zone in which times of day are meant; this machine's own if not given.
+        watches: something else than the time makes runs too, so that none of the three may be given.
 
     Raises:
         ConfigurationError: not exactly one is given, or one that never comes; no such zone.
     """
     given = {"cron": cron, "interval": interval, "rrule": rrule}
     said = [(kind, str(value)) for kind, value in given.items() if value is not None]
-    if len(said) != 1:
+    if len(said) > 1 or not (said or watches):
         raise ConfigurationError(
-            "headstart schedule needs one of --cron, --interval and --rrule, for example --cron '0 3 * * *'"
+            "headstart schedule needs one of --cron, --interval and --rrule, for example --cron '0 3 * * *'; --watch, "
+            "which has it run when the data changes, may stand alone or beside them"
         )
-    [(kind, expression)] = said
+    [(kind, expression)] = said or [(NONE, "")]
     table = Timetable(kind, expression, _zone(timezone), round(datetime.now(UTC).timestamp()))
-    if kind != "interval":
+    if kind not in ("interval", NONE):
         _check(table)
     return table
 

@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Action, Telling, Unusable
 from tasks.ingest.sources import AnySource, DigitsSource
 from tasks.limits import ALLOWED, MOST_PIXELS, Limits
 from tasks.section import Section
+from tasks.workspace import Workspace
 
 
 class SplitConfig(Section):
@@ -143,3 +145,15 @@ class IngestConfig(Section):
     """What is done about findings."""
     limits: LimitsConfig = LimitsConfig()
     """What is too much to be a photo or a dataset."""
+
+    def state(self, workspace: Workspace) -> str:
+        """Fingerprint of what ingestion would find, by names, sizes and times: the source's files, what this machine
+        can decode of them, and the labels that are corrected.
+
+        Raises:
+            HeadstartError: the source cannot be looked at.
+        """
+        from tasks.ingest.corrections import corrections_state
+        from tasks.ingest.formats import extras
+
+        return fingerprint(self.source.state(workspace), extras(), corrections_state(workspace))

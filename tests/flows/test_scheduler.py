@@ -20,6 +20,7 @@ from flows.server import server_status
 from tasks.workspace import Workspace
 from tests.flows.asking import ask
 from tests.flows.homes import ROOT, Home, eventually
+from tests.flows.test_watching import picture
 
 pytestmark = pytest.mark.slow
 
@@ -210,3 +211,66 @@ def test_a_scheduler_that_is_killed_leaves_its_run_to_the_next_which_begins_no_o
             again.terminate()
             again.communicate(timeout=60)
         assert (state(home, lease.flow_run), status(home, lease)) == ("Cancelled", "KILLED")
+
+
+def runs(home: Home, *names: str) -> list[dict[str, Any]]:
+    """Flow runs of deployments in these states, of this name."""
+    return [run for run in home.flow_runs() if run["state_name"] in names]
+
+
+def caught_up(home: Home, policy: str) -> int:
+    """How many runs come of five minutes that nothing watched; each fails at once, for its configuration is broken."""
+    with scheduler(home, write(home, LONG), "--interval", "60", "--missed", policy) as process:
+        assert eventually(lambda: is_watching(home), BEGIN)
+        process.terminate()
+        process.communicate(timeout=60)
+        write(home, "{method: liner}")
+        began = time.time()
+        schedules.save("digits", schedules.State(began - 5 * 60), Workspace(home.root))
+        with scheduler(home) as again:
+            dealt = lambda: schedules.state("digits", Workspace(home.root)).dealt > began - 60  # noqa: E731
+            assert eventually(lambda: dealt() and not unfinished(home), BEGIN)
+            again.terminate()
+            return again.communicate(timeout=60)[0].count(": caught up now")
+
+
+def test_of_missed_times_all_one_or_none_are_caught_up(home: Home) -> None:
+    assert caught_up(home, "none") == 0
+    assert caught_up(home, "latest") == 1
+    assert caught_up(home, "all") in (5, 6)  # a minute may come round before it watches again
+
+
+def test_one_waits_its_turn_and_no_more_and_no_more_are_at_work_than_the_limit(home: Home) -> None:
+    configs = write(home, LONG), write(home, LONG, "others")
+    with scheduler(home, *configs, "--interval", "4", "--overlap", "queue", "--limit", "1"):
+        lease = begun(home)
+        time.sleep(10)  # more than two times come
+        assert len(leases.live(Workspace(home.root))) == 1
+        assert sorted(run["state_name"] for run in home.flow_runs() if run["state_type"] not in FINAL)[0] == "Running"
+        assert 2 <= len(unfinished(home)) <= 4
+        os.kill(lease.owner.pid, signal.SIGKILL)
+        assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
+        assert begun(home).flow_run != lease.flow_run and len(leases.live(Workspace(home.root))) == 1
+    home.headstart("schedule", "--remove", "others")
+
+
+def test_new_data_makes_one_run(home: Home) -> None:
+    for number in range(40):
+        picture(home.root / "photos" / "ab"[number % 2] / f"{number}.png", number)
+    path = home.root / "pets.yaml"
+    sections = ["name: pets", "ingest: {source: {folder: photos}}", "evaluate: {explain: 0, robustness: 0}"]
+    path.write_text("\n".join([*sections, "train: {method: linear}"]))
+    with scheduler(home, str(path), "--watch", "1") as process:
+        assert eventually(lambda: len(of_pets(home, "Completed")) == 1, BEGIN)
+        picture(home.root / "photos" / "a" / "100.png", 100)
+        assert eventually(lambda: len(of_pets(home, "Completed")) == 2, BEGIN)
+        time.sleep(8)  # several looks
+        assert len(of_pets(home, "Completed")) == 2 and unfinished(home) == []
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert out.count("new data") == 2 and err == ""
+    home.headstart("schedule", "--remove", "pets")
+
+
+def of_pets(home: Home, name: str) -> list[dict[str, Any]]:
+    return [run for run in runs(home, name) if run["name"].startswith("pets")]

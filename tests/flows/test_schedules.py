@@ -26,6 +26,14 @@ def test_a_schedule_is_read_as_it_was_kept(workspace: Workspace) -> None:
     assert schedules.read("digits", workspace) == NIGHTLY and names(workspace) == ["digits"]
 
 
+def test_what_another_version_kept_beside_what_is_known_does_no_harm(workspace: Workspace) -> None:
+    keep(NIGHTLY, workspace)
+    for what in ("settings", "state"):
+        path = schedules.folder_of(workspace) / "digits" / f"{what}.json"
+        path.write_text(path.read_text()[:-1] + ', "later": 1}')
+    assert schedules.read("digits", workspace) == NIGHTLY and state("digits", workspace).again == 0
+
+
 def test_the_same_schedule_again_goes_on_where_it_was_and_another_one_begins_now(workspace: Workspace) -> None:
     keep(NIGHTLY, workspace)
     schedules.save("digits", State(1000.0), workspace)
