@@ -8,17 +8,14 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flows import data, features, scheduling
-from flows.opening import open_workspace
+from flows import data, deploying, features, scheduling
+from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
-
-if TYPE_CHECKING:
-    from flows.config import PipelineConfig
 
 app = typer.Typer(
     help="Give your image classifier a head start: take a pretrained vision backbone, fit a new head to your own "
@@ -32,6 +29,9 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
 app.command(name="schedule")(scheduling.schedule)
+app.command(name="deploy")(deploying.deploy)
+app.command(name="worker")(deploying.worker)
+app.command(name="execute", hidden=True)(deploying.execute)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
@@ -55,8 +55,8 @@ def run(
 
     Example: headstart run configs/digits.yaml -s train.method=mlp -s train.epochs=5
     """
-    settings = _read_pipeline(config, set_, replace, quiet)
-    workspace, server = _prepare()
+    settings = open_pipeline(config, set_, replace, quiet)
+    workspace, server = open_with_server()
     from flows.console import out, show_outcome, shown
     from flows.delivery import delivered, end_untold
     from flows.summary import one_line
@@ -99,7 +99,7 @@ def ui(
             check_unneeded(Workspace.find())
         typer.echo("stopped" if stop_server(Workspace.find().root) else "no Prefect server runs")
         return
-    workspace, server = _prepare(reads=True)
+    workspace, server = open_with_server(reads=True)
     import signal
 
     from flows.console import show_pages
@@ -194,7 +194,7 @@ def predict(
 
     Example: headstart predict digits@champion data/3 -o predictions.parquet
     """
-    _, server = _prepare(reads=True)
+    _, server = open_with_server(reads=True)
     from flows.console import out, shown
     from flows.delivery import delivered, end_untold
     from flows.predict import predict as predict_flow
@@ -231,7 +231,7 @@ def pretrain(
     from flows.checks import check_pretraining
 
     check_pretraining(settings, workspace.resolve(output), workspace)
-    _, server = _prepare()
+    _, server = open_with_server()
     from flows.console import out, shown
     from flows.delivery import delivered, end_untold
     from flows.pretrain import pretrain as pretrain_flow
@@ -300,33 +300,6 @@ def _escaped(message: str) -> str:
     from rich.markup import escape
 
     return escape(message)
-
-
-def _read_pipeline(config: Path, overrides: list[str], replace: bool, quiet: bool = False) -> PipelineConfig:
-    """Read a pipeline's configuration, find out what can be known to go wrong, and see to it that its dataset may be
-    put into ``data/``."""
-    from flows.config import PipelineConfig, read_config
-
-    settings = read_config(config, overrides, PipelineConfig)
-    workspace = open_workspace()
-    from flows.checks import check_pipeline
-    from flows.console import shown
-
-    with shown(quiet):
-        check_pipeline(settings, workspace)
-    data.claim(workspace, replace)
-    return settings
-
-
-def _prepare(reads: bool = False) -> tuple[Workspace, str]:
-    """Settle the environment and see to a Prefect server; returns its address."""
-    workspace = open_workspace(reads)
-    from flows.leases import close_dead
-    from flows.server import ensure_server
-
-    server = ensure_server(workspace.root)
-    close_dead(workspace)  # in Prefect, too, whose server may not have been there before
-    return workspace, server
 
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]

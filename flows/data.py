@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.opening import open_workspace
+from flows.opening import claim, open_workspace
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -256,16 +255,3 @@ def _ingest_again(settings: PipelineConfig, before: str, workspace: Workspace, r
     changes = compare(*(read_manifest(name, workspace) for name in (before, after)))
     out.print(f"{before} → {after}", soft_wrap=True)
     show_table(changes_table(changes, SHOWN)) if len(changes) else None
-
-
-def claim(workspace: Workspace, replace: bool) -> None:
-    """See to it that ``data/`` and ``data.dvc`` may be replaced, and that Git and DVC leave alone what is to come; say
-    where a file of the user's is kept."""
-    from flows.console import out
-    from tasks.ingest.ignored import leave_out
-    from tasks.ingest.pointer import claim as claim_data
-
-    with suppress(OSError):  # said where the dataset is written; a run whose dataset is there already goes on
-        leave_out(workspace)
-    if kept := claim_data(workspace, replace):
-        out.print(f"your data.dvc is kept as {kept.name}", soft_wrap=True)

@@ -43,11 +43,40 @@ def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, An
         description=f"{schedule.when}, by `headstart schedule` in {workspace.root}. {policies} A run reads "
         f"{schedule.config} anew, unless it is started here with other values.",
         tags=["headstart", schedule.name],
-        entrypoint="flows.transfer.transfer",
+        entrypoint=f"{__package__}.transfer.transfer",
         parameter_openapi_schema=parameter_schema(_form).model_dump_for_openapi(),
         enforce_parameter_schema=False,
         paused=False,
     )
+
+
+def deploy(
+    client: SyncPrefectClient, config: PipelineConfig, pool: str, variables: dict[str, Any], workspace: Workspace
+) -> str:
+    """Register a pipeline with a work pool, or bring its deployment up to date; returns the deployment's name.
+
+    Args:
+        variables: for the pool's job template.
+
+    Raises:
+        PrefectHTTPStatusError: the variables do not fit the template.
+    """
+    name = f"{config.name}-{pool}-{user_name()}-{_identity(workspace)}"
+    client.create_deployment(
+        flow_id=client.create_flow_from_name(FLOW),
+        name=name,
+        parameters={"config": config.model_dump(mode="json", by_alias=True)},
+        description=f"By `headstart deploy` in {workspace.root}, for the workers of {pool}. A run takes the values of "
+        "this form; deploy again to change what it offers.",
+        tags=["headstart", config.name],
+        entrypoint=f"{__package__}.transfer.transfer",
+        parameter_openapi_schema=parameter_schema(_form).model_dump_for_openapi(),
+        enforce_parameter_schema=True,
+        work_pool_name=pool,
+        job_variables=variables,
+        paused=False,
+    )
+    return name
 
 
 def make_run(client: SyncPrefectClient, deployment: UUID, occasion: str) -> FlowRun:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
 
 
 def open_workspace(reads: bool = False) -> Workspace:
@@ -35,3 +42,43 @@ def open_workspace(reads: bool = False) -> Workspace:
         )  # fmt: skip
     close_dead(workspace)
     return workspace
+
+
+def open_with_server(reads: bool = False) -> tuple[Workspace, str]:
+    """The same, and see to a Prefect server; returns its address, too."""
+    workspace = open_workspace(reads)
+    from flows.leases import close_dead
+    from flows.server import ensure_server
+
+    server = ensure_server(workspace.root)
+    close_dead(workspace)  # in Prefect, too, whose server may not have been there before
+    return workspace, server
+
+
+def open_pipeline(config: Path, overrides: list[str], replace: bool, quiet: bool = False) -> PipelineConfig:
+    """Read a pipeline's configuration, find out what can be known to go wrong, and see to it that its dataset may be
+    put into ``data/``."""
+    from flows.config import PipelineConfig, read_config
+
+    settings = read_config(config, overrides, PipelineConfig)
+    workspace = open_workspace()
+    from flows.checks import check_pipeline
+    from flows.console import shown
+
+    with shown(quiet):
+        check_pipeline(settings, workspace)
+    claim(workspace, replace)
+    return settings
+
+
+def claim(workspace: Workspace, replace: bool) -> None:
+    """See to it that ``data/`` and ``data.dvc`` may be replaced, and that Git and DVC leave alone what is to come; say
+    where a file of the user's is kept."""
+    from flows.console import out
+    from tasks.ingest.ignored import leave_out
+    from tasks.ingest.pointer import claim as claim_data
+
+    with suppress(OSError):  # said where the dataset is written; a run whose dataset is there already goes on
+        leave_out(workspace)
+    if kept := claim_data(workspace, replace):
+        out.print(f"your data.dvc is kept as {kept.name}", soft_wrap=True)

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psutil
@@ -18,6 +20,10 @@ from flows.config import PipelineConfig, read_config
 from tasks.errors import HeadstartError
 from tasks.owner import Owner
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "PREFECT_API_REQUEST_TIMEOUT": "10"}
 """How the scheduler talks to Prefect's server, so that it hears signals meanwhile; its runs have more patience."""
@@ -102,14 +108,36 @@ def adopted(lease: leases.Lease) -> Process:
 
 def main(name: str, flow_run_id: str) -> int:
     """Run the pipeline as its configuration stands now, or as Prefect's page was told; returns the exit code."""
-    from flows.causes import explain
     from flows.environment import settle
 
     workspace = Workspace.find()
     settle(workspace)
-    with leases.held(workspace, flow_run_id, os.environ.get("PREFECT_API_URL", "")):
+    from flows.deployments import is_changed
+
+    def read(flow_run: FlowRun, client: SyncPrefectClient) -> PipelineConfig:
+        schedule = schedules.read(name, workspace)
+        if is_changed(client, flow_run):
+            return PipelineConfig.model_validate(flow_run.parameters["config"])
+        return read_config(workspace.root / schedule.config, schedule.overrides, PipelineConfig)
+
+    return run_as(name, UUID(flow_run_id), workspace, read)
+
+
+def run_as(
+    name: str, flow_run_id: UUID, workspace: Workspace, read: Callable[[FlowRun, SyncPrefectClient], PipelineConfig]
+) -> int:
+    """Do a flow run that others made; returns the exit code.
+
+    Args:
+        name: before each line that is said.
+        read: the configuration that it is to run; what it raises of `HeadstartError`, `ValueError` and `KeyError` ends
+            the flow run as failed.
+    """
+    from flows.causes import explain
+
+    with leases.held(workspace, str(flow_run_id), os.environ.get("PREFECT_API_URL", "")):
         try:
-            return _run(name, UUID(flow_run_id), workspace)
+            return _run(name, flow_run_id, workspace, read)
         except Exception as error:
             told = explain(error, workspace)
             if told is None:
@@ -118,25 +146,22 @@ def main(name: str, flow_run_id: str) -> int:
             return 1
 
 
-def _run(name: str, flow_run_id: UUID, workspace: Workspace) -> int:
+def _run(
+    name: str, flow_run_id: UUID, workspace: Workspace, read: Callable[[FlowRun, SyncPrefectClient], PipelineConfig]
+) -> int:
     from prefect.client.orchestration import get_client
     from prefect.flow_engine import run_flow
     from prefect.states import Failed
 
-    from flows.data import claim
     from flows.delivery import delivered, leave
-    from flows.deployments import is_changed
+    from flows.opening import claim
     from flows.summary import one_line
     from flows.transfer import transfer
 
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(flow_run_id)
         try:
-            schedule = schedules.read(name, workspace)
-            if is_changed(client, flow_run):
-                config = PipelineConfig.model_validate(flow_run.parameters["config"])
-            else:
-                config = read_config(workspace.root / schedule.config, schedule.overrides, PipelineConfig)
+            config = read(flow_run, client)
             claim(workspace, replace=False)
         except (HeadstartError, ValueError, KeyError) as error:
             client.set_flow_run_state(flow_run_id, Failed(message=str(error)), force=True)

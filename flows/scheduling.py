@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import data
-from flows.opening import open_workspace
+from flows.opening import claim, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
@@ -128,7 +128,7 @@ def _checked(
         schedules.check_free(config.name, workspace)
         with shown():
             check_pipeline(config, workspace)
-    data.claim(workspace, replace)
+    claim(workspace, replace)
     return found
 
 

@@ -1,0 +1,102 @@
+"""Pipelines that Prefect's workers run: `headstart deploy`, `headstart worker`, and what a worker calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from flows import data
+from flows.opening import open_pipeline, open_with_server
+from tasks.errors import ConfigurationError
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+    from flows.config import PipelineConfig
+
+FLOW_RUN = "PREFECT__FLOW_RUN_ID"
+"""Where a worker says which flow run a process is to do."""
+
+
+def deploy(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
+    pool: Annotated[str, typer.Option(help="Prefect work pool; made if there is none of the name.")],
+    type_: Annotated[
+        str, typer.Option("--type", metavar="process|docker|kubernetes", help="Of a pool that is made.")
+    ] = "process",
+    limit: Annotated[int, typer.Option(min=1, help="Runs at the same time, of a pool that is made.")] = 1,
+    image: Annotated[str, typer.Option(help="Image of a container, as the Dockerfile builds it.")] = "headstart",
+    claim: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Kubernetes: claim of the volume that holds the workspace.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=0, help="Kubernetes: GPUs of a run.")] = 0,
+    set_: Annotated[
+        list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
+    ] = [],  # noqa: B006
+    replace: data.Replace = False,
+) -> None:
+    """Register a pipeline with a Prefect work pool: its workers run it, Prefect's page triggers it.
+
+    Example: headstart deploy configs/digits.yaml --pool gpu
+    """
+    settings = open_pipeline(config, set_, replace)
+    workspace, server = open_with_server()
+    from prefect.client.orchestration import get_client
+
+    from flows import deployments
+    from flows.console import out
+    from flows.pools import PoolType, find_pool, job_variables
+
+    if type_ not in list(PoolType):
+        raise ConfigurationError(f"--type {type_}: a pool is one of {', '.join(PoolType)}")
+    with get_client(sync_client=True) as client:
+        found, is_new = find_pool(client, pool, PoolType(type_), limit)
+        variables = job_variables(PoolType(found.type), workspace, image, claim, gpus)
+        name = deployments.deploy(client, settings, found.name, variables, workspace)
+    out.print(f"deployed as transfer/{name}, in the {found.type} pool {pool}{' (new)' * is_new}", soft_wrap=True)
+    page = server.removesuffix("/api")
+    out.print(f"start a worker: headstart worker {pool}; then run it on {page}/deployments", soft_wrap=True)
+
+
+def worker(
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="Prefect work pool.")],
+    name: Annotated[str | None, typer.Option(help="What the worker is called on Prefect's page.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Runs at the same time of this worker.")] = None,
+) -> None:
+    """Work for a Prefect work pool until Ctrl-C: `prefect worker start`, on this workspace's server.
+
+    Example: headstart worker gpu
+    """
+    open_with_server()
+    more = [*(["--name", name] if name else []), *(["--limit", str(limit)] if limit else [])]
+    sys.stdout.flush()
+    command = [sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", pool, *more]
+    os.execve(sys.executable, command, dict(os.environ))
+
+
+def execute() -> None:
+    """Do the flow run that a Prefect worker was given, with the values of its form."""
+    given = os.environ.get(FLOW_RUN)
+    if not given:
+        raise ConfigurationError(f"`headstart execute` is what a Prefect worker calls: {FLOW_RUN} names no flow run")
+    from flows.environment import settle
+
+    workspace = Workspace.find()
+    settle(workspace)
+    from flows.scheduled import run_as
+
+    code = run_as("worker", UUID(given), workspace, _from_form)
+    if code:
+        raise typer.Exit(code)
+
+
+def _from_form(flow_run: FlowRun, _: Any) -> PipelineConfig:
+    from flows.config import PipelineConfig
+
+    return PipelineConfig.model_validate(flow_run.parameters["config"])

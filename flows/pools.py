@@ -1,0 +1,119 @@
+"""Work pools: what a Prefect worker is to start for a run, by the kind of the pool.
+
+A job template is Prefect's own, to which a Kubernetes pool adds what training needs: the claim of a volume that holds
+the workspace, memory that data loaders share, and GPUs. Prefect checks a deployment's variables against its pool's
+template; nothing else of ours runs in the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from copy import deepcopy
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import WorkPool
+from prefect.exceptions import ObjectNotFound
+
+from tasks.errors import ConfigurationError
+from tasks.workspace import Workspace
+
+EXECUTE = "execute"
+"""The hidden command of `headstart` that does a run which a worker was given."""
+
+MOUNT = "/workspace"
+"""Where the image of our Dockerfile has its workspace."""
+
+
+class PoolType(StrEnum):
+    """Where a worker starts runs."""
+
+    process = "process"
+    docker = "docker"
+    kubernetes = "kubernetes"
+
+
+_FROM = {PoolType.docker: "prefect-docker", PoolType.kubernetes: "prefect-kubernetes", PoolType.process: "prefect"}
+
+
+def job_template(kind: PoolType) -> dict[str, Any]:
+    """A pool's job template: ``job_configuration`` with blanks for ``variables``, a JSON schema."""
+    # The file that Prefect brings along: its server would first ask the internet for a newer one.
+    known = files("prefect.server.api").joinpath("collections_data/views/aggregate-worker-metadata.json")
+    template = json.loads(known.read_text(encoding="utf-8"))[_FROM[kind]][kind.value]
+    template = template["default_base_job_configuration"]
+    return _with_volume(template) if kind is PoolType.kubernetes else template  # type: ignore[no-any-return]
+
+
+def _with_volume(template: dict[str, Any]) -> dict[str, Any]:
+    template = deepcopy(template)
+    template["variables"]["properties"] |= {
+        "claim": {"type": "string", "title": "Volume claim", "description": "Claim of the volume with the workspace."},
+        "gpus": {"type": "integer", "minimum": 0, "default": 0, "title": "GPUs", "description": "GPUs of one run."},
+    }
+    template["variables"]["required"] = [*template["variables"].get("required", []), "claim"]
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    # A Job's own words, which Prefect's template has one level too low, where Kubernetes does not know them.
+    for misplaced in ("parallelism", "completions"):
+        pod.pop(misplaced, None)
+    pod["volumes"] = [
+        {"name": "workspace", "persistentVolumeClaim": {"claimName": "{{ claim }}"}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+    ]
+    [container] = pod["containers"]
+    container["volumeMounts"] = [
+        {"name": "workspace", "mountPath": MOUNT},
+        {"name": "shared-memory", "mountPath": "/dev/shm"},
+    ]
+    container["resources"]["limits"]["nvidia.com/gpu"] = "{{ gpus }}"
+    return template
+
+
+def job_variables(kind: PoolType, workspace: Workspace, image: str, claim: str | None, gpus: int) -> dict[str, Any]:
+    """What a deployment fills into its pool's template.
+
+    Args:
+        image: for containers.
+        claim: of the volume that holds the workspace, in Kubernetes.
+
+    Raises:
+        ConfigurationError: Kubernetes without a claim.
+    """
+    if kind is PoolType.process:
+        # -P: a folder called flows where the process begins is not taken for ours.
+        command = shlex.join([sys.executable, "-P", "-m", f"{__package__}.cli", EXECUTE])
+        env = {"HEADSTART_WORKSPACE": str(workspace.root)}
+        return {"command": command, "env": env, "working_dir": str(workspace.root)}
+    within = {"command": EXECUTE, "image": image, "env": {"HEADSTART_WORKSPACE": MOUNT}}
+    if kind is PoolType.docker:
+        return within | {"volumes": [f"{workspace.root}:{MOUNT}"], "auto_remove": True}
+    if not claim:
+        raise ConfigurationError(
+            "a Kubernetes pool needs --claim NAME: the claim of the volume that holds the workspace"
+        )
+    return within | {"claim": claim, "gpus": gpus}
+
+
+def find_pool(client: SyncPrefectClient, name: str, kind: PoolType, limit: int) -> tuple[WorkPool, bool]:
+    """A pool of this name, made if there is none; and whether it was.
+
+    Raises:
+        ConfigurationError: there is one of a kind that headstart does not know how to fill.
+    """
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        asked = WorkPoolCreate(
+            name=name, type=kind.value, base_job_template=job_template(kind), concurrency_limit=limit
+        )
+        return client.create_work_pool(asked), True
+    if pool.type not in list(PoolType):
+        raise ConfigurationError(
+            f"the pool {name} is of type {pool.type}; headstart deploys to {', '.join(PoolType)}: name another pool"
+        )
+    return pool, False

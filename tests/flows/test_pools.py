@@ -1,0 +1,62 @@
+"""Job templates of work pools, filled in as Prefect's workers do, and held against the schemas of who takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+from prefect.utilities.templating import apply_values
+from prefect.workers.process import ProcessJobConfiguration
+
+from flows.pools import MOUNT, PoolType, job_template, job_variables
+from tasks.errors import ConfigurationError
+from tasks.workspace import Workspace
+
+
+def filled(kind: PoolType, variables: dict[str, Any]) -> dict[str, Any]:
+    """A job as Prefect's worker fills a template in: with its defaults, and a deployment's variables."""
+    template = job_template(kind)
+    schema = template["variables"] | {"additionalProperties": False}
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(variables, schema)
+    known = template["variables"]["properties"].items()
+    defaults = {name: about["default"] for name, about in known if about.get("default") is not None}
+    job: dict[str, Any] = apply_values(template["job_configuration"], defaults | variables)
+    return job
+
+
+def test_a_process_begins_our_command_in_the_workspace(workspace: Workspace) -> None:
+    variables = job_variables(PoolType.process, workspace, "headstart", None, 0)
+    job = filled(PoolType.process, variables)
+    assert job["command"].endswith("-P -m flows.cli execute") and job["working_dir"] == str(workspace.root)
+    assert ProcessJobConfiguration(**job).env["HEADSTART_WORKSPACE"] == str(workspace.root)
+
+
+def test_a_container_has_the_workspace_as_a_volume_and_our_command(workspace: Workspace) -> None:
+    job = filled(PoolType.docker, job_variables(PoolType.docker, workspace, "registry/headstart:1", None, 0))
+    assert (job["image"], job["command"]) == ("registry/headstart:1", "execute")
+    assert job["volumes"] == [f"{workspace.root}:{MOUNT}"] and job["env"] == {"HEADSTART_WORKSPACE": MOUNT}
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_a_job_of_kubernetes_is_one_that_kubernetes_takes(workspace: Workspace, gpus: int) -> None:
+    variables = job_variables(PoolType.kubernetes, workspace, "headstart", "photos", gpus)
+    job = filled(PoolType.kubernetes, variables)
+    manifest = job["job_manifest"]
+    # What Prefect's worker does after filling in: env as a list, the command as arguments, nothing that is empty.
+    [container] = manifest["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": name, "value": value} for name, value in container["env"].items()]
+    container["args"] = container["args"].split()
+    kubernetes_validate.validate(manifest, "1.31", strict=True)
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == gpus
+    assert manifest["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"] == {"claimName": "photos"}
+    assert container["volumeMounts"][0] == {"name": "workspace", "mountPath": MOUNT}
+
+
+def test_kubernetes_without_a_volume_and_a_variable_that_nobody_knows_are_told(workspace: Workspace) -> None:
+    with pytest.raises(ConfigurationError, match="--claim NAME"):
+        job_variables(PoolType.kubernetes, workspace, "headstart", None, 0)
+    with pytest.raises(jsonschema.ValidationError, match="'claim' is a required property"):
+        jsonschema.validate({}, job_template(PoolType.kubernetes)["variables"])
