@@ -51,15 +51,19 @@ def deploy(
 
     from flows import deployments
     from flows.console import out
-    from flows.pools import PoolType, find_pool, job_variables
+    from flows.pools import PoolType, job_variables, make_pool, type_of
 
     if type_ not in list(PoolType):
         raise ConfigurationError(f"--type {type_}: a pool is one of {', '.join(PoolType)}")
     with get_client(sync_client=True) as client:
-        found, is_new = find_pool(client, pool, PoolType(type_), limit)
-        variables = job_variables(PoolType(found.type), workspace, image, claim, gpus)
-        name = deployments.deploy(client, settings, found.name, variables, workspace)
-    out.print(f"deployed as transfer/{name}, in the {found.type} pool {pool}{' (new)' * is_new}", soft_wrap=True)
+        known = type_of(client, pool)
+        kind = known or PoolType(type_)
+        variables = job_variables(kind, workspace, image, claim, gpus)
+        if known is None:
+            make_pool(client, pool, kind, limit)
+        name = deployments.deploy(client, settings, pool, variables, workspace)
+    new = " (new)" if known is None else ""
+    out.print(f"deployed as transfer/{name}, in the {kind} pool {pool}{new}", soft_wrap=True)
     page = server.removesuffix("/api")
     out.print(f"start a worker: headstart worker {pool}; then run it on {page}/deployments", soft_wrap=True)
 

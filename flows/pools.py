@@ -17,7 +17,6 @@ from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectNotFound
 
 from tasks.errors import ConfigurationError
@@ -99,21 +98,25 @@ def job_variables(kind: PoolType, workspace: Workspace, image: str, claim: str |
     return within | {"claim": claim, "gpus": gpus}
 
 
-def find_pool(client: SyncPrefectClient, name: str, kind: PoolType, limit: int) -> tuple[WorkPool, bool]:
-    """A pool of this name, made if there is none; and whether it was.
+def type_of(client: SyncPrefectClient, name: str) -> PoolType | None:
+    """The kind of a pool; None where there is none of the name.
 
     Raises:
-        ConfigurationError: there is one of a kind that headstart does not know how to fill.
+        ConfigurationError: it is of a kind that headstart does not know how to fill in.
     """
     try:
-        pool = client.read_work_pool(name)
+        found = client.read_work_pool(name).type
     except ObjectNotFound:
-        asked = WorkPoolCreate(
-            name=name, type=kind.value, base_job_template=job_template(kind), concurrency_limit=limit
-        )
-        return client.create_work_pool(asked), True
-    if pool.type not in list(PoolType):
+        return None
+    if found not in list(PoolType):
         raise ConfigurationError(
-            f"the pool {name} is of type {pool.type}; headstart deploys to {', '.join(PoolType)}: name another pool"
+            f"the pool {name} is of type {found}; headstart deploys to {', '.join(PoolType)}: name another pool"
         )
-    return pool, False
+    return PoolType(found)
+
+
+def make_pool(client: SyncPrefectClient, name: str, kind: PoolType, limit: int) -> None:
+    """A pool that takes `limit` runs at the same time."""
+    template = job_template(kind)
+    asked = WorkPoolCreate(name=name, type=kind.value, base_job_template=template, concurrency_limit=limit)
+    client.create_work_pool(asked)

@@ -349,9 +349,7 @@ class Scheduler:
                 self._conclude(process)
         for watch in self.watches:
             watch.end()
-        self._see_to_the_dead()
-        if self._sweep:
-            self._sweep.wait()
+        self._see_to_the_dead()  # which outlives this process: Docker gives all ten seconds, and MLflow takes its time
         self._hang_up()
 
     def _keep(self, name: str, quietly: bool = False, **changes: object) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import joblib
-
 ROOT = Path("/")
 
 # Of glibc's `mallopt`, which takes them as numbers.
@@ -19,6 +17,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 
 def usable_cores() -> int:
     """Cores that this process may use at the same time: of its affinity and within its quota."""
+    import joblib  # half a second, which those who ask for a name do without
+
     return int(joblib.cpu_count())
 
 

@@ -14,6 +14,10 @@ from tests.flows.homes import DIGITS, ROOT, Home, eventually
 
 pytestmark = pytest.mark.slow
 
+QUICK = "-s", "evaluate.explain=0", "-s", "evaluate.robustness=0"
+RUN = 400
+"""Seconds in which a run is done, also on a busy machine."""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
@@ -25,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 @pytest.fixture(scope="module")
 def worker(home: Home) -> Iterator[subprocess.Popen[str]]:
     """A worker of the pool ``local``, to which digits are deployed."""
-    deployed = home.headstart("deploy", DIGITS, "--pool", "local", "-s", "evaluate.explain=0")
+    deployed = home.headstart("deploy", DIGITS, "--pool", "local", *QUICK)
     assert deployed.returncode == 0 and "in the process pool local (new)" in deployed.stdout, deployed.stderr
     process = home.start("worker", "local")
     yield process
@@ -55,11 +59,11 @@ def test_a_worker_does_what_prefects_form_says_and_ends_what_its_page_cancels(
     home: Home, worker: subprocess.Popen[str]
 ) -> None:
     first = trigger(home)
-    assert eventually(lambda: state(home, first) == "Completed", 240), state(home, first)
+    assert eventually(lambda: state(home, first) == "Completed", RUN), state(home, first)
     assert statuses(home) == ["FINISHED"]
     assert home.client.get_model_version_by_alias("digits", "champion").version in (1, "1")
     second = trigger(home, method="mlp", epochs=100_000)
-    assert eventually(lambda: statuses(home) == ["RUNNING", "FINISHED"], 240)
+    assert eventually(lambda: statuses(home) == ["RUNNING", "FINISHED"], RUN)
     ask(home.root, f"/flow_runs/{second}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
     assert eventually(lambda: state(home, second) == "Cancelled", 90), state(home, second)
     home.headstart("models")
@@ -73,7 +77,7 @@ def test_what_is_deployed_again_is_brought_up_to_date_and_a_form_that_is_wrong_i
     assert again.returncode == 0 and "(new)" not in again.stdout
     [deployment] = ask(home.root, "/deployments/filter", {"deployments": {"name": {"like_": "digits-local-"}}})
     assert deployment["parameters"]["config"]["train"]["method"] == "ridge"
-    assert deployment["parameter_openapi_schema"]["definitions"]["TrainConfig"]
+    assert deployment["parameter_openapi_schema"]["definitions"]["SplitConfig"]
     wrong = home.headstart("deploy", DIGITS, "--pool", "cluster", "--type", "kubernetes")
     assert wrong.returncode == 2 and "--claim NAME" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
 
@@ -81,8 +85,8 @@ def test_what_is_deployed_again_is_brought_up_to_date_and_a_form_that_is_wrong_i
 def test_prefects_own_command_deploys_from_the_checkout(home: Home) -> None:
     home.headstart("deploy", DIGITS, "--pool", "gpu")
     code = (
-        "import sys; from pathlib import Path; from flows.server import ensure_server; ensure_server(Path(sys.argv[1]));"
-        "import runpy; sys.argv = ['prefect', '--no-prompt', 'deploy', '--all'];"
+        "import runpy, sys; from pathlib import Path; from flows.server import ensure_server;"
+        "ensure_server(Path(sys.argv[1])); sys.argv = ['prefect', '--no-prompt', 'deploy', '--all'];"
         "runpy.run_module('prefect', run_name='__main__')"
     )
     done = subprocess.run(

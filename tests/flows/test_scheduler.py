@@ -24,6 +24,7 @@ from tests.flows.test_watching import picture
 
 pytestmark = pytest.mark.slow
 
+QUICK = "evaluate: {explain: 0, robustness: 0}"
 LONG = "{method: mlp, epochs: 100000}"
 BEGIN, END = 120, 15
 """Seconds until a run is seen at work on a busy machine, and in which a scheduler obeys."""
@@ -41,9 +42,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def write(home: Home, train: str, name: str = "digits") -> str:
     """The pipeline of this name with a method of training."""
     lines = (ROOT / "configs" / "digits.yaml").read_text().splitlines()
-    kept = [line for line in lines if not line.startswith(("train:", "name:"))]
+    kept = [line for line in lines if not line.startswith(("train:", "name:", "evaluate:"))]
     path = home.root / f"{name}.yaml"
-    path.write_text("\n".join([*kept, f"name: {name}", f"train: {train}"]) + "\n")
+    path.write_text("\n".join([*kept, f"name: {name}", f"train: {train}", QUICK]) + "\n")
     return str(path)
 
 
@@ -120,8 +121,9 @@ def test_a_run_in_progress_is_ended_in_both_and_picked_up_by_the_next_scheduler(
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert time.monotonic() - began < END and (process.returncode, err) == (0, ""), out
-        assert (state(home, lease.flow_run), status(home, lease)) == ("Cancelled", "KILLED")
-        assert unfinished(home) == [] and leases.leases(Workspace(home.root)) == []
+        assert state(home, lease.flow_run) == "Cancelled" and unfinished(home) == []
+        # A run that did not end in time was killed; MLflow hears of it from a process that outlives the scheduler.
+        assert eventually(lambda: status(home, lease) == "KILLED" and not leases.leases(Workspace(home.root)), BEGIN)
         with scheduler(home) as again:
             assert begun(home).flow_run != lease.flow_run
             again.terminate()
@@ -138,7 +140,7 @@ def test_prefects_page_starts_a_run_with_other_values_and_cancels_it(home: Home)
         cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
         ask(home.root, f"/flow_runs/{lease.flow_run}/set_state", cancelling)
         assert eventually(lambda: state(home, lease.flow_run) == "Cancelled", END + 30)
-        assert status(home, lease) == "KILLED"
+        assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
 
 
 def test_a_killed_server_comes_back_at_its_port_and_a_killed_run_is_closed_while_the_schedule_goes_on(
@@ -174,7 +176,7 @@ def test_a_broken_configuration_fails_one_run_and_the_next_is_as_it_stands_then(
         assert eventually(completed, BEGIN)
         process.terminate()
         out, err = process.communicate(timeout=60)
-    assert status(home, lease) == "KILLED" and broken.exists()
+    assert eventually(lambda: status(home, lease) == "KILLED", BEGIN) and broken.exists()
     failures = set(line.split(" ", 1)[1] for line in err.splitlines())
     assert len(failures) == 1 and "did you mean" in failures.pop() and "test/accuracy" in out
 
@@ -193,10 +195,11 @@ def test_a_run_that_takes_too_long_is_ended_and_tried_again_later_each_time(home
 
 
 def test_the_next_run_takes_the_place_of_the_one_before_where_that_was_asked_for(home: Home) -> None:
-    with scheduler(home, write(home, LONG), "--interval", "25", "--overlap", "cancel"):
+    with scheduler(home, write(home, LONG), "--interval", "60", "--overlap", "cancel"):
         first = begun(home)
         assert eventually(lambda: state(home, first.flow_run) == "Cancelled", BEGIN)
-        assert status(home, first) == "KILLED" and begun(home).flow_run != first.flow_run
+        assert eventually(lambda: status(home, first) == "KILLED", BEGIN)
+        assert eventually(lambda: set(unfinished(home)) & {"Pending", "Running"}, BEGIN)
 
 
 def test_a_scheduler_that_is_killed_leaves_its_run_to_the_next_which_begins_no_other(home: Home) -> None:
@@ -210,7 +213,8 @@ def test_a_scheduler_that_is_killed_leaves_its_run_to_the_next_which_begins_no_o
             assert len(unfinished(home)) == 1 and at_work(home) == lease
             again.terminate()
             again.communicate(timeout=60)
-        assert (state(home, lease.flow_run), status(home, lease)) == ("Cancelled", "KILLED")
+        assert state(home, lease.flow_run) == "Cancelled"
+        assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
 
 
 def runs(home: Home, *names: str) -> list[dict[str, Any]]:
@@ -258,8 +262,7 @@ def test_new_data_makes_one_run(home: Home) -> None:
     for number in range(40):
         picture(home.root / "photos" / "ab"[number % 2] / f"{number}.png", number)
     path = home.root / "pets.yaml"
-    sections = ["name: pets", "ingest: {source: {folder: photos}}", "evaluate: {explain: 0, robustness: 0}"]
-    path.write_text("\n".join([*sections, "train: {method: linear}"]))
+    path.write_text("\n".join(["name: pets", "ingest: {source: {folder: photos}}", "train: {method: linear}", QUICK]))
     with scheduler(home, str(path), "--watch", "1") as process:
         assert eventually(lambda: len(of_pets(home, "Completed")) == 1, BEGIN)
         picture(home.root / "photos" / "a" / "100.png", 100)
