@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 QUICK = "evaluate: {explain: 0, robustness: 0}"
 LONG = "{method: mlp, epochs: 100000}"
-BEGIN, END = 120, 15
-"""Seconds until a run is seen at work on a busy machine, and in which a scheduler obeys."""
+BEGIN, RUN, END = 120, 300, 15
+"""Seconds until a run is seen at work on a busy machine, until it is done, and in which a scheduler obeys."""
 
 
 @pytest.fixture(scope="module")
@@ -250,8 +250,7 @@ def test_one_waits_its_turn_and_no_more_and_no_more_are_at_work_than_the_limit(h
         lease = begun(home)
         time.sleep(10)  # more than two times come
         assert len(leases.live(Workspace(home.root))) == 1
-        assert sorted(run["state_name"] for run in home.flow_runs() if run["state_type"] not in FINAL)[0] == "Running"
-        assert 2 <= len(unfinished(home)) <= 4
+        assert unfinished(home).count("Running") == 1 and 2 <= len(unfinished(home)) <= 4
         os.kill(lease.owner.pid, signal.SIGKILL)
         assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
         assert begun(home).flow_run != lease.flow_run and len(leases.live(Workspace(home.root))) == 1
@@ -264,9 +263,9 @@ def test_new_data_makes_one_run(home: Home) -> None:
     path = home.root / "pets.yaml"
     path.write_text("\n".join(["name: pets", "ingest: {source: {folder: photos}}", "train: {method: linear}", QUICK]))
     with scheduler(home, str(path), "--watch", "1") as process:
-        assert eventually(lambda: len(of_pets(home, "Completed")) == 1, BEGIN)
+        assert eventually(lambda: len(of_pets(home, "Completed")) == 1, RUN)
         picture(home.root / "photos" / "a" / "100.png", 100)
-        assert eventually(lambda: len(of_pets(home, "Completed")) == 2, BEGIN)
+        assert eventually(lambda: len(of_pets(home, "Completed")) == 2, RUN)
         time.sleep(8)  # several looks
         assert len(of_pets(home, "Completed")) == 2 and unfinished(home) == []
         process.terminate()
