@@ -64,13 +64,10 @@ def _stages(config: PipelineConfig, run: TrackedRun) -> Outcome:
     if config.evaluate.inspects:
         inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
     comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
-    model = run.record(
-        register(config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation, comparison)
-    )
+    made = (dataset, preprocessed, final, candidate, evaluation, comparison, inspection)
+    model = run.record(register(config.register_, config.name, run.id, *made))
     settings = config.model_dump(mode="json", by_alias=True)
-    told = run.record(
-        report(settings, dataset, preprocessed, final, candidate, evaluation, comparison, inspection, model)
-    )
+    told = run.record(report(settings, *made, model))
     new = 0 if run.is_cached(features) else features.new
     return Outcome(
         run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,

@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from tasks.evaluate.metrics import score
+from tasks.model.latency import Latency
 from tasks.records import (
     Candidate,
     Comparison,
@@ -21,7 +22,6 @@ from tasks.records import (
     RegisteredModel,
 )
 from tasks.report.facts import Facts
-from tasks.report.latency import Latency
 
 IMAGES = 40
 
