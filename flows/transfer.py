@@ -5,6 +5,7 @@
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
+from flows.approvals import ask
 from flows.causes import explained
 from flows.checks import check_classes, check_pipeline
 from flows.config import PipelineConfig
@@ -41,6 +42,8 @@ def transfer(config: PipelineConfig) -> Outcome:
             describe_run(run.client, outcome)
             link = link_to_report(run.client, run.id, workspace.tracking_uri)
     check_delivery(outcome, one_line(outcome), workspace)
+    if outcome.model.pending:
+        ask(workspace, config.name)
     _announce(outcome, link)
     return outcome
 
