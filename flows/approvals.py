@@ -45,7 +45,7 @@ class Asked:
 
 def ask(workspace: Workspace, name: str) -> None:
     """Ask on Prefect's page about the versions of a model that wait for a person; those that were asked about stay."""
-    from flows.approval_runs import suspend
+    from flows.approval_runs import GONE, suspend
     from flows.flow_runs import client_of
     from tasks.register.approval import waiting
     from tasks.register.gate import VERDICT
@@ -58,9 +58,13 @@ def ask(workspace: Workspace, name: str) -> None:
         number = int(version.version)
         if (name, number) in known:
             continue
-        with client_of(api, os.environ.get("PREFECT_API_AUTH_STRING")) as client:
-            about = (version.creation_timestamp, version.tags.get(VERDICT, ""), rulings_of(version))
-            flow_run = suspend(client, name, number, *about, workspace)
+        about = (version.creation_timestamp, version.tags.get(VERDICT, ""), rulings_of(version))
+        try:
+            with client_of(api, os.environ.get("PREFECT_API_AUTH_STRING")) as client:
+                flow_run = suspend(client, name, number, *about, workspace)
+        except GONE as error:  # the next run asks again, and the shell is there
+            logging.getLogger("headstart").warning("Prefect's page does not ask about it: %s", error, exc_info=error)
+            return
         if flow_run:
             _write(Asked(name, number, str(flow_run), api), workspace)
 

@@ -43,7 +43,7 @@ def pending_table(workspace: Workspace, name: str | None = None) -> Table:
     table = plain_table("model", "version", "made", "verdict", numbers=("version",))
     for version in waiting(client, get_model(client, name).name if name else None):
         made = datetime.fromtimestamp(version.creation_timestamp / 1000).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(version.name, version.version, made, version.tags.get(VERDICT, ""))
+        table.add_row(version.name, str(version.version), made, version.tags.get(VERDICT, ""))
     return table
 
 

@@ -62,7 +62,7 @@ def reject(client: MlflowClient, name: str, which: str | int, why: str, who: str
         version = _waiting(client, name, which)
         decision = Decision("rejected", who or user_name(), datetime.now(UTC).strftime(TIME), why)
         _write(mine, version, decision)
-        if get_model(client, name).aliases.get(CHALLENGER) == version.version:
+        if int(get_model(client, name).aliases.get(CHALLENGER, 0)) == int(version.version):
             client.delete_registered_model_alias(name, CHALLENGER)
     return decision
 
@@ -96,7 +96,7 @@ def _waiting(client: MlflowClient, name: str, which: str | int) -> ModelVersion:
     if decision := decision_on(version, history(client, name)):
         raise RegistryError(f"{what} does not wait any more: it was {decision}")
     if not _is_marked(version):
-        others = ", ".join(each.version for each in waiting(client, name)) or "none"
+        others = ", ".join(str(each.version) for each in waiting(client, name)) or "none"
         raise RegistryError(
             f"{what} waits for nobody's approval; those that do: {others}. `headstart promote` makes any version "
             "champion"
@@ -108,4 +108,4 @@ def _write(mine: Turn, version: ModelVersion, decision: Decision) -> None:
     """The one place where a decision is recorded."""
     mine.check()
     text = json.dumps(asdict(decision), ensure_ascii=False)
-    mine.client.set_model_version_tag(mine.name, version.version, APPROVAL, text)
+    mine.client.set_model_version_tag(mine.name, str(version.version), APPROVAL, text)

@@ -80,7 +80,8 @@ def _in_words(outcome: Outcome, rulings: Iterable[Ruling]) -> str:
 
 
 def _write_down(mine: Turn, version: ModelVersion, rulings: Mapping[str, Ruling], verdict: str) -> None:
+    number = str(version.version)
     for key, ruling in rulings.items():
-        mine.client.set_model_version_tag(mine.name, version.version, key, with_outcome(version, key, ruling))
+        mine.client.set_model_version_tag(mine.name, number, key, with_outcome(version, key, ruling))
     about = with_verdict(version.description or "", verdict, rulings.values())
-    mine.client.update_model_version(mine.name, version.version, about)
+    mine.client.update_model_version(mine.name, number, about)
