@@ -79,8 +79,11 @@ def waiting(client: MlflowClient, name: str | None = None) -> list[ModelVersion]
 
 
 def decision_on(version: ModelVersion, moves: Sequence[Move]) -> Decision | None:
-    """What a person has decided of a version; None where nobody has. Promoting it by other means is approval, too."""
-    if APPROVAL in version.tags and not _is_marked(version):
+    """What a person has decided of a version that needed it; None where nobody has, or need not. Promoting it by other
+    means is approval, too."""
+    if APPROVAL not in version.tags:
+        return None
+    if not _is_marked(version):
         return Decision(**json.loads(version.tags[APPROVAL]))
     chosen = [move for move in moves if move.version == int(version.version) and move.who != GATE]
     return Decision("approved", chosen[-1].who, chosen[-1].when, chosen[-1].why) if chosen else None
