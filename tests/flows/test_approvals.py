@@ -88,8 +88,9 @@ def test_an_answer_on_prefects_page_outlives_servers_and_is_done_by_the_next_com
     assert rejected.stdout.startswith("fruit: version 2 was rejected by ") and "(sour)" in rejected.stdout
     ended = {name: (run["state_name"], run["state"]["message"][:11]) for name, run in asked_runs(home).items()}
     assert ended == {
-        "approve fruit version 2": ("Completed", "rejected by"), "approve fruit version 3": ("Completed", "approved by"),
-    }  # fmt: skip
+        "approve fruit version 2": ("Completed", "rejected by"),
+        "approve fruit version 3": ("Completed", "approved by"),
+    }
     assert approvals.asked(workspace) == []
     again = home.headstart("approve", "fruit", "2", "--why", "sweet after all")
     assert again.returncode == 2 and "does not wait any more: it was rejected by" in again.stderr
