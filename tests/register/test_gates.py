@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import ValidationError
 
+from flows.config import PipelineConfig, read_config
+from tasks.errors import ConfigurationError
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.pair import Pair
 from tasks.evaluate.slices import declared
 from tasks.leak import Leak
 from tasks.model.latency import Latency
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, Inspection
 from tasks.register import gate
+from tasks.register.check import check_gate_classes, check_gates
 from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
 from tasks.register.gates import GATES
@@ -265,3 +270,37 @@ def test_a_gate_of_another_headstart_counts_by_what_it_found(tmp_path: Path) -> 
     finding = {"passed": False, "reason": "it rains", "threshold": "", "measured": "", "against": None}
     made.tags["gate.9"] = json.dumps({"settings": settings, "finding": finding})
     assert judged(made, path(1)) == ("reject", "rejected: it rains (gate weather)")
+
+
+@pytest.mark.parametrize(
+    ("gates", "evaluate", "told"),
+    [
+        (["robustness"], {"robustness": 0}, "evaluate.robustness is 0"),
+        ([{"gate": "slices", "by": ["class", "shape"]}], {}, "'shape', which evaluate.slices does not have"),
+        ([{"gate": "fairness", "recall": "cat"}], {}, "fairness names 'cat', which is none of the classes"),
+        (["robustness", {"gate": "slices", "by": ["class"]}, {"gate": "fairness", "recall": "a"}], {}, None),
+    ],
+)
+def test_what_a_gate_could_never_measure_is_told_before_anything_takes_time(
+    gates: list[Any], evaluate: dict[str, Any], told: str | None
+) -> None:
+    config = RegisterConfig.model_validate({"gates": gates})
+    with pytest.raises(ConfigurationError, match=told) if told else nullcontext():
+        check_gates(config, EvaluateConfig.model_validate(evaluate))
+        check_gate_classes(config, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("gates", "told"),
+    [
+        (["slicez"], "register.gates.0: there is no gate 'slicez'; did you mean 'slices'?"),
+        ([{"gate": "latency", "p95": 9, "p90": 9}], "(gate latency): unknown key 'p90'; did you mean 'p95'?"),
+        (["leak", "latency"], "register.gates.1 (gate latency): the key 'p95' is missing"),
+        ([{"gate": "leak", "on_failure": "x"}], "(gate leak): on_failure: input should be 'approve', 'reject' or"),
+    ],
+)
+def test_a_wrong_gate_is_one_line_that_names_it(gates: list[Any], told: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(json.dumps({"name": "x", "register": {"gates": gates}}))
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(tmp_path / "x.yaml", (), PipelineConfig)
+    assert told in str(raised.value) and "\n" not in str(raised.value)
