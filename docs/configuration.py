@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 from flows.config import PipelineConfig
 from tasks.ingest.sources import SOURCES, Source
+from tasks.register.gates import GATES
+from tasks.register.gating import Gate
 from tasks.train.config import DEFAULT
 from tasks.train.method import Method, SearchConfig
 from tasks.train.methods import METHODS
@@ -33,6 +35,7 @@ def page() -> str:
             parts += describe_train()
         elif inner := section(field):
             parts += describe(field.alias or name, inner, "##")
+    parts += describe_gates()
     return "\n\n".join(parts) + "\n"
 
 
@@ -72,18 +75,31 @@ def describe_train() -> Iterator[str]:
             yield from describe_method(name, kind, ThroughBackbone)
 
 
-def describe_method(name: str, kind: type[Method], base: type[Method]) -> Iterator[str]:
-    """A method's heading, purpose and what it adds to its base."""
-    yield f"### train: {name}"
+def describe_gates() -> Iterator[str]:
+    """What all gates share, then what each adds."""
+    yield "### register.gates"
+    yield "Each has these keys and its own; a name alone is a gate with its defaults. docs/gates.md has examples."
+    yield table(row(name, field) for name, field in keys(Gate) if name != "gate")
+    for name, kind in GATES.items():
+        yield from describe_method(name, kind, Gate, "#### gate")
+
+
+def describe_method(name: str, kind: type[BaseModel], base: type[BaseModel], level: str = "### train") -> Iterator[str]:
+    """The heading of a method or gate, its purpose and what it adds to its base."""
+    yield f"{level}: {name}"
     yield cleandoc(kind.__doc__ or "")
     if rows := added(kind, base):
         yield table(rows)
 
 
-def added(kind: type[Method], base: type[Method]) -> list[str]:
+def added(kind: type[BaseModel], base: type[BaseModel]) -> list[str]:
     """Rows of the keys that a method does not have from its base as they are."""
     known = {name: repr(field) for name, field in keys(base)}
-    return [row(name, field) for name, field in keys(kind) if name != "method" and known.get(name) != repr(field)]
+    return [
+        row(name, field)
+        for name, field in keys(kind)
+        if name not in ("method", "gate") and known.get(name) != repr(field)
+    ]
 
 
 def keys(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
@@ -105,6 +121,8 @@ def table(rows: Iterable[str]) -> str:
 def row(name: str, field: FieldInfo) -> str:
     """A key, its default and its docstring as a row of a table."""
     default = field.get_default(call_default_factory=True)
+    if isinstance(default, list):  # of gates
+        default = [each.gate if isinstance(each, Gate) else each for each in default]
     shown = "required" if field.is_required() else "see below" if section(field) else f"`{default}`"
     return f"| `{name}` | {shown} | {' '.join((field.description or '').split())} |"
 

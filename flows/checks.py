@@ -14,6 +14,7 @@ from tasks.extract.check import check_workers, look_through, weights_file, weigh
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
+from tasks.register.check import check_gate_classes, check_gates
 from tasks.train.check import check_labels, check_trainable
 from tasks.workspace import Workspace, write_whole
 
@@ -39,6 +40,7 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     if source.is_multi_label():
         check_one_label(config.evaluate)
     check_workers(config.extract.workers)
+    check_gates(config.register_, config.evaluate)
     check_room(workspace)
     found_right = workspace.cache / "checked" / f"{_network_of(config, workspace)}.json"
     if not _still_holds(found_right):
@@ -52,9 +54,10 @@ def check_classes(config: PipelineConfig, dataset: Dataset) -> None:
     """Raise what would end an evaluation, as soon as it is known which classes there are.
 
     Raises:
-        ConfigurationError: costs or the operating point name other classes.
+        ConfigurationError: costs, the operating point or a gate name other classes.
     """
     check_decisions(config.evaluate, dataset.classes, dataset.multi_label)
+    check_gate_classes(config.register_, dataset.classes)
 
 
 def check_pretraining(config: PretrainConfig, output: Path, workspace: Workspace) -> None:

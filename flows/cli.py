@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows import data, deploying, features, scheduling
+from flows import approving, data, deploying, features, scheduling
 from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -32,6 +32,8 @@ app.command(name="schedule")(scheduling.schedule)
 app.command(name="deploy")(deploying.deploy)
 app.command(name="worker")(deploying.worker)
 app.command(name="execute", hidden=True)(deploying.execute)
+app.command(name="approve")(approving.approve)
+app.command(name="reject")(approving.reject)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
@@ -112,15 +114,21 @@ def ui(
 
 
 @app.command()
-def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None) -> None:
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,
+    pending: Annotated[bool, typer.Option("--pending", help="Only versions that wait for approval.")] = False,
+) -> None:
     """List registered models: versions, aliases, figures, data versions.
 
     Example: headstart models digits
     """
     workspace = open_workspace(reads=True)
     from flows.console import show_table
-    from flows.models import history_table, versions_table
+    from flows.models import history_table, pending_table, versions_table
 
+    if pending:
+        show_table(pending_table(workspace, name), "no version waits for approval")
+        return
     show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
     if name:
         show_table(history_table(workspace, name), "no version has been champion yet")
@@ -304,12 +312,14 @@ def _escaped(message: str) -> str:
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
     workspace = open_workspace()
+    from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import moves
     from tasks.register.store import connect
 
     with shown():
         made = move(connect(workspace), moves)
+    settle(workspace)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")
 

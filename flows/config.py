@@ -19,6 +19,8 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.sources import AnySource
 from tasks.preprocess.config import PreprocessConfig
 from tasks.register.config import RegisterConfig
+from tasks.register.gates import GATES
+from tasks.register.gating import no_gate
 from tasks.section import Section
 from tasks.train.config import TrainConfig
 from tasks.train.method import no_method
@@ -114,7 +116,12 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
 def _explain_one(one: Any, model: type[BaseModel]) -> str:
     place = [str(part) for part in one["loc"]]
     if one["type"] == "union_tag_invalid":
-        return f"train.method: {no_method(str(one['ctx']['tag']), METHODS)}"
+        named = str(one["ctx"]["tag"])
+        if place[0] == "register":
+            return f"{'.'.join(place)}: {no_gate(named, GATES)}"
+        return f"train.method: {no_method(named, METHODS)}"
+    if place[:2] == ["register", "gates"] and place[3:4] and place[3] in GATES:
+        return _explain_gate(one, place)
     # pydantic names the method among the keys.
     method = place.pop(1) if place[:1] == ["train"] and place[1:2] and place[1] in METHODS else None
     key = ".".join(place) or "configuration"
@@ -126,6 +133,19 @@ def _explain_one(one: Any, model: type[BaseModel]) -> str:
         return f"the key {key!r} is missing"
     message = one["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]} (given: {one['input']!r})"
+
+
+def _explain_gate(one: Any, place: Sequence[str]) -> str:
+    """What is wrong with a gate, which pydantic names after its place in the list."""
+    gate, key = place[3], place[-1]
+    where = f"register.gates.{place[2]} (gate {gate})"
+    if one["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key!r}; {_hint(key, list(GATES[gate].model_fields))}"
+    if one["type"] == "missing":
+        return f"{where}: the key {key!r} is missing"
+    message = one["msg"].removeprefix("Value error, ")
+    keys = "".join(f"{each}: " for each in place[4:])
+    return f"{where}: {keys}{message[0].lower()}{message[1:]} (given: {one['input']!r})"
 
 
 def _hint(unknown: str, known: Sequence[str]) -> str:

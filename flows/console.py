@@ -167,7 +167,10 @@ def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> 
     )
     model = outcome.model
     table.add_row("use", Text(f"headstart predict {model.name}@{model.alias or model.version} FOLDER"))
-    if model.alias != "champion":
+    if model.pending:
+        which = f"{model.name} {model.version} --why TEXT"
+        table.add_row("decide", Text(f"headstart approve {which}, or reject {which}"))
+    elif model.alias != "champion":
         table.add_row("promote", Text(f"headstart promote {model.name} {model.version}"))
     out.print()
     out.print(table)

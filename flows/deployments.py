@@ -34,7 +34,7 @@ def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, An
 
     Prefect knows a deployment by its name only, and a server may be several people's. So the name says whose it is.
     """
-    name = f"{schedule.name}-{user_name()}-{_identity(workspace)}"
+    name = f"{schedule.name}-{user_name()}-{identity(workspace)}"
     policies = f"Overlap: {schedule.overlap}. Missed: {schedule.missed}."
     return client.create_deployment(
         flow_id=client.create_flow_from_name(FLOW),
@@ -61,7 +61,7 @@ def deploy(
     Raises:
         PrefectHTTPStatusError: the variables do not fit the template.
     """
-    name = f"{config.name}-{pool}-{user_name()}-{_identity(workspace)}"
+    name = f"{config.name}-{pool}-{user_name()}-{identity(workspace)}"
     client.create_deployment(
         flow_id=client.create_flow_from_name(FLOW),
         name=name,
@@ -132,7 +132,7 @@ def _form(config: PipelineConfig) -> None:
     """What Prefect's page asks for, as `flows.transfer.transfer` does, which takes seconds to import."""
 
 
-def _identity(workspace: Workspace) -> str:
+def identity(workspace: Workspace) -> str:
     """Tells a workspace from all others, copies of it included."""
     path = folder_of(workspace) / "id"
     if not path.is_file():

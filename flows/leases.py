@@ -198,7 +198,7 @@ def _close(lease: Lease, workspace: Workspace) -> bool:
 
         _kill_in_mlflow(connect(workspace), lease.run, lease.why_dead)
         write(replace(lease, run=None), workspace)
-    access = _access_to(lease, workspace)
+    access = access_to(lease.api, workspace)
     if access is None:
         return False
     from flows.flow_runs import close
@@ -216,7 +216,7 @@ def _kill_in_mlflow(client: MlflowClient, run: str, why: str) -> None:
             client.set_terminated(run, "KILLED")
 
 
-def _access_to(lease: Lease, workspace: Workspace) -> tuple[str, str | None] | None:
+def access_to(api: str, workspace: Workspace) -> tuple[str, str | None] | None:
     """Address and credentials of the server that a run is recorded on; None where it does not answer."""
     from flows import access
     from flows.server import answers, server_status
@@ -224,7 +224,7 @@ def _access_to(lease: Lease, workspace: Workspace) -> tuple[str, str | None] | N
     chosen = os.environ.get(access.MARKS["PREFECT_API_URL"])
     exported = os.environ.get("PREFECT_API_URL")
     if exported and exported != chosen:
-        mine = lease.api == exported and answers(exported)
+        mine = api == exported and answers(exported)
         return (exported, os.environ.get("PREFECT_API_AUTH_STRING")) if mine else None
     server = server_status(workspace.root)
     return (server.url, access.credentials(access.secret_of(prefect_home(workspace.root)))) if server else None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from rich.table import Table
 
 from flows.console import plain_table
+from tasks.register.approval import waiting
+from tasks.register.gate import VERDICT
 from tasks.register.merits import SCORE
 from tasks.register.moves import history
 from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
@@ -30,6 +34,16 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
         aliases = aliases_of(model)
         for number, version in reversed(all_versions(client, model.name).items()):
             table.add_row(*_cells(client, version, ", ".join(aliases.get(number, []))))
+    return table
+
+
+def pending_table(workspace: Workspace, name: str | None = None) -> Table:
+    """Versions that wait for a person, and why."""
+    client = connect(workspace)
+    table = plain_table("model", "version", "made", "verdict", numbers=("version",))
+    for version in waiting(client, get_model(client, name).name if name else None):
+        made = datetime.fromtimestamp(version.creation_timestamp / 1000).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(version.name, str(version.version), made, version.tags.get(VERDICT, ""))
     return table
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def open_workspace(reads: bool = False) -> Workspace:
     """Find the workspace, settle the environment, and see to its MLflow store: that it answers, is sound and, if it is
-    the workspace's own, knows where that stands now; and say of runs that died that they did.
+    the workspace's own, knows where that stands now; and say of runs that died that they did, and do what
+    was answered on Prefect's page.
 
     Args:
         reads: whether nothing is going to be written, so that the workspace may be another's.
@@ -24,6 +25,7 @@ def open_workspace(reads: bool = False) -> Workspace:
         ServerError: the store does not answer.
         StorageError: the store is damaged, of another version, or cannot be used.
     """
+    from flows.approvals import apply_answers
     from flows.databases import check_records
     from flows.environment import settle
     from flows.leases import close_dead
@@ -41,6 +43,7 @@ def open_workspace(reads: bool = False) -> Workspace:
             soft_wrap=True, markup=False,
         )  # fmt: skip
     close_dead(workspace)
+    apply_answers(workspace)
     return workspace
 
 

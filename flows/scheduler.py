@@ -26,7 +26,7 @@ from prefect.client.schemas.responses import FlowRunResponse
 from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, Crashed, Failed
 
-from flows import deployments, leases, schedules
+from flows import approvals, deployments, leases, schedules
 from flows.config import PipelineConfig, read_config
 from flows.environment import settle
 from flows.flow_runs import finish
@@ -112,6 +112,7 @@ class Scheduler:
                 self._cancel_what_is_asked()
                 self._settle_what_waited()
                 self._start_what_waits()
+                self._apply_answers()
                 self._polled = time.monotonic()
             self._is_away = False
         except Ended:
@@ -332,6 +333,11 @@ class Scheduler:
         found = [lease for lease in leases.leases(self.workspace) if lease.flow_run not in watched]
         if any(leases.is_dead(lease, self.workspace) for lease in found):
             self._sweep = subprocess.Popen([sys.executable, "-P", "-m", leases.__name__], start_new_session=True)
+
+    def _apply_answers(self) -> None:
+        """Have done what was answered to versions that need approval, by another process, which imports MLflow."""
+        if not (self._sweep and self._sweep.poll() is None) and approvals.answered(self.workspace):
+            self._sweep = subprocess.Popen([sys.executable, "-P", "-m", approvals.__name__], start_new_session=True)
 
     def _end_all(self) -> None:
         """End what runs, and say so; what was not over will be due again."""

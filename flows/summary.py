@@ -107,7 +107,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     found = outcome.evaluation.findings + (outcome.inspection.findings if outcome.inspection else ())
     if found:
         rows.append(("evidence", "\n".join(found)))
-    return [*rows, ("gate", model.verdict), ("model", f"{model.name} version {model.version}, {_alias(model)}")]
+    return [*rows, ("gate", _gates(model)), ("model", f"{model.name} version {model.version}, {_alias(model)}")]
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
@@ -168,6 +168,14 @@ def _inspection(inspection: Inspection) -> str:
     ]
     explained = inspection.images.get("explained", 0)
     return ", ".join([*told, *[f"{explained} answers explained"] * bool(explained)]) or "nothing measured"
+
+
+def _gates(model: RegisteredModel) -> str:
+    """The verdict, and below it the gates by what they say."""
+    said: dict[str, list[str]] = {}
+    for ruling in model.rulings:
+        said.setdefault(ruling.outcome, []).append(ruling.gate)
+    return "\n".join([model.verdict, *(f"{outcome}: {', '.join(gates)}" for outcome, gates in said.items())])
 
 
 def _alias(model: RegisteredModel) -> str:

@@ -5,6 +5,7 @@
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
+from flows.approvals import ask
 from flows.causes import explained
 from flows.checks import check_classes, check_pipeline
 from flows.config import PipelineConfig
@@ -41,6 +42,8 @@ def transfer(config: PipelineConfig) -> Outcome:
             describe_run(run.client, outcome)
             link = link_to_report(run.client, run.id, workspace.tracking_uri)
     check_delivery(outcome, one_line(outcome), workspace)
+    if outcome.model.pending:
+        ask(workspace, config.name)
     _announce(outcome, link)
     return outcome
 
@@ -64,13 +67,10 @@ def _stages(config: PipelineConfig, run: TrackedRun) -> Outcome:
     if config.evaluate.inspects:
         inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
     comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
-    model = run.record(
-        register(config.register_, config.name, run.id, dataset, preprocessed, final, candidate, evaluation, comparison)
-    )
+    made = (dataset, preprocessed, final, candidate, evaluation, comparison, inspection)
+    model = run.record(register(config.register_, config.name, run.id, *made))
     settings = config.model_dump(mode="json", by_alias=True)
-    told = run.record(
-        report(settings, dataset, preprocessed, final, candidate, evaluation, comparison, inspection, model)
-    )
+    told = run.record(report(settings, *made, model))
     new = 0 if run.is_cached(features) else features.new
     return Outcome(
         run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,

@@ -45,6 +45,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from tasks.fingerprint import fingerprint
 from tasks.leak import Leak
 from tasks.limits import ALLOWED, Limits
+from tasks.ruling import Ruling
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -298,8 +299,8 @@ class Comparison(Record):
 
     Attributes:
         report: folder with ``comparison.json`` and, for each split, ``changes.csv`` (path, label, before, after,
-            change), ``slices.csv`` (slice, images, champion, candidate, difference, low, high, p, p_holm) and a
-            picture of what was gained and lost, each named after it.
+            change), ``slices.csv`` (slice, kind, ``class`` or as of an evaluation, images, champion, candidate,
+            difference, low, high, p, p_holm) and a picture of what was gained and lost, each named after it.
         version: that the candidate was compared with.
         judged_on: the split that decides; None where the candidate has learned from all of its images.
         images, left_out: by split, how many were compared, and how many were not since one of the two knows them.
@@ -357,7 +358,9 @@ class RegisteredModel(Record):
     Attributes:
         version: of the registered model ``name``.
         alias: ``champion``, ``challenger``, or None where it has neither.
-        verdict: what the gate decided, in words.
+        verdict: what the gates decided, in words.
+        rulings: what each gate said.
+        pending: whether it waits for a person's approval.
         new: False when this candidate was registered before.
     """
 
@@ -365,6 +368,8 @@ class RegisteredModel(Record):
     version: int
     alias: Alias | None
     verdict: str
+    rulings: tuple[Ruling, ...] = ()
+    pending: bool = False
     new: bool
 
 

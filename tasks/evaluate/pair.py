@@ -68,11 +68,11 @@ class Pair:
         questions."""
         ours, theirs = self.right
         rows = []
-        for name, chosen in self._parts(parts):
+        for name, kind, chosen in self._parts(parts):
             groups = None if self.groups is None else np.unique(self.groups[chosen], return_inverse=True)[1]
             of = difference_of_shares(ours[chosen], theirs[chosen], groups)
             rows.append({
-                "slice": name, "images": int(chosen.sum()), "champion": of.theirs, "candidate": of.ours,
+                "slice": name, "kind": kind, "images": int(chosen.sum()), "champion": of.theirs, "candidate": of.ours,
                 "difference": of.value, "low": of.low, "high": of.high,
                 "p": p_value(ours[chosen], theirs[chosen], groups, seed),
             })  # fmt: skip
@@ -97,9 +97,9 @@ class Pair:
             return self.columns[int(probabilities.argmax())]
         return ", ".join(name for name, p in zip(self.columns, probabilities, strict=True) if p >= THRESHOLD)
 
-    def _parts(self, parts: Sequence[Part]) -> Iterator[tuple[str, np.ndarray]]:
+    def _parts(self, parts: Sequence[Part]) -> Iterator[tuple[str, str, np.ndarray]]:
         of = metrics.positives(self.targets, len(self.columns))
         for place in np.flatnonzero(of.any(0)):
-            yield self.columns[place], of[:, place]
+            yield self.columns[place], "class", of[:, place]
         for part in parts:
-            yield part.name, part.chosen
+            yield part.name, part.kind, part.chosen

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed
+from tasks.ruling import Ruling
 from tasks.wording import REASON, brief, shorten
 
 FIGURES = ("accuracy", "average_precision_macro", "f1_macro", "exact_match", "roc_auc_macro", "log_loss", "ece")
@@ -15,6 +16,9 @@ NAMED = 20
 
 MOST = 5_000
 """Letters that MLflow keeps of a description; parts beyond are left out."""
+
+GAP, BELOW = "\n\n", "\n\n---\n\n"
+"""Between parts of a card, and between what the gates say and the rest."""
 
 WELCOME = """Image classifiers, trained by headstart. The alias `champion` is the version to use. The page of each
 version says what it learned from, how good it is, and how it stood against the champion of its time.
@@ -32,7 +36,7 @@ def card(
     run_id: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
     evaluation: Evaluation, comparison: Comparison | None,
 ) -> str:  # fmt: skip
-    """The card of a version that is about to be made; what the gate says of it is in its tags."""
+    """The card of a version that is about to be made; what the gates say of it comes before it (`with_verdict`)."""
     parts = [_facts(dataset, preprocessed, features, candidate), _figures(evaluation)]
     if comparison and comparison.images:
         parts.append(_compared(comparison))
@@ -42,12 +46,28 @@ def card(
         f"```\nheadstart data checkout {dataset.version[:12]}   # the images that it learned from\n"
         f"mlflow artifacts download --run-id {run_id} --artifact-path config.yaml   # the configuration\n```",
     ]
+    return _fitting(parts)
+
+
+def with_verdict(about: str, verdict: str, rulings: Iterable[Ruling]) -> str:
+    """A card, and before it the verdict with what each gate said; parts at its end that do not fit are left out."""
+    about = about.rpartition(BELOW)[2]  # a version that is judged once more has one already
+    rows = (
+        (ruling.gate, ruling.outcome, ruling.threshold or "–", ruling.measured or "–", brief(ruling.reason, REASON))
+        for ruling in rulings
+    )
+    table = _table(("gate", "says", "asked", "measured", "why"), rows)
+    return _fitting([f"### {_literal(brief(verdict, REASON))}", f"{table}{BELOW}{about.partition(GAP)[0]}",
+                     *about.split(GAP)[1:]])  # fmt: skip
+
+
+def _fitting(parts: Iterable[str]) -> str:
     kept, length = [], 0
     for part in parts:
         if length + len(part) <= MOST:
             kept.append(part)
-            length += len(part) + 2
-    return "\n\n".join(kept)
+            length += len(part) + len(GAP)
+    return GAP.join(kept)
 
 
 def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate) -> str:

@@ -25,11 +25,22 @@ from tasks.errors import WeightsError
 from tasks.fingerprint import code_version
 from tasks.model.bundle import REFERENCE
 from tasks.progress import progress
-from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
+from tasks.records import (
+    Candidate,
+    Comparison,
+    Dataset,
+    Evaluation,
+    FeatureSet,
+    Inspection,
+    Preprocessed,
+    RegisteredModel,
+)
+from tasks.register.approval import APPROVAL, PENDING
 from tasks.register.card import WELCOME, card
 from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
-from tasks.register.gate import LEAK, PROMOTE, VERDICT, decide
+from tasks.register.gate import PROMOTE, VERDICT, decide
+from tasks.register.gating import Evidence
 from tasks.register.merits import Merit
 from tasks.register.moves import settle
 from tasks.register.registry import (
@@ -43,6 +54,7 @@ from tasks.register.registry import (
     get_model,
 )
 from tasks.register.rivals import EARLIER, LEARNED_FROM
+from tasks.register.rulings import findings_as_tags, rulings_of
 from tasks.register.store import connect
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
@@ -79,12 +91,13 @@ def signature(multi_label: bool) -> ModelSignature:
 def register_candidate(
     config: RegisterConfig, name: str, run_id: str, dataset: Dataset, preprocessed: Preprocessed,
     features: FeatureSet, candidate: Candidate, evaluation: Evaluation, workspace: Workspace,
-    comparison: Comparison | None = None,
+    comparison: Comparison | None = None, inspection: Inspection | None = None,
 ) -> RegisteredModel:  # fmt: skip
     """Register a candidate once, whoever else does the same, and finish what an earlier run left half done.
 
     Args:
         comparison: with the champion, where there is one.
+        inspection: through the candidate's network, where there is one.
 
     Raises:
         WeightsError: the backbone's weights are no longer those that the features were computed with.
@@ -100,7 +113,10 @@ def register_candidate(
                 reference = evaluation.report / REFERENCE
                 uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace, reference)
                 advance(1)
+            files = Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=workspace.tracking_uri))
+            evidence = Evidence(dataset, candidate, evaluation, comparison, inspection, files)
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
+            tags |= findings_as_tags(config.gates, evidence)
             mine.check()
             about = card(run_id, dataset, preprocessed, features, candidate, evaluation, comparison)
             made = client.create_model_version(
@@ -132,26 +148,22 @@ def _tags(
         CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
         HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": f"{features.backbone}/{features.weights}",
         "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
-        **(duel.tags if duel else {}), **_leak(dataset, evaluation),
+        **(duel.tags if duel else {}),
     }  # fmt: skip
-
-
-def _leak(dataset: Dataset, evaluation: Evaluation) -> dict[str, str]:
-    """Of the split that choices are made on or, where it is not evaluated, of the held-out one."""
-    split = dataset.choose_on if dataset.choose_on in evaluation.leaks else dataset.report_on
-    leak = evaluation.leaks.get(split)
-    return {LEAK: f"{split}: {leak.told}"} if leak and leak.is_material else {}
 
 
 def _record(client: MlflowClient, name: str, number: int, known: ModelVersion | None) -> RegisteredModel:
     aliases = aliases_of(get_model(client, name)).get(number, [])
     alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in aliases), None)
-    verdict = client.get_model_version(name, str(number)).tags[VERDICT]
+    version = client.get_model_version(name, str(number))
+    verdict = version.tags[VERDICT]
     if known and VERDICT in known.tags:
         verdict = f"nothing changed: this is version {number}"
     return RegisteredModel(
-        fingerprint=f"{name}/{number}", name=name, version=number, alias=alias, verdict=verdict, new=known is None
-    )
+        fingerprint=f"{name}/{number}", name=name, version=number, alias=alias, verdict=verdict,
+        rulings=rulings_of(version), pending=alias != CHAMPION and version.tags.get(APPROVAL) == PENDING,
+        new=known is None,
+    )  # fmt: skip
 
 
 def log_model(

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from tasks.door import stage
-from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed, RegisteredModel
+from tasks.records import (
+    Candidate,
+    Comparison,
+    Dataset,
+    Evaluation,
+    FeatureSet,
+    Inspection,
+    Preprocessed,
+    RegisteredModel,
+)
 from tasks.register.config import RegisterConfig
 from tasks.workspace import Workspace
 
@@ -12,10 +21,12 @@ from tasks.workspace import Workspace
 def register(
     config: RegisterConfig, name: str, run_id: str, dataset: Dataset, preprocessed: Preprocessed,
     features: FeatureSet, candidate: Candidate, evaluation: Evaluation, comparison: Comparison | None = None,
+    inspection: Inspection | None = None,
 ) -> RegisteredModel:  # fmt: skip
-    """Package the candidate as a version of the registered model, and let the gate decide its alias."""
+    """Package the candidate as a version of the registered model, and let the gates decide its alias."""
     from tasks.register.door import register_candidate
 
     return register_candidate(
-        config, name, run_id, dataset, preprocessed, features, candidate, evaluation, Workspace.find(), comparison
-    )
+        config, name, run_id, dataset, preprocessed, features, candidate, evaluation, Workspace.find(), comparison,
+        inspection,
+    )  # fmt: skip

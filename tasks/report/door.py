@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.fingerprint import code_version, fingerprint
+from tasks.model.latency import held_out, measure_latency
 from tasks.records import (
     PAGE,
     Candidate,
@@ -22,7 +23,6 @@ from tasks.register.gate import VERDICT
 from tasks.register.registry import fetch_bundle
 from tasks.register.store import connect
 from tasks.report.facts import Facts
-from tasks.report.latency import MOST, measure_latency
 from tasks.report.page import page
 from tasks.workspace import Workspace, fresh_folder
 
@@ -51,13 +51,7 @@ def write_report(
         facts = Facts(
             config, dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model,
             verdict=version.tags.get(VERDICT, model.verdict), commit=workspace.commit,
-            latency=measure_latency(fetch_bundle(client, version), _held_out(dataset)),
+            latency=measure_latency(fetch_bundle(client, version), held_out(dataset)),
         )  # fmt: skip
         (folder / PAGE).write_text(page(facts), encoding="utf-8")
     return Report(fingerprint=name, page=final / PAGE)
-
-
-def _held_out(dataset: Dataset) -> list[Path]:
-    manifest = dataset.read_manifest()
-    hashes = manifest.loc[manifest["split"] == dataset.report_on, "hash"]
-    return [dataset.image(content) for content in hashes.sample(min(MOST, len(hashes)), random_state=0)]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tasks.model.latency import Latency
 from tasks.records import (
     Candidate,
     Comparison,
@@ -21,7 +22,6 @@ from tasks.records import (
     Preprocessed,
     RegisteredModel,
 )
-from tasks.report.latency import Latency
 from tasks.report.pictures import SIDE, thumbnail
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"

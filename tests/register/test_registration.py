@@ -7,15 +7,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.door import evaluate_candidate
+from tasks.model.bundle import bundle_in
 from tasks.records import Candidate, Evaluation, RegisteredModel
 from tasks.register import door, gate, moves
 from tasks.register.config import RegisterConfig
@@ -178,3 +182,92 @@ def test_runs_at_once_over_a_server_register_a_candidate_once_and_judge_one_afte
     ]  # fmt: skip
     assert [move.previous for move in moves.history(client, "photos")] == [None, 1]
     assert int(get_model(client, "photos").aliases["champion"]) == 2
+
+
+def register_gated(
+    made: Trained, client: MlflowClient, workspace: Workspace, gates: list[Any] | None = None
+) -> RegisteredModel:
+    experiment = client.get_experiment_by_name("photos")
+    assert experiment is not None
+    ready, run = made.ready, client.create_run(experiment.experiment_id)
+    return register_candidate(
+        RegisterConfig.model_validate({"gates": gates or []}), "photos", run.info.run_id, ready.dataset,
+        ready.preprocessed, ready.features, made.candidate, made.evaluation, workspace,
+    )  # fmt: skip
+
+
+def altered(change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a package changed as soon as MLflow has it."""
+    log_model = door.log_model
+
+    def log_and_change(*arguments: Any) -> str:
+        uri = log_model(*arguments)
+        change(bundle_in(Path(mlflow.artifacts.download_artifacts(uri))))
+        return uri
+
+    monkeypatch.setattr(door, "log_model", log_and_change)
+
+
+def _other_size(bundle: Path) -> None:
+    about = json.loads((bundle / "classifier.json").read_text())
+    about["recipe"]["size"] *= 2
+    (bundle / "classifier.json").write_text(json.dumps(about))
+
+
+def _classes_turned(bundle: Path) -> None:
+    about = json.loads((bundle / "classifier.json").read_text())
+    (bundle / "classifier.json").write_text(json.dumps(about | {"classes": about["classes"][::-1]}))
+
+
+def _no_head(bundle: Path) -> None:
+    (bundle / "head.safetensors").unlink()
+
+
+@pytest.mark.slow
+def test_a_package_that_is_not_the_evaluated_model_is_rejected_by_parity(
+    register: Register, trained: Trained, client: MlflowClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, (change, told) in enumerate(
+        [(_classes_turned, "rejected: the packaged model is not the evaluated one: 12 of 12 held-out images"),
+         (_other_size, "rejected: the packaged model is not the evaluated one: "),
+         (_no_head, "rejected: the packaged model cannot be used: ")]
+    ):  # fmt: skip
+        with monkeypatch.context() as altering:
+            altered(change, altering)
+            made = register_gated(renamed(trained, f"altered {number}"), client, workspace)
+        assert (made.alias, made.pending) == (None, False) and made.verdict.startswith(told), made.verdict
+        assert made.verdict.endswith("(gate parity)")
+        about = client.get_model_version("photos", str(made.version)).description
+        assert (
+            about.startswith(f"### {made.verdict[:40]}") and "| parity | reject | at most 0.01 |" in about
+        ) or number == 2
+    assert register().alias == "champion", "what is whole passes, and is the first version that does"
+
+
+@pytest.mark.slow
+def test_bad_candidates_are_stopped_by_the_right_gate(
+    register: Register, trained: Trained, client: MlflowClient, workspace: Workspace, tmp_path: Path
+) -> None:
+    slow = register_gated(renamed(trained, "slow"), client, workspace, [{"gate": "latency", "p95": 0.001}])
+    assert slow.alias == "challenger" and slow.pending
+    assert slow.verdict.startswith("needs approval: p95 ") and slow.verdict.endswith("(gate latency)")
+    rows = trained.ready.dataset.read_manifest()
+    random = np.random.default_rng(0)
+    shuffled = trained.ready.with_rows(rows.assign(label=random.permutation(rows["label"])), tmp_path)
+    assert_stopped(shuffled, "chance", "rejected: validation accuracy ", client, workspace, tmp_path)
+    held_out = rows[rows["split"] == "test"]
+    copies = held_out.assign(split="train", path="copy/" + held_out["path"])
+    leaked = trained.ready.with_rows(pd.concat([rows, copies], ignore_index=True), tmp_path)
+    told = f"needs approval: test: {len(held_out)} of {len(held_out)} images have a near neighbour among those learned"
+    assert_stopped(leaked, "leak", told, client, workspace, tmp_path)
+
+
+def assert_stopped(
+    ready: Prepared, gate: str, told: str, client: MlflowClient, workspace: Workspace, folder: Path
+) -> None:
+    candidate = ready.train(Linear(), folder)
+    evaluation = evaluate_candidate(
+        EvaluateConfig(resamples=100), ready.dataset, ready.features, candidate, Workspace(folder)
+    )
+    made = register_gated(Trained(ready, candidate, evaluation), client, workspace)
+    assert made.alias != "champion" and made.verdict.startswith(told) and f"(gate {gate})" in made.verdict, made.verdict

@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from tasks.evaluate.metrics import score
+from tasks.model.latency import Latency
 from tasks.records import (
     Candidate,
     Comparison,
@@ -21,7 +22,7 @@ from tasks.records import (
     RegisteredModel,
 )
 from tasks.report.facts import Facts
-from tasks.report.latency import Latency
+from tasks.ruling import Ruling
 
 IMAGES = 40
 
@@ -86,9 +87,14 @@ def facts(
         comparison=_comparison(folder / "comparison", rows) if compared else None,
         inspection=inspection,
         model=RegisteredModel(
-            fingerprint="insects/3", name="insects", version=3, alias="challenger", verdict="nothing changed", new=True
+            fingerprint="insects/3", name="insects", version=3, alias="challenger", verdict="nothing changed", new=True,
+            rulings=(
+                Ruling(gate="champion", outcome="needs approval", threshold="interval not below 0",
+                       measured="-0.1000", reason="worse than the champion"),
+                Ruling(gate="leak", outcome="pass", reason="none"),
+            ),
         ),
-        verdict="held back: worse than the champion",
+        verdict="needs approval: worse than the champion (gate champion)",
         latency=Latency(2.5, 3.5, 100, 3_000_000, "2 CPU cores"),
     )  # fmt: skip
 

@@ -63,7 +63,9 @@ def test_the_verdict_stands_first_with_the_headline_its_interval_and_what_was_fo
     assert read.sections[0] == "verdict"
     first = read.words[: read.words.index("Against the champion Both")]
     value, low, high = run.evaluation.metrics["test/accuracy"]
-    for told in (f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", "40 images", "held back: worse than the champion",
+    for told in (f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", "40 images",
+                 "needs approval: worse than the champion (gate champion)",
+                 "champion needs approval interval not below 0 -0.1000 worse than the champion", "leak pass – –",
                  "2 files are no images", "−0.1000 against the champion, version 2"):  # fmt: skip
         assert told in first
     assert "nothing changed" not in read.words, "what the gate said of the version counts, not what it says of a rerun"

@@ -13,6 +13,7 @@ import numpy as np
 
 from tasks.model.classifier import ImageClassifier
 from tasks.progress import progress
+from tasks.records import Dataset
 
 WARM, MOST, SECONDS = 3, 100, 2.0
 """Images that do not count, at most so many that do, and about how long to go on."""
@@ -58,6 +59,13 @@ def measure_latency(bundle: Path, images: Sequence[Path]) -> Latency:
     half, most = np.quantile(took, [0.5, 0.95])
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     return Latency(float(half), float(most), len(took), size, _device(classifier))
+
+
+def held_out(dataset: Dataset) -> list[Path]:
+    """A sample of the held-out images, to measure on."""
+    manifest = dataset.read_manifest()
+    hashes = manifest.loc[manifest["split"] == dataset.report_on, "hash"]
+    return [dataset.image(content) for content in hashes.sample(min(MOST, len(hashes)), random_state=0)]
 
 
 def _device(classifier: ImageClassifier) -> str:

@@ -1,0 +1,209 @@
+"""Answers given on Prefect's page to versions that need approval, and who hears of them.
+
+Nobody waits: what was asked lies in ``mlruns/approvals/``, a file for each version, and whoever comes next asks Prefect
+whether somebody has answered: the scheduler while one runs, and every command. ``python -m flows.approvals`` does what
+was answered. The version's own tag says whether it waits, so an answer from the shell or from another machine counts as
+much, and the flow run is closed with it. Importing this module imports neither Prefect nor MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from flows.environment import prefect_home
+from flows.leases import access_to
+from flows.server import ANSWER_SECONDS
+from tasks.errors import RegistryError
+from tasks.workspace import Workspace, write_whole
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from tasks.register.approval import Decision
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A version that a person was asked about: its flow run, and the server that it is recorded on."""
+
+    name: str
+    version: int
+    flow_run: str
+    api: str
+
+
+def ask(workspace: Workspace, name: str) -> None:
+    """Ask on Prefect's page about the versions of a model that wait for a person; those that were asked about stay."""
+    from flows.approval_runs import GONE, suspend
+    from flows.flow_runs import client_of
+    from tasks.register.approval import waiting
+    from tasks.register.gate import VERDICT
+    from tasks.register.rulings import rulings_of
+    from tasks.register.store import connect
+
+    api = os.environ.get("PREFECT_API_URL", "")
+    known = {(each.name, each.version) for each in asked(workspace)}
+    for version in waiting(connect(workspace), name):
+        number = int(version.version)
+        if (name, number) in known:
+            continue
+        about = (version.creation_timestamp, version.tags.get(VERDICT, ""), rulings_of(version))
+        try:
+            with client_of(api, os.environ.get("PREFECT_API_AUTH_STRING")) as client:
+                flow_run = suspend(client, name, number, *about, workspace)
+        except GONE as error:  # the next run asks again, and the shell is there
+            logging.getLogger("headstart").warning("Prefect's page does not ask about it: %s", error, exc_info=error)
+            return
+        if flow_run:
+            _write(Asked(name, number, str(flow_run), api), workspace)
+
+
+def asked(workspace: Workspace) -> list[Asked]:
+    """What people were asked about and was not closed since."""
+    return list(_asked(workspace))
+
+
+def answered(workspace: Workspace) -> list[Asked]:
+    """Of these, those whose flow run is not suspended any more, as far as the server answers."""
+    return [each for each in asked(workspace) if _is_over(each, workspace)]
+
+
+def apply_answers(workspace: Workspace) -> None:
+    """Do what was answered on Prefect's page since somebody looked; what goes wrong there, another command mends."""
+    if not os.access(_folder(workspace), os.W_OK):
+        return
+    try:
+        if found := answered(workspace):
+            settle(workspace, found)
+    except Exception as error:  # a server that is gone, say
+        logging.getLogger("headstart").warning("an answer is not applied yet: %s", error, exc_info=error)
+
+
+def settle(workspace: Workspace, chosen: list[Asked] | None = None) -> None:
+    """Bring what was asked, or what of it is chosen, to where the registry and Prefect's server stand."""
+    from flows.flow_runs import client_of
+    from tasks.register.store import connect
+
+    for each in asked(workspace) if chosen is None else chosen:
+        access = access_to(each.api, workspace)
+        if access is None:
+            continue
+        with client_of(*access) as client:
+            if _settle(each, connect(workspace), client):
+                _path(each, workspace).unlink(missing_ok=True)
+
+
+def _settle(each: Asked, registry: MlflowClient, client: SyncPrefectClient) -> bool:
+    """Whether nothing is left to be done."""
+    from uuid import UUID
+
+    from prefect.states import Cancelled, Completed, Failed
+
+    from flows.approval_runs import close, read_answer
+    from tasks.register.approval import decision_on
+    from tasks.register.moves import history
+    from tasks.register.registry import get_version
+
+    flow_run = UUID(each.flow_run)
+    try:
+        version = get_version(registry, each.name, each.version)
+    except RegistryError as error:
+        close(client, flow_run, Cancelled(message=str(error)))
+        return True
+    decision, failed = decision_on(version, history(registry, each.name)), None
+    if decision is None and (answer := read_answer(client, flow_run)):
+        who = f"{answer.who} (Prefect's page)" if answer.who else "Prefect's page"
+        decision, failed = _decide(registry, version, answer.decision, answer.reason, who)
+    if decision is None and failed is None:
+        return _has_ended(client, flow_run)
+    close(client, flow_run, Completed(message=str(decision)) if decision else Failed(message=failed))
+    return True
+
+
+def _decide(
+    registry: MlflowClient, version: ModelVersion, answer: str, why: str, who: str
+) -> tuple[Decision | None, str | None]:
+    """Do what was answered; returns what is decided now, or why nothing is."""
+    from tasks.progress import tell
+    from tasks.register import approval
+    from tasks.register.moves import history
+    from tasks.register.registry import get_version
+
+    name, number = version.name, int(version.version)
+    failed = None
+    try:
+        (approval.approve if answer == "approve" else approval.reject)(registry, name, number, why, who)
+    except RegistryError as error:  # its files are gone, or somebody was faster
+        failed = str(error)
+    decision = approval.decision_on(get_version(registry, name, number), history(registry, name))
+    tell(f"register\t{name} version {number}: {decision or failed}")
+    return decision, failed
+
+
+def _has_ended(client: SyncPrefectClient, flow_run) -> bool:  # type: ignore[no-untyped-def]
+    """Whether somebody cancelled or deleted the flow run: the version waits on, for `headstart approve` or `reject`."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        state = client.read_flow_run(flow_run).state
+    except ObjectNotFound:
+        return True
+    return state is not None and state.is_final()
+
+
+def _is_over(each: Asked, workspace: Workspace) -> bool:
+    """By one request, without Prefect's client, whose import takes seconds."""
+    access = access_to(each.api, workspace)
+    if access is None:
+        return False
+    api, credentials = access
+    auth = tuple(credentials.split(":", 1)) if credentials else None
+    with suppress(httpx.HTTPError, ValueError):
+        response = httpx.get(f"{api}/flow_runs/{each.flow_run}", auth=auth, timeout=ANSWER_SECONDS)  # type: ignore[arg-type]
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return True
+        return response.is_success and response.json().get("state_type") != "PAUSED"
+    return False
+
+
+def _folder(workspace: Workspace) -> Path:
+    return prefect_home(workspace.root).parent / "approvals"
+
+
+def _asked(workspace: Workspace) -> Iterator[Asked]:
+    for path in sorted(_folder(workspace).glob("*.json")):
+        with suppress(OSError, ValueError, TypeError):
+            yield Asked(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _path(each: Asked, workspace: Workspace) -> Path:
+    return _folder(workspace) / f"{each.flow_run}.json"
+
+
+def _write(each: Asked, workspace: Workspace) -> None:
+    _folder(workspace).mkdir(parents=True, exist_ok=True)
+    write_whole(_path(each, workspace), json.dumps(asdict(each)))
+
+
+def main() -> None:
+    """Do what was answered in the workspace."""
+    from flows.environment import settle as settle_environment
+
+    workspace = Workspace.find()
+    settle_environment(workspace)
+    apply_answers(workspace)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Versions that wait for a person, and what became of them: who decided, when and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from tasks.errors import RegistryError
+from tasks.machine import user_name
+from tasks.register.moves import GATE, TIME, Move, history, move_to, settle
+from tasks.register.registry import CHALLENGER, all_models, all_versions, check_files, get_model, get_version
+from tasks.register.turns import Turn, turn
+
+APPROVAL, PENDING = "approval", "pending"
+"""Tag of a version that waits for a person, and its value until one has decided; then it is a `Decision` (JSON)."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person made of a version that needed approval."""
+
+    answer: Literal["approved", "rejected"]
+    who: str
+    when: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.answer} by {self.who} on {self.when[:10]}" + (f" ({self.why})" if self.why else "")
+
+
+def approve(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Move:
+    """Make a version champion that waits for it, and write down who approved it and why.
+
+    Raises:
+        RegistryError: there is no such version, it does not wait, its files are gone, or somebody has decided.
+    """
+    get_version(client, name, which)
+    with turn(client, name) as mine:
+        settle(client, name)
+        version = _waiting(client, name, which)
+        check_files(client, version)
+        move = move_to(mine, "promote", int(version.version), why, who)
+        _write(mine, version, Decision("approved", move.who, move.when, why))
+    return move
+
+
+def reject(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Decision:
+    """Leave the champion where it is, and write down who rejected a version that waits and why.
+
+    Raises:
+        RegistryError: there is no such version, it does not wait, or somebody has decided.
+    """
+    get_version(client, name, which)
+    with turn(client, name) as mine:
+        settle(client, name)
+        version = _waiting(client, name, which)
+        decision = Decision("rejected", who or user_name(), datetime.now(UTC).strftime(TIME), why)
+        _write(mine, version, decision)
+        if int(get_model(client, name).aliases.get(CHALLENGER, 0)) == int(version.version):
+            client.delete_registered_model_alias(name, CHALLENGER)
+    return decision
+
+
+def waiting(client: MlflowClient, name: str | None = None) -> list[ModelVersion]:
+    """Versions of one or all models that wait for a person, the oldest of each model first."""
+    names = [name] if name else [model.name for model in all_models(client)]
+    found = []
+    for each in names:
+        marked = [version for version in all_versions(client, each).values() if _is_marked(version)]
+        moves = history(client, each) if marked else []
+        found += [version for version in marked if decision_on(version, moves) is None]
+    return found
+
+
+def decision_on(version: ModelVersion, moves: Sequence[Move]) -> Decision | None:
+    """What a person has decided of a version that needed it; None where nobody has, or need not. Promoting it by other
+    means is approval, too."""
+    if APPROVAL not in version.tags:
+        return None
+    if not _is_marked(version):
+        return Decision(**json.loads(version.tags[APPROVAL]))
+    chosen = [move for move in moves if move.version == int(version.version) and move.who != GATE]
+    return Decision("approved", chosen[-1].who, chosen[-1].when, chosen[-1].why) if chosen else None
+
+
+def _is_marked(version: ModelVersion) -> bool:
+    return version.tags.get(APPROVAL) == PENDING
+
+
+def _waiting(client: MlflowClient, name: str, which: str | int) -> ModelVersion:
+    version = get_version(client, name, which)
+    what = f"version {version.version} of {name!r}"
+    if decision := decision_on(version, history(client, name)):
+        raise RegistryError(f"{what} does not wait any more: it was {decision}")
+    if not _is_marked(version):
+        others = ", ".join(str(each.version) for each in waiting(client, name)) or "none"
+        raise RegistryError(
+            f"{what} waits for nobody's approval; those that do: {others}. `headstart promote` makes any version "
+            "champion"
+        )
+    return version
+
+
+def _write(mine: Turn, version: ModelVersion, decision: Decision) -> None:
+    """The one place where a decision is recorded."""
+    mine.check()
+    text = json.dumps(asdict(decision), ensure_ascii=False)
+    mine.client.set_model_version_tag(mine.name, str(version.version), APPROVAL, text)

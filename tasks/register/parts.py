@@ -1,0 +1,111 @@
+"""Parts of the images: on which a version is worse than the champion, and how far they are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from tasks.groups import group_numbers
+from tasks.records import Comparison
+from tasks.register.gating import Evidence, Finding
+
+LEAST = 10
+"""Images that a value of a column has at least to be looked at."""
+
+
+def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: float) -> Finding:
+    """On which parts of the split that decides the candidate is worse than the champion; where it has learned from that
+    split, of the held-out one."""
+    from tasks.evaluate.paired import holm  # SciPy takes a second
+
+    asked = f"no part by {', '.join(kinds)} worse, p {level:g}"
+    if comparison is None:
+        return Finding(True, "there is no champion to be held against", asked)
+    split = next(filter(None, (comparison.judged_on, *comparison.images)), None)
+    if split is None:
+        return Finding(None, "no image that neither has learned from", asked, against=comparison.version)
+    table = pd.read_csv(comparison.report / f"{split}_slices.csv", keep_default_na=False, dtype={"slice": str})
+    table = table[table["kind"].isin(kinds)]
+    if table.empty:
+        told = f"{split} has no part by {', '.join(kinds)}: see evaluate.slices"
+        return Finding(None, told, asked, against=comparison.version)
+    table = table.assign(p_holm=holm(table["p"].astype(float).tolist()))
+    worse = table[(table["p_holm"] < level) & (table["difference"] < 0)].sort_values("p_holm")
+    if worse.empty:
+        told = f"worse on none of {len(table)} parts of {split}"
+        return Finding(True, told, asked, "0", against=comparison.version)
+    told = "; ".join(
+        f"worse on {row['slice']}: {row['candidate']:.4f} where it was {row['champion']:.4f} "
+        f"({row['images']:,} {split} images, p {row['p_holm']:.2g})"
+        for row in worse.head(3).to_dict("records")
+    )
+    more = f"; and on {len(worse) - 3} more" if len(worse) > 3 else ""
+    return Finding(False, told + more, asked, str(len(worse)), against=comparison.version)
+
+
+def widest_gap(evidence: Evidence, column: str, label: str | None, most: float) -> Finding:
+    """How far the values of a column are apart on the held-out images.
+
+    Two values are apart by more than ``most`` where the whole interval of the difference says so (Newcombe 1998,
+    "Interval estimation for the difference between independent proportions", method 10), at a level raised for so many
+    pairs (Bonferroni).
+
+    Args:
+        label: the class whose recall is looked at; None: the share of right answers.
+    """
+    split = evidence.dataset.report_on
+    rows = _answered(evidence, split, label)
+    named = rows[rows[column].notna()].reset_index(drop=True)
+    values = [str(value) for value, count in named[column].value_counts().sort_index().items() if count >= LEAST]
+    what = "accuracy" if label is None else f"recall of {label}"
+    asked = f"{what} at most {most:g} apart by {column}"
+    if len(values) < 2:
+        told = (
+            f"{split} has {len(values)} values of {column} with {LEAST} images or more that {what} could be read from"
+        )
+        return Finding(None, told, asked)
+    pairs = list(combinations(values, 2))
+    shares = {value: _share(named[named[column] == value], 1 - 0.05 / len(pairs)) for value in values}
+    gaps = [_gap(shares, *pair) for pair in pairs]
+    value, low, high, lower, upper = max(gaps, key=lambda gap: (gap[1] > most, gap[0]))
+    told = (
+        f"{what} on {split} is {shares[lower][0]:.4f} for {column} {lower} and {shares[upper][0]:.4f} for {upper}: "
+        f"{value:.4f} apart [{low:.4f}, {high:.4f}]"
+    )
+    return Finding(low <= most, told, asked, f"{value:.4f}")
+
+
+def _answered(evidence: Evidence, split: str, label: str | None) -> pd.DataFrame:
+    """The manifest's rows of a split with ``right``: of all images, or of those of a class."""
+    manifest = evidence.dataset.read_manifest()
+    rows = manifest[manifest["split"] == split].reset_index(drop=True)
+    answers = pd.read_parquet(evidence.evaluation.report / f"{split}_predictions.parquet").set_index("path")
+    given = [_labels(each) for each in answers.loc[rows["path"], "predicted"]]
+    true = [_labels(each) for each in rows["label"]]
+    pairs = zip(given, true, strict=True)
+    rows = rows.assign(right=[ours == theirs if label is None else label in ours for ours, theirs in pairs])
+    return rows if label is None else rows[[label in each for each in true]].reset_index(drop=True)
+
+
+def _labels(label: object) -> set[str]:
+    return {label} if isinstance(label, str) else set() if label is None else {*label}  # type: ignore[misc]
+
+
+def _share(rows: pd.DataFrame, level: float) -> tuple[float, float, float]:
+    from tasks.evaluate.intervals import Sample
+
+    rows = rows.reset_index(drop=True)
+    return Sample(len(rows), group_numbers(rows)).share(rows["right"].to_numpy(bool), level)
+
+
+def _gap(shares: dict[str, tuple[float, float, float]], one: str, other: str) -> tuple[float, float, float, str, str]:
+    """Of two values the difference of their shares with its bounds, and which is the lower and the upper one."""
+    lower, upper = sorted((one, other), key=lambda value: shares[value][0])
+    (below, below_low, below_high), (above, above_low, above_high) = shares[lower], shares[upper]
+    value = above - below
+    low = value - float(np.hypot(above - above_low, below_high - below))
+    high = value + float(np.hypot(above_high - above, below - below_low))
+    return value, low, high, lower, upper

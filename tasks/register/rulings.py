@@ -1,0 +1,94 @@
+"""What gates found and said of a version, as its tags keep it: a tag ``gate.1``, ``gate.2``, ... for each.
+
+A finding is written when the version is made, while all that it rests on is at hand, with the keys that the gate was
+given: so whoever judges the version later, another run say, needs nothing but the registry. The outcome comes beside
+it when the version is judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import ValidationError
+
+from tasks.register.gates import GATES
+from tasks.register.gates.champion import Champion
+from tasks.register.gates.chance import Chance
+from tasks.register.gating import Evidence, Finding, Gate, Standing, outcome_of, still_said
+from tasks.ruling import Outcome, Ruling
+from tasks.wording import REASON, brief
+
+GATE = "gate."
+"""How the tags begin."""
+
+LEAK = "leak"
+"""Tag that versions of earlier headstarts have whose figures are not to be believed: why."""
+
+
+def findings_as_tags(gates: Sequence[Gate], evidence: Evidence) -> dict[str, str]:
+    """Have a candidate measured by each gate."""
+    return {f"{GATE}{place}": _measured(gate, evidence) for place, gate in enumerate(gates, 1)}
+
+
+def rule(standing: Standing) -> dict[str, Ruling]:
+    """What each gate says of a version, by its tag; of one that an earlier headstart made, those that it knew."""
+    kept = {key: json.loads(standing.version.tags[key]) for key in _keys(standing.version)}
+    if kept:
+        return {key: _ruled(entry, standing) for key, entry in kept.items()}
+    rulings = [_ruling(gate.gate, gate.confirm(None, standing), gate.on_failure) for gate in (Chance(), Champion())]
+    if told := standing.version.tags.get(LEAK):
+        rulings.append(Ruling(gate=LEAK, outcome="needs approval", reason=told))
+    return {f"{GATE}{place}": ruling for place, ruling in enumerate(rulings, 1)}
+
+
+def with_outcome(version: ModelVersion, key: str, ruling: Ruling) -> str:
+    """The tag of a gate once it has spoken."""
+    kept = json.loads(version.tags.get(key, "{}"))
+    return _text(kept | {"ruling": ruling.model_dump()})
+
+
+def rulings_of(version: ModelVersion) -> tuple[Ruling, ...]:
+    """What the gates said of a version; empty where it was not judged, or not by gates."""
+    kept = (json.loads(version.tags[key]) for key in _keys(version))
+    return tuple(Ruling.model_validate(entry["ruling"]) for entry in kept if "ruling" in entry)
+
+
+def _keys(version: ModelVersion) -> list[str]:
+    numbered = (key for key in version.tags if key.startswith(GATE) and key.removeprefix(GATE).isdigit())
+    return sorted(numbered, key=lambda key: int(key.removeprefix(GATE)))
+
+
+def _measured(gate: Gate, evidence: Evidence) -> str:
+    finding = gate.measure(evidence)
+    return _text({"settings": gate.model_dump(mode="json"), "finding": None if finding is None else _short(finding)})
+
+
+def _ruled(entry: dict[str, Any], standing: Standing) -> Ruling:
+    settings = entry["settings"]
+    finding = None if entry["finding"] is None else Finding(**entry["finding"])
+    try:
+        found = GATES[settings["gate"]].model_validate(settings).confirm(finding, standing)
+    except (KeyError, ValidationError):  # a gate of another headstart's
+        found = still_said(finding, standing)
+    return _ruling(settings["gate"], found, settings["on_failure"])
+
+
+def _ruling(name: str, finding: Finding, on_failure: str) -> Ruling:
+    outcome: Outcome = outcome_of(finding, on_failure)
+    reason = finding.reason if finding.passed or outcome != "pass" else f"only warned: {finding.reason}"
+    return Ruling(
+        gate=name, outcome=outcome, threshold=finding.threshold, measured=finding.measured, reason=reason
+    )  # fmt: skip
+
+
+def _short(finding: Finding) -> dict[str, Any]:
+    """Within the 5,000 letters that some of MLflow's databases keep of a tag."""
+    return asdict(finding) | {"reason": brief(finding.reason, 2 * REASON)}
+
+
+def _text(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False)

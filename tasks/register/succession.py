@@ -1,0 +1,145 @@
+"""Whether a version may take the champion's place: what it was measured on, and how it stood on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mlflow.entities.model_registry import ModelVersion
+
+from tasks.register.duels import Duel
+from tasks.register.gating import Finding, Standing
+from tasks.register.merits import ACCURACY, FIGURE, LOW, SCORE, Merit
+from tasks.register.moves import GATE, Move
+from tasks.register.registry import CANDIDATE
+
+NAMED = 3
+"""Classes of each kind that are named."""
+
+FEWEST = 20
+"""Images from which on a comparison on the same images decides; below, it sees nothing but the largest differences."""
+
+
+def beats_chance(standing: Standing) -> Finding:
+    """Whether a version is better than an answer that has not looked at the image."""
+    merit = Merit.of(standing.version)
+    if merit is None:
+        return Finding(True, "it does not say what it was measured on")
+    asked, found = f"above {merit.chance:.4f}", f"{merit.score:.4f} [{merit.low:.4f}, {merit.high:.4f}]"
+    what = "always naming the commonest class" if merit.figure == ACCURACY else "images in any order"
+    how = "better" if merit.low > merit.chance else "no better"
+    told = f"validation {merit.figure} {found} is {how} than {what}, {merit.chance:.4f}"
+    return Finding(merit.low > merit.chance, told, asked, found)
+
+
+def succeeds(standing: Standing, must_be_better: bool = False, margin: float | None = None) -> Finding:
+    """Whether a version may take the champion's place.
+
+    It may where no person has taken the choice upon them, by a roll-back or by removing the alias; and it is not worse
+    than the champion, by the 95% interval of the difference on the same images, and knows all of its classes. Where the
+    two could not be compared so, it has to have been measured on the champion's images and classes. And its score must
+    be no less than the lower end of the interval of the champion and of those before it on the same images, back to the
+    one that a person chose: so a lucky score shuts the gate for nobody who is as good, and many small steps down add up
+    to no large one.
+
+    Args:
+        must_be_better: the whole interval of the difference has to lie above 0.
+        margin: the whole interval has to lie above minus this.
+    """
+    version, versions, moves = standing.version, standing.versions, standing.moves
+    merit = Merit.of(version)
+    if merit is None:
+        return Finding(None, "cannot be compared: it does not say what it was measured on")
+    if not moves:
+        return _first(int(version.version), versions)
+    last = moves[-1]
+    if last.version is None:
+        return Finding(None, "cannot be compared: there is no champion any more, its alias was removed")
+    if last.action == "rollback":
+        return Finding(None, f"{last.who} rolled back to version {last.version}, so a person chooses the next one")
+    champion = versions[last.version]
+    duel = Duel.of(version)
+    if duel and duel.version == last.version and duel.images >= FEWEST:
+        return _held_against(duel, merit, _bar(merit, versions, moves), champion, must_be_better, margin)
+    if unlike := _unlike(merit, champion):
+        return Finding(None, f"cannot be compared: {unlike}")
+    bar = _bar(merit, versions, moves)
+    assert bar is not None  # the champion is one
+    found = _compared(merit, bar, champion)
+    if found.passed and (must_be_better or margin is not None):
+        return Finding(None, f"{found.reason}; nothing is known of both on the same {FEWEST} images or more")
+    return found
+
+
+def _first(number: int, versions: Mapping[int, ModelVersion]) -> Finding:
+    """There has been no champion. Versions that did not get through may be there, but none of other means."""
+    if all(CANDIDATE in version.tags for other, version in versions.items() if other != number):
+        return Finding(True, "the first version")
+    return Finding(None, "cannot be compared: there are versions made by other means, and none is champion")
+
+
+def _held_against(
+    duel: Duel, merit: Merit, bar: ModelVersion | None, champion: ModelVersion, must_be_better: bool,
+    margin: float | None,
+) -> Finding:  # fmt: skip
+    least = 0.0 if must_be_better else -margin if margin is not None else None
+    asked = "interval not below 0" if least is None else f"interval above {least:g}"
+    found = f"{duel.difference:+.4f} [{duel.low:+.4f}, {duel.high:+.4f}]"
+    if duel.gone:
+        return Finding(False, f"classes are gone ({_few(duel.gone)}); of the others, {duel}", asked, found)
+    if duel.high < 0:
+        return Finding(False, f"worse, {duel}", asked, found)
+    if least is not None and duel.low <= least:
+        short = "not shown to be better" if must_be_better else f"not shown to be within {margin:g}"
+        return Finding(False, f"{short}, {duel}", asked, found)
+    if bar and merit.score < float(bar.tags[LOW]):
+        return _compared(merit, bar, champion)
+    return Finding(True, f"{'better' if duel.low > 0 else 'not worse'}, {duel}", asked, found)
+
+
+def _compared(merit: Merit, bar: ModelVersion, champion: ModelVersion) -> Finding:
+    theirs = Merit.of(bar)
+    assert theirs is not None
+    whose = f"{'champion' if bar is champion else 'an earlier champion'} (version {bar.version})"
+    figures = f"validation {merit.figure} {merit.score:.4f}, {whose} {theirs.score:.4f}"
+    asked, found = f"at least {theirs.low:.4f}", f"{merit.score:.4f}"
+    if merit.score >= theirs.score:
+        return Finding(True, figures, asked, found)
+    return Finding(merit.score >= theirs.low, f"{figures}, whose interval begins at {theirs.low:.4f}", asked, found)
+
+
+def _bar(merit: Merit, versions: Mapping[int, ModelVersion], moves: Sequence[Move]) -> ModelVersion | None:
+    """The best of the champion and those that it followed by itself, among those that can be compared."""
+    reigned = []
+    for move in reversed(moves):
+        version = versions.get(move.version or 0)
+        if version and _unlike(merit, version) is None:
+            reigned.append(version)
+        if move.who != GATE:
+            break
+    return max(reigned, key=lambda version: float(version.tags[SCORE]), default=None)
+
+
+def _unlike(merit: Merit, champion: ModelVersion) -> str | None:
+    """What differs in what two scores were measured on, in words; None where nothing does."""
+    theirs = Merit.of(champion)
+    figure = champion.tags.get(FIGURE, ACCURACY if SCORE in champion.tags else merit.figure)
+    if figure != merit.figure:
+        return f"{merit.figure} with {figure}"
+    if theirs is None:
+        return f"champion (version {champion.version}) does not say what it was measured on"
+    if theirs.classes != merit.classes:
+        return f"other classes ({_class_changes(theirs, merit)})"
+    return None if theirs.images == merit.images else "other validation images"
+
+
+def _class_changes(theirs: Merit, ours: Merit) -> str:
+    before, now = theirs.class_names, ours.class_names
+    if before is None or now is None:
+        return f"{ours.class_count:,} where there were {theirs.class_count:,}"
+    changes = {"gone": sorted({*before} - {*now}), "new": sorted({*now} - {*before})}
+    return ", ".join(f"{_few(names)} {what}" for what, names in changes.items() if names)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
