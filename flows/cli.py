@@ -112,18 +112,31 @@ def ui(
 
 
 @app.command()
-def models(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None) -> None:
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,
+    history: Annotated[bool, typer.Option("--history", help="Every move of NAME's champion, newest last.")] = False,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="What was champion then: 2026-11-01 or 2026-11-01T09:30.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Moves as JSON, with --history or --at.")] = False,
+) -> None:
     """List registered models: versions, aliases, figures, data versions.
 
-    Example: headstart models digits
+    Example: headstart models digits --at 2026-11-01
     """
+    if (history or at or json) and not name:
+        raise ConfigurationError("of which model? As in `headstart models digits --history`")
     workspace = open_workspace(reads=True)
     from flows.console import show_table
-    from flows.models import history_table, versions_table
 
-    show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
+    if not name or not (history or at or json):
+        from flows.models import versions_table
+
+        show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
     if name:
-        show_table(history_table(workspace, name), "no version has been champion yet")
+        from flows.history import show
+
+        show(workspace, name, at, json)
 
 
 @app.command()
@@ -172,12 +185,16 @@ def promote(
 
 
 @app.command()
-def rollback(name: Name, why: Why = "") -> None:
+def rollback(
+    name: Name,
+    why: Why = "",
+    to: Annotated[int | None, typer.Option(metavar="VERSION", help="A champion further back.")] = None,
+) -> None:
     """Make the previous champion champion again.
 
     Example: headstart rollback digits --why "complaints from the field"
     """
-    _move(lambda client, moves: moves.rollback(client, name, why), name)
+    _move(lambda client, moves: moves.rollback(client, name, why, to=to), name)
 
 
 @app.command()

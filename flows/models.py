@@ -9,7 +9,6 @@ from rich.table import Table
 
 from flows.console import plain_table
 from tasks.register.merits import SCORE
-from tasks.register.moves import history
 from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
 from tasks.register.store import connect
 from tasks.workspace import Workspace
@@ -30,15 +29,6 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
         aliases = aliases_of(model)
         for number, version in reversed(all_versions(client, model.name).items()):
             table.add_row(*_cells(client, version, ", ".join(aliases.get(number, []))))
-    return table
-
-
-def history_table(workspace: Workspace, name: str) -> Table:
-    """Who made which version champion, when and why."""
-    table = plain_table("when", "who", "move", "why", title="champion")
-    for move in history(connect(workspace), name):
-        step = f"{move.previous or '–'} → {move.version or '–'} ({move.action})"
-        table.add_row(move.when[:19].replace("T", " "), move.who, step, move.why)
     return table
 
 

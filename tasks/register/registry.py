@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in
 from tasks.records import Alias
-from tasks.register.turns import FLEETING, TICKETS
+from tasks.register.numbers import FLEETING, PREFIX
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
@@ -66,13 +66,13 @@ def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersi
 
 
 def all_models(client: MlflowClient) -> list[RegisteredModel]:
-    """All registered models."""
-    return [model for model in _all(client.search_registered_models) if model.name != TICKETS]
+    """All registered models, but for those that are none (see `tasks.register.numbers`)."""
+    return [model for model in every(client.search_registered_models) if not model.name.startswith(PREFIX)]
 
 
 def all_versions(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
     """All versions of a model by their numbers, the oldest first."""
-    found = _all(lambda **page: client.search_model_versions(f"name = {name!r}", **page))
+    found = every(lambda **page: client.search_model_versions(f"name = {name!r}", **page))
     return dict(sorted((int(version.version), version) for version in found))
 
 
@@ -143,7 +143,7 @@ def _files(folder: str, tracking_uri: str) -> Iterator[str]:
             yield from _files(f"{folder.rstrip('/')}/{name}", tracking_uri)
 
 
-def _all(search: Callable[..., Any]) -> Iterator[Any]:
+def every(search: Callable[..., Any]) -> Iterator[Any]:
     """What a search finds, page by page."""
     token = None
     while True:
