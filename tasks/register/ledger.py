@@ -79,9 +79,10 @@ class Move:
 def read_ledger(client: MlflowClient, model: RegisteredModel) -> list[Move]:
     """What is written down of a model, oldest first, also of those that had its name before."""
     rows = {int(row.version): row for row in _rows(client, MODEL, model.name)}
-    former = [row for row in _rows(client, BORN, str(model.creation_timestamp)) if row.tags.get(MODEL) != model.name]
-    gone = {name for name in {row.tags[MODEL] for row in former if MODEL in row.tags} if not _exists(client, name)}
-    rows |= {int(row.version): row for row in former if row.tags.get(MODEL) in gone}
+    born = str(model.creation_timestamp)
+    former = [row for row in _rows(client, BORN, born) if row.tags.get(MODEL) not in (model.name, None)]
+    twins = {name for name in {row.tags[MODEL] for row in former} if _born(client, name) == born}
+    rows |= {int(row.version): row for row in former if row.tags[MODEL] not in twins}
     moves = [read_move(rows[number].tags[ENTRY], number) for number in sorted(rows) if ENTRY in rows[number].tags]
     # A server whose answer got lost has been asked twice.
     known: dict[str, Move] = {}
@@ -165,14 +166,14 @@ def _rows(client: MlflowClient, tag: str, value: str) -> list[ModelVersion]:
     return list(every(lambda **page: client.search_model_versions(wanted, **page)))
 
 
-def _exists(client: MlflowClient, name: str) -> bool:
+def _born(client: MlflowClient, name: str) -> str | None:
+    """When a model was made; None where there is none of that name."""
     try:
-        client.get_registered_model(name)
+        return str(client.get_registered_model(name).creation_timestamp)
     except MlflowException as error:
         if error.error_code in FLEETING:
             raise
-        return False
-    return True
+        return None
 
 
 def read_move(text: str, number: int = 0) -> Move:

@@ -49,6 +49,8 @@ def test_a_renamed_model_keeps_its_history(birds: MlflowClient) -> None:
     moves.promote(birds, "fowl", 3, why="")
     assert steps(birds, "fowl") == [("promote", None, 1), ("promote", 1, 2), ("promote", 2, 3)]
     assert moves.rollback(birds, "fowl", why="").version == 2
+    birds.create_registered_model("birds")
+    assert len(steps(birds, "fowl")) == 4
 
 
 def test_a_model_begun_anew_knows_of_the_one_before_and_does_not_roll_back_to_it(
