@@ -111,7 +111,7 @@ def _differences(then: Subject, now: Subject) -> list[str]:
     pairs = {name: (then.tags.get(tag), now.tags.get(tag)) for name, tag in tags.items()}
     first, again = (_machine(each) for each in (then, now))
     pairs |= {name: (first.get(name), again.get(name)) for name in TELLING}
-    told = [f"{name}: {before} → {after}" for name, (before, after) in pairs.items() if before != after]
+    told = [f"{name}: {old} → {new}" for name, (old, new) in pairs.items() if None not in (old, new) and old != new]
     locks = [read_lock(each.text(LOCK) or "") for each in (then, now)]
     return told + differing(*locks)
 

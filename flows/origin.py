@@ -39,7 +39,9 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_V
 def log_origin(client: MlflowClient, run_id: str) -> None:
     """Keep with a run what made it."""
     code, changes = code_facts(CODE)
-    tags = [RunTag(f"code.{key}", str(value)) for key, value in code.items() if value is not None]
+    tags = [
+        RunTag(f"code.{key}", str(code[key])) for key in ("version", "commit", "dirty") if code.get(key) is not None
+    ]
     client.log_batch(run_id, tags=tags)
     client.log_text(run_id, json.dumps({"code": code} | environment_facts(), indent=2), ENVIRONMENT)
     client.log_text(run_id, lock(), LOCK)

@@ -14,6 +14,9 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.register.registry import CHAMPION, all_models, all_versions, get_model, get_version
 
+PARENT = "mlflow.parentRunId"
+"""Tag of a trial, which is a run inside another."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -100,7 +103,7 @@ def _by_id(client: MlflowClient, beginning: str, models: list[str]) -> Run:
     found, token = [], None
     while experiments:
         page = client.search_runs(experiments, page_token=token)
-        found += [run for run in page if run.info.run_id.startswith(beginning)]
+        found += [run for run in page if run.info.run_id.startswith(beginning) and PARENT not in run.data.tags]
         if not (token := page.token):
             break
     if len(found) == 1:

@@ -1,12 +1,12 @@
 """The ledger: every move of the alias ``champion``, to which entries are added and from which none is taken.
 
-An entry is a number of the series `LEDGER` with the move in a tag, as JSON. So it appears whole, nothing can overwrite
+An entry is a number of the series `SERIES` with the move in a tag, as JSON. So it appears whole, nothing can overwrite
 it, and it stays when the version, the run or the registered model that it tells of is deleted. It follows a model that
 is renamed, and tells of the one that had the name before. Each entry names the one before it: one that somebody deletes
 on MLflow's page is missed.
 
 Before there was a ledger, a move was a tag ``move.<time>`` of the registered model, whose values databases end at 5,000
-signs, and which went with the model. The next command that moves an alias takes them over.
+signs, and which went with the model. The next command that looks at it takes them over.
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ def rollback(client: MlflowClient, name: str, why: str, who: str | None = None, 
 
 
 def notice(client: MlflowClient, name: str) -> None:
-    """Write down what happened to the alias by other means, where this user may."""
+    """Write down what happened to the alias by other means, and what tags of old say, where this user may."""
     model = get_model(client, name)
-    if not _unwritten(client, model, read_ledger(client, model)):
+    if not ledger.tagged(model) and not _unwritten(client, model, read_ledger(client, model)):
         return
     try:
         with turn(client, name):
@@ -193,32 +193,32 @@ def _check_unmoved(client: MlflowClient, name: str, seen: Sequence[Move]) -> Non
 
 def _before(client: MlflowClient, name: str, to: int | None = None) -> int:
     """The last champion before this one, or the one that is asked for, if it is still there."""
+    versions = all_versions(client, name)
+    earlier = _earlier(client, name, versions)
+    if not earlier:
+        raise RegistryError(f"model {name!r} has had no earlier champion to go back to")
+    if to and to not in earlier:
+        raise RegistryError(
+            f"version {to} of {name!r} was not champion before; those that were: {', '.join(map(str, earlier))}"
+        )
+    wanted, *further = earlier[earlier.index(to) if to else 0 :]
+    if reason := _gone(client, versions, wanted):
+        back = next((number for number in further if _gone(client, versions, number) is None), None)
+        way = f"the next one back is version {back}: `headstart rollback {name} --to {back}`"
+        otherwise = "and there is no other earlier champion to go back to"
+        raise RegistryError(f"version {wanted} of {name!r}, champion before: {reason}; {way if back else otherwise}")
+    return wanted
+
+
+def _earlier(client: MlflowClient, name: str, versions: Mapping[int, ModelVersion]) -> list[int]:
+    """Versions that were champion before this one, the last first; where the champion was deleted, which is what a
+    roll-back is to mend, without it."""
     moves = history(client, name)
     *earlier, now = reigns(moves) or [None]
-    versions = all_versions(client, name)
-    left = {now, None}
+    left = {now}
     if now is None and moves and moves[-1].previous not in versions:
-        left.add(moves[-1].previous)  # what is to be mended is that it was deleted
-    reigned = list(dict.fromkeys(number for number in reversed(earlier) if number and number not in left))
-    if not reigned:
-        raise RegistryError(f"model {name!r} has had no earlier champion to go back to")
-    if to and to not in reigned:
-        raise RegistryError(
-            f"version {to} of {name!r} was not champion before; those that were: {', '.join(map(str, reigned))}"
-        )
-    wanted = reigned.index(to) if to else 0
-    reason = _gone(client, versions, reigned[wanted])
-    if reason is None:
-        return reigned[wanted]
-    back = next((number for number in reigned[wanted + 1 :] if _gone(client, versions, number) is None), None)
-    raise RegistryError(
-        f"version {reigned[wanted]} of {name!r}, champion before: {reason}; "
-        + (
-            f"the next one back is version {back}: `headstart rollback {name} --to {back}`"
-            if back
-            else "and there is no other earlier champion to go back to"
-        )
-    )
+        left.add(moves[-1].previous)
+    return list(dict.fromkeys(number for number in reversed(earlier) if number and number not in left))
 
 
 def _gone(client: MlflowClient, versions: Mapping[int, ModelVersion], number: int) -> str | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from mlflow import MlflowClient
 
-from flows.history import history_json, history_table, read_time, reigns_during, reigns_table
-from tasks.errors import ConfigurationError
+from flows.history import history_json, history_table, read_time, reigns_during, reigns_table, show
+from tasks.errors import ConfigurationError, RegistryError
+from tasks.register import moves
 from tasks.register.ledger import Move
+from tasks.workspace import Workspace
+from tests.register.conftest import Fill, client, empty_store, fill  # noqa: F401
 
 MOVES = [
     Move("promote", 1, None, "ada", "2026-10-01T08:00:00.000000Z", "first", "gpu", {"run": "a" * 32}, 1, 1, 0),
@@ -60,3 +65,25 @@ def test_the_table_says_who_where_and_which_entry_is_missing() -> None:
     assert columns["move"][1] == "entry 3 of the ledger was deleted outside headstart"
     assert [row for row in reigns_table(MOVES).columns[1].cells] == ["1", "2", "none"]
     assert '"run": "aaaa' in history_json(MOVES)
+
+
+def test_what_was_champion_is_told_or_that_there_was_none(
+    client: MlflowClient,  # noqa: F811
+    workspace: Workspace,
+    fill: Fill,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fill(client, "birds", 2)
+    moves.promote(client, "birds", 1, "good", who="ada")
+    client.set_registered_model_alias("birds", "champion", "2")  # by other means
+    show(workspace, "birds", None, False)
+    told = capsys.readouterr().out
+    assert "– → 1 (promote)" in told and "1 → 2 (outside)" in told and told.index("promote") < told.index("outside")
+    assert [move.number for move in moves.history(client, "birds")] == [1, 2]  # noticed, and written down
+    show(workspace, "birds", moves.history(client, "birds")[0].when, True)
+    [at_first] = json.loads(capsys.readouterr().out)
+    assert at_first["version"] == 1 and at_first["why"] == "good" and at_first["facts"]["candidate"] == "1"
+    with pytest.raises(
+        RegistryError, match="'birds' had no champion at 2020-01-01: `headstart models birds --history`"
+    ):
+        show(workspace, "birds", "2020-01-01", False)

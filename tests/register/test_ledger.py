@@ -70,7 +70,7 @@ def test_a_model_begun_anew_knows_of_the_one_before_and_does_not_roll_back_to_it
         moves.rollback(birds, "birds", why="")
 
 
-def test_history_of_old_is_taken_over_by_the_next_move(birds: MlflowClient) -> None:
+def test_history_of_old_is_taken_over_by_who_looks_at_it(birds: MlflowClient) -> None:
     old = [
         Move("promote", 1, None, "ada", "2026-01-01T00:00:00.0Z", "a"),
         Move("promote", 2, 1, "bob", "2026-02-01T00:00:00.0Z", "b"),
@@ -85,6 +85,8 @@ def test_history_of_old_is_taken_over_by_the_next_move(birds: MlflowClient) -> N
     birds.set_registered_model_alias("birds", "champion", "2")
     before = steps(birds)
     assert before == [("promote", None, 1), ("promote", 1, 2)] and numbers(birds) == []
+    moves.notice(birds, "birds")
+    assert steps(birds) == before and numbers(birds) == [1, 2]
     moves.promote(birds, "birds", 3, why="")
     assert steps(birds) == [*before, ("promote", 2, 3)] and numbers(birds) == [1, 2, 3]
     assert not ledger.tagged(get_model(birds, "birds"))
