@@ -49,7 +49,7 @@ def ask(workspace: Workspace, name: str) -> None:
     from flows.flow_runs import client_of
     from tasks.register.approval import waiting
     from tasks.register.gate import VERDICT
-    from tasks.register.rulings import rulings_of
+    from tasks.register.registry import rulings_of
     from tasks.register.store import connect
 
     api = os.environ.get("PREFECT_API_URL", "")

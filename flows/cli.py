@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows import approving, data, deploying, features, scheduling
+from flows import approving, data, deploying, features, provenance, scheduling
 from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -34,6 +34,8 @@ app.command(name="worker")(deploying.worker)
 app.command(name="execute", hidden=True)(deploying.execute)
 app.command(name="approve")(approving.approve)
 app.command(name="reject")(approving.reject)
+app.command(name="lineage")(provenance.lineage)
+app.command(name="reproduce")(provenance.reproduce)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
@@ -117,21 +119,34 @@ def ui(
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,
     pending: Annotated[bool, typer.Option("--pending", help="Only versions that wait for approval.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Every move of NAME's champion, newest last.")] = False,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="What was champion then: 2026-11-01 or 2026-11-01T09:30.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Moves as JSON, with --history or --at.")] = False,
 ) -> None:
     """List registered models: versions, aliases, figures, data versions.
 
-    Example: headstart models digits
+    Example: headstart models digits --at 2026-11-01
     """
+    if (history or at or json) and not name:
+        raise ConfigurationError("of which model? As in `headstart models digits --history`")
     workspace = open_workspace(reads=True)
     from flows.console import show_table
-    from flows.models import history_table, pending_table, versions_table
 
     if pending:
+        from flows.models import pending_table
+
         show_table(pending_table(workspace, name), "no version waits for approval")
         return
-    show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
+    if not name or not (history or at or json):
+        from flows.models import versions_table
+
+        show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
     if name:
-        show_table(history_table(workspace, name), "no version has been champion yet")
+        from flows.history import show
+
+        show(workspace, name, at, json)
 
 
 @app.command()
@@ -180,12 +195,16 @@ def promote(
 
 
 @app.command()
-def rollback(name: Name, why: Why = "") -> None:
+def rollback(
+    name: Name,
+    why: Why = "",
+    to: Annotated[int | None, typer.Option(metavar="VERSION", help="A champion further back.")] = None,
+) -> None:
     """Make the previous champion champion again.
 
     Example: headstart rollback digits --why "complaints from the field"
     """
-    _move(lambda client, moves: moves.rollback(client, name, why), name)
+    _move(lambda client, moves: moves.rollback(client, name, why, to=to), name)
 
 
 @app.command()

@@ -13,7 +13,6 @@ from flows.console import plain_table
 from tasks.register.approval import waiting
 from tasks.register.gate import VERDICT
 from tasks.register.merits import SCORE
-from tasks.register.moves import history
 from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
 from tasks.register.store import connect
 from tasks.workspace import Workspace
@@ -44,15 +43,6 @@ def pending_table(workspace: Workspace, name: str | None = None) -> Table:
     for version in waiting(client, get_model(client, name).name if name else None):
         made = datetime.fromtimestamp(version.creation_timestamp / 1000).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(version.name, str(version.version), made, version.tags.get(VERDICT, ""))
-    return table
-
-
-def history_table(workspace: Workspace, name: str) -> Table:
-    """Who made which version champion, when and why."""
-    table = plain_table("when", "who", "move", "why", title="champion")
-    for move in history(connect(workspace), name):
-        step = f"{move.previous or '–'} → {move.version or '–'} ({move.action})"
-        table.add_row(move.when[:19].replace("T", " "), move.who, step, move.why)
     return table
 
 

@@ -14,11 +14,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from flows.subject import find_subject
 from flows.views import REPORT
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.records import PAGE
 from tasks.register.gate import VERDICT
-from tasks.register.registry import CHAMPION, DATA, aliases_of, all_models, all_versions, get_model, get_version
+from tasks.register.registry import DATA, aliases_of, get_model, get_version
 from tasks.register.store import connect
 from tasks.report.versions import Version, versions_page
 from tasks.workspace import Workspace, write_whole
@@ -55,38 +56,16 @@ def open_page(path: Path) -> bool:
 def _run(client: MlflowClient, which: str | None) -> Run:
     if which is None:
         return _newest(client)
-    name, _, version = which.partition("@")
-    models = [model.name for model in all_models(client)]
-    if version or name in models:
-        if not version:
-            version = get_model(client, name).aliases.get(CHAMPION) or _last(client, name)
-        found = get_version(client, name, version)
-        return client.get_run(found.run_id or "")
-    return _by_id(client, which, sorted(models))
-
-
-def _last(client: MlflowClient, name: str) -> str:
-    numbers = list(all_versions(client, name))
-    if not numbers:
-        raise RegistryError(f"model {name!r} has no version")
-    return str(numbers[-1])
+    subject = find_subject(client, which)
+    if subject.run is None:
+        raise RegistryError(f"the run of {subject} was deleted, and its report with it")
+    return subject.run
 
 
 def _newest(client: MlflowClient) -> Run:
     found = _runs(client, "attributes.status = 'FINISHED'")
     if not found:
         raise RegistryError("no run has ended well yet: `headstart run CONFIG` writes a report")
-    return found[0]
-
-
-def _by_id(client: MlflowClient, beginning: str, models: Sequence[str]) -> Run:
-    found = [run for run in _runs(client) if run.info.run_id.startswith(beginning)]
-    if len(found) != 1:
-        how_many = f"{len(found)} runs begin" if found else "no run begins"
-        raise RegistryError(
-            f"{beginning!r}: there is no registered model of that name ({', '.join(models) or 'none yet'}), and "
-            f"{how_many} with it"
-        )
     return found[0]
 
 

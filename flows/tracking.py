@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -21,12 +20,12 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from flows.causes import explain
 from flows.config import PipelineConfig
 from flows.leases import close_silent
+from flows.origin import compute_facts, log_origin
 from flows.remote import RESTART_SECONDS, check_answer
 from flows.shared import is_of_another, is_shared, place_of_artifacts
 from flows.summary import describe
 from flows.views import NOTE, choose_columns, introduce
 from tasks.errors import ServerError
-from tasks.fingerprint import code_version
 from tasks.machine import user_name
 from tasks.progress import tell
 from tasks.records import (
@@ -263,7 +262,8 @@ def tracked(
         try:
             announce(run.info.run_id)
             _log_origin(client, run.info.run_id, config, workspace)
-            yield TrackedRun(client, run.info.run_id, workspace)
+            yield (opened := TrackedRun(client, run.info.run_id, workspace))
+            opened.set_tags(**{f"machine_{key}": value for key, value in compute_facts().items()})
             client.set_terminated(run.info.run_id, "FINISHED")
         except BaseException as error:
             reserve.close()
@@ -307,7 +307,6 @@ def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, works
         if value is not None and (key in chosen or key in ALWAYS)
     ]
     tags = [
-        RunTag("code.version", code_version(Path(__file__).parent.parent / "tasks")),
         RunTag("mlflow.user", user_name()),
         RunTag("mlflow.source.type", "LOCAL"),
         RunTag("mlflow.source.name", "headstart run"),
@@ -316,3 +315,4 @@ def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, works
         tags.append(RunTag("mlflow.source.git.commit", commit))
     client.log_batch(run_id, params=params, tags=tags)
     client.log_text(run_id, yaml.safe_dump(settings, sort_keys=False), "config.yaml")
+    log_origin(client, run_id)

@@ -68,7 +68,7 @@ def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[S
         share = None
         if "test" not in found:
             choose, report = "tune", "val"
-            share = "tune"
+            share = None if "tune" in found else "tune"  # as a version has it that was made so
         elif "val" not in found:
             share = "val"
         if share:

@@ -52,9 +52,10 @@ from tasks.register.registry import (
     aliases_of,
     find_candidate,
     get_model,
+    rulings_of,
 )
 from tasks.register.rivals import EARLIER, LEARNED_FROM
-from tasks.register.rulings import findings_as_tags, rulings_of
+from tasks.register.rulings import findings_as_tags
 from tasks.register.store import connect
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports

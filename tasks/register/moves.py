@@ -1,25 +1,27 @@
-"""The alias ``champion``: who moved it, when and why, and how it is moved.
+"""The alias ``champion``: how it is moved, and that each move is in the ledger.
 
-Every move is kept as a tag ``move.<time>`` of the registered model, so that a roll-back knows where to go back to and
-nobody has to remember who did what. A move is announced in a tag, made, and then written down; broken off in between,
-it counts as made if the alias is where it was to go, and not otherwise. Where the alias is elsewhere than the last
-move left it, somebody moved it by other means, and that becomes a move, too. So history and alias always agree.
+A move is announced in a tag, made, and then written down (see `tasks.register.ledger`); broken off in between, it
+counts as made if the alias is where it was to go, and not otherwise. Where the alias is elsewhere than the last move
+left it, somebody moved it by other means, and that becomes a move, too. So ledger and alias always agree.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 from tasks.machine import user_name
 from tasks.progress import tell
+from tasks.register import ledger
+from tasks.register.ledger import Move, find_version, read_ledger, this_host
 from tasks.register.registry import (
     CHALLENGER,
     CHAMPION,
@@ -30,77 +32,97 @@ from tasks.register.registry import (
     missing_files,
 )
 from tasks.register.turns import Turn, turn
+from tasks.wording import brief
 
-MOVE, ANNOUNCED = "move.", "moving"
-"""Tags of a registered model: of the moves that were made, each with its time behind, and of the one in the making."""
+ANNOUNCED = "moving"
+"""Tag of a registered model: of the move in the making."""
 
 GATE = "gate"
 """Who moves the alias where no person does."""
 
+UNKNOWN = "unknown"
+"""Who moved it by other means: MLflow does not say."""
+
+LONGEST_WHY = 2000
+"""Signs of a reason; the announcement has to fit into a tag, which databases end at 5,000."""
+
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
-@dataclass(frozen=True)
-class Move:
-    """One move of the alias ``champion`` from ``previous`` to ``version``; None: no version has it.
-
-    ``outside`` means by other means than headstart, such as MLflow's page; ``when`` it was noticed.
-    """
-
-    action: Literal["promote", "rollback", "outside"]
-    version: int | None
-    previous: int | None
-    who: str
-    when: str
-    why: str
 
 
 def promote(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Move:
     """Make a version champion, and write down who did it and why.
 
     Raises:
-        RegistryError: there is no such version, its files are gone, or it is champion already.
+        RegistryError: there is no such version, its files are gone, it is champion already, or somebody else moved the
+            alias between the asking and the doing.
     """
+    check_why(why)
     get_version(client, name, which)
+    seen = full_history(client, name)
     with turn(client, name) as mine:
         settle(client, name)
+        _check_unmoved(client, name, seen)
         found = get_version(client, name, which)
         check_files(client, found)
         return move_to(mine, "promote", int(found.version), why, who)
 
 
-def rollback(client: MlflowClient, name: str, why: str, who: str | None = None) -> Move:
-    """Give the alias back to the version that was champion before; one that was deleted is passed over.
+def rollback(client: MlflowClient, name: str, why: str, who: str | None = None, to: int | None = None) -> Move:
+    """Give the alias back to the version that was champion before.
+
+    Args:
+        to: a version that was champion further back.
 
     Raises:
-        RegistryError: there is no such model, or no earlier champion.
+        RegistryError: there is no such model, or no earlier champion; it was deleted or has lost its files: the message
+            names the next one back; or somebody else moved the alias meanwhile.
     """
-    get_model(client, name)
+    check_why(why)
+    seen = full_history(client, name)
     with turn(client, name) as mine:
         settle(client, name)
-        version, passed = _before(client, name)
-        for number, reason in passed.items():
-            tell(f"register\tpassed over version {number}, champion before: {reason}")
-        return move_to(mine, "rollback", version, why, who)
+        _check_unmoved(client, name, seen)
+        return move_to(mine, "rollback", _before(client, name, to), why, who)
+
+
+def notice(client: MlflowClient, name: str) -> None:
+    """Write down what happened to the alias by other means, and what tags of old say, where this user may."""
+    model = get_model(client, name)
+    if not ledger.tagged(model) and not _unwritten(client, model, read_ledger(client, model)):
+        return
+    try:
+        with turn(client, name):
+            settle(client, name)
+    except (RegistryError, MlflowException) as error:
+        tell(f"register\tnot written down, since the registry takes no changes ({str(error).splitlines()[0]})")
 
 
 def history(client: MlflowClient, name: str) -> list[Move]:
     """All moves of ``champion``, oldest first; the last one ends where the alias is."""
+    born = get_model(client, name).creation_timestamp
+    return [move for move in full_history(client, name) if move.born in (0, born)]
+
+
+def full_history(client: MlflowClient, name: str) -> list[Move]:
+    """All moves, also those of models that had the name before and were deleted."""
     model = get_model(client, name)
-    return _written(model) + _unwritten(model)
+    written = read_ledger(client, model)
+    return written + _unwritten(client, model, written)
 
 
 def settle(client: MlflowClient, name: str) -> None:
     """Write down what happened to the alias and was not, and take back what was announced and not done."""
     model = get_model(client, name)
-    unwritten = _unwritten(model)
+    ledger.take_over(client, model)
+    written = read_ledger(client, model)
+    unwritten = _unwritten(client, model, written)
     for move in unwritten:
-        _write(client, name, move)
+        written.append(ledger.add(client, model, move, written))
         tell(f"register\t{_told(move)}")
     if ANNOUNCED in model.tags:
-        announced = _read(model.tags[ANNOUNCED])
+        announced = _announced(model)
         client.delete_registered_model_tag(name, ANNOUNCED)
-        if announced.when not in {move.when for move in [*_written(model), *unwritten]}:
+        if announced.when not in {move.when for move in written}:
             tell(
                 f"register\tchampion stays as it is: {announced.who} had begun to move it to version "
                 f"{announced.version} and was broken off"
@@ -117,18 +139,31 @@ def move_to(
         RegistryError: the version is champion already.
     """
     client, name = mine.client, mine.name
-    moves = history(client, name)
+    moves = full_history(client, name)
     previous = moves[-1].version if moves else None
     if version == previous:
         raise RegistryError(f"version {version} of {name!r} is the champion already")
-    move = Move(action, version, previous, who or user_name(), _now(moves), why)
+    move = Move(action, version, previous, who or user_name(), _now(moves), brief(why, LONGEST_WHY), this_host())
     mine.check()
-    client.set_registered_model_tag(name, ANNOUNCED, json.dumps(asdict(move)))
+    client.set_registered_model_tag(name, ANNOUNCED, json.dumps(asdict(move), ensure_ascii=False))
     client.set_registered_model_alias(name, CHAMPION, str(version))
-    _write(client, name, move)
+    move = ledger.add(client, get_model(client, name), move, moves)
     client.delete_registered_model_tag(name, ANNOUNCED)
     _drop_challenger(client, get_model(client, name))
     return move
+
+
+def check_why(why: str) -> None:
+    """A reason is kept whole, or not taken.
+
+    Raises:
+        RegistryError: it is too long.
+    """
+    if len(why) > LONGEST_WHY:
+        raise RegistryError(
+            f"the reason has {len(why):,} signs, of which {LONGEST_WHY:,} are kept with a move: put the rest where it "
+            "can be read, and say where"
+        )
 
 
 def reigns(moves: Sequence[Move]) -> list[int | None]:
@@ -145,19 +180,45 @@ def reigns(moves: Sequence[Move]) -> list[int | None]:
     return stack
 
 
-def _before(client: MlflowClient, name: str) -> tuple[int, dict[int, str]]:
-    """The last champion before this one that is still there, and why those after it were passed over."""
-    *earlier, now = reigns(history(client, name)) or [None]
+def _check_unmoved(client: MlflowClient, name: str, seen: Sequence[Move]) -> None:
+    moves = full_history(client, name)
+    if len(moves) == len(seen):
+        return
+    last = moves[-1]
+    raise RegistryError(
+        f"nothing was changed: champion of {name!r} was moved meanwhile ({ledger.told(last)}); say it again if it is "
+        "still what you want"
+    )
+
+
+def _before(client: MlflowClient, name: str, to: int | None = None) -> int:
+    """The last champion before this one, or the one that is asked for, if it is still there."""
     versions = all_versions(client, name)
-    passed: dict[int, str] = {}
-    for number in reversed(earlier):
-        if number is None or number == now:
-            continue
-        if (reason := _gone(client, versions, number)) is None:
-            return number, passed
-        passed[number] = reason
-    reasons = "".join(f"; version {number}: {reason}" for number, reason in passed.items())
-    raise RegistryError(f"model {name!r} has had no earlier champion to go back to{reasons}")
+    earlier = _earlier(client, name, versions)
+    if not earlier:
+        raise RegistryError(f"model {name!r} has had no earlier champion to go back to")
+    if to and to not in earlier:
+        raise RegistryError(
+            f"version {to} of {name!r} was not champion before; those that were: {', '.join(map(str, earlier))}"
+        )
+    wanted, *further = earlier[earlier.index(to) if to else 0 :]
+    if reason := _gone(client, versions, wanted):
+        back = next((number for number in further if _gone(client, versions, number) is None), None)
+        way = f"the next one back is version {back}: `headstart rollback {name} --to {back}`"
+        otherwise = "and there is no other earlier champion to go back to"
+        raise RegistryError(f"version {wanted} of {name!r}, champion before: {reason}; {way if back else otherwise}")
+    return wanted
+
+
+def _earlier(client: MlflowClient, name: str, versions: Mapping[int, ModelVersion]) -> list[int]:
+    """Versions that were champion before this one, the last first; where the champion was deleted, which is what a
+    roll-back is to mend, without it."""
+    moves = history(client, name)
+    *earlier, now = reigns(moves) or [None]
+    left = {now}
+    if now is None and moves and moves[-1].previous not in versions:
+        left.add(moves[-1].previous)
+    return list(dict.fromkeys(number for number in reversed(earlier) if number and number not in left))
 
 
 def _gone(client: MlflowClient, versions: Mapping[int, ModelVersion], number: int) -> str | None:
@@ -167,29 +228,28 @@ def _gone(client: MlflowClient, versions: Mapping[int, ModelVersion], number: in
     return f"it has lost its files ({gone})" if gone else None
 
 
-def _written(model: RegisteredModel) -> list[Move]:
-    return [_read(model.tags[key]) for key in sorted(model.tags) if key.startswith(MOVE)]
-
-
-def _unwritten(model: RegisteredModel) -> list[Move]:
-    """The move that took the alias to where it is, unless it is written down; at most one."""
-    written = _written(model)
+def _unwritten(client: MlflowClient, model: RegisteredModel, written: Sequence[Move]) -> list[Move]:
+    """The moves that took the alias to where it is, unless they are written down."""
+    found = []
     before = written[-1].version if written else None
+    if before and written[-1].born not in (0, model.creation_timestamp):
+        why = "the model was deleted outside headstart; another one has its name now"
+        found.append(Move("outside", None, before, UNKNOWN, _now(written), why, born=written[-1].born))
+        before = None
     now = int(model.aliases[CHAMPION]) if CHAMPION in model.aliases else None
     if now == before:
-        return []
-    if ANNOUNCED in model.tags and (announced := _read(model.tags[ANNOUNCED])).version == now:
-        return [replace(announced, previous=before)]
-    why = "removed outside headstart" if now is None else "set outside headstart"
-    return [Move("outside", now, before, "unknown", _now(written), why)]
+        return found
+    if ANNOUNCED in model.tags and (announced := _announced(model)).version == now:
+        return [*found, replace(announced, previous=before)]
+    why = "set outside headstart"
+    if now is None:
+        is_there = find_version(client, model.name, before)
+        why = "removed outside headstart" if is_there else f"version {before} was deleted outside headstart"
+    return [*found, Move("outside", now, before, UNKNOWN, _now([*written, *found]), why)]
 
 
-def _read(text: str) -> Move:
-    return Move(**json.loads(text))
-
-
-def _write(client: MlflowClient, name: str, move: Move) -> None:
-    client.set_registered_model_tag(name, f"{MOVE}{move.when}", json.dumps(asdict(move)))
+def _announced(model: RegisteredModel) -> Move:
+    return ledger.read_move(model.tags[ANNOUNCED])
 
 
 def _told(move: Move) -> str:

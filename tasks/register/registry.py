@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in
 from tasks.records import Alias
-from tasks.register.turns import FLEETING, TICKETS
+from tasks.register.numbers import FLEETING, PREFIX
+from tasks.ruling import Ruling
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
 CANDIDATE, DATA, HELD_OUT = "candidate", "data_version", "held_out"
 """Tags of versions; see `tasks.register.merits` for those of the score."""
+GATE = "gate."
+"""How the tags begin that say what gates found and said: ``gate.1``, ``gate.2``...; see `tasks.register.rulings`."""
 
 
 def get_model(client: MlflowClient, name: str) -> RegisteredModel:
@@ -66,13 +70,13 @@ def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersi
 
 
 def all_models(client: MlflowClient) -> list[RegisteredModel]:
-    """All registered models."""
-    return [model for model in _all(client.search_registered_models) if model.name != TICKETS]
+    """All registered models, but for those that are none (see `tasks.register.numbers`)."""
+    return [model for model in every(client.search_registered_models) if not model.name.startswith(PREFIX)]
 
 
 def all_versions(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
     """All versions of a model by their numbers, the oldest first."""
-    found = _all(lambda **page: client.search_model_versions(f"name = {name!r}", **page))
+    found = every(lambda **page: client.search_model_versions(f"name = {name!r}", **page))
     return dict(sorted((int(version.version), version) for version in found))
 
 
@@ -143,7 +147,7 @@ def _files(folder: str, tracking_uri: str) -> Iterator[str]:
             yield from _files(f"{folder.rstrip('/')}/{name}", tracking_uri)
 
 
-def _all(search: Callable[..., Any]) -> Iterator[Any]:
+def every(search: Callable[..., Any]) -> Iterator[Any]:
     """What a search finds, page by page."""
     token = None
     while True:
@@ -151,3 +155,15 @@ def _all(search: Callable[..., Any]) -> Iterator[Any]:
         yield from page
         if not (token := page.token):
             return
+
+
+def rulings_of(version: ModelVersion) -> tuple[Ruling, ...]:
+    """What the gates said of a version; empty where it was not judged, or not by gates."""
+    kept = (json.loads(version.tags[key]) for key in gate_tags(version))
+    return tuple(Ruling.model_validate(entry["ruling"]) for entry in kept if "ruling" in entry)
+
+
+def gate_tags(version: ModelVersion) -> list[str]:
+    """The tags of the gates, in the order in which they were named."""
+    numbered = (key for key in version.tags if key.startswith(GATE) and key.removeprefix(GATE).isdigit())
+    return sorted(numbered, key=lambda key: int(key.removeprefix(GATE)))

@@ -19,11 +19,9 @@ from tasks.register.gates import GATES
 from tasks.register.gates.champion import Champion
 from tasks.register.gates.chance import Chance
 from tasks.register.gating import Evidence, Finding, Gate, Standing, outcome_of, still_said
+from tasks.register.registry import GATE, gate_tags
 from tasks.ruling import Outcome, Ruling
 from tasks.wording import REASON, brief
-
-GATE = "gate."
-"""How the tags begin."""
 
 LEAK = "leak"
 """Tag that versions of earlier headstarts have whose figures are not to be believed: why."""
@@ -36,7 +34,7 @@ def findings_as_tags(gates: Sequence[Gate], evidence: Evidence) -> dict[str, str
 
 def rule(standing: Standing) -> dict[str, Ruling]:
     """What each gate says of a version, by its tag; of one that an earlier headstart made, those that it knew."""
-    kept = {key: json.loads(standing.version.tags[key]) for key in _keys(standing.version)}
+    kept = {key: json.loads(standing.version.tags[key]) for key in gate_tags(standing.version)}
     if kept:
         return {key: _ruled(entry, standing) for key, entry in kept.items()}
     rulings = [_ruling(gate.gate, gate.confirm(None, standing), gate.on_failure) for gate in (Chance(), Champion())]
@@ -49,17 +47,6 @@ def with_outcome(version: ModelVersion, key: str, ruling: Ruling) -> str:
     """The tag of a gate once it has spoken."""
     kept = json.loads(version.tags.get(key, "{}"))
     return _text(kept | {"ruling": ruling.model_dump()})
-
-
-def rulings_of(version: ModelVersion) -> tuple[Ruling, ...]:
-    """What the gates said of a version; empty where it was not judged, or not by gates."""
-    kept = (json.loads(version.tags[key]) for key in _keys(version))
-    return tuple(Ruling.model_validate(entry["ruling"]) for entry in kept if "ruling" in entry)
-
-
-def _keys(version: ModelVersion) -> list[str]:
-    numbered = (key for key in version.tags if key.startswith(GATE) and key.removeprefix(GATE).isdigit())
-    return sorted(numbered, key=lambda key: int(key.removeprefix(GATE)))
 
 
 def _measured(gate: Gate, evidence: Evidence) -> str:

@@ -1,10 +1,10 @@
 """One at a time: whose turn it is to change a registered model.
 
 Runs and commands on several machines change one registry, and all that they share is MLflow's store: a SQLite file, a
-database, a server. It knows no locks, and its tags no compare-and-set. But the numbers of a model's versions are
-unique in every store: none is given twice, not even after a deletion, and whoever gets one sees all below it. So they
-are tickets. Whoever wants a turn creates a version of the model `TICKETS`; the lowest ticket for a name has the turn,
-and ends it by deleting itself, which can hit no other.
+database, a server. It knows no locks, and its tags no compare-and-set. But numbers are given out once (see
+`tasks.register.numbers`), and whoever gets one sees all below it. So they are tickets. Whoever wants a turn creates a
+version of the model `TICKETS`; the lowest ticket for a name has the turn, and ends it by deleting itself, which can hit
+no other.
 
 A ticket shows every few seconds that its owner lives. One that has not for `STALE` seconds by the clock of whoever
 waits, so that no clocks are compared, is deleted by it; at once where the owner was a process of this machine and is
@@ -29,11 +29,14 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.owner import Owner
 from tasks.progress import tell
+from tasks.register.numbers import Series, draw
 
 TICKETS = ".headstart-turns"
 """The registered model whose versions are tickets; no pipeline can have this name."""
 
-DESCRIPTION = "No model: headstart keeps here whose turn it is to change one. Leave it where it is."
+SERIES = Series(
+    TICKETS, "No model: headstart keeps here whose turn it is to change one. Leave it where it is.", "headstart:/turn"
+)
 MODEL, OWNER, ALIVE = "model", "owner", "alive"
 
 BEAT, STALE, LOOK = 3.0, 60.0, 0.2
@@ -42,12 +45,6 @@ each ticket ahead, so that those at its end keep nobody from working."""
 
 PATIENCE = 2.0
 """Seconds of waiting until it is said for whom."""
-
-DRAWS = 10
-"""Attempts to draw a ticket: MLflow gives up on a number after three others were faster."""
-
-FLEETING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
-"""What it then says, and what it says of a database that is busy."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +95,7 @@ def turn(client: MlflowClient, name: str) -> Iterator[Turn]:
 
 def _draw(client: MlflowClient, name: str) -> int:
     tags = {MODEL: name, OWNER: json.dumps(asdict(Owner.here())), ALIVE: "0"}
-    for attempt in range(DRAWS):
-        try:
-            return int(client.create_model_version(TICKETS, "headstart:/turn", tags=tags, await_creation_for=0).version)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                with suppress(MlflowException):  # another process was faster
-                    client.create_registered_model(TICKETS, description=DESCRIPTION)
-            elif error.error_code not in FLEETING or attempt == DRAWS - 1:
-                reason = str(error).splitlines()[0]
-                raise RegistryError(f"the registry takes no changes to model {name!r} ({reason})") from error
-            time.sleep(random.uniform(0, LOOK))
-    raise AssertionError("unreachable")
+    return draw(client, SERIES, tags, name)
 
 
 def _live(mine: Turn, done: threading.Event) -> None:

@@ -174,6 +174,9 @@ def test_promote_and_roll_back_move_the_alias_and_keep_the_reason(home: Home, ml
     assert str(home.client.get_model_version_by_alias("digits", "champion").version) == "1"
     listed = home.headstart("models", "digits").stdout
     assert "a try" in listed and "no good" in listed and "gate" in listed and "champion" in listed
+    moves = json.loads(home.headstart("models", "digits", "--history", "--json").stdout)
+    assert [move["action"] for move in moves] == ["promote", "promote", "rollback"]
+    assert moves[0]["facts"]["run"] == home.client.get_model_version("digits", "1").run_id
 
 
 @pytest.mark.slow
@@ -395,7 +398,19 @@ def test_a_wrong_key_is_told_before_any_work(home: Home) -> None:
 
 @pytest.mark.slow
 def test_help_is_quick_and_has_an_example(home: Home) -> None:
-    for command in ("run", "schedule", "ui", "models", "promote", "rollback", "predict", "pretrain", "doctor"):
+    for command in (
+        "run",
+        "schedule",
+        "ui",
+        "models",
+        "promote",
+        "rollback",
+        "predict",
+        "pretrain",
+        "doctor",
+        "lineage",
+        "reproduce",
+    ):
         finished = home.headstart(command, "--help")
         assert finished.returncode == 0 and "Example: headstart" in finished.stdout
 

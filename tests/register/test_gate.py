@@ -14,7 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from tasks.evaluate.intervals import wilson
 from tasks.records import Candidate, Dataset, Evaluation
-from tasks.register import gate, moves
+from tasks.register import gate, ledger, moves
 from tasks.register.duels import Duel
 from tasks.register.merits import LISTED, Merit
 from tasks.register.moves import Move
@@ -343,7 +343,12 @@ def test_a_near_twin_does_not_undo_a_roll_back(fruit: MlflowClient) -> None:
     for score in (0.9, 0.95):
         add(fruit, merit(score))
     assert decide(fruit)["champion"] == 2
-    moves._write(fruit, "fruit", Move("rollback", 1, 2, "ada", "2999-01-01T00:00:00.0Z", ""))
+    ledger.add(
+        fruit,
+        get_model(fruit, "fruit"),
+        Move("rollback", 1, 2, "ada", "2999-01-01T00:00:00.0Z", ""),
+        moves.history(fruit, "fruit"),
+    )
     fruit.set_registered_model_alias("fruit", "champion", "1")
     add(fruit, merit(0.96))
     assert decide(fruit) == {"champion": 1, "challenger": 3} and "ada rolled back" in verdict(fruit, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -11,10 +12,11 @@ from mlflow import MlflowClient
 
 from tasks.errors import RegistryError
 from tasks.progress import watched_by
-from tasks.register import moves
+from tasks.register import ledger, moves
 from tasks.register.registry import all_models, get_model
 from tasks.register.turns import turn
 from tasks.workspace import Workspace
+from tests.flows.homes import eventually
 from tests.register import apart
 from tests.register.conftest import Fill
 
@@ -120,16 +122,31 @@ def test_a_champion_of_other_means_from_the_first_on_can_be_followed_and_gone_ba
     assert moves.rollback(birds, "birds", why="").version == 2 == champion(birds)
 
 
-def test_roll_back_passes_over_what_was_deleted_and_says_so(birds: MlflowClient) -> None:
+def test_roll_back_to_a_deleted_version_names_the_next_one_back(birds: MlflowClient) -> None:
     for version in (1, 2, 3):
         moves.promote(birds, "birds", version, why="")
     birds.delete_model_version("birds", "2")
-    told = Told()
-    with watched_by(told):
-        assert moves.rollback(birds, "birds", why="").version == 1 == champion(birds)
-    assert told.lines == ["register\tpassed over version 2, champion before: it was deleted"]
+    with pytest.raises(RegistryError, match=r"version 2 .*: it was deleted; the next one back is version 1: .*--to 1`"):
+        moves.rollback(birds, "birds", why="")
+    assert champion(birds) == 3
+    assert moves.rollback(birds, "birds", why="", to=1).version == 1 == champion(birds)
     with pytest.raises(RegistryError, match="no earlier champion"):
         moves.rollback(birds, "birds", why="")
+
+
+def test_roll_back_goes_only_to_what_was_champion(birds: MlflowClient) -> None:
+    for version in (1, 3):
+        moves.promote(birds, "birds", version, why="")
+    with pytest.raises(RegistryError, match=r"version 2 of 'birds' was not champion before; those that were: 1$"):
+        moves.rollback(birds, "birds", why="", to=2)
+
+
+def test_where_the_champion_itself_was_deleted_roll_back_goes_to_the_one_before(birds: MlflowClient) -> None:
+    for version in (1, 2):
+        moves.promote(birds, "birds", version, why="")
+    birds.delete_model_version("birds", "2")
+    assert moves.rollback(birds, "birds", why="").version == 1 == champion(birds)
+    assert [move.why for move in moves.history(birds, "birds")][2] == "version 2 was deleted outside headstart"
 
 
 def test_a_model_of_other_means_may_have_any_name(client: MlflowClient, fill: Fill) -> None:
@@ -147,7 +164,7 @@ def test_what_has_lost_its_files_is_not_made_champion(birds: MlflowClient) -> No
     shutil.rmtree(folders[3])
     with pytest.raises(RegistryError, match=r"version 3 has lost its files \(MLmodel, .*run its configuration again"):
         moves.promote(birds, "birds", 3, why="")
-    with pytest.raises(RegistryError, match=r"no earlier champion.*version 1: .*\(head.safetensors in file:"):
+    with pytest.raises(RegistryError, match=r"version 1 .*\(head.safetensors in file:.*no other earlier champion"):
         moves.rollback(birds, "birds", why="")
     assert champion(birds) == 2
 
@@ -157,7 +174,7 @@ def test_a_clock_that_goes_after_another_does_not_change_the_order_of_moves(
 ) -> None:
     moves.promote(birds, "birds", 1, why="")
     ahead = moves.Move("promote", 2, 1, "ada", "2999-12-31T23:59:59.999999Z", "her clock is ahead")
-    moves._write(birds, "birds", ahead)
+    ledger.add(birds, get_model(birds, "birds"), ahead, moves.history(birds, "birds"))
     birds.set_registered_model_alias("birds", "champion", "2")
     moves.promote(birds, "birds", 3, why="")
     assert steps(birds)[1:] == [("promote", 1, 2), ("promote", 2, 3)]
@@ -172,7 +189,8 @@ def test_wherever_a_promotion_is_killed_history_and_alias_agree_after_the_next_c
         pass
     for after in range(STEPS + 1):
         fill(client, f"birds-{after}", 3)
-        moves._write(client, f"birds-{after}", moves.Move("promote", 1, None, "ada", "2026-01-01T00:00:00.0Z", ""))
+        first = moves.Move("promote", 1, None, "ada", "2026-01-01T00:00:00.0Z", "")
+        ledger.add(client, get_model(client, f"birds-{after}"), first, [])
         client.set_registered_model_alias(f"birds-{after}", "champion", "1")
         client.set_registered_model_alias(f"birds-{after}", "challenger", "2")
     apart.run(workspace.tracking_uri, "dying", "birds", str(STEPS + 1))
@@ -194,7 +212,7 @@ def test_wherever_a_promotion_is_killed_history_and_alias_agree_after_the_next_c
 
 
 @pytest.mark.slow
-def test_of_ten_promotions_at_once_the_last_on_record_is_where_the_alias_points(
+def test_of_ten_promotions_at_once_none_is_lost_and_the_last_on_record_is_where_the_alias_points(
     client: MlflowClient, fill: Fill, workspace: Workspace
 ) -> None:
     fill(client, "birds", 10)
@@ -203,4 +221,23 @@ def test_of_ten_promotions_at_once_the_last_on_record_is_where_the_alias_points(
     assert sorted(move.version for move in made if move.version) == list(range(1, 11))
     assert [move.previous for move in made] == [None, *(move.version for move in made[:-1])]
     assert made[-1].version == champion(client)
+    assert [move.after for move in made] == [0, *(move.number for move in made[:-1])] and not ledger.missed(made)
     assert [model.name for model in all_models(client)] == ["birds"]
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(birds: MlflowClient) -> None:
+    def promoted(version: int) -> str:
+        try:
+            return f"version {moves.promote(birds, 'birds', version, why='now', who='ada').version}"
+        except RegistryError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        with turn(birds, "birds") as mine:  # both have asked before either may
+            asked = [pool.submit(promoted, version) for version in (1, 2)]
+            assert eventually(lambda: len(mine.check()) == 3)
+        said = [each.result() for each in asked]
+    winner, loser = sorted(said, key=len)
+    assert winner == f"version {champion(birds)}" and len(steps(birds)) == 1
+    assert f"moved meanwhile (champion none → {champion(birds)} (promote) by ada on" in loser
+    assert "nothing was changed" in loser

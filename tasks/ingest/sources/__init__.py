@@ -15,6 +15,7 @@ from tasks.ingest.sources.folder import FolderSource
 from tasks.ingest.sources.huggingface import HuggingFaceSource
 from tasks.ingest.sources.table import TableSource
 from tasks.ingest.sources.torchvision import TorchvisionSource
+from tasks.ingest.sources.version import VersionSource
 from tasks.ingest.sources.webdataset import WebDatasetSource
 
 SOURCES: tuple[type[Source], ...] = (
@@ -26,6 +27,7 @@ SOURCES: tuple[type[Source], ...] = (
     TorchvisionSource,
     DigitsSource,
     DomainsSource,
+    VersionSource,
 )
 
 

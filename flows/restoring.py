@@ -1,0 +1,211 @@
+"""What a run was made from, put into a fresh folder: code, dataset, configuration, backbone, libraries."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from flows.origin import CHANGES, CODE, LOCK, SOURCES, installed, read_lock
+from flows.subject import Subject
+from tasks.errors import ConfigurationError, RegistryError, WeightsError
+from tasks.fingerprint import code_version
+from tasks.register.registry import fetch_bundle, missing_files
+from tasks.wording import shorten
+from tasks.workspace import Workspace, write_whole
+
+Environment = Literal["same", "here", "new"]
+
+ANY_FILE = ("builtin", "imagenet", "random")
+"""What ``extract.weights`` names that is no file."""
+
+
+def restore_code(subject: Subject, kept: dict[str, Any], into: Path) -> Path:
+    """The folder that holds the run's `tasks` and `flows`: at its commit with its changes, else the code that is here,
+    if it is the same.
+
+    Args:
+        kept: what the run says of its code.
+
+    Raises:
+        RegistryError: the run's code is not to be had here.
+    """
+    wanted = kept.get("version") or subject.tags.get("code.version")
+    commit = kept.get("commit") or subject.tags.get("mlflow.source.git.commit")
+    if commit and (archive := _archive(commit)):
+        _unpack(archive, into)
+        if changes := subject.content(CHANGES):
+            _apply(changes, into)
+        if code_version(into / "tasks") == wanted:
+            return into
+    if code_version(CODE / "tasks") == wanted:
+        shutil.rmtree(into, ignore_errors=True)
+        return CODE
+    at = f"commit {commit[:12]}" if commit else f"code {wanted}"
+    lost = f" with its changes ({kept['changes']})" if kept.get("changes") else ""
+    raise RegistryError(
+        f"{subject} was made by {at}{lost}, which this installation neither is nor can restore: `git fetch` in the "
+        "checkout that headstart runs from, or install the version that made it, and say it again"
+    )
+
+
+def restore_data(subject: Subject, workspace: Workspace, home: Workspace) -> dict[str, Any]:
+    """Put the run's dataset version into a workspace's store, from this workspace's store or its remote.
+
+    Returns:
+        The section ``ingest.source`` that reads it.
+
+    Raises:
+        RegistryError: the run names no dataset version.
+        DataError: neither the store nor the remote has all of it.
+    """
+    from tasks.ingest.objects import object_path
+    from tasks.ingest.remotes import fetch_version
+    from tasks.ingest.repository import object_store
+    from tasks.ingest.versioning import read_listing, read_manifest
+
+    if not (name := subject.tags.get("data.version")):
+        raise RegistryError(f"{subject} names no version of a dataset: its run ended before it had one")
+    fetch_version(name, workspace)
+    store, fresh = object_store(workspace), object_store(home)
+    for digest in {name, *read_listing(name, store).values()}:
+        target = object_path(fresh, digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(object_path(store, digest), target)
+    labels = read_manifest(name, home)["label"].dropna()
+    return {"version": name, "multi_label": not all(isinstance(label, str) for label in labels)}
+
+
+def restore_config(subject: Subject, source: dict[str, Any], weights: str, path: Path) -> Path:
+    """Write the run's configuration, which reads the restored version with its splits, and the restored backbone."""
+    config = subject.config
+    ingest, extract = config.get("ingest", {}), config.get("extract", {})
+    config["ingest"] = ingest | {"source": source, "split": {"by": "given"}}
+    config["extract"] = extract | {"weights": weights}
+    write_whole(path, yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def restore_weights(subject: Subject, workspace: Workspace) -> str:
+    """What ``extract.weights`` has to name: weights whose parameters have the hash that the run had them at, as the
+    configuration names them or, where these are gone or others, as the registered model holds them.
+
+    Raises:
+        WeightsError: neither has them.
+    """
+    from tasks.extract.weights import read_weights
+
+    backbone, wanted = subject.config.get("extract", {}).get("backbone", ""), subject.tags.get("backbone.digest")
+    reasons = []
+    for source, path in _places_of_weights(subject, workspace):
+        try:
+            digest = read_weights(backbone, source, path).digest
+        except WeightsError as error:
+            reasons.append(str(error))
+            continue
+        if digest == wanted:
+            return source if source in ANY_FILE else str(path)
+        reasons.append(f"{source} holds others (SHA-256 {digest[:12]})")
+    raise WeightsError(
+        f"the backbone of {subject} (SHA-256 {(wanted or 'not kept')[:12]}) is gone: {'; '.join(reasons)}"
+    )
+
+
+def _places_of_weights(subject: Subject, workspace: Workspace) -> Iterator[tuple[str, Path]]:
+    """What `tasks.extract.weights.read_weights` takes, the next where one does not do."""
+    from tasks.model.bundle import BACKBONE
+
+    named = subject.config.get("extract", {}).get("weights", "builtin")
+    yield named, Path() if named in ANY_FILE else workspace.resolve(named)
+    if subject.version and missing_files(subject.client, subject.version) is None:
+        packaged = fetch_bundle(subject.client, subject.version) / BACKBONE
+        yield str(packaged), packaged
+
+
+def restore_environment(subject: Subject, how: Environment, into: Path) -> str:
+    """The Python that has the run's libraries.
+
+    Raises:
+        RegistryError: the run keeps no lock, or pip cannot install it.
+        ConfigurationError: this environment has others, and is asked for the same.
+    """
+    text = subject.text(LOCK)
+    if how == "here":
+        return sys.executable
+    if text is None:
+        raise RegistryError(f"{subject} keeps no lock of its libraries: `--environment here` takes those of this one")
+    if how == "new":
+        return _new_environment(text, into)
+    if others := differing(read_lock(text), installed()):
+        raise ConfigurationError(
+            f"{len(others):,} libraries are not those of {subject}: {shorten(others)}. `--environment new` installs "
+            "its lock into an environment of its own, `--environment here` takes these and says what comes out"
+        )
+    return sys.executable
+
+
+def differing(then: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Libraries that are gone or of another version, and which."""
+    return [
+        f"{name} {version} → {now.get(name, 'not installed')}"
+        for name, version in then.items()
+        if now.get(name) != version
+    ]
+
+
+def _new_environment(lock: str, into: Path) -> str:
+    """A virtual environment with a lock's libraries."""
+    write_whole(requirements := into.with_suffix(".txt"), lock)
+    python = into / ("Scripts" if os.name == "nt" else "bin") / "python"
+    for command in (
+        [sys.executable, "-m", "venv", str(into)],
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            reason = next(reversed([line for line in done.stderr.splitlines() if line.strip()]), "no reason given")
+            raise RegistryError(f"{requirements} cannot be installed ({reason}): `--environment here` does without")
+    return str(python)
+
+
+def _archive(commit: str) -> bytes | None:
+    """The code at a commit, as tar; None where this code lies in no repository that has it."""
+    try:
+        asked = subprocess.run(
+            ["git", "archive", "--format=tar", commit, "--", *SOURCES], cwd=CODE, capture_output=True
+        )
+    except OSError:
+        return None
+    return asked.stdout if asked.returncode == 0 else None
+
+
+def _unpack(archive: bytes, into: Path) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(into, filter="data")
+
+
+def _apply(changes: bytes, into: Path) -> None:
+    """Make the changes of a run's code, whatever repository the folder may lie in."""
+    alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(into.parent)}
+    done = subprocess.run(["git", "apply", "--binary", "-"], cwd=into, input=changes, capture_output=True, env=alone)
+    if done.returncode:
+        raise RegistryError(f"the run's changes of the code cannot be applied: {done.stderr.decode(errors='replace')}")
+
+
+def _link(source: Path, target: Path) -> None:
+    """An object of a store in another one; a copy where a disk does not link."""
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,124 @@
+"""What a user means by a version of a model or a run: where it comes from is asked, or it is to be made again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from tasks.errors import RegistryError
+from tasks.register.registry import CHAMPION, all_models, all_versions, get_model, get_version
+
+PARENT = "mlflow.parentRunId"
+"""Tag of a trial, which is a run inside another."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A version, the run that registered it, or both."""
+
+    client: MlflowClient
+    version: ModelVersion | None
+    run: Run | None
+
+    def __str__(self) -> str:
+        if self.version:
+            return f"{self.version.name} version {self.version.version}"
+        return f"run {self.run.info.run_id[:8]}" if self.run else "nothing"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Of the run."""
+        return dict(self.run.data.tags) if self.run else {}
+
+    def text(self, artifact: str) -> str | None:
+        """A text that the run keeps; None where it has none of that name."""
+        content = self.content(artifact)
+        return None if content is None else content.decode()
+
+    def content(self, artifact: str, kept_by: str | None = None) -> bytes | None:
+        """A file that the run keeps, or another one in its place; None where it has none of that name."""
+        from mlflow.artifacts import download_artifacts
+
+        if self.run is None:
+            return None
+        try:
+            path = download_artifacts(
+                run_id=kept_by or self.run.info.run_id, artifact_path=artifact, tracking_uri=self.client.tracking_uri
+            )
+            with open(path, "rb") as file:
+                return file.read()
+        except (MlflowException, OSError):
+            return None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration, all of its keys; empty where it is not kept."""
+        return yaml.safe_load(self.text("config.yaml") or "{}") or {}
+
+
+def find_subject(client: MlflowClient, which: str) -> Subject:
+    """Look up what a user means.
+
+    Args:
+        which: NAME@VERSION, NAME@ALIAS, NAME/VERSION, NAME (the champion, else the last version), or a run's id or its
+            beginning.
+
+    Raises:
+        RegistryError: there is no such version or run, or several runs begin so.
+    """
+    name, _, wanted = which.removeprefix("models:/").replace("/", "@").partition("@")
+    models = [model.name for model in all_models(client)]
+    if wanted or name in models:
+        version = get_version(client, name, wanted or _usual(client, name))
+        return Subject(client, version, _run(client, version.run_id))
+    run = _by_id(client, which, models)
+    return Subject(client, _registered(client, run), run)
+
+
+def _usual(client: MlflowClient, name: str) -> str:
+    if champion := get_model(client, name).aliases.get(CHAMPION):
+        return str(champion)
+    if not (numbers := list(all_versions(client, name))):
+        raise RegistryError(f"model {name!r} has no version")
+    return str(numbers[-1])
+
+
+def _run(client: MlflowClient, run_id: str | None) -> Run | None:
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException:
+        return None  # deleted for good
+
+
+def _by_id(client: MlflowClient, beginning: str, models: list[str]) -> Run:
+    if len(beginning) == 32 and (run := _run(client, beginning)):
+        return run
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found, token = [], None
+    while experiments:
+        page = client.search_runs(experiments, page_token=token)
+        found += [run for run in page if run.info.run_id.startswith(beginning) and PARENT not in run.data.tags]
+        if not (token := page.token):
+            break
+    if len(found) == 1:
+        return found[0]
+    how_many = f"{len(found)} runs begin" if found else "no run begins"
+    raise RegistryError(
+        f"{beginning!r}: there is no registered model of that name ({', '.join(models) or 'none yet'}), and {how_many} "
+        "with it"
+    )
+
+
+def _registered(client: MlflowClient, run: Run) -> ModelVersion | None:
+    """The version that a run registered, or found."""
+    name, number = run.data.tags.get("model.name"), run.data.tags.get("model.version")
+    try:
+        return client.get_model_version(name, number) if name and number else None
+    except MlflowException:
+        return None

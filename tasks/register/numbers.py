@@ -1,0 +1,71 @@
+"""Numbers that are given out once: versions of models that are none.
+
+The numbers of a model's versions are unique in every store: none is given twice, not even after a deletion, and a
+version appears with all of its tags or not at all. That is the one thing in MLflow to which many machines can add, and
+none can overwrite what another has added.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from tasks.errors import RegistryError
+
+PREFIX = ".headstart-"
+"""How the names of models begin that are none; no pipeline's can."""
+
+DRAWS = 10
+"""Attempts to draw a number: MLflow gives up on one after three others were faster."""
+
+PAUSE = 0.2
+"""Seconds at most between attempts."""
+
+FLEETING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+"""What MLflow then says, and what it says of a database that is busy."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A registered model that is none; its versions are numbers with tags.
+
+    Attributes:
+        description: what MLflow's page says of it.
+        source: what its versions name in place of files.
+    """
+
+    name: str
+    description: str
+    source: str
+
+
+def draw(client: MlflowClient, series: Series, tags: dict[str, str], about: str, description: str | None = None) -> int:
+    """Add a number to a series, and the series where there is none yet.
+
+    Args:
+        about: the registered model that it is drawn for.
+        description: of this number, for who looks at MLflow's page.
+
+    Raises:
+        RegistryError: the registry gives out none.
+    """
+    for attempt in range(DRAWS):
+        try:
+            made = client.create_model_version(
+                series.name, series.source, tags=tags, description=description, await_creation_for=0
+            )
+            return int(made.version)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                with suppress(MlflowException):  # another process was faster
+                    client.create_registered_model(series.name, description=series.description)
+            elif error.error_code not in FLEETING or attempt == DRAWS - 1:
+                reason = str(error).splitlines()[0]
+                raise RegistryError(f"the registry takes no changes to model {about!r} ({reason})") from error
+            time.sleep(random.uniform(0, PAUSE))
+    raise AssertionError("unreachable")
