@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -79,32 +80,37 @@ def answered(workspace: Workspace) -> list[Asked]:
     return [each for each in asked(workspace) if _is_over(each, workspace)]
 
 
-def apply_answers(workspace: Workspace) -> None:
-    """Do what was answered on Prefect's page since somebody looked; what goes wrong there, another command mends."""
+def apply_answers(workspace: Workspace) -> list[str]:
+    """Do what was answered on Prefect's page since somebody looked, and return a line for each; what goes wrong there,
+    another command mends."""
     if not os.access(_folder(workspace), os.W_OK):
-        return
+        return []
     try:
-        if found := answered(workspace):
-            settle(workspace, found)
+        found = answered(workspace)
+        return settle(workspace, found) if found else []
     except Exception as error:  # a server that is gone, say
         logging.getLogger("headstart").warning("an answer is not applied yet: %s", error, exc_info=error)
+        return []
 
 
-def settle(workspace: Workspace, chosen: list[Asked] | None = None) -> None:
-    """Bring what was asked, or what of it is chosen, to where the registry and Prefect's server stand."""
+def settle(workspace: Workspace, chosen: list[Asked] | None = None) -> list[str]:
+    """Bring what was asked, or what of it is chosen, to where the registry and Prefect's server stand; returns a line
+    for each answer that was done."""
     from flows.flow_runs import client_of
     from tasks.register.store import connect
 
+    told: list[str] = []
     for each in asked(workspace) if chosen is None else chosen:
         access = access_to(each.api, workspace)
         if access is None:
             continue
         with client_of(*access) as client:
-            if _settle(each, connect(workspace), client):
+            if _settle(each, connect(workspace), client, told):
                 _path(each, workspace).unlink(missing_ok=True)
+    return told
 
 
-def _settle(each: Asked, registry: MlflowClient, client: SyncPrefectClient) -> bool:
+def _settle(each: Asked, registry: MlflowClient, client: SyncPrefectClient, told: list[str]) -> bool:
     """Whether nothing is left to be done."""
     from uuid import UUID
 
@@ -125,6 +131,7 @@ def _settle(each: Asked, registry: MlflowClient, client: SyncPrefectClient) -> b
     if decision is None and (answer := read_answer(client, flow_run)):
         who = f"{answer.who} (Prefect's page)" if answer.who else "Prefect's page"
         decision, failed = _decide(registry, version, answer.decision, answer.reason, who)
+        told.append(f"{each.name} version {each.version}: {decision or failed}")
     if decision is None and failed is None:
         return _has_ended(client, flow_run)
     close(client, flow_run, Completed(message=str(decision)) if decision else Failed(message=failed))
@@ -135,7 +142,6 @@ def _decide(
     registry: MlflowClient, version: ModelVersion, answer: str, why: str, who: str
 ) -> tuple[Decision | None, str | None]:
     """Do what was answered; returns what is decided now, or why nothing is."""
-    from tasks.progress import tell
     from tasks.register import approval
     from tasks.register.moves import history
     from tasks.register.registry import get_version
@@ -146,9 +152,7 @@ def _decide(
         (approval.approve if answer == "approve" else approval.reject)(registry, name, number, why, who)
     except RegistryError as error:  # its files are gone, or somebody was faster
         failed = str(error)
-    decision = approval.decision_on(get_version(registry, name, number), history(registry, name))
-    tell(f"register\t{name} version {number}: {decision or failed}")
-    return decision, failed
+    return approval.decision_on(get_version(registry, name, number), history(registry, name)), failed
 
 
 def _has_ended(client: SyncPrefectClient, flow_run) -> bool:  # type: ignore[no-untyped-def]
@@ -202,7 +206,8 @@ def main() -> None:
 
     workspace = Workspace.find()
     settle_environment(workspace)
-    apply_answers(workspace)
+    for line in apply_answers(workspace):
+        print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,10 @@ def open_workspace(reads: bool = False) -> Workspace:
             soft_wrap=True, markup=False,
         )  # fmt: skip
     close_dead(workspace)
-    apply_answers(workspace)
+    for line in apply_answers(workspace):
+        from flows.console import err
+
+        err.print(line, soft_wrap=True, markup=False)
     return workspace
 
 
