@@ -175,19 +175,22 @@ def _nodes(network: nn.Module) -> list[str]:
 
 
 def _cut(network: nn.Module, layers: Sequence[str]) -> nn.Module:
-    nodes = _nodes(network)
-    for layer in layers:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wanted = {layer: layer for layer in layers}
+            return create_feature_extractor(network, wanted, tracer_kwargs=tracing(network))
+    except ValueError as error:  # a name is not there; tracing once more costs only those who mistyped
+        nodes = _nodes(network)
         # A module is named by what it contains, too: "features" stands for its last node.
-        if any(node == layer or node.startswith(f"{layer}.") for node in nodes):
-            continue
-        near = get_close_matches(layer, nodes, n=3, cutoff=0.3)
+        unknown = [layer for layer in layers if not any(f"{node}.".startswith(f"{layer}.") for node in nodes)]
+        if not unknown:
+            raise
+        near = get_close_matches(unknown[0], nodes, n=3, cutoff=0.3)
         raise ConfigurationError(
-            f"extract.layer: the network has no layer {layer!r}; near it: {', '.join(near) or 'none'}; "
+            f"extract.layer: the network has no layer {unknown[0]!r}; near it: {', '.join(near) or 'none'}; "
             f"the last ones are {', '.join(nodes[-6:])}"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return create_feature_extractor(network, {layer: layer for layer in layers}, tracer_kwargs=tracing(network))
+        ) from error
 
 
 def _load_state(network: nn.Module, state: State, name: str, layers: Sequence[str], source: str) -> None:

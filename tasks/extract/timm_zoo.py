@@ -77,6 +77,18 @@ def prefix_tokens(network: nn.Module) -> int | None:
     return getattr(network, "num_prefix_tokens", None) if _is_of_timm(network) else None
 
 
+def is_same_padded(module: nn.Module) -> bool:
+    """Whether a module is timm's convolution with TensorFlow's padding, which is otherwise a `torch.nn.Conv2d`."""
+    return type(module).__name__ == "Conv2dSame"
+
+
+def behind_norm(norm: nn.Module) -> nn.Module | None:
+    """What timm's batch norm does after normalising, where it is one layer with its activation; None of others."""
+    if type(norm).__name__ != "BatchNormAct2d":
+        return None
+    return nn.Sequential(norm.drop, norm.act)  # type: ignore[arg-type]
+
+
 def tracing(network: nn.Module) -> dict[str, Any]:
     """What torchvision's tracer has to take for one node, in networks of timm."""
     if not _is_of_timm(network):
