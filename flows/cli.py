@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import data, features, scheduling
+from flows import backbones, data, features, scheduling
 from flows.opening import open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
 app.command(name="schedule")(scheduling.schedule)
+app.command(name="backbones")(backbones.backbones)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")

@@ -20,10 +20,8 @@ from torch import nn
 
 from tasks.errors import ConfigurationError, WeightsError
 from tasks.extract.facts import TIMM, Triple, matching
+from tasks.extract.hub import FILES, downloaded, hub_folder
 from tasks.progress import progress
-
-FILES = ("model.safetensors", "pytorch_model.bin")
-"""What weights are called in a repository on the hub, the better first."""
 
 
 def is_timm(name: str) -> bool:
@@ -139,23 +137,10 @@ def file_on_hub(name: str) -> str:
     return f"{looks.hf_hub_filename or FILES[0]} of https://huggingface.co/{looks.hf_hub_id}"
 
 
-def hub_folder() -> Path:
-    """Where the Hugging Face hub's files lie on this machine."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
-
-
-def downloaded(source: str) -> Path | None:
-    """The file of a repository's weights that lies in the hub's cache, if one does."""
-    folder = hub_folder() / f"models--{source.replace('/', '--')}" / "snapshots"
-    return next((path for file in FILES for path in sorted(folder.glob(f"*/{file}"))), None)
-
-
 def weights_of_timm(name: str) -> Path | None:
     """The file of a network's pretrained weights, if it has been downloaded."""
     looks = _looks(name)
-    return downloaded(looks.hf_hub_id) if looks.hf_hub_id else None
+    return downloaded(looks.hf_hub_id or looks.url) if looks.has_weights else None
 
 
 def _is_of_timm(network: nn.Module) -> bool:

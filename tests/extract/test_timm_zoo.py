@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.errors import ConfigurationError, WeightsError
-from tasks.extract import timm_zoo
+from tasks.extract import hub, timm_zoo
 from tasks.extract.backbones import Backbone, load_backbone, load_network, pooled
 from tasks.extract.weights import Weights, build_network, read_weights
 
@@ -101,7 +101,7 @@ def test_weights_that_lack_only_what_lies_above_the_layer_are_enough(weights: We
 def test_the_file_of_downloaded_weights_is_found_in_the_hubs_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(timm_zoo, "hub_folder", lambda: tmp_path)
+    monkeypatch.setattr(hub, "hub_folder", lambda: tmp_path)
     assert timm_zoo.weights_of_timm("timm/resnet10t.c3_in1k") is None
     file = tmp_path / "models--timm--resnet10t.c3_in1k" / "snapshots" / "abc" / "model.safetensors"
     file.parent.mkdir(parents=True)
