@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows import approving, data, deploying, features, provenance, scheduling
+from flows import approving, backbones, data, deploying, features, provenance, scheduling
 from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -36,6 +36,7 @@ app.command(name="approve")(approving.approve)
 app.command(name="reject")(approving.reject)
 app.command(name="lineage")(provenance.lineage)
 app.command(name="reproduce")(provenance.reproduce)
+app.command(name="backbones")(backbones.backbones)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flows.document import read_document
 from tasks.errors import ConfigurationError
 from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
+from tasks.extract.facts import BUILTIN, own_looks
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.sources import AnySource
 from tasks.preprocess.config import PreprocessConfig
@@ -41,6 +42,17 @@ class PipelineConfig(Section):
     train: TrainConfig = Linear()
     evaluate: EvaluateConfig = EvaluateConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_as_the_backbone_does(cls, values: Any) -> Any:
+        """What ``preprocess`` does not say follows from the backbone that ``extract`` names."""
+        if not isinstance(values, dict):
+            return values
+        extract, given = values.get("extract") or {}, values.get("preprocess") or {}
+        if not isinstance(extract, dict) or not isinstance(given, dict):
+            return values
+        return values | {"preprocess": own_looks(str(extract.get("backbone", BUILTIN))) | given}
 
 
 class ScheduleConfig(Section):

@@ -161,7 +161,7 @@ class Preprocessed(Record):
     """How images become the backbone's input, and a picture of it.
 
     Attributes:
-        size, fit, views: see `tasks.preprocess.recipe.Recipe`.
+        size, fit, views, crop, interpolation: see `tasks.preprocess.recipe.Recipe`.
         augmented: how many augmented views of a training image are learned from, beside the plain one.
         preview: a sheet of images as the network sees them (PNG).
         mean, std: per channel over a sample of training images, in units of 1/255.
@@ -170,13 +170,20 @@ class Preprocessed(Record):
     size: int
     fit: Literal["crop", "squash", "pad"]
     views: Literal["one", "ten"] = "one"
+    crop: float = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     augmented: int = 0
     preview: Place
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What of a `tasks.preprocess.recipe.Recipe` the configuration settles."""
+        return {key: getattr(self, key) for key in ("size", "fit", "views", "crop", "interpolation")}
+
     def seen_as(self, geometry: dict[str, Any]) -> Preprocessed:
-        """The same images by another ``size``, ``fit`` and ``views``, without augmented views."""
+        """The same images by another `geometry`, without augmented views."""
         name = fingerprint(self.fingerprint, geometry)
         return self.model_copy(update={"fingerprint": name, "augmented": 0, **geometry})
 
@@ -281,7 +288,7 @@ class Rival(Record):
         classes: their names, in the order of its answers.
         data: the dataset version that it learned from.
         learned_from: the splits whose images it has seen the labels of.
-        extraction, geometry: how it looks at images: the section ``extract``, and ``size``, ``fit`` and ``views``.
+        extraction, geometry: how it looks at images: the section ``extract``, and `Preprocessed.geometry`.
     """
 
     name: str

@@ -52,8 +52,8 @@ class Looker:
         weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
         if weights.digest != features.digest:
             raise WeightsError(f"{features.weights} changed while the pipeline ran; run it again")
-        backbone, _ = load_backbone(features.backbone, weights, features.layers, features.pool)
-        recipe = Recipe(preprocessed.size, preprocessed.fit, limits=dataset.limits)
+        backbone, _ = load_backbone(features.backbone, weights, features.layers, features.pool, preprocessed.size)
+        recipe = Recipe(**preprocessed.geometry | {"views": "one"}, limits=dataset.limits)
         device = choose_device(features.extraction.get("device", "auto"))
         engine = Engine(backbone, recipe, device, getattr(torch, features.precision), compile="never")
         return cls(engine, Head.load(candidate.head), recipe)

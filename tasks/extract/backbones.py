@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,9 +12,12 @@ from typing import Literal
 import torch
 from torch import nn
 from torchvision.models import SwinTransformer
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+from torchvision.models.feature_extraction import NodePathTracer, create_feature_extractor, get_graph_node_names
+from torchvision.models.feature_extraction import _set_default_tracer_kwargs as with_defaults
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from tasks.errors import ConfigurationError, WeightsError
+from tasks.extract.timm_zoo import adapted, classifier_of, has_channels_last, is_timm, prefix_tokens, tracing
 from tasks.extract.weights import State, Weights, build_network
 
 Pool = Literal["avg", "flatten", "token"]
@@ -33,7 +37,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.layers, self.pool = tuple(layers) or (penultimate_layer(network),), pool
         self.trunk = _cut(network.eval(), self.layers)
-        self.channels_last = isinstance(network, SwinTransformer)
+        self.channels_last = isinstance(network, SwinTransformer) or has_channels_last(network)
+        self.prefix = prefix_tokens(network)
         self.precision = torch.float32
         self.register_buffer("mean", torch.tensor(weights.mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(weights.std).view(1, 3, 1, 1) * 255)
@@ -41,61 +46,78 @@ class Backbone(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         pixels = ((images.float() - self.mean) / self.std).to(self.precision)
         found = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
-        return torch.cat([pooled(found[layer], self.pool, self.channels_last) for layer in self.layers], dim=1)
+        return torch.cat([self._pooled(found[layer]) for layer in self.layers], dim=1)
+
+    def _pooled(self, features: torch.Tensor) -> torch.Tensor:
+        return pooled(features, self.pool, self.channels_last, self.prefix)
 
 
 @dataclass(frozen=True)
 class Outline:
-    """What it takes to rebuild a backbone around a state dict."""
+    """What it takes to rebuild a backbone around a state dict.
+
+    Attributes:
+        size: side of the images that the network is built for, pixels; None, of models of earlier versions, where that
+            is what its weights were trained with.
+    """
 
     name: str
     layers: tuple[str, ...]
     pool: Pool
     num_classes: int
+    size: int | None = None
 
 
 def load_backbone(
-    name: str, weights: Weights, layers: Sequence[str] = (), pool: Pool = "avg"
+    name: str, weights: Weights, layers: Sequence[str] = (), pool: Pool = "avg", size: int | None = None
 ) -> tuple[Backbone, Outline]:
     """Build a network, load weights into it and cut it off at ``layers``, by default where its own classifier begins.
 
-    The number of classes it was trained for does not matter, nor whether its own classifier is among the
-    weights.
+    The number of classes it was trained for does not matter, nor whether its own classifier, or anything else above
+    the layers, is among the weights.
+
+    Args:
+        size: side of the images, pixels, for networks that are built for one.
 
     Raises:
         WeightsError: the weights belong to another architecture.
         ConfigurationError: there is no such network, or no such layer in it.
     """
-    network = load_network(name, weights)
+    network = load_network(name, weights, layers, size)
     backbone = Backbone(network, weights, layers, pool)
-    return backbone, Outline(name, backbone.layers, pool, _source_classes(network))
+    return backbone, Outline(name, backbone.layers, pool, _source_classes(network), size)
 
 
-def load_network(name: str, weights: Weights) -> nn.Module:
-    """The whole classifier with its weights, in eval mode. What the weights lack of its own classifier is zero."""
-    network = _without_values(name)
+def load_network(name: str, weights: Weights, layers: Sequence[str] = (), size: int | None = None) -> nn.Module:
+    """The whole classifier with its weights, in eval mode. What the weights lack above ``layers`` is zero."""
+    network = without_values(name, size=size)
     head = last_classifier(network)
     if f"{head}.weight" in weights.state:
-        network = _without_values(name, len(weights.state[f"{head}.weight"]))
+        network = without_values(name, len(weights.state[f"{head}.weight"]), size)
     state = {
         key: tensor for key, tensor in weights.state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))
     }
-    _load_state(network, state, name, head, weights.source)
+    _load_state(network, state, name, layers, weights.source)
     return network.eval()
 
 
-def _without_values(name: str, num_classes: int = 1000) -> nn.Module:
+def without_values(name: str, num_classes: int = 1000, size: int | None = None) -> nn.Module:
     """An untrained classifier, if possible on the meta device: drawing values that are overwritten takes seconds."""
     try:
         with torch.device("meta"):
-            return build_network(name, num_classes)
-    except NotImplementedError:  # RegNets compute their widths with tensors
-        return build_network(name, num_classes)
+            network = build_network(name, num_classes, size)
+        if not any(module._non_persistent_buffers_set for module in network.modules()):
+            return network  # others have values that no weights bring, such as indices and rotations
+    except (NotImplementedError, RuntimeError):  # some compute their widths with tensors
+        pass
+    return build_network(name, num_classes, size)
 
 
 def last_classifier(network: nn.Module) -> str:
-    """Name of the last linear layer or, in a network without one, the last convolution."""
+    """Name of the network's own classifier: the last linear layer or, where there is none, the last convolution."""
     modules = list(network.named_modules())
+    if (known := classifier_of(network)) is not None:
+        return next(name for name, module in modules if module is known)
     for kind in (nn.Linear, nn.Conv2d):
         if names := [name for name, module in modules if isinstance(module, kind)]:
             return names[-1]
@@ -103,13 +125,17 @@ def last_classifier(network: nn.Module) -> str:
 
 
 def penultimate_layer(network: nn.Module) -> str:
-    """The node just before the network's own classifier."""
-    nodes = _nodes(network)
-    head = last_classifier(network)
-    return nodes[next(index for index, node in enumerate(nodes) if node == head) - 1]
+    """The node whose output the network's own classifier sees."""
+    tracer = NodePathTracer(**with_defaults(tracing(network)))
+    tracer.trace(network.eval())
+    head, names = last_classifier(network), tracer.node_to_qualname
+    for node, name in names.items():
+        if node.op != "get_attr" and (name == head or name.startswith(f"{head}.")):
+            return next(names[seen] for seen in node.all_input_nodes if seen.op != "get_attr")
+    raise ConfigurationError("the network's own classifier is not part of its forward pass: name a layer")
 
 
-def pooled(features: torch.Tensor, pool: Pool, channels_last: bool = False) -> torch.Tensor:
+def pooled(features: torch.Tensor, pool: Pool, channels_last: bool = False, prefix: int | None = None) -> torch.Tensor:
     """Any layer's output as float32 ``[N, width]``.
 
     Args:
@@ -117,12 +143,13 @@ def pooled(features: torch.Tensor, pool: Pool, channels_last: bool = False) -> t
         pool: ``avg`` averages maps over their area and tokens over their number; ``flatten`` takes all; ``token``
             takes the first token, which is the class token of transformers that have one.
         channels_last: maps are ``[N, H, W, C]``, as in Swin transformers.
+        prefix: how many tokens are none of a patch, where that is known: they are not averaged over.
 
     Raises:
         ConfigurationError: the first token is asked for, and there are no tokens.
     """
     if pool == "token":
-        if features.ndim != 3:
+        if features.ndim != 3 or prefix == 0:
             raise ConfigurationError(
                 f"extract.pool is token, but the layer's output {list(features.shape[1:])} has no tokens: name a layer "
                 "of a vision transformer such as encoder.ln, or take avg"
@@ -130,6 +157,8 @@ def pooled(features: torch.Tensor, pool: Pool, channels_last: bool = False) -> t
         return features[:, 0].float()
     if features.ndim == 2 or pool == "flatten":
         return features.flatten(1).float()
+    if features.ndim == 3 and prefix and features.shape[1] > prefix:
+        features = features[:, prefix:]
     area: tuple[int, ...] = (1,) if features.ndim == 3 else (1, 2) if channels_last else (2, 3)
     return features.mean(area, dtype=torch.float32)
 
@@ -142,45 +171,65 @@ def _source_classes(network: nn.Module) -> int:
 def _nodes(network: nn.Module) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fx warns where training and evaluation graphs differ; only the latter is used
-        return get_graph_node_names(network.eval())[1]
+        return get_graph_node_names(network.eval(), tracing(network))[1]
 
 
 def _cut(network: nn.Module, layers: Sequence[str]) -> nn.Module:
-    nodes = _nodes(network)
-    for layer in layers:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wanted = {layer: layer for layer in layers}
+            return create_feature_extractor(network, wanted, tracer_kwargs=tracing(network))
+    except ValueError as error:  # a name is not there; tracing once more costs only those who mistyped
+        nodes = _nodes(network)
         # A module is named by what it contains, too: "features" stands for its last node.
-        if any(node == layer or node.startswith(f"{layer}.") for node in nodes):
-            continue
-        near = get_close_matches(layer, nodes, n=3, cutoff=0.3)
+        unknown = [layer for layer in layers if not any(f"{node}.".startswith(f"{layer}.") for node in nodes)]
+        if not unknown:
+            raise
+        near = get_close_matches(unknown[0], nodes, n=3, cutoff=0.3)
         raise ConfigurationError(
-            f"extract.layer: the network has no layer {layer!r}; near it: {', '.join(near) or 'none'}; "
+            f"extract.layer: the network has no layer {unknown[0]!r}; near it: {', '.join(near) or 'none'}; "
             f"the last ones are {', '.join(nodes[-6:])}"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return create_feature_extractor(network, {layer: layer for layer in layers})
+        ) from error
 
 
-def _load_state(network: nn.Module, state: State, name: str, head: str, source: str) -> None:
+def _load_state(network: nn.Module, state: State, name: str, layers: Sequence[str], source: str) -> None:
     wanted = network.state_dict()
-    wrong = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    missing = [
-        key
-        for key in wanted
-        if key not in state and not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")
-    ]
-    unexpected = [key for key in state if key not in wanted]
-    if wrong or missing or unexpected:
-        told = [
-            f"{len(keys)} {what} (first: {keys[0]})"
-            for what, keys in (("missing", missing), ("of another shape", wrong), ("unknown", unexpected))
-            if keys
-        ]
+    if _faults(wanted, state):
+        state = _changed(name, state, network)
+    faults = _faults(wanted, state)
+    if set(faults) == {"missing"}:
+        # What lies above the layers is not looked at.
+        used = _cut(network.eval(), layers or [penultimate_layer(network)]).state_dict()
+        faults = _faults(used, {key: tensor for key, tensor in state.items() if key in used})
+    if faults:
+        told = "; ".join(f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults.items())
         raise WeightsError(
-            f"extract.weights: {source} does not belong to {name}; of its {len(wanted)} tensors: {'; '.join(told)}. "
+            f"extract.weights: {source} does not belong to {name}; of its {len(wanted)} tensors: {told}. "
             "Name the architecture that it was trained with in extract.backbone"
         )
     for key, tensor in wanted.items():
         # Weights stay whose they are: a network that is trained must not change them.
         wanted[key] = state[key].clone() if key in state else torch.zeros_like(tensor, device="cpu")
     network.load_state_dict(wanted, assign=True)
+
+
+def _faults(wanted: State, state: State) -> dict[str, list[str]]:
+    """In what weights are others than a network's, with the names of those that are."""
+    found = {
+        "missing": [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")],
+        "of another shape": [key for key in wanted if key in state and state[key].shape != wanted[key].shape],
+        "unknown": [key for key in state if key not in wanted],
+    }
+    return {what: keys for what, keys in found.items() if keys}
+
+
+def _changed(name: str, state: State, network: nn.Module) -> State:
+    """Weights that do not fit as they are, for a network that is built for another size of images or, of timm's, under
+    the names of their publication."""
+    if is_timm(name):
+        return adapted(name, state, network)
+    positions = state.get("encoder.pos_embedding")
+    if isinstance(network, VisionTransformer) and positions is not None and positions.shape[-1] == network.hidden_dim:
+        return dict(interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(state)))
+    return state

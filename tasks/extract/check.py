@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig, WorkersConfig
+from tasks.extract.facts import BUILTIN, TIMM
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def look_through(config: ExtractConfig, size: int, workspace: Workspace) -> tupl
 
     device = choose_device(config.device)
     weights = read_weights(config.backbone, config.weights, workspace.resolve(config.weights))
-    network = load_network(config.backbone, weights)
+    network = load_network(config.backbone, weights, config.layers, size)
     backbone = Backbone(network, weights, config.layers, config.pool)
     check_size(backbone, size, "preprocess.size")
     return network, backbone, device
@@ -72,10 +73,14 @@ def check_size(backbone: Backbone, size: int, key: str) -> None:
 
 def weights_file(config: ExtractConfig, workspace: Workspace) -> Path | None:
     """The file that the weights were read from; None for those that come with headstart, or with nothing."""
-    if config.weights in ("builtin", "random"):
+    if config.weights in ("builtin", "random") or (config.backbone, config.weights) == (BUILTIN, "pretrained"):
         return None
-    if config.weights != "imagenet":
+    if config.weights not in ("imagenet", "pretrained"):
         return workspace.resolve(config.weights)
+    if config.backbone.startswith(TIMM):
+        from tasks.extract.timm_zoo import weights_of_timm
+
+        return weights_of_timm(config.backbone)
     import torch
     from torchvision.models import get_model_weights
 

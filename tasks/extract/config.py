@@ -28,15 +28,17 @@ class ExtractConfig(Section):
     """Which pretrained network looks at the images, and what of it is kept."""
 
     backbone: str = "resnet_32px"
-    """`resnet_32px`, the built-in network, or any torchvision classifier, for example `mobilenet_v2`."""
+    """`resnet_32px`, the built-in network, any torchvision classifier, for example `mobilenet_v2`, or any of timm, for
+    example `timm/vit_small_patch14_dinov2.lvd142m`; `headstart backbones` lists them."""
     weights: str = "builtin"
-    """`builtin`; `imagenet`, torchvision's own, downloaded once; a .safetensors or .pth file; or `random`,
-    which is for benchmarks only."""
+    """`builtin`; `pretrained` (or `imagenet`), what torchvision or timm has for the network, downloaded once; a
+    .safetensors or .pth file under the names of either; or `random`, which is for benchmarks only."""
     layer: str | list[str] | None = None
     """Node whose output is taken, or several in one pass, which then stand side by side; by default what the
-    network's own classifier sees."""
+    network's own classifier sees. What lies above need not be in the weights."""
     pool: Literal["avg", "flatten", "token"] = "avg"
-    """Whether a map of features is averaged over its area or taken as it is; `token` is a transformer's class token."""
+    """Whether a map of features is averaged over its area or taken as it is; `token` is a transformer's class token.
+    Of timm's transformers, `avg` averages the patches only."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """`auto` takes what the device computes natively, if a look at the first images shows that it loses nothing that
     tells them apart, else fp32."""

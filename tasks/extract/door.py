@@ -47,7 +47,7 @@ def extract_features(
     """
     started = time.monotonic()
     device = choose_device(config.device)
-    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views, limits=dataset.limits)
+    recipe = Recipe(**preprocessed.geometry, limits=dataset.limits)
     space = open_space(config, recipe, dataset, workspace, device)
     new = reused = 0
     augmented = 0 if splits else preprocessed.augmented

@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -16,6 +17,7 @@ from torch.fx.experimental.optimization import fuse, fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.extract.backbones import Backbone
+from tasks.extract.timm_zoo import behind_norm, is_same_padded
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """uint8 images ``[N, 3, S, S]`` to float32 features ``[N, width]``."""
@@ -40,7 +42,10 @@ def prepared(backbone: Backbone, device: torch.device, precision: torch.dtype) -
     ready.trunk = _folded(ready.trunk)
     ready.precision = precision
     ready.to(device)
-    ready.trunk.to(precision).to(memory_format=torch.channels_last)
+    ready.trunk.to(precision)
+    for parameter in ready.trunk.parameters():
+        if parameter.ndim == 4:  # `to` would ask the same of what has five
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return ready.requires_grad_(False)
 
 
@@ -52,6 +57,7 @@ def _folded(trunk: nn.Module) -> nn.Module:
     for node in graph.graph.nodes:
         if node.op == "call_module":
             _fold_inside(graph.get_submodule(node.target))
+    _fold_timm(graph)
     return fuse(graph, inplace=True, no_trace=True).eval()
 
 
@@ -63,6 +69,23 @@ def _fold_inside(block: nn.Module) -> None:
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and second.track_running_stats:
                 module._modules[name] = fuse_conv_bn_eval(first, second)
                 module._modules[following] = nn.Identity()
+
+
+def _fold_timm(graph: fx.GraphModule) -> None:
+    """Fold what torch's `fuse` does not know: timm's batch norms that are one with their activation, and convolutions
+    with another padding."""
+    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    for node in graph.graph.nodes:
+        if node.op != "call_module" or not isinstance(before := node.args[0], fx.Node):
+            continue
+        if before.op != "call_module" or len(before.users) > 1 or {calls[node.target], calls[before.target]} != {1}:
+            continue
+        convolution, norm = graph.get_submodule(str(before.target)), graph.get_submodule(str(node.target))
+        behind = behind_norm(norm)
+        is_norm = behind is not None or type(norm) is nn.BatchNorm2d
+        if is_norm and norm.track_running_stats and (type(convolution) is nn.Conv2d or is_same_padded(convolution)):
+            graph.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))  # type: ignore[type-var,arg-type]
+            graph.set_submodule(str(node.target), behind or nn.Identity())
 
 
 def flops(backbone: Backbone, size: int) -> float:

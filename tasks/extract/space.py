@@ -68,12 +68,15 @@ def open_space(
         ConfigurationError: there is no such backbone or layer.
     """
     weights = read_weights(config.backbone, config.weights, workspace.resolve(config.weights))
-    backbone, outline = load_backbone(config.backbone, weights, config.layers, config.pool)
+    backbone, outline = load_backbone(config.backbone, weights, config.layers, config.pool, recipe.size)
     about = {
         "backbone": outline.name, "weights": weights.digest, "layer": outline.layers, "pool": outline.pool,
         "mean": weights.mean, "std": weights.std, "size": recipe.size, "fit": recipe.fit, "views": recipe.views,
         "code": _code(),
     }  # fmt: skip
+    # Written down where they are not what they always were, so that spaces keep their names.
+    about |= {"crop": recipe.crop} if recipe.crop != 1 else {}
+    about |= {"interpolation": recipe.interpolation} if recipe.interpolation != "bilinear" else {}
     precision = choose_precision(config.precision, device)
     if config.precision == "auto" and precision != torch.float32:
         precision = _checked(precision, backbone, recipe, dataset, device, about, workspace.cache / "precisions")

@@ -17,15 +17,15 @@ from torch import nn
 
 from tasks.errors import ConfigurationError, WeightsError
 from tasks.extract import tensors
+from tasks.extract.facts import BUILTIN, Triple
 from tasks.extract.residual import ResNet32px
+from tasks.extract.timm_zoo import build_timm, from_hub, is_timm, standardisation
 from tasks.progress import progress
 
-BUILTIN = "resnet_32px"
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "resnet_32px.safetensors"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 State = dict[str, torch.Tensor]
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,38 @@ class Weights:
 
 
 def network_names() -> list[str]:
-    """Every backbone that can be named: the built-in one and torchvision's classifiers."""
+    """The built-in backbone and torchvision's classifiers; timm's are in `tasks.extract.facts`."""
     return [BUILTIN, *torchvision.models.list_models(module=torchvision.models)]
 
 
-def build_network(name: str, num_classes: int = 1000) -> nn.Module:
+def build_network(name: str, num_classes: int = 1000, size: int | None = None) -> nn.Module:
     """An untrained classifier.
+
+    Args:
+        size: side of its images, pixels, where the network is made for one size, as most transformers are; by default
+            what its weights were trained with.
 
     Raises:
         ConfigurationError: there is no network of that name.
     """
     if name == BUILTIN:
         return ResNet32px(num_classes)
+    if is_timm(name):
+        return build_timm(name, num_classes, size)
     if name not in network_names():
         near = get_close_matches(name, network_names(), n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ConfigurationError(
-            f"extract.backbone: there is no network {name!r}{hint} Any torchvision classifier works; "
-            "`headstart doctor` lists them"
+            f"extract.backbone: there is no network {name!r}{hint} Any torchvision classifier works, and any of "
+            "timm's as timm/NAME; `headstart backbones` lists them"
         )
     options: dict[str, Any] = {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
         # Their auxiliary classifiers serve training from scratch only; the inputs of torchvision's weights are
         # standardised a second time, inside.
         options |= {"aux_logits": False, "init_weights": True, "transform_input": True}
+    if size and name.startswith("vit_"):
+        options["image_size"] = size
     return torchvision.models.get_model(name, weights=None, **options)
 
 
@@ -86,7 +94,8 @@ def read_weights(name: str, source: str, path: Path) -> Weights:
     """Find the weights that ``source`` names for network ``name``.
 
     Args:
-        source: ``builtin``, ``imagenet``, ``random``, or the file as the configuration writes it.
+        source: ``builtin``, ``pretrained`` (or, the same, ``imagenet``), ``random``, or the file as the configuration
+            writes it.
         path: that file, where ``source`` is one.
 
     Raises:
@@ -97,19 +106,27 @@ def read_weights(name: str, source: str, path: Path) -> Weights:
             if name != BUILTIN:
                 raise WeightsError(
                     f"extract.weights: 'builtin' belongs to the backbone {BUILTIN!r}, not to {name!r}: "
-                    f"name 'imagenet' or a file of {name} weights"
+                    f"name 'pretrained' or a file of {name} weights"
                 )
-            return _from_file(BUILTIN_WEIGHTS, source)
-        case "imagenet":
-            return _from_torchvision(name)
+            return _from_file(BUILTIN_WEIGHTS, source, name)
+        case "imagenet" | "pretrained" if is_timm(name):
+            return Weights(from_hub(name), *standardisation(name), source)
+        case "pretrained" if name == BUILTIN:
+            return _from_file(BUILTIN_WEIGHTS, source, name)
+        case "imagenet" | "pretrained":
+            return _from_torchvision(name, source)
         case "random":
             torch.manual_seed(0)
-            return Weights(build_network(name).state_dict(), IMAGENET_MEAN, IMAGENET_STD, source)
+            return Weights(build_network(name).state_dict(), *_standardisation(name), source)
         case _:
-            return _from_file(path, source)
+            return _from_file(path, source, name)
 
 
-def _from_torchvision(name: str) -> Weights:
+def _standardisation(name: str) -> tuple[Triple, Triple]:
+    return standardisation(name) if is_timm(name) else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _from_torchvision(name: str, source: str) -> Weights:
     if name == BUILTIN:
         raise WeightsError(f"extract.weights: there are no ImageNet weights of {name!r}; name 'builtin'")
     build_network(name, num_classes=10)
@@ -127,17 +144,18 @@ def _from_torchvision(name: str) -> Weights:
             f"fetch {os.path.basename(weights.url)} from {weights.url} elsewhere and put it into {folder}, "
             "or name a local file in extract.weights"
         ) from error
-    return Weights(dict(state), tuple(transforms.mean), tuple(transforms.std), "imagenet")
+    return Weights(dict(state), tuple(transforms.mean), tuple(transforms.std), source)
 
 
-def _from_file(path: Path, source: str) -> Weights:
+def _from_file(path: Path, source: str, name: str) -> Weights:
     if not path.is_file():
         raise WeightsError(
-            f"extract.weights: {path} does not exist; name a .safetensors or .pth file, 'imagenet' or 'builtin'"
+            f"extract.weights: {path} does not exist; name a .safetensors or .pth file, 'pretrained' or 'builtin'"
         )
+    own_mean, own_std = _standardisation(name)
     try:
         state, metadata = tensors.read(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
-        mean, std = _triple(metadata, "mean", IMAGENET_MEAN), _triple(metadata, "std", IMAGENET_STD)
+        mean, std = _triple(metadata, "mean", own_mean), _triple(metadata, "std", own_std)
     except Exception as error:  # safetensors and torch raise many types on damaged files
         raise WeightsError(f"{path} cannot be read as weights: {_first_line(error)}") from error
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

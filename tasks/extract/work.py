@@ -174,7 +174,7 @@ class _Shards:
 @lru_cache(maxsize=2)
 def _engine(work: Work, device: torch.device, cores: int | None) -> Engine:
     weights = read_weights(work.backbone, work.weights, work.path)
-    backbone, _ = load_backbone(work.backbone, weights, work.layers, work.pool)
+    backbone, _ = load_backbone(work.backbone, weights, work.layers, work.pool, work.recipe.size)
     precision = getattr(torch, work.precision)
     return Engine(backbone, work.recipe, device, precision, work.batch_size, work.compile, cores, work.decode)
 

@@ -78,7 +78,7 @@ class ImageClassifier:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             mean, std = ([float(x) for x in file.metadata()[key].split(",")] for key in ("mean", "std"))
         weights = Weights(state, tuple(mean), tuple(std), description["weights"])  # type: ignore[arg-type]
-        backbone, _ = load_backbone(outline.name, weights, outline.layers, outline.pool)
+        backbone, _ = load_backbone(outline.name, weights, outline.layers, outline.pool, outline.size)
         where = choose_device(device)
         # The precision that the head was trained behind, as far as this machine has it.
         native = choose_precision("auto", where)

@@ -7,7 +7,10 @@ import zlib
 
 import numpy as np
 import torch
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
+
+from tasks.preprocess.kinds import Interpolation
 
 LEAST_AREA = 0.4
 """Share of the image that a view shows at least."""
@@ -19,7 +22,7 @@ TINT = 0.2
 """How much brightness, contrast and saturation of a view differ from the image's at most."""
 
 
-def augmented(pixels: torch.Tensor, size: int, variant: int) -> torch.Tensor:
+def augmented(pixels: torch.Tensor, size: int, variant: int, interpolation: Interpolation = "bilinear") -> torch.Tensor:
     """A random part of an image, perhaps mirrored, slightly recoloured: uint8 ``[3, size, size]``.
 
     As in random-resized-crop training (Szegedy et al. 2015, "Going deeper with convolutions", 6). What is random is
@@ -32,7 +35,7 @@ def augmented(pixels: torch.Tensor, size: int, variant: int) -> torch.Tensor:
     draw = np.random.default_rng([variant, zlib.crc32(pixels.contiguous().cpu().numpy().data)])
     height, width = pixels.shape[-2:]
     part = part_of(height, width, draw)
-    view = F.resized_crop(pixels, *part, [size, size], antialias=True)
+    view = F.resized_crop(pixels, *part, [size, size], InterpolationMode(interpolation), antialias=True)
     if draw.random() < 0.5:
         view = F.horizontal_flip(view)
     for change in (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation):

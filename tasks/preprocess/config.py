@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.preprocess.kinds import Interpolation
 from tasks.section import Section
 
 
@@ -13,9 +14,15 @@ class PreprocessConfig(Section):
     """How images of any size become the square that the backbone sees."""
 
     size: int = Field(default=32, ge=8, le=2048)
-    """Side of the square in pixels; best what the backbone was trained with (32 built in, 224 ImageNet)."""
+    """Side of the square in pixels; by default what the backbone was trained with (32 built in, 224 most others)."""
     fit: Literal["crop", "squash", "pad"] = "crop"
-    """Crop to the centre, ignore the aspect ratio, or pad with black."""
+    """Crop to the centre, ignore the aspect ratio, or pad with black; by default, for a network of timm, as it was
+    trained."""
+    crop: float = Field(default=1.0, gt=0.1, le=1)
+    """Share of the scaled image's side that the square takes, in its middle; by default all of it and, for a network of
+    timm, what it was evaluated with (mostly 0.875 to 1)."""
+    interpolation: Interpolation = "bilinear"
+    """How images are scaled, `bilinear` or `bicubic`; by default, for a network of timm, as it was trained."""
     views: Literal["one", "ten"] = "one"
     """`ten` averages the features of ten crops of each image, in training and serving: steadier, ten times the work."""
     augmented: int = Field(default=0, ge=0, le=32)

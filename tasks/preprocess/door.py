@@ -23,7 +23,7 @@ def preview_recipe(config: PreprocessConfig, dataset: Dataset, workspace: Worksp
     manifest = dataset.read_manifest()
     training = manifest[manifest["split"] == "train"]
     sample = training.sample(min(COLUMNS * SHEET_ROWS, len(training)), random_state=0)
-    recipe = Recipe(config.size, config.fit, limits=dataset.limits)
+    recipe = Recipe(config.size, config.fit, "one", config.crop, config.interpolation, limits=dataset.limits)
     pixels = load_pixels([dataset.image(hash) for hash in sample["hash"]], recipe, "preview")
     mean, std = channel_statistics(pixels)
     name = fingerprint(code_version(Path(__file__).parent), dataset.fingerprint, config.model_dump())
@@ -35,6 +35,8 @@ def preview_recipe(config: PreprocessConfig, dataset: Dataset, workspace: Worksp
         size=config.size,
         fit=config.fit,
         views=config.views,
+        crop=config.crop,
+        interpolation=config.interpolation,
         augmented=config.augmented,
         preview=final / "preview.png",
         mean=tuple(mean),  # type: ignore[arg-type]

@@ -6,3 +6,6 @@ from typing import Literal
 
 Augment = Literal["none", "flip", "crop", "trivial", "rand"]
 """Random views of an image: mirrored; random parts of it, too; and these with TrivialAugment or RandAugment."""
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""How an image is scaled."""

@@ -136,7 +136,7 @@ class Pictures(Kept):
 
     def whole(self, index: int, size: int) -> torch.Tensor:
         """One image by the recipe's fit, of another size: uint8 ``[3, size, size]``."""
-        return Recipe(size, self.recipe.fit).fitted(self[index])
+        return replace(self.recipe, size=size).fitted(self[index])
 
     def _read(self, index: int) -> torch.Tensor:
         with pixels_of(self.paths[index], self.recipe.limits) as pixels:

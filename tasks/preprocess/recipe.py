@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from tasks.ingest.decode import ImageLike, pixels_of
 from tasks.limits import ALLOWED, Limits
 from tasks.machine import usable_cores
 from tasks.preprocess.augment import augmented
+from tasks.preprocess.kinds import Interpolation
 from tasks.progress import progress
 
 Fit = Literal["crop", "squash", "pad"]
@@ -37,6 +39,9 @@ class Recipe:
         views: ``one``, or ``ten``: centre and corners of the whole image, scaled slightly larger, and their mirror
             images (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks",
             4.1), over which features are averaged.
+        crop: of the square that the image is scaled to, the share of its side that is looked at, in its middle; where
+            the image is padded, all of it is.
+        interpolation: of scaling.
         variant: 0, or the number of an augmented view that is taken instead; see `tasks.preprocess.augment`.
         limits: beyond which an image is refused.
     """
@@ -44,6 +49,8 @@ class Recipe:
     size: int
     fit: Fit = "crop"
     views: Views = "one"
+    crop: float = 1.0
+    interpolation: Interpolation = "bilinear"
     variant: int = 0
     limits: Limits = ALLOWED
 
@@ -56,7 +63,7 @@ class Recipe:
         """Decode one image and fit it: uint8 tensor ``[3, size, size]`` or, of ten views, ``[10, 3, size, size]``;
         RGB, 0..255.
 
-        Resizing is bilinear with antialiasing, in either direction.
+        Scaling is antialiased, in either direction.
 
         Raises:
             DataError: the image cannot be decoded, or is beyond the limits.
@@ -67,29 +74,31 @@ class Recipe:
     def fitted(self, pixels: torch.Tensor) -> torch.Tensor:
         """Fit an image that is decoded already: uint8 ``[3, H, W]``, on any device."""
         if self.variant:
-            return augmented(pixels, self.size, self.variant)
+            return augmented(pixels, self.size, self.variant, self.interpolation)
         if self.views == "ten":
-            larger = Recipe(round(self.size / MARGIN), self.fit)._scaled(pixels)
+            larger = self._scaled(pixels, round(self.size / MARGIN))
             return torch.stack(F.ten_crop(larger, [self.size, self.size]))
-        scaled = self._scaled(pixels)
+        scaled = self._scaled(pixels, self.size if self.fit == "pad" else int(self.size / self.crop))
         square = [self.size, self.size]
         return scaled if list(scaled.shape[-2:]) == square else F.center_crop(scaled, square)
 
-    def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Scale so that the square is the centre of the result."""
+    def _scaled(self, pixels: torch.Tensor, side: int) -> torch.Tensor:
+        """Scale so that the square of ``side`` pixels is the centre of the result."""
         if self.fit == "crop":
             # Of a strip, all that is far from the centre would be scaled up only to be cut off.
             most = LONGEST * min(pixels.shape[-2:])
-            pixels = F.center_crop(pixels, [min(side, most) for side in pixels.shape[-2:]])
+            pixels = F.center_crop(pixels, [min(length, most) for length in pixels.shape[-2:]])
         height, width = pixels.shape[-2:]
         match self.fit:
             case "squash":
-                target = [self.size, self.size]
+                target = [side, side]
             case "crop":
-                target = [max(1, round(side * self.size / min(height, width))) for side in (height, width)]
+                target = [max(1, round(length * side / min(height, width))) for length in (height, width)]
             case "pad":
-                target = [max(1, round(side * self.size / max(height, width))) for side in (height, width)]
-        return pixels if target == [height, width] else F.resize(pixels, target, antialias=True)
+                target = [max(1, round(length * side / max(height, width))) for length in (height, width)]
+        if target == [height, width]:
+            return pixels
+        return F.resize(pixels, target, InterpolationMode(self.interpolation), antialias=True)
 
 
 def batches(images: Sequence[ImageLike], recipe: Recipe, batch: int) -> Iterator[torch.Tensor]:

@@ -78,7 +78,8 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
     rows = {
         "data": f"{dataset.source}: {splits}; version `{dataset.version[:12]}`",
         "classes": f"{len(dataset.classes):,}: {classes}",
-        "images": f"{preprocessed.size}×{preprocessed.size} pixels, {preprocessed.fit}, views: {preprocessed.views}",
+        "images": f"{preprocessed.size}×{preprocessed.size} pixels, {preprocessed.fit}, "
+        f"views: {preprocessed.views}, {preprocessed.interpolation}, crop: {preprocessed.crop:g}",
         "backbone": f"{features.backbone}, {features.weights}, layer {' + '.join(features.layers)}",
         "method": f"{candidate.method} ({trained}), {chosen} chosen on validation",
     }

@@ -22,6 +22,7 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from tasks.errors import WeightsError
+from tasks.extract.facts import TIMM
 from tasks.fingerprint import code_version
 from tasks.model.bundle import REFERENCE
 from tasks.progress import progress
@@ -62,7 +63,7 @@ from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
 
 NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "pillow", "pandas", "numpy")
-"""What a served model imports; versions are those it was made with."""
+"""What a served model imports, those of timm's networks also timm; versions are those it was made with."""
 
 
 def signature(multi_label: bool) -> ModelSignature:
@@ -189,10 +190,10 @@ def log_model(
     weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
     if weights.digest != features.digest:
         raise WeightsError(f"{features.weights} changed while the pipeline ran; run it again")
-    _, outline = load_backbone(features.backbone, weights, features.layers, features.pool)
+    _, outline = load_backbone(features.backbone, weights, features.layers, features.pool, preprocessed.size)
     manifest = dataset.read_manifest()
     example = dataset.image(manifest.loc[manifest["split"] == dataset.report_on, "hash"].iloc[0]).read_bytes()
-    recipe = Recipe(preprocessed.size, preprocessed.fit, preprocessed.views, limits=dataset.limits)
+    recipe = Recipe(**preprocessed.geometry, limits=dataset.limits)
     with tempfile.TemporaryDirectory() as bundle, _code_for_others() as code:
         package(
             Path(bundle), outline=outline, weights=weights, recipe=recipe,
@@ -208,9 +209,13 @@ def log_model(
                 code_paths=[str(code)],
                 signature=signature(Head.load(candidate.head).multi_label),
                 input_example=pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
-                pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],
+                pip_requirements=[f"{name}=={installed(name)}" for name in _needed(features)],
             )
     return info.model_uri
+
+
+def _needed(features: FeatureSet) -> tuple[str, ...]:
+    return (*NEEDED, "timm") if features.backbone.startswith(TIMM) else NEEDED
 
 
 @contextmanager
@@ -220,7 +225,7 @@ def _code_for_others() -> Iterator[Path]:
     own = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / f"headstart_{code_version(own)}"
-        shutil.copytree(own, code, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+        shutil.copytree(own, code, ignore=shutil.ignore_patterns("__pycache__", "weights", "facts"))
         rename_imports(code, {__name__.removesuffix(".register.door"): code.name})
         sys.path.insert(0, folder)  # MLflow runs the model's file when it logs it
         try:

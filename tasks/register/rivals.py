@@ -21,6 +21,8 @@ LEARNED_FROM = "learned_from"
 """Tag of a version: the splits whose labels it has seen."""
 EARLIER = "train,tune"
 """What versions have seen that do not say it."""
+GEOMETRY = {"size": None, "fit": None, "views": None, "crop": 1.0, "interpolation": "bilinear"}
+"""What a package says of its recipe, and what those meant that do not say it."""
 
 
 def find_rival(name: str, candidate: str, workspace: Workspace) -> Rival | None:
@@ -61,7 +63,7 @@ def _rival(version: ModelVersion, bundle: Path) -> Rival:
         data=version.tags.get(DATA, ""),
         learned_from=tuple(version.tags.get(LEARNED_FROM, EARLIER).split(",")),
         extraction=_extraction(about, bundle),
-        geometry={key: about["recipe"][key] for key in ("size", "fit", "views")},
+        geometry={key: about["recipe"].get(key, kept) for key, kept in GEOMETRY.items()},
     )
 
 

@@ -88,7 +88,7 @@ class Task:
     @property
     def recipe(self) -> Recipe:
         """How an image becomes the backbone's input."""
-        return Recipe(self.preprocessed.size, self.preprocessed.fit, limits=self.dataset.limits)
+        return Recipe(**self.preprocessed.geometry | {"views": "one"}, limits=self.dataset.limits)
 
     @property
     def weights(self) -> Weights:
@@ -99,7 +99,7 @@ class Task:
     def network(self) -> tuple[nn.Module, Backbone]:
         """A new copy of the pretrained network, and of what becomes of it cut off at the layers that features are
         taken from; both hold the same parameters."""
-        network = load_network(self.features.backbone, self.weights)
+        network = load_network(self.features.backbone, self.weights, self.features.layers, self.preprocessed.size)
         return network, Backbone(network, self.weights, self.features.layers, self.features.pool)
 
     def pictures(self) -> tuple[Pictures, torch.Tensor]:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data import create_transform
 from torchvision.transforms import v2
 
 from tasks.errors import DataError
+from tasks.preprocess.kinds import Interpolation
 from tasks.preprocess.recipe import Fit, Recipe, batches, load_pixels
 
 
@@ -68,3 +70,24 @@ def test_load_pixels_is_the_recipe_applied_to_each_and_nothing_to_none() -> None
     recipe = Recipe(16, "pad")
     assert torch.equal(load_pixels(images, recipe), torch.stack([recipe(image) for image in images]))
     assert load_pixels([], recipe).shape == (0, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("crop", "interpolation", "timms"), [(0.875, "bicubic", "center"), (0.9, "bilinear", "squash")]
+)
+def test_a_part_of_the_image_is_looked_at_as_timm_does(crop: float, interpolation: Interpolation, timms: str) -> None:
+    picture = Image.fromarray(photo(90, 130))
+    oracle = create_transform(
+        (3, 64, 64), crop_pct=crop, interpolation=interpolation, crop_mode=timms, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    recipe = Recipe(64, "crop" if timms == "center" else "squash", crop=crop, interpolation=interpolation)
+    difference = recipe(picture) / 255 - oracle(picture)
+    assert difference.abs().max() <= 2 / 255  # Pillow rounds between its two passes
+    whole = Recipe(64, recipe.fit, interpolation=interpolation)
+    assert (whole(picture) / 255 - oracle(picture)).abs().max() > 20 / 255
+
+
+def test_ten_views_and_padding_show_all_of_the_image_whatever_the_crop() -> None:
+    image = photo(40, 60)
+    for fit, views in (("crop", "ten"), ("pad", "one")):
+        assert torch.equal(Recipe(32, fit, views, crop=0.5)(image), Recipe(32, fit, views)(image))  # type: ignore[arg-type]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 
 import torch
 from torch import fx, nn
 
+from tasks.extract.timm_zoo import behind_norm
 from tasks.train.tuning.depthwise import StridedDepthwise
 
 
@@ -37,7 +39,7 @@ def fold_frozen_norms(trunk: nn.Module) -> int:
         layer.__class__ = _FoldedStridedDepthwise if type(layer) is StridedDepthwise else _FoldedConv2d
         # In a list, so that it is no part of the convolution's state.
         layer.behind = [behind]  # type: ignore[assignment]
-        behind.__class__ = _DoneBefore
+        behind.__class__ = _done_before(type(behind))  # type: ignore[assignment,arg-type]
     return len(pairs)
 
 
@@ -64,7 +66,8 @@ def _pairs(trunk: fx.GraphModule, graph: fx.Graph) -> Iterator[tuple[str, str]]:
 
 
 def _is_affine(norm: nn.Module) -> bool:
-    return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats
+    known = type(norm) is nn.BatchNorm2d or behind_norm(norm) is not None
+    return known and bool(norm.affine) and bool(norm.track_running_stats)
 
 
 class _Folded(nn.Conv2d):
@@ -95,3 +98,15 @@ class _DoneBefore(nn.BatchNorm2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(input) if self.training else input
+
+
+@cache
+def _done_before(norm: type[nn.Module]) -> type[nn.Module]:
+    """`_DoneBefore` or, of timm's norms that are one with their activation, the same with what is left to be done."""
+    if norm is nn.BatchNorm2d:
+        return _DoneBefore
+
+    def forward(self: nn.Module, input: torch.Tensor) -> torch.Tensor:
+        return norm.forward(self, input) if self.training else self.act(self.drop(input))  # type: ignore[operator]
+
+    return type("_ActedOnly", (norm,), {"forward": forward})

@@ -1,0 +1,93 @@
+"""The list of backbones: what it says is right, and it is quick."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from flows.backbones import memory_of, rows_of
+from flows.config import PipelineConfig
+from tasks.errors import ConfigurationError
+from tasks.extract import hub
+from tasks.extract.facts import Facts, facts, facts_of
+from tasks.extract.weights import build_network, network_names
+
+
+def known(name: str) -> Facts:
+    found = facts_of(name)
+    assert found is not None
+    return found
+
+
+def listed(*options: str) -> list[list[str]]:
+    command = [sys.executable, "-X", "importtime", "-m", "flows.cli", "backbones", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert not any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
+    return [line.split() for line in done.stdout.splitlines()[1:]]
+
+
+def test_the_list_is_searched_without_torch_and_says_what_fits() -> None:
+    names = [row[0] for row in listed("--search", "DINOv2")]
+    assert "timm/vit_small_patch14_dinov2.lvd142m" in names and all("dinov2" in name for name in names)
+    fitting = [row[0] for row in listed("--search", "vgg", "--fits", "4GB")]
+    assert "vgg11" in fitting and "vgg19" not in fitting  # 2.3 and 5.6 GB of weights and moments, and more
+
+
+def test_the_record_of_a_network_is_what_counting_it_gives() -> None:
+    network = build_network("resnet18")
+    network.fc = torch.nn.Identity()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, 224, 224))
+    record = known("resnet18")
+    assert record.parameters == sum(p.numel() for p in network.parameters())
+    assert record.flops == counter.get_total_flops()
+    assert known("resnet50").flops == pytest.approx(2 * 4.09e9, rel=0.01)  # torchvision's page: 4.09 GFLOPS
+
+
+def test_every_network_of_torchvision_is_there_and_timms_default_weights_come_first() -> None:
+    assert set(network_names()) <= set(facts())
+    assert known("timm/vit_tiny_patch16_224").name == "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    lite = known("timm/tf_efficientnet_lite0")
+    assert (lite.size, lite.mean, lite.crop, lite.interpolation) == (224, (0.5, 0.5, 0.5), 0.875, "bicubic")
+    assert known("timm/vit_small_patch16_dinov3").licence == "dinov3-license"
+    assert facts_of("timm/nothing") is None
+
+
+def test_weights_are_here_once_they_are_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(hub, "hub_folder", lambda: tmp_path)
+    records = [known(name) for name in ("resnet_32px", "resnet18", "timm/resnet10t", "timm/mixer_s32_224")]
+    assert [row[-1] for row in rows_of(records)] == ["built in", "on the web", "on the hub", "none"]
+    file = tmp_path / "hub" / "checkpoints" / records[1].source.rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert rows_of(records)[1][-1] == "here"
+
+
+@pytest.mark.parametrize(("text", "size"), [("8GB", 8e9), ("8", 8e9), ("1.5 gb", 1.5e9), ("500MiB", 500 * 2**20)])
+def test_memory_is_read_as_people_write_it(text: str, size: float) -> None:
+    assert memory_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["much", "8 apples", "-3GB"])
+def test_what_is_no_memory_is_told(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="--fits"):
+        memory_of(text)
+
+
+def test_images_are_prepared_as_the_backbone_was_trained_unless_the_configuration_says_otherwise() -> None:
+    def looks(backbone: str, **preprocess: object) -> tuple[object, ...]:
+        values = {"name": "x", "extract": {"backbone": backbone}, "preprocess": preprocess}
+        found = PipelineConfig.model_validate(values).preprocess
+        return found.size, found.fit, found.crop, found.interpolation
+
+    assert looks("timm/vit_small_patch14_dinov2.lvd142m") == (518, "crop", 1.0, "bicubic")
+    assert looks("timm/tf_efficientnet_lite0", size=96, crop=1.0) == (96, "crop", 1.0, "bicubic")
+    assert looks("resnet_32px") == (32, "crop", 1.0, "bilinear")
+    assert looks("mobilenet_v2") == (224, "crop", 1.0, "bilinear")
+    assert PipelineConfig(name="x").preprocess.size == 32
