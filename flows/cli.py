@@ -17,6 +17,9 @@ from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
+RUN, BROWSE, PROMOTE, DATA = "Run", "Browse", "Promote and use", "Data"
+"""What commands are listed under."""
+
 app = typer.Typer(
     help="Give your image classifier a head start: take a pretrained vision backbone, fit a new head to your own "
     "classes, and keep the model alive.\n\nExample: headstart run configs/digits.yaml",
@@ -26,17 +29,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-app.add_typer(data.app, name="data")
-app.add_typer(features.app, name="features")
-app.command(name="schedule")(scheduling.schedule)
-app.command(name="deploy")(deploying.deploy)
-app.command(name="worker")(deploying.worker)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.add_typer(features.app, name="features", rich_help_panel=DATA)
+app.command(name="schedule", rich_help_panel=RUN)(scheduling.schedule)
+app.command(name="deploy", rich_help_panel=RUN)(deploying.deploy)
+app.command(name="worker", rich_help_panel=RUN)(deploying.worker)
 app.command(name="execute", hidden=True)(deploying.execute)
-app.command(name="approve")(approving.approve)
-app.command(name="reject")(approving.reject)
-app.command(name="lineage")(provenance.lineage)
-app.command(name="reproduce")(provenance.reproduce)
-app.command(name="backbones")(backbones.backbones)
+app.command(name="approve", rich_help_panel=PROMOTE)(approving.approve)
+app.command(name="reject", rich_help_panel=PROMOTE)(approving.reject)
+app.command(name="lineage", rich_help_panel=BROWSE)(provenance.lineage)
+app.command(name="reproduce", rich_help_panel=PROMOTE)(provenance.reproduce)
+app.command(name="backbones", rich_help_panel=BROWSE)(backbones.backbones)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
@@ -49,7 +52,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Registered model.")]
 Why = Annotated[str, typer.Option("--why", "-m", help="Reason, kept with the move.")]
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def run(
     config: ConfigFile,
     set_: Overrides = [],  # noqa: B006
@@ -83,7 +86,7 @@ def serve() -> None:
     raise ConfigurationError("`headstart serve` is called `headstart schedule` now, with the same arguments")
 
 
-@app.command()
+@app.command(rich_help_panel=BROWSE)
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Preferred port of MLflow's page.")] = 5000,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the workspace's Prefect server instead.")] = False,
@@ -116,7 +119,7 @@ def ui(
         signal.pause()
 
 
-@app.command()
+@app.command(rich_help_panel=BROWSE)
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,
     pending: Annotated[bool, typer.Option("--pending", help="Only versions that wait for approval.")] = False,
@@ -150,7 +153,7 @@ def models(
         show(workspace, name, at, json)
 
 
-@app.command()
+@app.command(rich_help_panel=BROWSE)
 def report(
     which: Annotated[
         list[str] | None,
@@ -182,7 +185,7 @@ def report(
     out.print(f"{'opened ' if opened else ''}{page}", soft_wrap=True, markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=PROMOTE)
 def promote(
     name: Name,
     version: Annotated[str, typer.Argument(help="Version or alias.")],
@@ -195,7 +198,7 @@ def promote(
     _move(lambda client, moves: moves.promote(client, name, version, why), name)
 
 
-@app.command()
+@app.command(rich_help_panel=PROMOTE)
 def rollback(
     name: Name,
     why: Why = "",
@@ -208,7 +211,7 @@ def rollback(
     _move(lambda client, moves: moves.rollback(client, name, why, to=to), name)
 
 
-@app.command()
+@app.command(rich_help_panel=PROMOTE)
 def predict(
     model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")],
     folder: Annotated[str, typer.Argument(help="Folder with images, searched in depth.")],
@@ -241,7 +244,7 @@ def predict(
         end_untold(server)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def pretrain(
     config: ConfigFile,
     output: Annotated[str, typer.Option("--output", "-o", help="Weights to write (.safetensors); a card goes beside.")],
@@ -274,7 +277,7 @@ def pretrain(
         end_untold(server)
 
 
-@app.command()
+@app.command(rich_help_panel=BROWSE)
 def doctor() -> None:
     """Tell what this machine offers: devices, weights, servers, versions.
 
