@@ -29,17 +29,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-app.add_typer(data.app, name="data", rich_help_panel=DATA)
-app.add_typer(features.app, name="features", rich_help_panel=DATA)
-app.command(name="schedule", rich_help_panel=RUN)(scheduling.schedule)
-app.command(name="deploy", rich_help_panel=RUN)(deploying.deploy)
-app.command(name="worker", rich_help_panel=RUN)(deploying.worker)
-app.command(name="execute", hidden=True)(deploying.execute)
-app.command(name="approve", rich_help_panel=PROMOTE)(approving.approve)
-app.command(name="reject", rich_help_panel=PROMOTE)(approving.reject)
-app.command(name="lineage", rich_help_panel=BROWSE)(provenance.lineage)
-app.command(name="reproduce", rich_help_panel=PROMOTE)(provenance.reproduce)
-app.command(name="backbones", rich_help_panel=BROWSE)(backbones.backbones)
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
@@ -294,6 +283,19 @@ def doctor() -> None:
     for what, value in examine(Workspace.find()):
         table.add_row(what, value)
     out.print(table)
+
+
+app.command(name="schedule", rich_help_panel=RUN)(scheduling.schedule)
+app.command(name="deploy", rich_help_panel=RUN)(deploying.deploy)
+app.command(name="worker", rich_help_panel=RUN)(deploying.worker)
+app.command(name="execute", hidden=True)(deploying.execute)
+app.command(name="lineage", rich_help_panel=BROWSE)(provenance.lineage)
+app.command(name="backbones", rich_help_panel=BROWSE)(backbones.backbones)
+app.command(name="approve", rich_help_panel=PROMOTE)(approving.approve)
+app.command(name="reject", rich_help_panel=PROMOTE)(approving.reject)
+app.command(name="reproduce", rich_help_panel=PROMOTE)(provenance.reproduce)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.add_typer(features.app, name="features", rich_help_panel=DATA)
 
 
 def main() -> None:
