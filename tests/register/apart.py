@@ -38,7 +38,7 @@ def start(uri: str, *what: str) -> subprocess.Popen[str]:
 
 def run(uri: str, *what: str) -> str:
     process = start(uri, *what)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
 
