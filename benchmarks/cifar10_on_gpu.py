@@ -21,7 +21,7 @@ import torch
 from extract import DEVICE, PRECISION, ROOT, Table, addressed, machine, names_of, unpack
 
 from flows.config import PipelineConfig, read_config
-from tasks.evaluate.intervals import mean_interval, wilson
+from tasks.evaluate.scores.intervals import mean_interval, wilson
 from tasks.extract.backbones import load_backbone
 from tasks.extract.engine import Engine
 from tasks.extract.store import FeatureStore

@@ -25,14 +25,14 @@ import torch
 from extract import SHARED, machine
 from PIL import Image, ImageFilter
 
-from tasks.evaluate.brightness import brightness_of
-from tasks.evaluate.held_out import held_out_probabilities
-from tasks.evaluate.leaks import find_near
-from tasks.evaluate.nearest import Learned, directions
-from tasks.evaluate.priors import estimate_priors
-from tasks.evaluate.shift import compare_samples
-from tasks.evaluate.slices import declared, named, slice_table
-from tasks.evaluate.suspects import doubt
+from tasks.evaluate.neighbours.held_out import held_out_probabilities
+from tasks.evaluate.neighbours.leaks import find_near
+from tasks.evaluate.neighbours.nearest import Learned, directions
+from tasks.evaluate.neighbours.suspects import doubt
+from tasks.evaluate.shift.priors import estimate_priors
+from tasks.evaluate.shift.two_samples import compare_samples
+from tasks.evaluate.slices.brightness import brightness_of
+from tasks.evaluate.slices.parts import declared, named, slice_table
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.ingest.config import IngestConfig

@@ -24,7 +24,7 @@ from extract import SHARED, machine
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from tasks.evaluate.intervals import mean_interval, wilson
+from tasks.evaluate.scores.intervals import mean_interval, wilson
 from tasks.extract.backbones import load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features

@@ -14,8 +14,8 @@ from torch import nn
 from flows.checks import check_pretraining
 from flows.config import PretrainConfig, ProbeConfig
 from flows.flow_runs import check_delivery, leased
-from tasks.evaluate.intervals import wilson
 from tasks.evaluate.probe import linear_probes
+from tasks.evaluate.scores.intervals import wilson
 from tasks.extract import tensors
 from tasks.extract.backbones import load_backbone
 from tasks.extract.residual import ResNet32px

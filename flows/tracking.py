@@ -171,7 +171,7 @@ class TrackedRun:
             self.client.log_batch(self.id, metrics=points[start : start + 1000])
         self._log_metrics({f"chosen/{name}": value for name, value in candidate.chosen.items()})
         if candidate.scores:
-            from tasks.evaluate.intervals import mean_interval  # SciPy takes a second
+            from tasks.evaluate.scores.intervals import mean_interval  # SciPy takes a second
 
             named = zip(("mean", "low", "high"), mean_interval(list(candidate.scores.values())), strict=True)
             self._log_metrics({f"seeds/{name}": value for name, value in named})

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tasks.evaluate.priors import estimate_priors
-from tasks.evaluate.shift import Shift, compare_samples
+from tasks.evaluate.shift.priors import estimate_priors
+from tasks.evaluate.shift.two_samples import Shift, compare_samples
 from tasks.model.classifier import ImageClassifier
 from tasks.model.decisions import THRESHOLD
 from tasks.model.reference import embed

@@ -10,20 +10,20 @@ import pandas as pd
 import torch
 
 from tasks.evaluate.check import check_decisions
-from tasks.evaluate.choices import report_choices
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.decisions.choices import report_choices
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
-from tasks.evaluate.intervals import Interval
-from tasks.evaluate.kinship import report_kinship, write_reference
-from tasks.evaluate.leaks import find_near, leak_findings, measure_leak, near_table
-from tasks.evaluate.metrics import Scores
-from tasks.evaluate.mistakes import list_confusions, show_mistakes
-from tasks.evaluate.multi_label import MultiLabelScores
-from tasks.evaluate.nearest import Learned
+from tasks.evaluate.neighbours.leaks import find_near, leak_findings, measure_leak, near_table
+from tasks.evaluate.neighbours.mistakes import list_confusions, show_mistakes
+from tasks.evaluate.neighbours.nearest import Learned
+from tasks.evaluate.neighbours.suspects import report_suspects
 from tasks.evaluate.report import Answers, predicted, report_split, surest_mistakes
-from tasks.evaluate.suspects import report_suspects
-from tasks.evaluate.weak_spots import report_slices
+from tasks.evaluate.scores.intervals import Interval
+from tasks.evaluate.scores.metrics import Scores
+from tasks.evaluate.scores.multi_label import MultiLabelScores
+from tasks.evaluate.shift.kinship import report_kinship, write_reference
+from tasks.evaluate.slices.weak_spots import report_slices
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.leak import Leak

@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from tasks.evaluate.calibration import CALIBRATION_BINS, calibration_error, gaps, reliability_table
-from tasks.evaluate.metrics import Scores, positives
-from tasks.evaluate.multi_label import MultiLabelScores
+from tasks.evaluate.scores.calibration import CALIBRATION_BINS, calibration_error, gaps, reliability_table
+from tasks.evaluate.scores.metrics import Scores, positives
+from tasks.evaluate.scores.multi_label import MultiLabelScores
 from tasks.lettering import literal
 
 # Okabe & Ito: told apart by colour-blind readers

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate.intervals import disagree
-from tasks.evaluate.metrics import Scores, areas
-from tasks.evaluate.multi_label import MultiLabelScores
-from tasks.evaluate.nearest import LEARNED
+from tasks.evaluate.neighbours.nearest import LEARNED
 from tasks.evaluate.report import Answers
+from tasks.evaluate.scores.intervals import disagree
+from tasks.evaluate.scores.metrics import Scores, areas
+from tasks.evaluate.scores.multi_label import MultiLabelScores
 from tasks.records import Dataset
 
 NAMED = 5

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate.calibration import reliability_table, uncalibrated
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import (
     confusion_figure,
@@ -16,9 +15,10 @@ from tasks.evaluate.figures import (
     reliability_figure,
     roc_figure,
 )
-from tasks.evaluate.intervals import Interval
-from tasks.evaluate.metrics import Scores, score
-from tasks.evaluate.multi_label import MultiLabelScores, score_multi_label
+from tasks.evaluate.scores.calibration import reliability_table, uncalibrated
+from tasks.evaluate.scores.intervals import Interval
+from tasks.evaluate.scores.metrics import Scores, score
+from tasks.evaluate.scores.multi_label import MultiLabelScores, score_multi_label
 from tasks.ingest.decode import decode
 from tasks.limits import Limits
 from tasks.model.decisions import THRESHOLD, given_labels, named

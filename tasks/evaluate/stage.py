@@ -32,7 +32,7 @@ def compare(
     Args:
         theirs: features of the images that are evaluated, by the registered version's backbone.
     """
-    from tasks.evaluate.comparison import compare_with
+    from tasks.evaluate.comparison.compare import compare_with
 
     return compare_with(config, dataset, features, candidate, rival, theirs, Workspace.find())
 
@@ -42,6 +42,6 @@ def inspect(
     config: EvaluateConfig, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate
 ) -> Inspection:
     """Look at held-out images through the candidate's network: what answers rest on, and how they bear corruptions."""
-    from tasks.evaluate.inspection import inspect_candidate
+    from tasks.evaluate.inspection.inspect import inspect_candidate
 
     return inspect_candidate(config, dataset, preprocessed, features, candidate, Workspace.find())

@@ -126,7 +126,7 @@ def _interval(
     if dataset.multi_label:
         answers = round(answers * chance)
     answers = max(1, answers)
-    from tasks.evaluate.intervals import wilson  # SciPy takes a second, and a version that is known needs none
+    from tasks.evaluate.scores.intervals import wilson  # SciPy takes a second, and a version that is known needs none
 
     _, low, high = wilson(round(candidate.score * answers), answers)
     return low, high

@@ -19,7 +19,7 @@ LEAST = 10
 def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: float) -> Finding:
     """On which parts of the split that decides the candidate is worse than the champion; where it has learned from that
     split, of the held-out one."""
-    from tasks.evaluate.paired import holm  # SciPy takes a second
+    from tasks.evaluate.scores.paired import holm  # SciPy takes a second
 
     asked = f"no part by {', '.join(kinds)} worse, p {level:g}"
     if comparison is None:
@@ -95,7 +95,7 @@ def _labels(label: object) -> set[str]:
 
 
 def _share(rows: pd.DataFrame, level: float) -> tuple[float, float, float]:
-    from tasks.evaluate.intervals import Sample
+    from tasks.evaluate.scores.intervals import Sample
 
     rows = rows.reset_index(drop=True)
     return Sample(len(rows), group_numbers(rows)).share(rows["right"].to_numpy(bool), level)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate.paired import Difference, detectable, difference_of_shares, p_value
+from tasks.evaluate.scores.paired import Difference, detectable, difference_of_shares, p_value
 from tasks.report.charts import versions_chart
 from tasks.report.page import render
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tasks.evaluate.comparison import compare_with
+from tasks.evaluate.comparison.compare import compare_with
 from tasks.evaluate.config import EvaluateConfig
 from tasks.model.bundle import HEAD
 from tasks.records import Candidate, Comparison, Rival

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_sample_image
 from torchvision.transforms.v2 import functional as F
 
-from tasks.evaluate.corruptions import SEVERITIES, STRENGTHS, corrupt, strength
+from tasks.evaluate.inspection.corruptions import SEVERITIES, STRENGTHS, corrupt, strength
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tasks.evaluate import figures
-from tasks.evaluate.metrics import score
-from tasks.evaluate.multi_label import score_multi_label
+from tasks.evaluate.scores.metrics import score
+from tasks.evaluate.scores.multi_label import score_multi_label
 
 
 def check_drawn(figure: Figure, path: Path) -> None:

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from tasks.evaluate.findings import findings
-from tasks.evaluate.metrics import score
-from tasks.evaluate.multi_label import score_multi_label
 from tasks.evaluate.report import Answers
+from tasks.evaluate.scores.metrics import score
+from tasks.evaluate.scores.multi_label import score_multi_label
 from tasks.records import Dataset
 
 HERE = Path("nowhere")

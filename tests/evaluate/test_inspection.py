@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.explanations import choose_answers
-from tasks.evaluate.faithfulness import deletion_and_insertion, measure_faithfulness
-from tasks.evaluate.inspection import inspect_candidate
-from tasks.evaluate.intervals import Sample
-from tasks.evaluate.looking import Looker, draw, goodness
-from tasks.evaluate.robustness import fragile
-from tasks.evaluate.saliency import Saliency, enlarged
+from tasks.evaluate.inspection.explanations import choose_answers
+from tasks.evaluate.inspection.faithfulness import deletion_and_insertion, measure_faithfulness
+from tasks.evaluate.inspection.inspect import inspect_candidate
+from tasks.evaluate.inspection.looking import Looker, draw, goodness
+from tasks.evaluate.inspection.robustness import fragile
+from tasks.evaluate.inspection.saliency import Saliency, enlarged
+from tasks.evaluate.scores.intervals import Sample
 from tasks.extract.backbones import load_backbone
 from tasks.extract.engine import Engine
 from tasks.extract.store import FeatureStore, keys_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.evaluate.intervals import Sample, disagree, wilson
-from tasks.evaluate.metrics import score
+from tasks.evaluate.scores.intervals import Sample, disagree, wilson
+from tasks.evaluate.scores.metrics import score
 
 
 def tracks(count: int, seed: int, likely: float = 0.85, alike: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

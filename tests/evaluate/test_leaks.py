@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tasks.evaluate.leaks import find_near, leak_findings, measure_leak
-from tasks.evaluate.nearest import Learned, _hashed, nearest
+from tasks.evaluate.neighbours.leaks import find_near, leak_findings, measure_leak
+from tasks.evaluate.neighbours.nearest import Learned, _hashed, nearest
 from tasks.evaluate.report import Answers
 from tasks.leak import Leak
 from tasks.records import FeatureSet

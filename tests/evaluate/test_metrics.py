@@ -13,9 +13,9 @@ from scipy.special import softmax
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from tasks.evaluate.calibration import calibration_interval, gaps
-from tasks.evaluate.intervals import Sample
-from tasks.evaluate.metrics import areas, score, top_hits
+from tasks.evaluate.scores.calibration import calibration_interval, gaps
+from tasks.evaluate.scores.intervals import Sample
+from tasks.evaluate.scores.metrics import areas, score, top_hits
 
 
 def predictions(images: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

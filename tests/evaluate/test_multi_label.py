@@ -8,9 +8,9 @@ import torch
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import binary_calibration_error
 
-from tasks.evaluate import intervals
-from tasks.evaluate.calibration import gaps
-from tasks.evaluate.multi_label import MultiLabelScores, score_multi_label
+from tasks.evaluate.scores import intervals
+from tasks.evaluate.scores.calibration import gaps
+from tasks.evaluate.scores.multi_label import MultiLabelScores, score_multi_label
 from tasks.model.decisions import given_labels
 
 NAMES = [f"c{index}" for index in range(6)]

@@ -7,9 +7,16 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import binom
 
-from tasks.evaluate import metrics, multi_label
-from tasks.evaluate.intervals import Sample
-from tasks.evaluate.paired import detectable, difference_of_shares, differences, differences_of_areas, holm, p_value
+from tasks.evaluate.scores import metrics, multi_label
+from tasks.evaluate.scores.intervals import Sample
+from tasks.evaluate.scores.paired import (
+    detectable,
+    difference_of_shares,
+    differences,
+    differences_of_areas,
+    holm,
+    p_value,
+)
 
 
 def answers(random: np.random.Generator, count: int, gained: float, lost: float) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.evaluate.priors import estimate_priors
+from tasks.evaluate.shift.priors import estimate_priors
 from tasks.model.reference import count_answers
 
 MIXED = np.array([[0.8, 0.1, 0.1], [0.15, 0.7, 0.3], [0.05, 0.2, 0.6]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.evaluate.shift import compare_samples, effect_size
+from tasks.evaluate.shift.two_samples import compare_samples, effect_size
 
 
 def test_p_values_of_samples_of_one_kind_are_spread_evenly() -> None:

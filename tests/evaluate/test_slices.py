@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.stats import fisher_exact
 
-from tasks.evaluate.clusters import as_part, find_clusters
-from tasks.evaluate.slices import Part, _thirds, named, slice_table, worse
+from tasks.evaluate.slices.clusters import as_part, find_clusters
+from tasks.evaluate.slices.parts import Part, _thirds, named, slice_table, worse
 
 
 def parts_of(random: np.random.Generator, count: int) -> list[Part]:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.evaluate.held_out import held_out_probabilities
-from tasks.evaluate.suspects import doubt, report_suspects
+from tasks.evaluate.neighbours.held_out import held_out_probabilities
+from tasks.evaluate.neighbours.suspects import doubt, report_suspects
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.records import Dataset, FeatureSet

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from tasks.errors import ConfigurationError
 from tasks.evaluate.check import check_decisions
 from tasks.evaluate.config import EvaluateConfig, OperatingPointConfig
-from tasks.evaluate.costs import cost_matrix
-from tasks.evaluate.operating_point import choose_threshold
+from tasks.evaluate.decisions.costs import cost_matrix
+from tasks.evaluate.decisions.operating_point import choose_threshold
+from tasks.evaluate.decisions.thresholds import as_json, choose, state
 from tasks.evaluate.report import Answers
-from tasks.evaluate.selective import least_sure, risk_coverage
-from tasks.evaluate.thresholds import as_json, choose, state
+from tasks.evaluate.scores.selective import least_sure, risk_coverage
 from tasks.records import Dataset
 
 HERE = Path("nowhere")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate.vocabularies import aligned, compare_classes
+from tasks.evaluate.comparison.vocabularies import aligned, compare_classes
 
 
 def manifest(**contents: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from tasks.evaluate.intervals import wilson
+from tasks.evaluate.scores.intervals import wilson
 from tasks.records import Candidate, Dataset, Evaluation
 from tasks.register import gate, ledger, moves
 from tasks.register.duels import Duel

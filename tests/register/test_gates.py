@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from flows.config import PipelineConfig, read_config
 from tasks.errors import ConfigurationError
+from tasks.evaluate.comparison.pair import Pair
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.pair import Pair
-from tasks.evaluate.slices import declared
+from tasks.evaluate.slices.parts import declared
 from tasks.leak import Leak
 from tasks.model.latency import Latency
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, Inspection

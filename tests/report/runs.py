@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tasks.evaluate.metrics import score
+from tasks.evaluate.scores.metrics import score
 from tasks.model.latency import Latency
 from tasks.records import (
     Candidate,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from tasks.evaluate.calibration import calibration_error, gaps
+from tasks.evaluate.scores.calibration import calibration_error, gaps
 from tasks.train.calibration import COLDEST, HOTTEST, calibrate, temperature
 from tasks.train.heads import predict_probabilities
 from tasks.train.solvers import fit_mlp

@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 
 from tasks.errors import ConfigurationError
 from tasks.evaluate.door import answer
-from tasks.evaluate.metrics import score
+from tasks.evaluate.scores.metrics import score
 from tasks.extract.backbones import load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.decision_figures import operating_point_figure, risk_coverage_figure
-from tasks.evaluate.intervals import Interval
+from tasks.evaluate.decisions.figures import operating_point_figure, risk_coverage_figure
+from tasks.evaluate.decisions.thresholds import Chosen, as_json, choose, state
 from tasks.evaluate.report import Answers
-from tasks.evaluate.selective import rightness, risk_coverage, sureness
-from tasks.evaluate.thresholds import Chosen, as_json, choose, state
+from tasks.evaluate.scores.intervals import Interval
+from tasks.evaluate.scores.selective import rightness, risk_coverage, sureness
 from tasks.records import Dataset
 
 

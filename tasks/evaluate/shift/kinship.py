@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.evaluate.figures import BLUE, FEW, GREEN, GREY, ORANGE, PURPLE
-from tasks.evaluate.looking import draw
-from tasks.evaluate.paired import holm
+from tasks.evaluate.inspection.looking import draw
 from tasks.evaluate.report import Answers
-from tasks.evaluate.shift import SMALL, SURE, Shift, compare_samples
+from tasks.evaluate.scores.paired import holm
+from tasks.evaluate.shift.two_samples import SMALL, SURE, Shift, compare_samples
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.groups import group_numbers

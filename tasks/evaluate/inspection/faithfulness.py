@@ -16,10 +16,10 @@ import pandas as pd
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from tasks.evaluate.intervals import Figures, Sample
-from tasks.evaluate.looking import Looker
-from tasks.evaluate.paired import Difference, differences
-from tasks.evaluate.saliency import enlarged
+from tasks.evaluate.inspection.looking import Looker
+from tasks.evaluate.inspection.saliency import enlarged
+from tasks.evaluate.scores.intervals import Figures, Sample
+from tasks.evaluate.scores.paired import Difference, differences
 from tasks.progress import progress
 
 STEPS = 8

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tasks.evaluate.config import OTHERS
-from tasks.evaluate.intervals import Figures
+from tasks.evaluate.scores.intervals import Figures
 
 Costs = Mapping[str, Mapping[str, float]]
 """For a true class, what each class that is given costs; what is not named costs 1, a right answer 0."""

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from tasks.evaluate.figures import mistakes_figure
-from tasks.evaluate.nearest import Learned, nearest
+from tasks.evaluate.neighbours.nearest import Learned, nearest
 from tasks.evaluate.report import small
 from tasks.records import Dataset
 

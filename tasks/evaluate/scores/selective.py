@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, t
 
-from tasks.evaluate.intervals import LEVEL, Sample
+from tasks.evaluate.scores.intervals import LEVEL, Sample
 from tasks.model.decisions import THRESHOLD
 
 POINTS = 200

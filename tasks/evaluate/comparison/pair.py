@@ -9,11 +9,18 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate import metrics, multi_label
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.intervals import Sample
-from tasks.evaluate.paired import Difference, difference_of_shares, differences, differences_of_areas, holm, p_value
-from tasks.evaluate.slices import Part
+from tasks.evaluate.scores import metrics, multi_label
+from tasks.evaluate.scores.intervals import Sample
+from tasks.evaluate.scores.paired import (
+    Difference,
+    difference_of_shares,
+    differences,
+    differences_of_areas,
+    holm,
+    p_value,
+)
+from tasks.evaluate.slices.parts import Part
 from tasks.model.decisions import THRESHOLD
 
 
@@ -48,7 +55,7 @@ class Pair:
         return ((self.ours >= THRESHOLD) == true).all(1), ((self.theirs >= THRESHOLD) == true).all(1)
 
     def differences(self, config: EvaluateConfig) -> dict[str, Difference]:
-        """Of every figure in `tasks.evaluate.metrics` or, with several labels, `tasks.evaluate.multi_label`."""
+        """Of every figure in `tasks.evaluate.scores.metrics` or, with several labels, `.multi_label`."""
         sample = Sample(len(self.rows), self.groups, config.seed)
         of: ModuleType
         few = min(config.resamples, metrics.RANKED)

@@ -12,14 +12,14 @@ import pandas as pd
 import torch
 
 from tasks.errors import DataError
+from tasks.evaluate.comparison.pair import Pair
+from tasks.evaluate.comparison.vocabularies import Changes, aligned, compare_classes
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.door import answer
 from tasks.evaluate.figures import mistakes_figure
-from tasks.evaluate.pair import Pair
-from tasks.evaluate.paired import detectable, p_value
 from tasks.evaluate.report import Answers, small
-from tasks.evaluate.slices import declared
-from tasks.evaluate.vocabularies import Changes, aligned, compare_classes
+from tasks.evaluate.scores.paired import detectable, p_value
+from tasks.evaluate.slices.parts import declared
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.fingerprint import code_version, fingerprint

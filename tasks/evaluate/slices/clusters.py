@@ -10,7 +10,7 @@ import torch
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from tasks.evaluate.slices import LEAST, Part, worse
+from tasks.evaluate.slices.parts import LEAST, Part, worse
 
 DIRECTIONS, LEARNED_FROM = 32, 4_000
 """Principal components that are clustered, and most images that components and clusters are found by."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tasks.evaluate.figures import BLUE, ORANGE
-from tasks.evaluate.saliency import Saliency, enlarged
+from tasks.evaluate.inspection.saliency import Saliency, enlarged
 from tasks.lettering import literal
 from tasks.model.decisions import THRESHOLD
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate.held_out import held_out_probabilities
-from tasks.evaluate.nearest import directions
+from tasks.evaluate.neighbours.held_out import held_out_probabilities
+from tasks.evaluate.neighbours.nearest import directions
 from tasks.groups import group_numbers
 from tasks.ingest.relabel import label_text
 from tasks.records import Dataset, FeatureSet

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 from tasks.evaluate.config import OperatingPointConfig
-from tasks.evaluate.intervals import Interval, Sample
+from tasks.evaluate.scores.intervals import Interval, Sample
 
 
 def positive_class(config: OperatingPointConfig, classes: Sequence[str]) -> int:

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tasks.evaluate import faithfulness, robustness
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.door import answer
-from tasks.evaluate.explanations import choose_answers, explain_answers
-from tasks.evaluate.intervals import Interval, Sample
-from tasks.evaluate.looking import Looker, draw
+from tasks.evaluate.inspection import faithfulness, robustness
+from tasks.evaluate.inspection.explanations import choose_answers, explain_answers
+from tasks.evaluate.inspection.looking import Looker, draw
+from tasks.evaluate.inspection.saliency import Saliency
 from tasks.evaluate.report import Answers
-from tasks.evaluate.saliency import Saliency
+from tasks.evaluate.scores.intervals import Interval, Sample
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.progress import tell

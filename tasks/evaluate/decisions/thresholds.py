@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.costs import cheapest_constant, cost_matrix, costs_of, mean_of
-from tasks.evaluate.intervals import LEVEL, Interval, Sample
-from tasks.evaluate.metrics import RANKED, at_once
-from tasks.evaluate.operating_point import at_threshold, choose_threshold, positive_class, share_among
+from tasks.evaluate.decisions.costs import cheapest_constant, cost_matrix, costs_of, mean_of
+from tasks.evaluate.decisions.operating_point import at_threshold, choose_threshold, positive_class, share_among
 from tasks.evaluate.report import Answers
-from tasks.evaluate.selective import least_sure, rightness, sureness
+from tasks.evaluate.scores.intervals import LEVEL, Interval, Sample
+from tasks.evaluate.scores.metrics import RANKED, at_once
+from tasks.evaluate.scores.selective import least_sure, rightness, sureness
 from tasks.records import Dataset
 
 

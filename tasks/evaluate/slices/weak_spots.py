@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tasks.evaluate.clusters import as_part, find_clusters
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import mistakes_figure
-from tasks.evaluate.metrics import positives
 from tasks.evaluate.report import Answers, small
-from tasks.evaluate.selective import rightness
-from tasks.evaluate.slices import Part, declared, named, slice_table
+from tasks.evaluate.scores.metrics import positives
+from tasks.evaluate.scores.selective import rightness
+from tasks.evaluate.slices.clusters import as_part, find_clusters
+from tasks.evaluate.slices.parts import Part, declared, named, slice_table
 from tasks.model.decisions import THRESHOLD, given_labels
 from tasks.model.decisions import named as names_of
 from tasks.records import Dataset

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, norm, t
 
-from tasks.evaluate.intervals import LEVEL, Figures, Sample
-from tasks.evaluate.ranking import Linear
+from tasks.evaluate.scores.intervals import LEVEL, Figures, Sample
+from tasks.evaluate.scores.ranking import Linear
 
 FLIPS = 10_000
 """Sign flips where these are too many to try them all."""

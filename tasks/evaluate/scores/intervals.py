@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy.stats import binomtest, norm, sem, t
 
-from tasks.evaluate.ranking import Linear
+from tasks.evaluate.scores.ranking import Linear
 
 Interval = tuple[float, float, float]
 """Value, lower and upper bound of its interval, of 95% unless said."""
@@ -28,8 +28,8 @@ class Sample:
     Each image is a draw of its own or, where images come in groups, each group is. A percentile bootstrap is too narrow
     and off to one side where figures are near 1 or draws are few: over groups, it covered the truth in 6 of 10 samples
     of 5, 8 of 10 samples of 20. So its variance alone is taken, or that of the figure's derivatives (see
-    `tasks.evaluate.ranking`), in Wilson's (1927) interval for as many images of a share as would vary so much. Over
-    groups with Student's quantile of one degree of freedom less than there are (Korn & Graubard 1998,
+    `.ranking`), in Wilson's (1927) interval for as many images of a share as would vary so much. Over groups with
+    Student's quantile of one degree of freedom less than there are (Korn & Graubard 1998,
     "Confidence intervals for proportions with small expected number of positive counts estimated from survey data";
     Dean & Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys"; on few
     groups, Cameron, Gelbach & Miller 2008, "Bootstrap-based improvements for inference with clustered errors").

@@ -1,6 +1,6 @@
 """Figures of merit of a classifier on one split, each with a 95% interval.
 
-One label an image; see `tasks.evaluate.multi_label` for several.
+One label an image; see `tasks.evaluate.scores.multi_label` for several.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.metrics import confusion_matrix
 
-from tasks.evaluate.calibration import calibration_interval, confidences, gaps
-from tasks.evaluate.intervals import SURE, Figures, Interval, Sample
-from tasks.evaluate.ranking import Linear, average_precision, over_classes, roc_area
-from tasks.evaluate.selective import area
+from tasks.evaluate.scores.calibration import calibration_interval, confidences, gaps
+from tasks.evaluate.scores.intervals import SURE, Figures, Interval, Sample
+from tasks.evaluate.scores.ranking import Linear, average_precision, over_classes, roc_area
+from tasks.evaluate.scores.selective import area
 
 RANKED = 200
 """Most resamples of the figures that need all images in the order of their confidence."""
@@ -33,7 +33,7 @@ class Scores:
         metrics: accuracy, and top5_accuracy where there are more than five classes; balanced_accuracy, which is
             recall_macro; precision_macro, recall_macro, f1_macro; roc_auc_macro, average_precision_macro; log_loss;
             brier (Brier 1950: squared errors summed over the classes, 0..2); ece, ace (see
-            `tasks.evaluate.calibration.gaps`); aurc (see `tasks.evaluate.selective.area`).
+            `tasks.evaluate.scores.calibration.gaps`); aurc (see `tasks.evaluate.scores.selective.area`).
         per_class: one row per class: label, images, precision, recall, f1, roc_auc, average_precision. What is
             undefined (the recall of a class without images) is NaN.
         sure: accuracy with its 99% interval.
@@ -53,8 +53,8 @@ def score(
     """Measure predictions.
 
     Macro figures are means over the classes that have images. The intervals of shares are Wilson's, over images or,
-    where these come in groups, over the groups; the others' have the same form: see `tasks.evaluate.intervals.Sample`,
-    and `tasks.evaluate.calibration.calibration_interval` for ece and ace.
+    where these come in groups, over the groups; the others' have the same form: see `Sample`,
+    and `tasks.evaluate.scores.calibration.calibration_interval` for ece and ace.
 
     Args:
         labels: true classes int ``[N]``.

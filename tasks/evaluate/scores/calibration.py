@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import expit, log_softmax, logit, softmax
 from scipy.stats import rankdata
 
-from tasks.evaluate.intervals import LEVEL, Interval, Sample, wilson
+from tasks.evaluate.scores.intervals import LEVEL, Interval, Sample, wilson
 
 CALIBRATION_BINS = 15
 

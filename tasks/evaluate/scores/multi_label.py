@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate.intervals import SURE, Figures, Interval, Sample
-from tasks.evaluate.metrics import RANKED, areas, at_once, calibration, each_class, from_counts, mean_defined
-from tasks.evaluate.selective import area, sureness
+from tasks.evaluate.scores.intervals import SURE, Figures, Interval, Sample
+from tasks.evaluate.scores.metrics import RANKED, areas, at_once, calibration, each_class, from_counts, mean_defined
+from tasks.evaluate.scores.selective import area, sureness
 from tasks.model.decisions import THRESHOLD
 
 
@@ -21,7 +21,7 @@ class MultiLabelScores:
     Attributes:
         metrics: average_precision_macro; f1_macro, f1_micro, precision_macro, recall_macro and exact_match with
             labels given from `THRESHOLD` on; roc_auc_macro; log_loss and brier, means over all decisions; ece and ace
-            (see `tasks.evaluate.calibration.gaps`); aurc of exact matches (see `tasks.evaluate.selective.area`).
+            (see `tasks.evaluate.scores.calibration.gaps`); aurc of exact matches (see `selective.area`).
         per_class: one row per class: label, images (that have it), precision, recall, f1, roc_auc,
             average_precision. What is undefined (the recall of a class without images) is NaN.
         sure: average_precision_macro with its 99% interval.
@@ -40,7 +40,7 @@ def score_multi_label(
 
     Macro figures are means over the classes that occur, log_loss is the mean binary cross-entropy of all decisions,
     and brier their mean squared error. exact_match is the share of images all of whose labels are right and none too
-    many. Intervals are those of `tasks.evaluate.metrics.score`.
+    many. Intervals are those of `tasks.evaluate.scores.metrics.score`.
 
     Args:
         targets: ones and zeros ``[N, C]``.

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from tasks.evaluate.corruptions import SEVERITIES, STRENGTHS, corrupt
 from tasks.evaluate.figures import BLUE, GREY, ORANGE
-from tasks.evaluate.intervals import Interval, Sample
-from tasks.evaluate.looking import Looker, goodness
-from tasks.evaluate.shift import effect_size
+from tasks.evaluate.inspection.corruptions import SEVERITIES, STRENGTHS, corrupt
+from tasks.evaluate.inspection.looking import Looker, goodness
+from tasks.evaluate.scores.intervals import Interval, Sample
+from tasks.evaluate.shift.two_samples import effect_size
 from tasks.model.decisions import THRESHOLD
 from tasks.model.reference import embed
 from tasks.progress import progress

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom, t
 
-from tasks.evaluate.brightness import MEASURED, brightness_of
-from tasks.evaluate.intervals import Sample
-from tasks.evaluate.operating_point import share_among
-from tasks.evaluate.paired import holm
+from tasks.evaluate.decisions.operating_point import share_among
+from tasks.evaluate.scores.intervals import Sample
+from tasks.evaluate.scores.paired import holm
+from tasks.evaluate.slices.brightness import MEASURED, brightness_of
 from tasks.records import Dataset
 
 LEAST = 10

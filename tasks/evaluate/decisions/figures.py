@@ -18,7 +18,7 @@ def risk_coverage_figure(curve: pd.DataFrame, threshold: float | None, accuracy:
     """Accuracy of the surest answers against how many they are, and where the chosen threshold lies.
 
     Args:
-        curve: see `tasks.evaluate.selective.risk_coverage`.
+        curve: see `tasks.evaluate.scores.selective.risk_coverage`.
         accuracy: that was asked for.
     """
     figure = Figure(figsize=SIZE, layout="constrained")

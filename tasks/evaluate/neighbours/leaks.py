@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tasks.evaluate.intervals import Figures, Interval, Sample
-from tasks.evaluate.nearest import Learned, Nearest, nearest
-from tasks.evaluate.paired import differences
-from tasks.evaluate.ranking import average_precision, over_classes
+from tasks.evaluate.neighbours.nearest import Learned, Nearest, nearest
 from tasks.evaluate.report import Answers
+from tasks.evaluate.scores.intervals import Figures, Interval, Sample
+from tasks.evaluate.scores.paired import differences
+from tasks.evaluate.scores.ranking import average_precision, over_classes
 from tasks.ingest.stems import stem_of
 from tasks.leak import Leak
 

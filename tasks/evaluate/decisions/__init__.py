@@ -1,0 +1,1 @@
+"""What answers are good for: thresholds, costs, abstention."""

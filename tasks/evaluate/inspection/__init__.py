@@ -1,0 +1,1 @@
+"""A candidate looked at through its network."""

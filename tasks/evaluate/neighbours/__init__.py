@@ -1,0 +1,1 @@
+"""Images by what is most like them: leaks, mistakes, doubtful labels."""

@@ -1,0 +1,1 @@
+"""Parts of a split on which a model is worse."""
