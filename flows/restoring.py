@@ -24,7 +24,7 @@ from tasks.workspace import Workspace, write_whole
 
 Environment = Literal["same", "here", "new"]
 
-ANY_FILE = ("builtin", "imagenet", "random")
+ANY_FILE = ("builtin", "pretrained", "imagenet", "random")
 """What ``extract.weights`` names that is no file."""
 
 

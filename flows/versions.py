@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import DataError, RegistryError
 from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
-from tasks.register.registry import CHAMPION, DATA, get_version
+from tasks.register.registry import CHAMPION, DATA, every, get_version
 from tasks.register.store import connect
 from tasks.workspace import Workspace
 
@@ -87,7 +87,7 @@ def _all_runs(client: MlflowClient, experiments: list[str]) -> list[Run]:
 
 def _models(client: MlflowClient) -> dict[str, list[str]]:
     found = defaultdict(list)
-    for version in client.search_model_versions():
+    for version in every(lambda **page: client.search_model_versions(**page)):
         if name := version.tags.get(DATA):
             found[name].append(f"{version.name}@{version.version}")
     return found
