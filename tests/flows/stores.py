@@ -32,9 +32,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def tracking_server(folder: Path, store: str, artifacts: str, **environment: str) -> Iterator[str]:
-    """`mlflow server` with proxied artifacts; yields its address."""
-    port = free_port()
+def tracking_server(
+    folder: Path, store: str, artifacts: str, port: int = 0, **environment: str
+) -> Iterator[str]:  # fmt: skip
+    """`mlflow server` with proxied artifacts, at a free port if none is given; yields its address."""
+    port = port or free_port()
     command = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HEADSTART_"))}
     with (folder / "server.log").open("ab") as log:
