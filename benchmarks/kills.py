@@ -1,9 +1,9 @@
-"""Is anything lost, doubled or left hanging when something is killed? `kill -9` of scheduler, run, Prefect's server, MLflow's
-server and a work pool's worker, four times each at another moment of a run that registers a new version.
+"""Is anything lost, doubled or left hanging when something is killed? `kill -9` of scheduler, run, Prefect's server,
+MLflow's server and a work pool's worker, each in four stages of a run that registers a new version.
 
-After each the scheduler and the servers are started again, as a service manager does it, until the version is there. Then:
-every configuration has one version, one version is champion, the last entry of the ledger names it, and no run, in MLflow
-or in Prefect, is at work.
+After each the scheduler and the servers are started again, as a service manager does it, until the version is there.
+Then: every configuration has one version, one version is champion, the last entry of the ledger names it, and no run,
+in MLflow or in Prefect, is at work.
 
 Command: PYTHONPATH=. python benchmarks/kills.py      (some twenty minutes on two cores)
 """
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from tests.flows.test_stores import Member
 
 TARGETS = ("scheduler", "run", "Prefect's server", "MLflow's server", "worker")
 MOMENTS = ("ingest", "train", "register", "report")
-"""Stages of the run, in which something is killed: as soon as Prefect says that one is at work, or was found in a cache."""
+"""Stages of the run, in which something is killed: as soon as Prefect says that one is at work, or in the cache."""
 
 PATIENCE = 600.0
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
@@ -146,9 +147,9 @@ class Story:
         champion = int(model.aliases.get("champion", 0))
         found += ["no champion"] * (not champion)
         found += [f"the ledger ends at {moves[-1].version}, champion is {champion}"] * (moves[-1].version != champion)
-        steps = zip(moves, moves[1:], strict=False)
-        found += ["the ledger has a gap"] * any(before.version != after.previous for before, after in steps)
-        return found + [f"left: {', '.join(left)}"] * bool(left := self.unfinished())
+        found += ["the ledger has a gap"] * any(before.version != after.previous for before, after in pairwise(moves))
+        left = self.unfinished()
+        return found + [f"left: {', '.join(left)}"] * bool(left)
 
 
 def at_work(story: Story, stage: str, known: set[str]) -> bool:
