@@ -1,16 +1,24 @@
-"""`headstart backbones`: the networks that can be named, what they cost, and whether their weights are here."""
+"""`headstart backbones`: the networks that can be named, what they cost, and whether their weights are here; and
+`headstart rank`: which of them suits some images."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tasks.errors import ConfigurationError
 from tasks.extract.facts import BUILTIN, Facts, matching
 from tasks.extract.hub import downloaded
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from flows.config import PipelineConfig
 
 UNITS = {"": 1e9, "GB": 1e9, "MB": 1e6, "GIB": 2**30, "MIB": 2**20}
 COLUMNS = ("name", "M params", "GFLOPs", "px", "GB to tune", "licence", "weights")
@@ -37,6 +45,93 @@ def backbones(
     for row in rows_of(found):
         table.add_row(*row)
     show_table(table, f"no backbone's name contains {search!r}" if fits is None else "none fits")
+
+
+def rank(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
+    named: Annotated[
+        str, typer.Option("--backbones", "-b", metavar="NAME[:LAYER][=WEIGHTS],...", help="Those to be ranked.")
+    ],
+    images: Annotated[int, typer.Option(min=20, max=5000, help="Training images that are looked at, at most.")] = 2_000,
+    set_: Annotated[
+        list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s preprocess.size=96.")
+    ] = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the table to this file (CSV).")] = None,
+) -> None:
+    """Rank backbones for a pipeline's images: features of a sample, scored and timed; nothing is trained or registered.
+
+    Example: headstart rank photos.yaml --backbones mobilenet_v2,timm/vit_small_patch14_dinov2.lvd142m
+    """
+    from flows.opening import claim, open_with_server, open_workspace
+
+    workspace = open_workspace()
+    from flows.checks import check_pipeline
+    from flows.console import show_table, shown
+
+    chosen = candidates(config, set_, named)
+    with shown():
+        for each in chosen:
+            check_pipeline(each, workspace)
+    claim(workspace, replace=False)
+    open_with_server()
+    from flows.delivery import delivered
+    from flows.ranking import rank as rank_flow
+
+    with shown():
+        table, _ = delivered(lambda: rank_flow(chosen, images))
+    show_table(ranking_table(table))
+    if output:
+        table.to_csv(output, index=False, float_format="%.4f")
+
+
+def candidates(path: Path, overrides: list[str], named: str) -> list[PipelineConfig]:
+    """The pipeline with each of some backbones, written as ``NAME[:LAYER][=WEIGHTS]`` with commas between.
+
+    The configuration's own backbone keeps its weights, layer and pooling; others take `pretrained`.
+
+    Raises:
+        ConfigurationError: one is written otherwise, or there are none.
+    """
+    from flows.config import PipelineConfig, read_config
+
+    own = read_config(path, overrides, PipelineConfig).extract
+    found = []
+    for each in filter(None, (part.strip() for part in named.split(","))):
+        whole, _, weights = each.partition("=")
+        name, _, layer = whole.partition(":")
+        if name == own.backbone:
+            changes = [f"extract.layer={layer}"] * bool(layer) + [f"extract.weights={weights}"] * bool(weights)
+        else:
+            weights = weights or ("builtin" if name == BUILTIN else "pretrained")
+            changes = [f"extract.layer={layer or 'null'}", "extract.pool=avg", f"extract.weights={weights}"]
+        found.append(read_config(path, [*overrides, f"extract.backbone={name}", *changes], PipelineConfig))
+    if len(found) < 2:
+        raise ConfigurationError(
+            "a ranking takes two backbones or more, as in --backbones resnet_32px,mobilenet_v2; `headstart backbones` "
+            "lists them"
+        )
+    return found
+
+
+def ranking_table(ranked: pd.DataFrame) -> Table:
+    """A ranking on a terminal: `=` before what may be as good as the first, `*` before what none beats in both."""
+    from flows.console import plain_table
+
+    columns = ("", "backbone", "probe", "rank", "k-NN", "LogME", "H-score", "NLEEP", "GFLOPs", "ms", "MB")
+    table = plain_table(*columns, numbers=columns[2:])
+    for row in ranked.to_dict("records"):
+        rank = (
+            f"{row['best_rank']}"
+            if row["best_rank"] == row["worst_rank"]
+            else f"{row['best_rank']}-{row['worst_rank']}"
+        )
+        table.add_row(
+            ("=" if row["ties"] else "") + ("*" if row["pareto"] else ""), row["backbone"],
+            f"{row['probe']:.4f} [{row['probe_low']:.4f}, {row['probe_high']:.4f}]", rank, f"{row['neighbours']:.4f}",
+            f"{row['log_me']:.3f}", f"{row['h_score']:.2f}", f"{row['n_leep']:.3f}",
+            f"{row['gflops']:.2f}" if row["gflops"] else "?", f"{row['ms']:.1f}", f"{row['mb']:.1f}",
+        )  # fmt: skip
+    return table
 
 
 def rows_of(records: Sequence[Facts]) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flows.backbones import memory_of, rows_of
+from flows.backbones import candidates, memory_of, rows_of
 from flows.config import PipelineConfig
 from tasks.errors import ConfigurationError
 from tasks.extract import hub
@@ -91,3 +91,17 @@ def test_images_are_prepared_as_the_backbone_was_trained_unless_the_configuratio
     assert looks("resnet_32px") == (32, "crop", 1.0, "bilinear")
     assert looks("mobilenet_v2") == (224, "crop", 1.0, "bilinear")
     assert PipelineConfig(name="x").preprocess.size == 32
+
+
+def test_backbones_to_be_ranked_are_looked_at_as_they_were_trained_and_the_configurations_own_as_it_says(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "photos.yaml"
+    path.write_text("name: photos\nextract: {backbone: resnet_32px, layer: blocks.1, pool: flatten}\n")
+    own, other, timm = candidates(path, [], "resnet_32px, mobilenet_v2:features.16=w.safetensors,timm/resnet18")
+    assert (own.extract.layer, own.extract.pool, own.extract.weights) == ("blocks.1", "flatten", "builtin")
+    assert (other.extract.layer, other.extract.pool, other.extract.weights) == ("features.16", "avg", "w.safetensors")
+    assert (timm.extract.layer, timm.extract.weights) == (None, "pretrained")
+    assert [each.preprocess.size for each in (own, other, timm)] == [32, 224, 224]
+    with pytest.raises(ConfigurationError, match="two backbones or more"):
+        candidates(path, [], "resnet_32px")

@@ -128,7 +128,7 @@ def test_a_second_run_reuses_everything_and_copies_nothing(home: Home, first, se
     )
     assert [run.info.status for run in runs[:2]] == ["FINISHED"] * 2
     assert runs[0].data.metrics["test/accuracy"] == runs[1].data.metrics["test/accuracy"]
-    assert [file.path for file in home.client.list_artifacts(runs[1].info.run_id)] == ["config.yaml"]
+    assert [file.path for file in home.client.list_artifacts(runs[1].info.run_id)] == ["config.yaml", "origin"]
     assert len(list((home.root / ".headstart/features").glob("*/part-*.arrow"))) == 1
 
 

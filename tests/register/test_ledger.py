@@ -33,13 +33,14 @@ def numbers(client: MlflowClient) -> list[int]:
 def test_an_entry_tells_of_the_version_also_when_it_and_its_run_are_gone(birds: MlflowClient) -> None:
     run = birds.create_run("0").info.run_id
     source = birds.get_model_version("birds", "1").source
-    birds.create_model_version("birds", source, run, tags={CANDIDATE: "c", "data_version": "d", "gates": '[{"ok": 1}]'})
+    said = json.dumps({"ruling": {"gate": "leak", "outcome": "pass", "reason": "no image has a near neighbour"}})
+    birds.create_model_version("birds", source, run, tags={CANDIDATE: "c", "data_version": "d", "gate.1": said})
     moves.promote(birds, "birds", 4, why="good", who="ada")
     birds.delete_model_version("birds", "4")
     birds.delete_run(run)
     entry = moves.history(birds, "birds")[0]
     assert (entry.who, entry.host, entry.why) == ("ada", ledger.this_host(), "good")
-    assert entry.facts == {"run": run, "data": "d", "candidate": "c", "gates": '[{"ok": 1}]'}
+    assert entry.facts == {"run": run, "data": "d", "candidate": "c", "gates": {"leak": "pass"}}
 
 
 def test_a_renamed_model_keeps_its_history(birds: MlflowClient) -> None:
