@@ -17,6 +17,7 @@ from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
+    from flows.config import PipelineConfig
     from flows.schedules import Schedule
     from flows.timetable import Timetable
 
@@ -83,7 +84,6 @@ def schedule(
     if list_ or pause or resume or remove:
         _manage(pause, resume, remove)
         return
-    workspace = open_workspace()
     from flows import schedules
     from flows.schedules import Schedule
     from flows.timetable import read_timetable
@@ -91,12 +91,15 @@ def schedule(
     if configs or cron or interval or rrule or watch:
         timetable = read_timetable(cron, interval, rrule, timezone, watches=watch > 0)
         policies = (overlap.value, missed.value, retries, backoff, timeout, watch)
-        asked = _checked(configs or [], set_, workspace, timetable, replace)
-        for name, config in asked.items():
-            place = schedules.place_of(config, workspace)
+        asked = _read(configs or [], set_, timetable)
+        workspace = open_workspace()
+        _check(asked, workspace, replace)
+        for name, (path, _) in asked.items():
+            place = schedules.place_of(path, workspace)
             schedules.keep(Schedule(name, place, timetable, tuple(set_), *policies), workspace)
         chosen = list(asked)
     else:
+        workspace = open_workspace()
         chosen = schedules.names(workspace)
         for name in chosen:
             schedules.check_free(name, workspace)
@@ -107,29 +110,36 @@ def schedule(
     _become_scheduler([schedules.read(name, workspace) for name in chosen], workspace, limit)
 
 
-def _checked(
-    configs: Sequence[Path], overrides: list[str], workspace: Workspace, timetable: Timetable, replace: bool
-) -> dict[str, Path]:
-    """The pipelines by their names, when all that can be known to go wrong has been looked at."""
-    from flows import schedules
-    from flows.checks import check_pipeline
+def _read(
+    configs: Sequence[Path], overrides: list[str], timetable: Timetable
+) -> dict[str, tuple[Path, PipelineConfig]]:
+    """The pipelines by their names."""
     from flows.config import PipelineConfig, read_config
-    from flows.console import shown
 
     if not configs:
         when = str(timetable) or "when its data changes"
         raise ConfigurationError(f"headstart schedule needs a pipeline to run ({when}): name its YAML file")
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[Path, PipelineConfig]] = {}
     for path in configs:
         config = read_config(path, overrides, PipelineConfig)
         if config.name in found:
-            raise ConfigurationError(f"{path} and {found[config.name]} have the same name {config.name!r}: change one")
-        found[config.name] = path
-        schedules.check_free(config.name, workspace)
+            other = found[config.name][0]
+            raise ConfigurationError(f"{path} and {other} have the same name {config.name!r}: change one")
+        found[config.name] = path, config
+    return found
+
+
+def _check(asked: dict[str, tuple[Path, PipelineConfig]], workspace: Workspace, replace: bool) -> None:
+    """Look at all that can be known to go wrong."""
+    from flows import schedules
+    from flows.checks import check_pipeline
+    from flows.console import shown
+
+    for name, (_, config) in asked.items():
+        schedules.check_free(name, workspace)
         with shown():
             check_pipeline(config, workspace)
     claim(workspace, replace)
-    return found
 
 
 def _become_scheduler(chosen: list[Schedule], workspace: Workspace, limit: int) -> None:

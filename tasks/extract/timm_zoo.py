@@ -42,9 +42,9 @@ def build_timm(name: str, num_classes: int, size: int | None = None) -> nn.Modul
             return timm.create_model(own, num_classes=num_classes, img_size=size)
         except TypeError:  # a network that no size is told
             pass
-        except AssertionError as error:
+        except (AssertionError, ValueError, RuntimeError) as error:
             raise ConfigurationError(
-                f"preprocess.size: {name} cannot be built for images of {size} pixels ({error}): take "
+                f"preprocess.size: images of {size} pixels do not pass through {name} ({error}): take "
                 f"{looks.input_size[-1]}, which it was trained with"
             ) from error
     return timm.create_model(own, num_classes=num_classes)

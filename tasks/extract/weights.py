@@ -67,7 +67,7 @@ def build_network(name: str, num_classes: int = 1000, size: int | None = None) -
             what its weights were trained with.
 
     Raises:
-        ConfigurationError: there is no network of that name.
+        ConfigurationError: there is no network of that name, or it takes no images of that size.
     """
     if name == BUILTIN:
         return ResNet32px(num_classes)
@@ -87,7 +87,13 @@ def build_network(name: str, num_classes: int = 1000, size: int | None = None) -
         options |= {"aux_logits": False, "init_weights": True, "transform_input": True}
     if size and name.startswith("vit_"):
         options["image_size"] = size
-    return torchvision.models.get_model(name, weights=None, **options)
+    try:
+        return torchvision.models.get_model(name, weights=None, **options)
+    except AssertionError as error:
+        raise ConfigurationError(
+            f"preprocess.size: images of {size} pixels do not pass through {name} ({error}): take the size that it was "
+            "trained with, 224 for most"
+        ) from error
 
 
 def read_weights(name: str, source: str, path: Path) -> Weights:
