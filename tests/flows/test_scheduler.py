@@ -206,7 +206,7 @@ def test_a_scheduler_that_is_killed_leaves_its_run_to_the_next_which_begins_no_o
     with scheduler(home, write(home, LONG), "--interval", "5") as process:
         lease = begun(home)
         process.kill()
-        process.communicate()
+        process.wait()  # not for what it wrote: its run has that open, too
         with scheduler(home) as again:
             assert eventually(lambda: schedules.scheduler_of("digits", Workspace(home.root)), BEGIN)
             time.sleep(6)  # more than one time comes
