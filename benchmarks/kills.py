@@ -108,7 +108,7 @@ class Story:
         """`kill -9`."""
         if target in ("scheduler", "worker"):
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
         elif target == "run":
             for lease in leases.live(self.workspace):
                 with suppress(psutil.Error):
