@@ -186,9 +186,9 @@ class Scheduler:
         if watch.trouble and watch.trouble != told:
             _tell(name, watch.trouble)
         if watch.settled not in ("", self.states[name].seen) and not self._is_busy(name):
-            _tell(name, "new data")
             now = datetime.now(UTC)
             self._make(name, now, dealt=now.timestamp(), occasion=f"{self.states[name].dealt} {watch.settled}")
+            _tell(name, "new data")
 
     def _say_next(self, name: str, due: datetime | None) -> None:
         last = "when the data changes" if self.schedules[name].watch else "never again"
@@ -203,8 +203,8 @@ class Scheduler:
             _tell(name, f"missed {_time(due)} and later; not caught up")
         elif not self._is_busy(name):
             dealt = self._since if missed == "latest" else due
-            _tell(name, f"missed {_time(due)}: caught up now")
             self._make(name, due, dealt=dealt.timestamp())
+            _tell(name, f"missed {_time(due)}: caught up now")
 
     def _overlap(self, name: str, due: datetime) -> None:
         overlap = self.schedules[name].overlap
