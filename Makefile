@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all test-long lint bench clean
 help:
 	@echo "make demo   install, and run the pipeline on embedded data"
 	@echo "make test   install, and run the tests that take minutes; make test-all: also kills, servers, long trainings"
+	@echo "make test-long  those that wait for minutes: whole lives of models, with schedulers and servers"
 	@echo "make lint   format check, lint, types"
 	@echo "make bench  the benchmarks (long; needs ../shared)"
 	@echo "make clean  stop the local server; remove caches, not results"
@@ -29,7 +30,10 @@ test: $(VENV)/installed
 	@$(BIN)/python $(TESTS) -m "not slow"
 
 test-all: test
-	@$(BIN)/python $(TESTS) -m slow --durations 20
+	@$(BIN)/python $(TESTS) -m "slow and not long" --durations 20
+
+test-long: $(VENV)/installed
+	@$(BIN)/python $(TESTS) -m long --durations 20
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

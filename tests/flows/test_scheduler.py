@@ -164,6 +164,7 @@ def test_a_killed_server_comes_back_at_its_port_and_a_killed_run_is_closed_while
     assert "the run before is not over" in out and "died of SIGKILL" in out and err == ""
 
 
+@pytest.mark.long
 def test_a_broken_configuration_fails_one_run_and_the_next_is_as_it_stands_then(home: Home) -> None:
     with scheduler(home, write(home, LONG), "--interval", "2") as process:
         lease = begun(home)
@@ -181,6 +182,7 @@ def test_a_broken_configuration_fails_one_run_and_the_next_is_as_it_stands_then(
     assert len(failures) == 1 and "did you mean" in failures.pop()
 
 
+@pytest.mark.long
 def test_a_run_that_takes_too_long_is_ended_and_tried_again_later_each_time(home: Home) -> None:
     policies = ["--timeout", "45", "--retries", "1", "--backoff", "1"]
     with scheduler(home, write(home, LONG), "--interval", "5", *policies) as process:
@@ -194,6 +196,7 @@ def test_a_run_that_takes_too_long_is_ended_and_tried_again_later_each_time(home
     assert out.count("it took longer than its limit") >= 2 and "tried again in 1 s (1 of 1)" in out
 
 
+@pytest.mark.long
 def test_the_next_run_takes_the_place_of_the_one_before_where_that_was_asked_for(home: Home) -> None:
     with scheduler(home, write(home, LONG), "--interval", "60", "--overlap", "cancel"):
         first = begun(home)
@@ -238,12 +241,14 @@ def caught_up(home: Home, policy: str) -> int:
             return again.communicate(timeout=60)[0].count(": caught up now")
 
 
+@pytest.mark.long
 def test_of_missed_times_all_one_or_none_are_caught_up(home: Home) -> None:
     assert caught_up(home, "none") == 0
     assert caught_up(home, "latest") == 1
     assert caught_up(home, "all") in (5, 6)  # a minute may come round before it watches again
 
 
+@pytest.mark.long
 def test_one_waits_its_turn_and_no_more_and_no_more_are_at_work_than_the_limit(home: Home) -> None:
     configs = write(home, LONG), write(home, LONG, "others")
     with scheduler(home, *configs, "--interval", "4", "--overlap", "queue", "--limit", "1"):

@@ -26,7 +26,6 @@ OTHERWISE = ["-s", "train.method=prototypes"]
 KINDS = [
     "a server with SQLite",
     pytest.param("a server with PostgreSQL and a bucket", marks=pytest.mark.postgresql),
-    pytest.param("a database", marks=pytest.mark.postgresql),
     pytest.param("a database and a bucket", marks=pytest.mark.postgresql),
     "a shared file",
 ]

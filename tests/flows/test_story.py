@@ -24,7 +24,7 @@ from tests.flows.homes import eventually
 from tests.flows.stores import POSTGRES, postgresql, tracking_server
 from tests.flows.test_stores import Member
 
-pytestmark = [pytest.mark.slow, pytest.mark.chromium]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.chromium]
 
 PATIENCE = 300
 """Seconds until something has come about, also on a busy machine."""
