@@ -24,9 +24,9 @@ from tests.flows.test_pipeline import ROOT, Home
 RUN = ["run", "digits.yaml", "--quiet"]
 OTHERWISE = ["-s", "train.method=prototypes"]
 KINDS = [
-    "a server with SQLite",
+    pytest.param("a server with SQLite", marks=pytest.mark.long),
     pytest.param("a server with PostgreSQL and a bucket", marks=pytest.mark.postgresql),
-    pytest.param("a database and a bucket", marks=pytest.mark.postgresql),
+    pytest.param("a database and a bucket", marks=[pytest.mark.postgresql, pytest.mark.long]),
     "a shared file",
 ]
 

@@ -75,6 +75,7 @@ def features(root: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array(hashes), FeatureStore(folder).read(hashes)
 
 
+@pytest.mark.long
 def test_a_lost_workers_shard_is_done_by_the_others_and_the_features_are_the_same(
     cluster: Cluster, tmp_path: Path
 ) -> None:
