@@ -27,6 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home.headstart("ui", "--stop", "--force")
 
 
+@pytest.mark.long
 def test_a_model_made_again_predicts_the_same_and_its_lineage_names_what_it_took(home: Home, tmp_path: Path) -> None:
     again = home.headstart("reproduce", "digits@champion", "--into", str(tmp_path / "again"))
     assert again.returncode == 0, again.stdout + again.stderr
