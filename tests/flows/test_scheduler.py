@@ -262,6 +262,7 @@ def test_one_waits_its_turn_and_no_more_and_no_more_are_at_work_than_the_limit(h
     home.headstart("schedule", "--remove", "others")
 
 
+@pytest.mark.long
 def test_new_data_makes_one_run(home: Home) -> None:
     for number in range(40):
         picture(home.root / "photos" / "ab"[number % 2] / f"{number}.png", number)
