@@ -62,17 +62,13 @@ def rank(
 
     Example: headstart rank photos.yaml --backbones mobilenet_v2,timm/vit_small_patch14_dinov2.lvd142m
     """
-    from flows.opening import claim, open_with_server, open_workspace
+    from flows.opening import check, open_with_server, open_workspace
 
     workspace = open_workspace()
-    from flows.checks import check_pipeline
     from flows.console import show_table, shown
 
     chosen = candidates(config, set_, named)
-    with shown():
-        for each in chosen:
-            check_pipeline(each, workspace)
-    claim(workspace, replace=False)
+    check(chosen, workspace, replace=False)
     open_with_server()
     from flows.delivery import delivered
     from flows.ranking import rank as rank_flow

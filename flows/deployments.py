@@ -36,17 +36,14 @@ def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, An
     """
     name = f"{schedule.name}-{user_name()}-{identity(workspace)}"
     policies = f"Overlap: {schedule.overlap}. Missed: {schedule.missed}."
-    return client.create_deployment(
-        flow_id=client.create_flow_from_name(FLOW),
-        name=name,
-        parameters=values,
+    return _made(
+        client,
+        name,
+        values,
         description=f"{schedule.when}, by `headstart schedule` in {workspace.root}. {policies} A run reads "
         f"{schedule.config} anew, unless it is started here with other values.",
         tags=["headstart", schedule.name],
-        entrypoint=f"{__package__}.transfer.transfer",
-        parameter_openapi_schema=parameter_schema(_form).model_dump_for_openapi(),
         enforce_parameter_schema=False,
-        paused=False,
     )
 
 
@@ -62,21 +59,31 @@ def deploy(
         PrefectHTTPStatusError: the variables do not fit the template.
     """
     name = f"{config.name}-{pool}-{user_name()}-{identity(workspace)}"
-    client.create_deployment(
-        flow_id=client.create_flow_from_name(FLOW),
-        name=name,
-        parameters={"config": config.model_dump(mode="json", by_alias=True)},
+    _made(
+        client,
+        name,
+        {"config": config.model_dump(mode="json", by_alias=True)},
         description=f"By `headstart deploy` in {workspace.root}, for the workers of {pool}. A run takes the values of "
         "this form; deploy again to change what it offers.",
         tags=["headstart", config.name],
-        entrypoint=f"{__package__}.transfer.transfer",
-        parameter_openapi_schema=parameter_schema(_form).model_dump_for_openapi(),
         enforce_parameter_schema=True,
         work_pool_name=pool,
         job_variables=variables,
-        paused=False,
     )
     return name
+
+
+def _made(client: SyncPrefectClient, name: str, values: dict[str, Any], **more: Any) -> UUID:
+    """A deployment of the pipeline's flow, whose form on Prefect's page offers `values`."""
+    return client.create_deployment(
+        flow_id=client.create_flow_from_name(FLOW),
+        name=name,
+        parameters=values,
+        entrypoint=f"{__package__}.transfer.transfer",
+        parameter_openapi_schema=parameter_schema(_form).model_dump_for_openapi(),
+        paused=False,
+        **more,
+    )
 
 
 def make_run(client: SyncPrefectClient, deployment: UUID, occasion: str) -> FlowRun:

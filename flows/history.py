@@ -14,7 +14,7 @@ from rich.table import Table
 from flows.console import out, plain_table, show_table
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.register.ledger import Move, missed
-from tasks.register.moves import full_history, notice
+from tasks.register.moves import TIME, full_history, notice
 from tasks.register.store import connect
 from tasks.workspace import Workspace
 
@@ -101,7 +101,7 @@ def reigns_table(moves: Sequence[Move]) -> Table:
 
 
 def _time(move: Move) -> datetime:
-    return datetime.strptime(move.when, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return datetime.strptime(move.when, TIME).replace(tzinfo=UTC)
 
 
 def _shown(when: str) -> str:

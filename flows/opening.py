@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,14 +68,20 @@ def open_pipeline(config: Path, overrides: list[str], replace: bool, quiet: bool
     from flows.config import PipelineConfig, read_config
 
     settings = read_config(config, overrides, PipelineConfig)
-    workspace = open_workspace()
+    check([settings], open_workspace(), replace, quiet)
+    return settings
+
+
+def check(configs: Iterable[PipelineConfig], workspace: Workspace, replace: bool, quiet: bool = False) -> None:
+    """Find out what can be known to go wrong with pipelines, and see to it that their dataset may be put into
+    ``data/``."""
     from flows.checks import check_pipeline
     from flows.console import shown
 
     with shown(quiet):
-        check_pipeline(settings, workspace)
+        for config in configs:
+            check_pipeline(config, workspace)
     claim(workspace, replace)
-    return settings
 
 
 def claim(workspace: Workspace, replace: bool) -> None:

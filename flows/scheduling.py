@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import data
-from flows.opening import claim, open_workspace
+from flows.opening import check, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
@@ -93,7 +93,9 @@ def schedule(
         policies = (overlap.value, missed.value, retries, backoff, timeout, watch)
         asked = _read(configs or [], set_, timetable)
         workspace = open_workspace()
-        _check(asked, workspace, replace)
+        for name in asked:
+            schedules.check_free(name, workspace)
+        check((config for _, config in asked.values()), workspace, replace)
         for name, (path, _) in asked.items():
             place = schedules.place_of(path, workspace)
             schedules.keep(Schedule(name, place, timetable, tuple(set_), *policies), workspace)
@@ -127,19 +129,6 @@ def _read(
             raise ConfigurationError(f"{path} and {other} have the same name {config.name!r}: change one")
         found[config.name] = path, config
     return found
-
-
-def _check(asked: dict[str, tuple[Path, PipelineConfig]], workspace: Workspace, replace: bool) -> None:
-    """Look at all that can be known to go wrong."""
-    from flows import schedules
-    from flows.checks import check_pipeline
-    from flows.console import shown
-
-    for name, (_, config) in asked.items():
-        schedules.check_free(name, workspace)
-        with shown():
-            check_pipeline(config, workspace)
-    claim(workspace, replace)
 
 
 def _become_scheduler(chosen: list[Schedule], workspace: Workspace, limit: int) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tasks.evaluate.figures import BLUE, GREY
 from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.transferability.scores import h_score, log_me, n_leep, nearest_hits, probe_hits
 from tasks.lettering import literal
 
 RESAMPLES = 2_000
-BLUE, GREY = "#0072B2", "#777777"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.records import Dataset
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, write_whole
 
 
 def draw_sample(dataset: Dataset, count: int, workspace: Workspace, seed: int = 0) -> Dataset:
@@ -33,9 +33,7 @@ def draw_sample(dataset: Dataset, count: int, workspace: Workspace, seed: int = 
     name = fingerprint(dataset.fingerprint, "sample", count, seed)
     path = workspace.cache / "samples" / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    chosen.to_parquet(temporary)
-    temporary.replace(path)
+    write_whole(path, chosen.to_parquet())
     return dataset.model_copy(update={"fingerprint": name, "manifest": path, "counts": {"train": len(chosen)}})
 
 
