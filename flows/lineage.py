@@ -17,8 +17,9 @@ from flows.subject import Subject, find_subject
 from tasks.register.gate import VERDICT
 from tasks.register.ledger import told
 from tasks.register.moves import full_history
-from tasks.register.registry import CANDIDATE, DATA, HELD_OUT, aliases_of, get_model, rulings_of
+from tasks.register.registry import aliases_of, get_model, rulings_of
 from tasks.register.store import connect
+from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
 from tasks.workspace import Workspace
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "lightning", "mlflow", "prefect", "dvc")

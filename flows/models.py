@@ -1,21 +1,19 @@
-"""Registered models as tables."""
+"""Registered models as tables. Of a workspace's own store, all of them are listed without importing MLflow."""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
-
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from flows.console import plain_table
-from tasks.register.approval import waiting
-from tasks.register.gate import VERDICT
-from tasks.register.merits import SCORE
-from tasks.register.registry import DATA, HELD_OUT, aliases_of, all_models, all_versions, get_model
-from tasks.register.store import connect
+from tasks.register.listing import Listed, ask_versions, read_versions
+from tasks.register.tags import DATA, SCORE
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLUMNS = ("model", "version", "alias", "val", "held-out", "data", "backbone", "run")
 
@@ -26,18 +24,19 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
     Raises:
         RegistryError: there is no such model.
     """
-    client = connect(workspace)
-    found = [get_model(client, name)] if name else all_models(client)
     table = plain_table(*COLUMNS, numbers=("version",))
-    for model in found:
-        aliases = aliases_of(model)
-        for number, version in reversed(all_versions(client, model.name).items()):
-            table.add_row(*_cells(client, version, ", ".join(aliases.get(number, []))))
+    for version in _versions(workspace, name):
+        table.add_row(*_cells(version))
     return table
 
 
 def pending_table(workspace: Workspace, name: str | None = None) -> Table:
     """Versions that wait for a person, and why."""
+    from tasks.register.approval import waiting
+    from tasks.register.gate import VERDICT
+    from tasks.register.registry import get_model
+    from tasks.register.store import connect
+
     client = connect(workspace)
     table = plain_table("model", "version", "made", "verdict", numbers=("version",))
     for version in waiting(client, get_model(client, name).name if name else None):
@@ -46,20 +45,24 @@ def pending_table(workspace: Workspace, name: str | None = None) -> Table:
     return table
 
 
-def _cells(client: MlflowClient, version: ModelVersion, alias: str) -> list[str]:
+def _versions(workspace: Workspace, name: str | None) -> Iterable[Listed]:
+    store = workspace.own_store
+    if name is None and store and store.is_file():
+        try:
+            return read_versions(store)
+        except sqlite3.Error:
+            pass  # MLflow knows what its other versions wrote, and says what it does not
+    from tasks.register.registry import all_models, get_model
+    from tasks.register.store import connect
+
+    client = connect(workspace)
+    return ask_versions(client, [get_model(client, name)] if name else all_models(client))
+
+
+def _cells(version: Listed) -> list[str]:
     tags = version.tags
     score = f"{float(tags[SCORE]):.4f}" if SCORE in tags else ""
     return [
-        version.name, str(version.version), alias, score, tags.get(HELD_OUT) or _held_out(client, version),
-        tags.get(DATA, "")[:12], tags.get("backbone", ""), (version.run_id or "")[:8],
+        version.name, str(version.number), ", ".join(version.aliases), score, version.held_out,
+        tags.get(DATA, "")[:12], tags.get("backbone", ""), version.run[:8],
     ]  # fmt: skip
-
-
-def _held_out(client: MlflowClient, version: ModelVersion) -> str:
-    """The figure as the run has it, for versions of old; their run may have been deleted."""
-    try:
-        metrics = client.get_run(version.run_id or "").data.metrics
-    except MlflowException:
-        return ""
-    split = "test" if "test/accuracy" in metrics else "val"
-    return f"{metrics[f'{split}/accuracy']:.4f} ({split})" if f"{split}/accuracy" in metrics else ""

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,16 @@ def compute_facts() -> dict[str, Any]:
 
 def installed() -> dict[str, str]:
     """Versions of all installed distributions but headstart itself, by their names."""
-    found = {each.metadata["Name"]: each.version for each in distributions() if each.metadata["Name"]}
+    told = map(_name_and_version, distributions())
+    found = {name: version for name, version in told if name and version}
     return {name: found[name] for name in sorted(found, key=str.lower) if name != "headstart"}
+
+
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    """Both as the head of its metadata says them; all of several hundred descriptions would take a second to parse."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    head = dict(line.split(": ", 1) for line in text.partition("\n\n")[0].splitlines() if ": " in line)
+    return head.get("Name", ""), head.get("Version", "")
 
 
 def lock() -> str:

@@ -19,8 +19,9 @@ from flows.views import REPORT
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.records import PAGE
 from tasks.register.gate import VERDICT
-from tasks.register.registry import DATA, aliases_of, get_model, get_version
+from tasks.register.registry import aliases_of, get_model, get_version
 from tasks.register.store import connect
+from tasks.register.tags import DATA
 from tasks.report.versions import Version, versions_page
 from tasks.workspace import Workspace, write_whole
 

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -47,6 +47,9 @@ R = TypeVar("R", bound=Record)
 
 ALWAYS = ("name", "preprocess.size", "extract.backbone", "extract.weights", "train.method")
 """Parameters of every run; others are what differs from the defaults."""
+
+MOST = 1000
+"""Metrics that MLflow takes at once."""
 
 RESERVE = 4 * 2**20
 """Bytes that a run keeps from the disk and gives back when it fails, so that MLflow has room to write that it did."""
@@ -167,8 +170,7 @@ class TrackedRun:
             for name in curves.columns.drop("step")
             for step, value in zip(curves["step"], curves[name], strict=True)
         ]
-        for start in range(0, len(points), 1000):
-            self.client.log_batch(self.id, metrics=points[start : start + 1000])
+        self._log(points)
         self._log_metrics({f"chosen/{name}": value for name, value in candidate.chosen.items()})
         if candidate.scores:
             from tasks.evaluate.scores.intervals import mean_interval  # SciPy takes a second
@@ -195,15 +197,14 @@ class TrackedRun:
             self.client.set_terminated(nested.info.run_id, status, ended)
 
     def _log_evaluation(self, evaluation: Evaluation) -> None:
-        for name, (value, low, high) in evaluation.metrics.items():
-            self._log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
-        self._log_metrics({f"{split}/groups": count for split, count in evaluation.groups.items()})
+        found: dict[str, float] = _with_intervals(evaluation.metrics)
+        found |= {f"{split}/groups": count for split, count in evaluation.groups.items()}
         there = {name: count for name, count in evaluation.classes.items() if name.endswith("/f1_macro")}
-        self._log_metrics({name.replace("/f1_macro", "/classes"): count for name, count in there.items()})
+        found |= {name.replace("/f1_macro", "/classes"): count for name, count in there.items()}
         for split, leak in evaluation.leaks.items():
             figures = {"near": leak.share, "without_near": leak.far[0], "inflation": leak.inflation[0]}
-            self._log_metrics({f"{split}/{name}": value for name, value in figures.items()})
-        self._log_metrics({"suspects": evaluation.suspects})
+            found |= {f"{split}/{name}": value for name, value in figures.items()}
+        self._log_metrics(found | {"suspects": evaluation.suspects})
         if evaluation.findings:
             self.set_tags(findings="\n".join(evaluation.findings))
         choose_columns(self.client, self.client.get_run(self.id).info.experiment_id, evaluation)
@@ -212,8 +213,7 @@ class TrackedRun:
                 self.client.log_artifact(self.id, str(path), "figures" if path.suffix == ".png" else "tables")
 
     def _log_inspection(self, inspection: Inspection) -> None:
-        for name, (value, low, high) in inspection.metrics.items():
-            self._log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
+        self._log_metrics(_with_intervals(inspection.metrics))
         if inspection.findings:
             self.set_tags(findings_of_inspection="\n".join(inspection.findings))
         if self._is_news(inspection):
@@ -221,9 +221,7 @@ class TrackedRun:
 
     def _log_comparison(self, comparison: Comparison) -> None:
         self.set_tags(compared_with=comparison.version)
-        for name, (_, _, difference, low, high) in comparison.metrics.items():
-            name = f"gain/{name}"
-            self._log_metrics({name: difference, f"{name}_low": low, f"{name}_high": high})
+        self._log_metrics(_with_intervals({f"gain/{name}": gain for name, (_, _, *gain) in comparison.metrics.items()}))
         if self._is_news(comparison):
             for path in sorted(comparison.report.iterdir()):
                 self.client.log_artifact(self.id, str(path), "comparison")
@@ -235,8 +233,17 @@ class TrackedRun:
 
     def _log_metrics(self, values: dict[str, float]) -> None:
         now = int(time.time() * 1000)
-        known = [Metric(key, float(value), now, 0) for key, value in values.items() if not math.isnan(value)]
-        self.client.log_batch(self.id, metrics=known)
+        self._log([Metric(key, float(value), now, 0) for key, value in values.items() if not math.isnan(value)])
+
+    def _log(self, metrics: list[Metric]) -> None:
+        for start in range(0, len(metrics), MOST):
+            self.client.log_batch(self.id, metrics=metrics[start : start + MOST])
+
+
+def _with_intervals(metrics: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Values with the ends of their intervals as metrics of their own."""
+    ends = ("", "_low", "_high")
+    return {name + end: value for name in metrics for end, value in zip(ends, metrics[name], strict=True)}
 
 
 def _milliseconds(seconds: float) -> int | None:

@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import DataError, RegistryError
 from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
-from tasks.register.registry import CHAMPION, DATA, every, get_version
+from tasks.register.registry import CHAMPION, every, get_version
 from tasks.register.store import connect
+from tasks.register.tags import DATA
 from tasks.workspace import Workspace
 
 VERSION = re.compile(r"[0-9a-f]{4,32}(\.dir)?")

@@ -45,11 +45,8 @@ from tasks.register.gating import Evidence
 from tasks.register.merits import Merit
 from tasks.register.moves import settle
 from tasks.register.registry import (
-    CANDIDATE,
     CHALLENGER,
     CHAMPION,
-    DATA,
-    HELD_OUT,
     aliases_of,
     find_candidate,
     get_model,
@@ -58,6 +55,7 @@ from tasks.register.registry import (
 from tasks.register.rivals import EARLIER, LEARNED_FROM
 from tasks.register.rulings import findings_as_tags
 from tasks.register.store import connect
+from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace

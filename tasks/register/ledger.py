@@ -22,7 +22,8 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from tasks.register.numbers import FLEETING, Series, draw
-from tasks.register.registry import CANDIDATE, DATA, HELD_OUT, every, rulings_of
+from tasks.register.registry import every, rulings_of
+from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
 from tasks.wording import brief
 
 Action = Literal["promote", "rollback", "outside"]

@@ -13,8 +13,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from tasks.fingerprint import RunningFingerprint, fingerprint
 from tasks.records import Candidate, Dataset, Evaluation
+from tasks.register.tags import SCORE
 
-SCORE, FIGURE, LOW, HIGH, CHANCE = "score", "figure", "score_low", "score_high", "score_chance"
+FIGURE, LOW, HIGH, CHANCE = "figure", "score_low", "score_high", "score_chance"
 CLASSES, IMAGES = "classes", "validation"
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average precision"
 

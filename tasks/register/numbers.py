@@ -17,9 +17,6 @@ from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 
-PREFIX = ".headstart-"
-"""How the names of models begin that are none; no pipeline's can."""
-
 DRAWS = 10
 """Attempts to draw a number: MLflow gives up on one after three others were faster."""
 

@@ -15,15 +15,12 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in
 from tasks.records import Alias
-from tasks.register.numbers import FLEETING, PREFIX
+from tasks.register.numbers import FLEETING
+from tasks.register.tags import CANDIDATE, GATE, PREFIX
 from tasks.ruling import Ruling
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
-CANDIDATE, DATA, HELD_OUT = "candidate", "data_version", "held_out"
-"""Tags of versions; see `tasks.register.merits` for those of the score."""
-GATE = "gate."
-"""How the tags begin that say what gates found and said: ``gate.1``, ``gate.2``...; see `tasks.register.rulings`."""
 
 
 def get_model(client: MlflowClient, name: str) -> RegisteredModel:

@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 from tasks.model.bundle import BACKBONE, bundle_in, describe
 from tasks.progress import tell
 from tasks.records import Rival
-from tasks.register.registry import CANDIDATE, CHAMPION, DATA, fetch_bundle, missing_files, place_of
+from tasks.register.registry import CHAMPION, fetch_bundle, missing_files, place_of
 from tasks.register.store import connect
+from tasks.register.tags import CANDIDATE, DATA
 from tasks.workspace import Workspace, fresh_folder
 
 LEARNED_FROM = "learned_from"

@@ -19,7 +19,8 @@ from tasks.register.gates import GATES
 from tasks.register.gates.champion import Champion
 from tasks.register.gates.chance import Chance
 from tasks.register.gating import Evidence, Finding, Gate, Standing, outcome_of, still_said
-from tasks.register.registry import GATE, gate_tags
+from tasks.register.registry import gate_tags
+from tasks.register.tags import GATE
 from tasks.ruling import Outcome, Ruling
 from tasks.wording import REASON, brief
 

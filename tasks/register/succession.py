@@ -8,9 +8,10 @@ from mlflow.entities.model_registry import ModelVersion
 
 from tasks.register.duels import Duel
 from tasks.register.gating import Finding, Standing
-from tasks.register.merits import ACCURACY, FIGURE, LOW, SCORE, Merit
+from tasks.register.merits import ACCURACY, FIGURE, LOW, Merit
 from tasks.register.moves import GATE, Move
 from tasks.register.registry import CANDIDATE
+from tasks.register.tags import SCORE
 
 NAMED = 3
 """Classes of each kind that are named."""

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.register.registry import DATA
 from tasks.register.store import connect
+from tasks.register.tags import DATA
 from tasks.workspace import Workspace
 from tests.disks import small_disk
 

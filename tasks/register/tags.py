@@ -1,0 +1,10 @@
+"""Names of the tags by which a version says what it is, and of models that are none."""
+
+CANDIDATE, DATA, HELD_OUT = "candidate", "data_version", "held_out"
+SCORE = "score"
+"""On validation; see `tasks.register.merits`."""
+GATE = "gate."
+"""How the tags begin that say what gates found and said: ``gate.1``, ``gate.2``...; see `tasks.register.rulings`."""
+
+PREFIX = ".headstart-"
+"""How the names of models begin that are none; no pipeline's can. See `tasks.register.numbers`."""

@@ -1,0 +1,61 @@
+"""Versions as lists show them: read without MLflow, they are what MLflow says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from mlflow.entities import Metric
+
+from tasks.register.listing import ask_versions, read_versions
+from tasks.register.numbers import Series, draw
+from tasks.register.registry import all_models
+from tasks.register.store import connect
+from tasks.register.tags import DATA, HELD_OUT, PREFIX, SCORE
+from tasks.workspace import Workspace
+
+
+@pytest.fixture
+def registry(workspace: Workspace) -> Workspace:
+    """Models with versions of several kinds: with aliases, without tags, of old, deleted; one without versions."""
+    workspace.mlruns.mkdir()
+    client = connect(workspace)
+    run = client.create_run(client.create_experiment("birds")).info.run_id
+    client.log_batch(run, metrics=[Metric("test/accuracy", 0.875, 1, 0), Metric("val/accuracy", 0.5, 1, 0)])
+    for name in ("digits", "birds", "empty"):
+        client.create_registered_model(name)
+    client.create_model_version("birds", "file:///nowhere", run_id=run)
+    client.create_model_version("digits", "file:///nowhere", tags={DATA: "12ab.dir", SCORE: "0.5"})
+    client.create_model_version("digits", "file:///nowhere", tags={HELD_OUT: "0.9 (test)", "why": 'says "no", 数'})
+    client.create_model_version("digits", "file:///nowhere", tags={SCORE: "0.7"})
+    client.delete_model_version("digits", "3")
+    client.create_model_version("digits", "file:///nowhere", run_id="0" * 32)
+    for alias, version in (("champion", "2"), ("blue", "2"), ("challenger", "1")):
+        client.set_registered_model_alias("digits", alias, version)
+    draw(client, Series(f"{PREFIX}series", "", "headstart:/"), {"entry": "1"}, "digits")
+    return workspace
+
+
+def test_what_is_read_without_mlflow_is_what_mlflow_says(registry: Workspace) -> None:
+    assert registry.own_store
+    client = connect(registry)
+    found = read_versions(registry.own_store)
+    assert found == list(ask_versions(client, all_models(client)))
+    assert [(each.name, each.number) for each in found] == [("birds", 1), ("digits", 4), ("digits", 2), ("digits", 1)]
+    assert [each.held_out for each in found] == ["0.8750 (test)", "", "0.9 (test)", ""]
+    assert found[2].aliases == ("blue", "champion") and found[2].tags["why"] == 'says "no", 数'
+
+
+def test_a_list_of_all_models_costs_no_import_of_mlflow(registry: Workspace) -> None:
+    listed = "from flows.models import versions_table; from tasks.workspace import Workspace; import sys;" + (
+        "assert versions_table(Workspace.find()).row_count == 4; assert 'mlflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", listed], check=True, env={"HEADSTART_WORKSPACE": str(registry.root)})
+
+
+def test_a_store_with_other_tables_is_left_to_mlflow(registry: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.models import versions_table
+
+    monkeypatch.setattr("tasks.register.listing.VERSIONS", "SELECT a FROM b WHERE ? + ? + ? + ?")
+    assert versions_table(registry).row_count == 4
