@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from flows import approving, backbones, data, deploying, features, provenance, scheduling
+from flows.clock import begin_with_the_process
 from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -52,6 +53,7 @@ def run(
 
     Example: headstart run configs/digits.yaml -s train.method=mlp -s train.epochs=5
     """
+    begin_with_the_process()
     settings = open_pipeline(config, set_, replace, quiet)
     workspace, server = open_with_server()
     from flows.console import out, show_outcome, shown

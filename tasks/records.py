@@ -19,6 +19,8 @@ curves (Parquet)          step (int64) and any of l2, k, and loss and accuracy o
 rates (Parquet)           epoch (int64, from 1), block (str), rate (float64, of the full learning rate)
 trials (Parquet)          trial (int64), method (str), settings (JSON), state (str), score (float64), epochs (int64),
                           started and ended (float64, seconds since the epoch)
+steps (Parquet)           what `tasks.train.anytime.step.Step` has: kind, backbone, method, images, predicted and took
+                          (float64, seconds), expected, score and frozen (float64), state, why...
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
 mistakes (CSV)            path, hash, label, predicted, probability, and of each of the three nearest images that were

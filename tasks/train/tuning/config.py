@@ -61,6 +61,9 @@ class TuningConfig(Method):
     """Classes of unequal size: `weights` counts every class alike, `sampling` draws from every class as often."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better validation figure after which training ends."""
+    minutes: float | None = Field(default=None, gt=0)
+    """When training ends at the latest, decoding and validation included; the rate falls with time where `epochs`
+    would take longer (Li et al. 2020, "Budgeted training"). How far it came then depends on the machine."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """`auto`: bf16 where the device computes it natively, weights and their updates staying fp32."""
     devices: int | Literal["auto"] = "auto"

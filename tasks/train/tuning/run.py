@@ -38,6 +38,7 @@ from tasks.train.targets import class_weights, is_multi_label, merit_name
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
+from tasks.train.tuning.clock import Clock
 from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
@@ -45,6 +46,7 @@ from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.ranks import Rank, count_devices, shared_by
 from tasks.train.tuning.served import Served
+from tasks.train.tuning.watch import InTime
 
 BACKBONE, HEAD, LAST = "backbone.safetensors", "head.safetensors", "last.ckpt"
 
@@ -96,6 +98,7 @@ def _help(method: TuningConfig, task: Task, rank: Rank) -> None:
 
 def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, HeldOut]:
     """What is trained, and what it is evaluated on."""
+    clock = Clock(60 * method.minutes if method.minutes else None)
     head = _first_head(method, task, rank)
     pictures, targets = task.pictures()
     held_out = HeldOut(*task.squares())
@@ -112,7 +115,7 @@ def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tupl
     frozen = method.batch_norm == "frozen"
     tuning = Tuning(parts.network, parts.backbone, head, parts.blocks, loss, batches, frozen)
     served = Served(*task.network(), getattr(torch, task.features.precision))
-    return TuningModule(method, tuning, served, batches, method.epochs * len(batches), task.seed), held_out
+    return TuningModule(method, tuning, served, batches, method.epochs * len(batches), task.seed, clock), held_out
 
 
 def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
@@ -148,6 +151,8 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
         callbacks: list[Callback] = [KeepBest(task.folder, merit), Report(advance, merit)]
         if method.ema:
             callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(method.ema)))
+        if method.minutes:
+            callbacks.append(InTime())
         if method.patience:
             callbacks.append(EarlyStopping(merit, mode="max", patience=method.patience))
         callbacks += [watch] if watch else []
