@@ -110,7 +110,7 @@ class Course:
             outcome = self._carry(chosen, "chosen", choice)
         for record in _records(outcome):
             self.run.log(record)
-        return outcome
+        return outcome.model_copy(update={"run_id": self.run.id})
 
     def _probe(self, step: Step) -> list[Step]:
         began = time.time()
