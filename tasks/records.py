@@ -231,7 +231,7 @@ class Candidate(Record):
         backbone: weights of the backbone, under the names that the pretrained ones have; None where they are those.
         curves: how training went (Parquet).
         rates: how fast each block of the backbone learned in each epoch (Parquet).
-        trials: what a search tried (Parquet).
+        trials: what a search tried (Parquet); mixed: what weights were averaged: mixed (which), share and kept.
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
@@ -245,6 +245,7 @@ class Candidate(Record):
     curves: Place
     rates: Place | None = None
     trials: Place | None = None
+    mixed: Place | None = None
     chosen: dict[str, float]
     score: float
     scores: dict[int, float] = {}
