@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasks.train.methods.auto import Auto
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
     from tasks.records import Dataset
     from tasks.train.anytime.situation import Situation
     from tasks.train.anytime.step import Step
+    from tasks.train.methods.auto import Auto
     from tasks.workspace import Workspace
 
 START = 10.0
@@ -51,6 +50,7 @@ def suggest(
     from flows.anytime import situation_of
     from flows.contenders import contenders
     from tasks.train.anytime.forecast import forecast
+    from tasks.train.methods.auto import Auto
 
     assert isinstance(settings.train, Auto)
     situation = situation_of(settings, contenders(settings), dataset, workspace)
@@ -65,6 +65,7 @@ def suggest(
 def as_auto(path: Path, overrides: list[str], budget: str | None) -> PipelineConfig:
     """A pipeline as it would be with ``train.method: auto``, whatever method it names."""
     from flows.config import PipelineConfig, read_config
+    from tasks.train.methods.auto import Auto
 
     settings = read_config(path, overrides, PipelineConfig)
     keys = [f"train.budget={budget}"] if budget else []
