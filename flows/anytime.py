@@ -70,7 +70,7 @@ class Course:
         self.probed: Outcome | None = None
         self.dataset = run.record(ingest(config.ingest))
         check_classes(config, self.dataset)
-        self.notes = Notes(_place_of_notes(config, self.dataset, run.workspace))
+        self.notes = Notes(_place_of_notes(config, self.dataset, run.workspace), self.auto.seconds)
         self.budget = Budget(self.auto.seconds, self.notes.spent)
         self.situation = situation_of(config, self.pipelines, self.dataset, run.workspace)
         for step in self.notes.done:
@@ -103,7 +103,7 @@ class Course:
     def finish(self) -> Outcome:
         """Carry the winner through, and say so in the run that it was found by."""
         chosen = winner(self.notes.done)
-        choice = self.run.record(self.notes.choice(chosen, self.budget.seconds, self.run.workspace.cache))
+        choice = self.run.record(self.notes.choice(chosen, self.run.workspace.cache))
         if chosen.kind == "probe" and self.probed:  # there was time for nothing else
             outcome = self.probed.model_copy(update={"choice": choice})
         else:

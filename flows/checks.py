@@ -43,7 +43,9 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     check_workers(config.extract.workers)
     check_gates(config.register_, config.evaluate)
     check_room(workspace)
-    for each in contenders(config).values():
+    competing = list(contenders(config).values())
+    # Those that nobody has named are tried, and left out where they do not suit.
+    for each in competing if getattr(config.train, "backbones", None) else competing[:1]:
         _check_once(each, workspace)
 
 

@@ -132,7 +132,7 @@ def choice_chart(steps: pd.DataFrame) -> str | None:
         figure, axes = _axes("seconds", "score on images of the choice")
         for kind, rows in shown.groupby("kind", sort=False):
             axes.plot(rows["at"], rows["score"], "o", color=KINDS[str(kind)], label=str(kind))
-        axes.set_xlim(left=0)
+        axes.set(xlim=(0, 1.05 * shown["at"].max()), ylim=(None, min(1.01, shown["score"].max() + 0.05)))
         axes.legend()
         return chart(figure)
 

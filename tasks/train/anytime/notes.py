@@ -16,14 +16,16 @@ from tasks.workspace import fresh_folder, write_whole
 class Notes:
     """The steps of a run in a file, and the seconds that were spent on them.
 
+    What a smaller budget had left out is forgotten, so that it is thought of again.
+
     Attributes:
         done: steps that are over, in order.
         unfinished: the step that was at work when the notes were written last.
         spent: seconds until then, of all starts.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, budget: float) -> None:
+        self.path, self.budget = path, budget
         self.done: list[Step] = []
         self.unfinished: Step | None = None
         self.spent = 0.0
@@ -31,7 +33,8 @@ class Notes:
             kept = json.loads(path.read_text())
             self.spent = kept["spent"]
             steps = [Step(**row) for row in kept["steps"]]
-            self.done = [step for step in steps if step.is_over]
+            again = budget > kept["budget"]
+            self.done = [step for step in steps if step.is_over and not (again and step.state == "left out")]
             self.unfinished = next((step for step in steps if not step.is_over), None)
 
     def begin(self, step: Step, spent: float) -> Step:
@@ -50,18 +53,19 @@ class Notes:
         self.spent = spent
         steps = [*self.done, *filter(None, [self.unfinished])]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, json.dumps({"spent": spent, "steps": [step.as_row() for step in steps]}))
+        kept = {"budget": self.budget, "spent": spent, "steps": [step.as_row() for step in steps]}
+        write_whole(self.path, json.dumps(kept))
 
-    def choice(self, chosen: Step, budget: float, cache: Path) -> Choice:
+    def choice(self, chosen: Step, cache: Path) -> Choice:
         """What is on record of all this: the table, and what was chosen."""
         import pandas as pd  # which a run that only plans does without
 
         rows = [step.as_row() for step in self.done]
-        name = fingerprint(rows, chosen.as_row(), budget)
+        name = fingerprint(rows, chosen.as_row(), self.budget)
         final = cache / "choices" / name
         with fresh_folder(final) as folder:
             pd.DataFrame(rows).to_parquet(folder / "steps.parquet", index=False)
         return Choice(
             fingerprint=name, steps=final / "steps.parquet", backbone=chosen.backbone, method=chosen.method,
-            why=chosen.why, budget=budget, spent=self.spent,
+            why=chosen.why, budget=self.budget, spent=self.spent,
         )  # fmt: skip

@@ -51,16 +51,26 @@ def next_step(situation: Situation, done: Sequence[Step], left: float) -> Step |
 
 def winner(done: Sequence[Step]) -> Step:
     """The tuned backbone where it is better than every head on frozen features; else the first head, in the order in
-    which they were tried, within half a standard error of the best: the simpler one, of the better ranked backbone."""
-    heads = [step for step in _over(done, "head") if not math.isnan(step.score)]
+    which they were tried, within half a standard error of the best: the simpler one, of the better ranked backbone.
+    Its `why` is the reason for the choice."""
+    heads = _over(done, "head")
     if not heads:
-        return _over(done, "probe")[0]
+        return replace(_over(done, "probe")[0], why="there was no time to try anything else")
     best = max(heads, key=lambda step: step.score)
-    near = best.score - chance(best.score, best.judged) / 2
     tuned = max(_over(done, "final"), key=lambda step: step.score, default=None)
     if tuned and tuned.score > best.score:
-        return tuned
-    return next(step for step in heads if step.score >= near)
+        return replace(
+            tuned, why=f"tuned {tuned.score:.4f} on the images of the choice, frozen {best.score:.4f} at best"
+        )
+    near = best.score - chance(best.score, best.judged) / 2
+    chosen = next(step for step in heads if step.score >= near)
+    of = (
+        "the best head"
+        if chosen is best
+        else f"the simplest of the heads that are as good as the best ({best.score:.4f})"
+    )
+    behind = f"; tuned {tuned.score:.4f}" if tuned else ""
+    return replace(chosen, why=f"{of}: {chosen.score:.4f} on {chosen.judged:,} images of the choice{behind}")
 
 
 def chance(score: float, images: int) -> float:
@@ -203,8 +213,9 @@ def _sized(situation: Situation, done: Sequence[Step], step: Step) -> Step:
     """A short training on as many images as it can pass twice in its time; on all of them, more often, where they are
     few."""
     seen = int((step.limit - BEGIN) * situation.rate(step.backbone, done))
-    if seen < min(LEAST_SEEN, situation.train):
-        return _left_out(step, step.limit)
+    if seen < (least := min(LEAST_SEEN, situation.train)):
+        why = f"in {step.limit:.0f} s it would pass {max(0, seen):,} images, and tells nothing below {least:,}"
+        return replace(step, state="left out", why=why)
     images = min(situation.train, max(seen // 2, LEAST_SEEN // 2))
     epochs = max(1, min(MOST_EPOCHS, seen // images))
     judged = min(situation.judged, SCREENED)

@@ -144,9 +144,12 @@ def test_the_speed_that_was_measured_counts_for_the_next_training() -> None:
 def test_of_heads_that_are_alike_the_simpler_one_wins_and_a_tuned_backbone_only_if_it_is_better() -> None:
     linear = Step("head", "a", "linear", judged=400, score=0.90, state="done")
     alike, better = (replace(linear, method="mlp", score=score) for score in (0.905, 0.93))
-    assert winner([linear, alike]) is linear and winner([linear, better]) is better
+    assert winner([linear, alike]).method == "linear" and winner([linear, better]).method == "mlp"
+    assert winner([linear, alike]).why.startswith(
+        "the simplest of the heads that are as good as the best (0.9050): 0.9"
+    )
     tuned = Step("final", "a", "lp_ft", score=0.93, state="done")
-    assert winner([linear, better, tuned]) is better
+    assert winner([linear, better, tuned]).method == "mlp" and winner([linear, better, tuned]).why.endswith("0.9300")
     assert winner([linear, better, replace(tuned, score=0.94)]).kind == "final"
 
 
