@@ -68,7 +68,8 @@ class Course:
         self.config, self.auto, self.run, self.carry_through = config, config.train, run, carry_through
         self.pipelines = contenders(config)
         self.probed: Outcome | None = None
-        self.dataset = run.record(ingest(config.ingest))
+        self.dataset = ingest(config.ingest)
+        run.log(self.dataset)
         check_classes(config, self.dataset)
         self.notes = Notes(_place_of_notes(config, self.dataset, run.workspace), self.auto.seconds)
         self.budget = Budget(self.auto.seconds, self.notes.spent)

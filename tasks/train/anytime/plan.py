@@ -50,9 +50,9 @@ def next_step(situation: Situation, done: Sequence[Step], left: float) -> Step |
 
 
 def winner(done: Sequence[Step]) -> Step:
-    """The tuned backbone where it is better than every head on frozen features; else the first head, in the order in
-    which they were tried, within half a standard error of the best: the simpler one, of the better ranked backbone.
-    Its `why` is the reason for the choice."""
+    """The tuned backbone where it is better than every head on frozen features; else the best head of the simplest
+    method that comes within half a standard error of the best of all, methods being tried the simplest first. Its `why`
+    is the reason for the choice."""
     heads = _over(done, "head")
     if not heads:
         return replace(_over(done, "probe")[0], why="there was no time to try anything else")
@@ -62,13 +62,11 @@ def winner(done: Sequence[Step]) -> Step:
         return replace(
             tuned, why=f"tuned {tuned.score:.4f} on the images of the choice, frozen {best.score:.4f} at best"
         )
-    near = best.score - chance(best.score, best.judged) / 2
-    chosen = next(step for step in heads if step.score >= near)
-    of = (
-        "the best head"
-        if chosen is best
-        else f"the simplest of the heads that are as good as the best ({best.score:.4f})"
-    )
+    near = [step for step in heads if step.score >= best.score - chance(best.score, best.judged) / 2]
+    order = list(dict.fromkeys(step.method for step in heads))
+    chosen = min(near, key=lambda step: (order.index(step.method), -step.score))
+    alike = f"the simplest of the heads that are as good as the best ({best.score:.4f})"
+    of = "the best head" if chosen is best else alike
     behind = f"; tuned {tuned.score:.4f}" if tuned else ""
     return replace(chosen, why=f"{of}: {chosen.score:.4f} on {chosen.judged:,} images of the choice{behind}")
 
@@ -142,9 +140,10 @@ def _tune(situation: Situation, done: Sequence[Step], left: float) -> Step | Non
         return None
     room = left - situation.reserve(rivals[0][0], tuned=True)
     time = FOR_TRIALS * (room + sum(step.took for step in tried if step.state == "done"))
-    count = tried[0].rivals if tried else _beginners(len(rivals), time)
+    needs = [_needs(situation, done, backbone) for backbone, _ in rivals]
+    count = tried[0].rivals if tried else _beginners(needs, time)
     if not count:
-        needed = levels_of(1) * LEAST_SLICE / FOR_TRIALS
+        needed = levels_of(1) * needs[0] / FOR_TRIALS
         return _left_out(Step("tune", "", predicted=needed, why="training through a backbone"), room)
     alive = rivals[:count]
     for level in range(levels_of(count)):
@@ -199,9 +198,16 @@ def levels_of(count: int) -> int:
     return max(2, 1 + math.ceil(math.log2(count)))
 
 
-def _beginners(rivals: int, seconds: float) -> int:
-    """How many can begin so that each has `LEAST_SLICE`."""
-    return next((n for n in range(min(rivals, RIVALS), 0, -1) if seconds / levels_of(n) / n >= LEAST_SLICE), 0)
+def _needs(situation: Situation, done: Sequence[Step], backbone: str) -> float:
+    """Seconds below which a short training tells nothing: it has to begin, and to pass `LEAST_SEEN` images."""
+    seen = min(LEAST_SEEN, situation.train)
+    return max(LEAST_SLICE, BEGIN + (seen + 1) / situation.rate(backbone, done))
+
+
+def _beginners(needs: Sequence[float], seconds: float) -> int:
+    """How many can begin so that each has the seconds that it needs."""
+    most = min(len(needs), RIVALS)
+    return next((n for n in range(most, 0, -1) if seconds / levels_of(n) / n >= max(needs[:n])), 0)
 
 
 def _better_half(tried: Sequence[Step], done: Sequence[Step]) -> list[tuple[str, str]]:

@@ -79,4 +79,4 @@ class Situation:
         """Seconds to be kept for the winner: the whole way to a registered version and, of a tuned backbone, its
         features of the images that are evaluated."""
         again = BEGIN + self.seconds_of(name, 2 * self.judged + self.held_out) if tuned else 0.0
-        return 1.1 * self.overhead + 3.0 + again
+        return 1.1 * self.overhead + 6.0 + again

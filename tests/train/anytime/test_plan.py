@@ -105,6 +105,13 @@ def test_the_better_half_goes_on_each_time_with_twice_the_time() -> None:
     assert (done[-1].kind, done[-1].backbone, done[-1].method) == ("final", "mobilenet_v2", levels[2][0].method)
 
 
+def test_where_time_is_short_fewer_begin_rather_than_that_each_learns_nothing() -> None:
+    slow = situation(contenders=(Contender("mobilenet_v2", 20.0),), train=500, judged=100, held_out=150, overhead=20.0)
+    done = carried_out(slow, 250.0, {"mobilenet_v2": 0.8})
+    levels = [step.level for step in done if step.kind == "tune"]
+    assert levels == [0, 1] and all(step.seen >= 128 for step in done if step.kind == "tune")
+
+
 def test_what_failed_does_not_go_on() -> None:
     done = [
         step if (step.kind, step.method) != ("tune", "lp_ft") else replace(step, state="failed")
@@ -148,6 +155,9 @@ def test_of_heads_that_are_alike_the_simpler_one_wins_and_a_tuned_backbone_only_
     assert winner([linear, alike]).why.startswith(
         "the simplest of the heads that are as good as the best (0.9050): 0.9"
     )
+    other = replace(alike, backbone="b", score=0.9)
+    assert winner([other, replace(linear, score=0.905)]).method == "mlp", "tried first, so simpler"
+    assert winner([replace(other, method="linear"), alike, replace(linear, score=0.902)]).backbone == "a"
     tuned = Step("final", "a", "lp_ft", score=0.93, state="done")
     assert winner([linear, better, tuned]).method == "mlp" and winner([linear, better, tuned]).why.endswith("0.9300")
     assert winner([linear, better, replace(tuned, score=0.94)]).kind == "final"
