@@ -32,8 +32,6 @@ LEAST_SLICE, LEAST_SEEN = 10.0, 128
 MOST_EPOCHS = 20
 SCREENED = 1_000
 """Images that short trainings are judged by, at most."""
-DAMPED = 0.5
-"""What share of a learning curve's slope is believed to go on."""
 
 
 def next_step(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
@@ -181,11 +179,12 @@ def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | No
 
 def foreseen(step: Step, done: Sequence[Step], seen: float) -> float:
     """The gain of a training that passes so many images: on from its last trial along the logarithm of the images
-    passed, with a share of the slope that its trials have shown; never down."""
+    passed, with the slope that its trials have shown; never down. Short trainings begin by losing what they had, so it
+    is the slope that tells."""
     curve = sorted((each.seen, each.gain) for each in _over(done, "tune", step.backbone, step.method))
     (begin, low), (end, high) = curve[0], curve[-1]
     slope = max(0.0, (high - low) / math.log2(end / begin)) if end > begin else 0.0
-    return high + DAMPED * slope * math.log2(max(1.0, seen / end))
+    return high + slope * math.log2(max(1.0, seen / end))
 
 
 def estimate(step: Step, done: Sequence[Step]) -> float:

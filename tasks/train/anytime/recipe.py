@@ -11,8 +11,9 @@ from tasks.train.tuning.config import TuningConfig
 
 SMALL = 10_000
 """Up to so many training images, batches of 32 make steps enough."""
-RATE = 3e-4
-"""Of methods that train all of the backbone's weights from a solved head."""
+RATE, STEPS = 3e-4, 200
+"""Rate of trainings of the backbone's own weights from a solved head, and from how many steps on it is that. Adam's
+first steps are as large as any, whatever they have seen, and a short training cannot make up for what they spoil."""
 
 
 def section_of(step: Step, auto: Auto, images: int) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def section_of(step: Step, auto: Auto, images: int) -> dict[str, Any]:
     section: dict[str, Any] = {"method": step.method, "seed": auto.seed, "calibrate": auto.calibrate}
     if not issubclass(METHODS[step.method], TuningConfig):
         return section
-    section |= {"epochs": step.epochs, "batch_size": 32 if images <= SMALL else 64}
-    section |= {"minutes": round(step.limit / 60, 3)}
-    return section if step.method == "lora" else section | {"learning_rate": RATE}
+    batch = 32 if images <= SMALL else 64
+    section |= {"epochs": step.epochs, "batch_size": batch, "minutes": round(step.limit / 60, 3)}
+    steps = step.epochs * max(1, step.images // batch)
+    return section if step.method == "lora" else section | {"learning_rate": RATE * min(1.0, steps / STEPS) ** 0.5}

@@ -136,7 +136,7 @@ def test_a_gain_is_followed_along_its_curve_and_never_down() -> None:
         return Step("tune", "a", "lp_ft", images, 2, level, score=0.8 + gain, frozen=0.8, state="done")
 
     rising, falling = [trial(0, 100, 0.01), trial(1, 200, 0.03)], [trial(0, 100, 0.03), trial(1, 200, 0.01)]
-    assert foreseen(rising[1], rising, 1_600) == pytest.approx(0.03 + 0.5 * 0.02 * 2)
+    assert foreseen(rising[1], rising, 1_600) == pytest.approx(0.03 + 0.02 * 2)
     assert foreseen(rising[1], rising, 100) == pytest.approx(0.03)
     assert foreseen(falling[1], falling, 1_600) == pytest.approx(0.01)
 
