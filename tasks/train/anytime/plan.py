@@ -91,12 +91,12 @@ def _probe(situation: Situation, done: Sequence[Step], left: float) -> Step | No
         return None
     own = situation.contenders[0]
     cheapest = min(situation.contenders, key=lambda each: each.milliseconds)
-    takes = situation.seconds_of(own.name, situation.images)
-    quick = takes <= min(AT_ONCE, left - 2 * situation.overhead)
+    after = situation.fitting("linear") + situation.overhead
+    quick = situation.seconds_of(own.name, situation.images) <= min(AT_ONCE, left - after)
     first = own if quick or cheapest.name == own.name else cheapest
     why = "a model at once, of the configured backbone" if first is own else "a model at once, of the cheapest backbone"
-    seconds = situation.seconds_of(first.name, situation.images) + situation.fitting("linear") + situation.overhead
-    return Step("probe", first.name, "linear", situation.train, predicted=seconds, why=why)
+    predicted = situation.seconds_of(first.name, situation.images) + after
+    return Step("probe", first.name, "linear", situation.train, predicted=predicted, why=why)
 
 
 def _rank(situation: Situation, done: Sequence[Step], left: float) -> Step | None:

@@ -84,6 +84,8 @@ def test_the_first_model_is_of_the_configured_backbone_unless_it_is_slow() -> No
     assert next_step(slow, [], 600).backbone == "mobilenet_v2"  # type: ignore[union-attr]
     few = situation(contenders=(SLOW, QUICK), train=200, judged=40, held_out=60)
     assert next_step(few, [], 600).backbone == "vgg16"  # type: ignore[union-attr]
+    assert next_step(few, [], 50).backbone == "vgg16"  # type: ignore[union-attr]  # twelve seconds of it, and a registration
+    assert next_step(few, [], 40).backbone == "mobilenet_v2"  # type: ignore[union-attr]
 
 
 def test_only_backbones_that_may_be_the_best_are_looked_at_closely() -> None:
