@@ -126,8 +126,8 @@ def _head(situation: Situation, done: Sequence[Step], left: float) -> Step | Non
                 "head", backbone, method, situation.train, judged=situation.judged, predicted=seconds,
                 why="all features are there" if there else "ranked among the best",
             )  # fmt: skip
-            fits = extraction <= FOR_FEATURES * room and seconds <= room
-            return step if fits else _left_out(step, room)
+            room *= FOR_FEATURES if extraction else 1.0
+            return step if seconds <= room else _left_out(step, room)
     return None
 
 
