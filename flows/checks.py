@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from flows.config import PipelineConfig, PretrainConfig
+from flows.contenders import contenders
 from tasks.errors import ConfigurationError, StorageError
 from tasks.evaluate.check import check_decisions, check_one_label
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
@@ -42,6 +43,14 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     check_workers(config.extract.workers)
     check_gates(config.register_, config.evaluate)
     check_room(workspace)
+    competing = list(contenders(config).values())
+    # Those that nobody has named are tried, and left out where they do not suit.
+    for each in competing if getattr(config.train, "backbones", None) else competing[:1]:
+        _check_once(each, workspace)
+
+
+def _check_once(config: PipelineConfig, workspace: Workspace) -> None:
+    """Look at the network of a pipeline, unless it was found right before and nothing has changed."""
     found_right = workspace.cache / "checked" / f"{_network_of(config, workspace)}.json"
     if not _still_holds(found_right):
         weights = _check_network(config, workspace)

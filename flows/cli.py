@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from flows import approving, backbones, data, deploying, features, provenance, scheduling
+from flows import approving, backbones, data, deploying, features, provenance, scheduling, suggest
+from flows.clock import begin_with_the_process
 from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -52,6 +53,7 @@ def run(
 
     Example: headstart run configs/digits.yaml -s train.method=mlp -s train.epochs=5
     """
+    begin_with_the_process()
     settings = open_pipeline(config, set_, replace, quiet)
     workspace, server = open_with_server()
     from flows.console import out, show_outcome, shown
@@ -286,6 +288,7 @@ def doctor() -> None:
 
 
 app.command(name="schedule", rich_help_panel=RUN)(scheduling.schedule)
+app.command(name="suggest", rich_help_panel=RUN)(suggest.suggest)
 app.command(name="deploy", rich_help_panel=RUN)(deploying.deploy)
 app.command(name="worker", rich_help_panel=RUN)(deploying.worker)
 app.command(name="execute", hidden=True)(deploying.execute)

@@ -211,9 +211,12 @@ def _kill_in_mlflow(client: MlflowClient, run: str, why: str) -> None:
     from mlflow.exceptions import MlflowException
 
     with suppress(MlflowException):  # deleted meanwhile
-        if client.get_run(run).info.status == "RUNNING":
-            client.set_tag(run, ENDED, why)
-            client.set_terminated(run, "KILLED")
+        found = client.get_run(run)
+        inside = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run}'"
+        for each in (found, *client.search_runs([found.info.experiment_id], inside)):
+            if each.info.status == "RUNNING":
+                client.set_tag(each.info.run_id, ENDED, why)
+                client.set_terminated(each.info.run_id, "KILLED")
 
 
 def access_to(api: str, workspace: Workspace) -> tuple[str, str | None] | None:

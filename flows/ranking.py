@@ -9,6 +9,7 @@ import pandas as pd
 from prefect import flow, runtime
 
 from flows.config import PipelineConfig
+from flows.contenders import name_of
 from flows.flow_runs import leased
 from flows.tracking import tracked
 from tasks.evaluate.transferability.ranking import Rated, ranking, ranking_figure
@@ -43,14 +44,6 @@ def rank(configs: list[PipelineConfig], images: int = 2_000) -> pd.DataFrame:
             run.client.log_artifacts(run.id, folder)
         run.set_tags(data_version=dataset.version, sample=sample.fingerprint)
     return table
-
-
-def name_of(config: PipelineConfig) -> str:
-    """A backbone, its layer where it was chosen, and its weights where they are a file."""
-    extract = config.extract
-    layer = f":{'+'.join(extract.layers)}" if extract.layers else ""
-    weights = "" if extract.weights in ("builtin", "pretrained", "imagenet") else f"={Path(extract.weights).stem}"
-    return f"{extract.backbone}{layer}{weights}"
 
 
 def _named(config: PipelineConfig) -> PipelineConfig:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.choice import Choice
 from tasks.records import (
     Candidate,
     Comparison,
@@ -41,6 +42,7 @@ class Outcome(BaseModel):
     inspection: Inspection | None = None
     model: RegisteredModel
     report: Report
+    choice: Choice | None = None
     new: int
     """Images whose features this run computed."""
 
@@ -80,6 +82,8 @@ def describe(record: Record, cached: bool) -> str:
             return f"compare\t{_comparison(record)}"
         case RegisteredModel():
             return f"register\t{record.name} version {record.version}, {_alias(record)}"
+        case Choice():
+            return f"auto\t{_choice(record)}"
         case Report():
             return f"report\ta page of {record.page.stat().st_size / 1e6:.1f} MB"
     raise TypeError(f"no words for {type(record).__name__}")
@@ -95,6 +99,8 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
          f"{_backbone(features)}, layer {' + '.join(features.layers)}, {features.precision} on {features.device}"),
         ("candidate", _candidate(outcome.candidate)),
     ]  # fmt: skip
+    if outcome.choice:
+        rows.insert(2, ("choice", f"{_choice(outcome.choice)}\n{outcome.choice.why}"))
     if dataset.findings:
         rows.insert(1, ("findings", "\n".join(dataset.findings)))
     if features.look_alikes:
@@ -159,6 +165,10 @@ def _comparison(comparison: Comparison) -> str:
         return f"{what}: no image that neither has learned from"
     gained, lost = comparison.gained[split], comparison.lost[split]
     return f"{what}: of {comparison.images[split]:,} {split} images {gained:,} gained, {lost:,} lost"
+
+
+def _choice(choice: Choice) -> str:
+    return f"{choice.method} on {choice.backbone}, chosen {choice.spent:.0f} s into a budget of {choice.budget:.0f} s"
 
 
 def _inspection(inspection: Inspection) -> str:

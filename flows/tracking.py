@@ -25,6 +25,7 @@ from flows.remote import RESTART_SECONDS, check_answer
 from flows.shared import is_of_another, is_shared, place_of_artifacts
 from flows.summary import describe
 from flows.views import NOTE, choose_columns, introduce
+from tasks.choice import Choice
 from tasks.errors import ServerError
 from tasks.machine import user_name
 from tasks.progress import tell
@@ -75,6 +76,14 @@ class TrackedRun:
             ServerError: the team's MLflow server is gone.
         """
         check_answer(self.workspace.tracking_uri, RESTART_SECONDS)
+        self.log(record)
+        now = time.monotonic()
+        tell(f"{describe(record, self.is_cached(record))}\t{now - self._since:.1f} s")
+        self._since = now
+        return record
+
+    def log(self, record: Record) -> None:
+        """Log a stage's result without a word."""
         match record:
             case Dataset():
                 self._log_dataset(record)
@@ -96,10 +105,10 @@ class TrackedRun:
                 self._log_model(record)
             case Report():
                 self.client.log_artifact(self.id, str(record.page)) if self._is_news(record) else None
-        now = time.monotonic()
-        tell(f"{describe(record, self.is_cached(record))}\t{now - self._since:.1f} s")
-        self._since = now
-        return record
+            case Choice():
+                self.client.log_artifact(self.id, str(record.steps), "choice")
+                self.set_tags(chosen_backbone=record.backbone, chosen_method=record.method, chosen_why=record.why)
+                self._log_metrics({"budget": record.budget, "spent": record.spent})
 
     def set_tags(self, **tags: Any) -> None:
         """Set tags of the run; keys are written with dots for underscores."""
@@ -252,12 +261,14 @@ def _milliseconds(seconds: float) -> int | None:
 
 @contextmanager
 def tracked(
-    config: PipelineConfig, workspace: Workspace, run_name: str, announce: Callable[[str], None] = lambda _: None
-) -> Iterator[TrackedRun]:
+    config: PipelineConfig, workspace: Workspace, run_name: str, announce: Callable[[str], None] = lambda _: None,
+    inside: str | None = None,
+) -> Iterator[TrackedRun]:  # fmt: skip
     """Open an MLflow run for the configuration; it ends as finished, failed or killed, as the block does.
 
     Args:
         announce: told the run's id, as soon as there is one.
+        inside: the run that it is a part of.
     """
     client = connect(workspace)
     if is_shared(workspace):
@@ -265,7 +276,8 @@ def tracked(
     with tempfile.TemporaryFile(dir=workspace.mlruns) as reserve:
         reserve.write(os.urandom(RESERVE))
         reserve.flush()
-        run = client.create_run(_experiment(client, config.name, workspace), run_name=run_name)
+        part = {"mlflow.parentRunId": inside} if inside else None
+        run = client.create_run(_experiment(client, config.name, workspace), run_name=run_name, tags=part)
         try:
             announce(run.info.run_id)
             _log_origin(client, run.info.run_id, config, workspace)

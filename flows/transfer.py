@@ -13,6 +13,7 @@ from flows.flow_runs import check_delivery, leased
 from flows.summary import Outcome, one_line, summary_rows
 from flows.tracking import TrackedRun, tracked
 from flows.views import describe_run, link_to_report
+from tasks.choice import Choice
 from tasks.evaluate.stage import compare, evaluate, inspect
 from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
@@ -22,6 +23,7 @@ from tasks.records import Candidate, Comparison, Dataset, FeatureSet, Preprocess
 from tasks.register.rivals import find_rival
 from tasks.register.stage import register
 from tasks.report.stage import report
+from tasks.train.methods.auto import Auto
 from tasks.train.stage import train
 from tasks.workspace import Workspace
 
@@ -38,9 +40,9 @@ def transfer(config: PipelineConfig) -> Outcome:
     with leased(workspace) as lease:
         check_pipeline(config, workspace)
         with explained(workspace), tracked(config, workspace, runtime.flow_run.name, lease) as run:
-            outcome = _stages(config, run)
+            outcome = _within_budget(config, run) if isinstance(config.train, Auto) else _stages(config, run)
             describe_run(run.client, outcome)
-            link = link_to_report(run.client, run.id, workspace.tracking_uri)
+            link = link_to_report(run.client, outcome.run_id, workspace.tracking_uri)
     check_delivery(outcome, one_line(outcome), workspace)
     if outcome.model.pending:
         ask(workspace, config.name)
@@ -48,8 +50,19 @@ def transfer(config: PipelineConfig) -> Outcome:
     return outcome
 
 
-def _stages(config: PipelineConfig, run: TrackedRun) -> Outcome:
-    """One after another, each on record when it is done."""
+def _within_budget(config: PipelineConfig, run: TrackedRun) -> Outcome:
+    """The stages twice: for a model at once, and for the best that there was time to find."""
+    from flows.anytime import anytime  # which imports what plans and ranks
+
+    return anytime(config, run, _stages)
+
+
+def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = None) -> Outcome:
+    """One after another, each on record when it is done.
+
+    Args:
+        choice: how backbone and method were chosen, where they were.
+    """
     run.set_tags(prefect_flow_run=runtime.flow_run.id)
     dataset = run.record(ingest(config.ingest))
     check_classes(config, dataset)
@@ -70,11 +83,11 @@ def _stages(config: PipelineConfig, run: TrackedRun) -> Outcome:
     made = (dataset, preprocessed, final, candidate, evaluation, comparison, inspection)
     model = run.record(register(config.register_, config.name, run.id, *made))
     settings = config.model_dump(mode="json", by_alias=True)
-    told = run.record(report(settings, *made, model))
+    told = run.record(report(settings, *made, model, choice))
     new = 0 if run.is_cached(features) else features.new
     return Outcome(
         run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
-        comparison=comparison, inspection=inspection, model=model, report=told, new=new,
+        comparison=comparison, inspection=inspection, model=model, report=told, choice=choice, new=new,
     )  # fmt: skip
 
 

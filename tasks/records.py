@@ -19,6 +19,8 @@ curves (Parquet)          step (int64) and any of l2, k, and loss and accuracy o
 rates (Parquet)           epoch (int64, from 1), block (str), rate (float64, of the full learning rate)
 trials (Parquet)          trial (int64), method (str), settings (JSON), state (str), score (float64), epochs (int64),
                           started and ended (float64, seconds since the epoch)
+steps (Parquet)           what `tasks.train.anytime.step.Step` has: kind, backbone, method, images, predicted and took
+                          (float64, seconds), expected, score and frozen (float64), state, why...
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
 mistakes (CSV)            path, hash, label, predicted, probability, and of each of the three nearest images that were
@@ -229,7 +231,7 @@ class Candidate(Record):
         backbone: weights of the backbone, under the names that the pretrained ones have; None where they are those.
         curves: how training went (Parquet).
         rates: how fast each block of the backbone learned in each epoch (Parquet).
-        trials: what a search tried (Parquet).
+        trials: what a search tried (Parquet); mixed: what weights were averaged: mixed (which), share and kept.
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
@@ -243,6 +245,7 @@ class Candidate(Record):
     curves: Place
     rates: Place | None = None
     trials: Place | None = None
+    mixed: Place | None = None
     chosen: dict[str, float]
     score: float
     scores: dict[int, float] = {}

@@ -23,7 +23,7 @@ COMPUTE = [
 # How a function becomes a stage, and images that are shared out to workers.
 PREFECT = ["tasks/door.py", "tasks/extract/door.py"]
 # Where a network is trained through.
-LIGHTNING = ["pretraining.py", "tuning/module.py", "tuning/run.py", "tuning/watch.py"]
+LIGHTNING = ["pretraining.py", "tuning/module.py", "tuning/run.py", "tuning/kept.py", "tuning/watch.py"]
 # What only stages need that are not found in the cache, and what only runs need.
 COMPUTING = {"torch", "torchvision", "lightning", "sklearn", "matplotlib", "optuna", "dvc"}
 ORCHESTRATING = {"prefect", "mlflow"}

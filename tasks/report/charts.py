@@ -118,6 +118,25 @@ def robustness_chart(table: pd.DataFrame, of: str) -> str:
         return chart(figure)
 
 
+KINDS = {"head": BLUE, "tune": ORANGE, "final": GREEN}
+"""Steps whose scores are on images that choices are made on, and their colours."""
+
+
+def choice_chart(steps: pd.DataFrame) -> str | None:
+    """What each step scored, by the seconds after which it was over."""
+    steps = steps.assign(at=steps["took"].fillna(0).cumsum())
+    shown = steps[(steps["state"] == "done") & steps["kind"].isin(KINDS)]
+    if shown.empty:
+        return None
+    with mpl.rc_context(LOOK):
+        figure, axes = _axes("seconds", "score on images of the choice")
+        for kind, rows in shown.groupby("kind", sort=False):
+            axes.plot(rows["at"], rows["score"], "o", color=KINDS[str(kind)], label=str(kind))
+        axes.set(xlim=(0, 1.05 * shown["at"].max()), ylim=(None, min(1.01, shown["score"].max() + 0.05)))
+        axes.legend()
+        return chart(figure)
+
+
 def versions_chart(figures: Mapping[str, tuple[float, float, float]], what: str) -> str:
     """A figure of each version, with its interval."""
     with mpl.rc_context(LOOK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tasks.choice import Choice
 from tasks.fingerprint import code_version, fingerprint
 from tasks.model.latency import held_out, measure_latency
 from tasks.records import (
@@ -30,18 +31,18 @@ from tasks.workspace import Workspace, fresh_folder
 def write_report(
     config: dict[str, Any], dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
     evaluation: Evaluation, comparison: Comparison | None, inspection: Inspection | None, model: RegisteredModel,
-    workspace: Workspace,
+    workspace: Workspace, choice: Choice | None = None,
 ) -> Report:  # fmt: skip
     """Write the page of a run.
 
     Args:
         config: the whole configuration.
-        comparison, inspection: where there are any.
+        comparison, inspection, choice: where there are any.
 
     Raises:
         RegistryError: the version's files are gone.
     """
-    made_from = [dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model]
+    made_from = [dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model, choice]
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config, [record.fingerprint if record else None for record in made_from])
     final = workspace.cache / "reports" / name
@@ -51,7 +52,7 @@ def write_report(
         facts = Facts(
             config, dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model,
             verdict=version.tags.get(VERDICT, model.verdict), commit=workspace.commit,
-            latency=measure_latency(fetch_bundle(client, version), held_out(dataset)),
+            latency=measure_latency(fetch_bundle(client, version), held_out(dataset)), choice=choice,
         )  # fmt: skip
         (folder / PAGE).write_text(page(facts), encoding="utf-8")
     return Report(fingerprint=name, page=final / PAGE)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tasks.choice import Choice
 from tasks.model.latency import Latency
 from tasks.records import (
     Candidate,
@@ -49,6 +50,7 @@ class Facts:
         commit: of the repository that the workspace lies in, where it is one.
         verdict: what the gate decided when the version was made.
         latency: of the packaged model on this machine.
+        choice: how backbone and method were chosen, where they were.
     """
 
     config: dict[str, Any]
@@ -63,6 +65,7 @@ class Facts:
     verdict: str
     latency: Latency
     commit: str | None = None
+    choice: Choice | None = None
 
     @property
     def judged_by(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tasks.report.choice import choice
 from tasks.report.errors import errors
 from tasks.report.facts import LESS, Facts
 from tasks.report.insight import explanation, robustness, shift
@@ -29,6 +30,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Facts], dict[str, Any] | None]], ...] 
     ("shift", "Shift", shift),
     ("data", "Data", data),
     ("method", "Method", method),
+    ("choice", "Choice", choice),
     ("cost", "Cost", cost),
     ("lineage", "Make it again", lineage),
 )

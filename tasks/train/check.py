@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tasks.errors import ConfigurationError
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
+from tasks.train.methods.auto import Auto
 from tasks.train.tuning.config import TuningConfig
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ def check_labels(config: Method, source: str, multi_label: bool) -> None:
     if not multi_label:
         return
     able = [name for name, kind in METHODS.items() if kind.multi_label]
-    tried = config.search.methods if config.search else []
-    for key, name in (("train.method", config.method), *(("train.search.methods", name) for name in tried)):
+    key, tried = "train.search.methods", config.search.methods if config.search else []
+    if isinstance(config, Auto):
+        key, tried = "train.methods", config.methods
+    for key, name in (("train.method", config.method), *((key, name) for name in tried)):
         if name not in able:
             raise ConfigurationError(
                 f"the images of {source} have several labels each, and {name} ({key}) gives one: "

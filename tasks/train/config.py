@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from tasks.train.method import Method, no_method
 from tasks.train.methods import METHODS
+from tasks.train.methods.auto import Auto
 
 DEFAULT = "linear"
 
@@ -23,13 +24,13 @@ def _name_of(section: Any) -> str:
 
 def _search_known(section: Method) -> Method:
     """Refuse a search among methods that there are not; a section knows no method but its own."""
-    named = section.search.methods if section.search else []
+    place = ("methods",) if isinstance(section, Auto) else ("search", "methods")
+    named = section.methods if isinstance(section, Auto) else section.search.methods if section.search else []
+    known = [name for name in METHODS if name != "auto"]
     for name in named:
-        if name not in METHODS:
-            wrong = PydanticCustomError("no_method", no_method(name, METHODS))  # type: ignore[arg-type]
-            raise ValidationError.from_exception_data(
-                "train", [{"type": wrong, "loc": ("search", "methods"), "input": named}]
-            )
+        if name not in known:
+            wrong = PydanticCustomError("no_method", no_method(name, known))  # type: ignore[arg-type]
+            raise ValidationError.from_exception_data("train", [{"type": wrong, "loc": place, "input": named}])
     return section
 
 

@@ -65,7 +65,7 @@ def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> None:
     if config.calibrate:
         calibrate(fit.head, images)
     fit.score = merit(predict_probabilities(fit.head, features), targets)
-    if fit.backbone is not None:
+    if fit.backbone is not None and fit.mixed is None:  # an average is no epoch's
         seen[f"validation/{merit_name(is_multi_label(targets))}"] = fit.score
         fit.curves.loc[fit.curves["step"] == fit.chosen["epoch"], list(seen)] = list(seen.values())
 
@@ -90,7 +90,7 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         curves.to_parquet(folder / "curves.parquet", index=False)
         if fit.backbone is not None:
             fit.backbone.save(folder / "backbone.safetensors")
-        for name, table in (("rates", fit.rates), ("trials", fit.trials)):
+        for name, table in (("rates", fit.rates), ("trials", fit.trials), ("mixed", fit.mixed)):
             if table is not None:
                 table.to_parquet(folder / f"{name}.parquet", index=False)
     contents = [tensors.name(path) for path in sorted(final.glob("*.safetensors"))]
@@ -103,6 +103,7 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         curves=there["curves"],
         rates=there.get("rates"),
         trials=there.get("trials"),
+        mixed=there.get("mixed"),
         chosen=fit.chosen,
         score=fit.score,
         scores=fit.scores,

@@ -28,6 +28,9 @@ class SearchConfig(Section):
     """When the search ends; a trial at work then is stopped at its next epoch."""
     methods: list[str] = Field(default=[])
     """Methods that are tried, each with what can vary of it; by default the configured one alone."""
+    soup: bool = False
+    """Whether the weights of trials through the backbone are averaged, each further one where the average is no worse
+    on validation (greedy soup, Wortsman et al. 2022)."""
     seed: int = 0
     """Of what is tried."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,37 @@ def search(configured: Method, task: Task) -> Fit:
             fit = _attempt(study, trial, configured, task, ends)
             if study.best_trial.number == trial.number:
                 best = fit
-            _tidy(study, task)
+            _tidy(study, task, keeps=budget.soup)
             advance(1)
     method = _method_of(study.best_trial)
     if best is None:
         # Of a process that was killed: what a training left behind is found again, a head is solved once more.
         best, _ = _fit(method, task, study.best_trial, ends)
+    if budget.soup and len(members := _members(study, task, ends)) > 1:
+        from tasks.train.tuning.mixing import greedy_soup  # Lightning takes seconds to import
+
+        best = greedy_soup(members, task)
+        method = _method_of(study.best_trial)
     best.method, best.trials = method.method, table_of(study)
     return best
+
+
+def _members(study: optuna.Study, task: Task, ends: float) -> list[tuple[str, Callable[[], Fit]]]:
+    """Trials through the backbone, the best first, and what reads them; none where a head alone is better."""
+    trials = sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), key=lambda one: -(one.value or 0))
+    if not isinstance(_method_of(study.best_trial), ThroughBackbone):
+        return []
+    those = [trial for trial in trials if isinstance(_method_of(trial), ThroughBackbone)]
+    return [
+        (f"trial {trial.number + 1}", partial(_fit_again, trial, task, ends))
+        for trial in those
+        if _folder(task, trial.number).is_dir()
+    ]
+
+
+def _fit_again(trial: optuna.trial.FrozenTrial, task: Task, ends: float) -> Fit:
+    """What a trial left behind."""
+    return _fit(_method_of(trial), task, trial, ends)[0]
 
 
 def _count(study: optuna.Study) -> int:
@@ -159,10 +183,11 @@ def _folder(task: Task, number: int) -> Path:
     return task.folder / f"trial-{number}"
 
 
-def _tidy(study: optuna.Study, task: Task) -> None:
-    """Remove the checkpoints of all trials that are over but the best one's."""
+def _tidy(study: optuna.Study, task: Task, keeps: bool) -> None:
+    """Remove the checkpoints of all trials that are over but the best one's or, where they are to be averaged, of those
+    that ended early."""
     for trial in study.get_trials(deepcopy=False, states=OVER):
-        if trial.number != study.best_trial.number:
+        if trial.number != study.best_trial.number and not (keeps and trial.state == TrialState.COMPLETE):
             shutil.rmtree(_folder(task, trial.number), ignore_errors=True)
 
 

@@ -44,6 +44,7 @@ class Fit:
         backbone: weights of the backbone where these were trained, too.
         rates: learning rates of its blocks by epoch (epoch, block, rate), where they were chosen in training.
         trials: what a search tried, a row for each.
+        mixed: what weights were averaged, or tried to be (see `tasks.train.tuning.mixing`).
         scores: by seed, where there were several.
         method: that a search chose.
         cross_validated: whether the validation images were learned from, too, and say nothing of the head.
@@ -56,6 +57,7 @@ class Fit:
     backbone: Weights | None = field(default=None, repr=False)
     rates: pd.DataFrame | None = field(default=None, repr=False)
     trials: pd.DataFrame | None = field(default=None, repr=False)
+    mixed: pd.DataFrame | None = field(default=None, repr=False)
     scores: dict[int, float] = field(default_factory=dict)
     method: str | None = None
     cross_validated: bool = False

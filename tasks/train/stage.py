@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.choice import Trial
 from tasks.door import stage
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.method import Method
@@ -14,3 +15,13 @@ def train(config: Method, dataset: Dataset, preprocessed: Preprocessed, features
     from tasks.train.door import train_head
 
     return train_head(config, dataset, preprocessed, features, Workspace.find())
+
+
+@stage()
+def attempt(
+    config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, images: int, judged: int
+) -> Trial:
+    """Try a method on a part of the training images, for the sake of its score."""
+    from tasks.train.anytime.trial import try_method
+
+    return try_method(config, dataset, preprocessed, features, images, judged, Workspace.find())

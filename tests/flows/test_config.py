@@ -55,8 +55,10 @@ def test_overrides_reach_into_sections_and_keep_their_types(write) -> None:
 def test_a_section_of_train_is_the_method_s_that_it_names(write) -> None:
     assert read_config(write("name: x"), (), PipelineConfig).train == Linear()
     for name, kind in METHODS.items():
-        config = read_config(write(f"name: x\ntrain: {{method: {name}, seed: 3, search: {{}}}}"), (), PipelineConfig)
-        assert type(config.train) is kind and config.train.seed == 3 and config.train.search.trials == 20
+        searches = "" if name == "auto" else ", search: {}"  # auto searches by itself
+        config = read_config(write(f"name: x\ntrain: {{method: {name}, seed: 3{searches}}}"), (), PipelineConfig)
+        assert type(config.train) is kind and config.train.seed == 3
+        assert name == "auto" or config.train.search.trials == 20
         assert PipelineConfig.model_validate(config.model_dump(by_alias=True)) == config
 
 
@@ -73,6 +75,11 @@ def test_a_section_of_train_is_the_method_s_that_it_names(write) -> None:
         ("name: x\ntrain: {quux: 1}", [], ["unknown key 'train.quux'; known here: ", "seeds", "balance"]),
         ("name: x\ntrain: {seeds: [0, -1]}", [], ["train.seeds.1", "greater than or equal to 0"]),
         ("name: x\ntrain: {method: mpl}", [], ["train.method: there is no method 'mpl'; did you mean 'mlp'?"]),
+        ("name: x\ntrain: {method: auto, budget: ten}", [], ["train.budget: write a time, such as 90s, 10m or 1.5h"]),
+        ("name: x\ntrain: {method: auto, budget: 0m}", [], ["train.budget: write a time"]),
+        ("name: x\ntrain: {method: auto, search: {}}", [], ["auto searches by itself: leave search and seeds out"]),
+        ("name: x\ntrain: {method: auto, methods: [lp_fd]}", [], ["there is no method 'lp_fd'", "'lp_ft'"]),
+        ("name: x\ntrain: {method: auto, methods: [auto]}", [], ["there is no method 'auto'"]),
         ("name: x\ntrain: {method: zzz}", [], ["there is no method 'zzz'; known here: ", "linear", "ridge"]),
         ("name: x\ntrain: {search: {trails: 3}}", [],
          ["unknown key 'train.search.trails'; did you mean 'trials'?"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from PIL import Image
 
 from tasks.records import Inspection
 from tasks.report.page import SECTIONS, page
+from tasks.train.anytime.notes import Notes
+from tasks.train.anytime.step import Step
 from tests.report.runs import facts
 
 
@@ -102,6 +105,21 @@ def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Pat
     read = Reading(page(facts(tmp_path, inspection=Inspection(fingerprint="i", report=seen, metrics={}, images={}))))
     assert {"explanation", "robustness"} <= set(read.sections)
     assert "ant taken for bee (80%)" in read.words and "A sample of 30 images of test" in read.words
+
+
+def test_a_choice_within_a_budget_is_told_step_by_step(tmp_path: Path) -> None:
+    tune = Step("tune", "resnet_32px", "lp_ft", 100, 2, predicted=12.0, took=10.5, score=0.9, frozen=0.85, state="done")
+    rank = Step("rank", "", predicted=50.0, state="left out", why="50 s, and there are 20 s for it")
+    notes = Notes(tmp_path / "notes.json", 60.0)
+    notes.end([rank, tune], 44.0)
+    run = replace(facts(tmp_path), choice=notes.choice(replace(tune, why="the best"), tmp_path))
+    read = Reading(page(run))
+    assert "choice" in read.sections and read.open == []
+    assert (
+        "lp_ft on resnet_32px was chosen 44 s into a budget of 60 s, on val" in read.words and "The best." in read.words
+    )
+    assert "tune resnet_32px lp_ft 100 2 12.0 10.5 0.9000 0.8500" in read.words
+    assert "rank left out – – – – 50.0 – – – 50 s, and there are 20 s for it" in read.words
 
 
 def test_names_are_shown_as_they_are(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_images_may_have_several_labels(name: str, shapes: Prepared, tmp_path: P
 def test_several_labels_are_refused_by_what_cannot_give_them(shapes: Prepared, tmp_path: Path) -> None:
     refused = {
         "prototypes (train.method) gives one": METHODS["prototypes"](),
+        "prototypes (train.methods) gives one": METHODS["auto"](methods=["linear", "prototypes"]),
         "prototypes (train.search.methods) gives one": Mlp(search={"methods": ["linear", "prototypes"]}),
         "leave train.balance at none": Linear(balance="weights"),
     }

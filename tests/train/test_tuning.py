@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import lightning as L
 import pytest
@@ -26,6 +27,7 @@ from tasks.train.task import Task
 from tasks.train.tuning import run as run_module
 from tasks.train.tuning.batches import Batches
 from tasks.train.tuning.blocks import blocks_of
+from tasks.train.tuning.clock import Clock
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule, schedule
 from tasks.train.tuning.network import Tuning
@@ -468,6 +470,39 @@ def test_training_ends_when_it_gets_no_better_or_when_it_is_told_to(task: Task, 
     other = Task(**vars(task) | {"folder": tmp_path / "told"})
     assert tune(method(epochs=9), other, Enough()).curves["step"].tolist() == [1, 2]
     assert tune(method(epochs=9), other).curves["step"].tolist() == [1, 2]  # what was ended is over
+
+
+def test_training_ends_in_time_in_the_middle_of_an_epoch_and_its_rate_has_fallen_by_then(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, rates = Mock(), []
+    now.monotonic.return_value = 0.0
+    monkeypatch.setattr("tasks.train.tuning.clock.time", now)
+    monkeypatch.setattr("tasks.train.tuning.watch.time", now)
+
+    class Steps(Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            now.monotonic.return_value += 0.1
+
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[-1]["lr"])
+
+    fit = tune(method("lp_ft", epochs=100, warmup=0.0, minutes=1.25 / 60), task, Steps())
+    # A hundred epochs of five steps would take 50 s; the last two or three of these steps are a part of one.
+    assert len(fit.curves) == 3 and 12 <= len(rates) <= 13
+    rate = method().learning_rate
+    assert rates == sorted(rates, reverse=True) and rates[0] > 0.9 * rate and rates[-1] < 0.1 * rate
+    assert fit.score == fit.curves["validation/accuracy"].max()
+    again = tune(method("lp_ft", epochs=100, warmup=0.0, minutes=1.25 / 60), task)
+    assert again.score == fit.score  # it is over, and is not begun again
+
+
+def test_the_time_of_a_training_counts_through_kills() -> None:
+    clock = Clock(limit=10.0)
+    clock.validation = 1.0
+    clock.go_on_from(4.4)
+    assert clock.passed == pytest.approx(4.4, abs=0.1) and clock.share == pytest.approx(0.5, abs=0.02)
+    assert Clock().share == 0.0
 
 
 def test_the_same_values_are_asked_for_while_training_only(task: Task) -> None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
 import torch
 
 from tasks.evaluate.transferability.ranking import Rated, rate
 from tasks.evaluate.transferability.sample import classes_of
 from tasks.extract.backbones import load_backbone
-from tasks.extract.engine import forward_all
 from tasks.extract.facts import facts_of
 from tasks.extract.precision import choose_device
+from tasks.extract.speed import TIMED, milliseconds_of
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.train.task import labelled
 from tasks.workspace import Workspace
-
-TIMED, WARM = 64, 8
-"""Images that the time is measured on, and before them."""
 
 
 def rate_backbone(
@@ -41,10 +35,7 @@ def _cost(sample: Dataset, preprocessed: Preprocessed, features: FeatureSet, wor
     weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
     backbone, _ = load_backbone(features.backbone, weights, features.layers, features.pool, preprocessed.size)
     recipe = Recipe(**preprocessed.geometry, limits=sample.limits)
-    paths: list[Path] = [sample.image(content) for content in sample.read_manifest()["hash"].iloc[:TIMED]]
+    paths = [sample.image(content) for content in sample.read_manifest()["hash"].iloc[:TIMED]]
     device, precision = choose_device(features.extraction.get("device", "auto")), getattr(torch, features.precision)
-    for images in (paths[:WARM], paths):
-        began = time.perf_counter()
-        list(forward_all(backbone, images, recipe, device=device, precision=precision))
-        took = time.perf_counter() - began
-    return 1000 * took / len(paths), sum(each.numel() for each in backbone.parameters())
+    milliseconds = milliseconds_of(backbone, paths, recipe, device, precision)
+    return milliseconds, sum(each.numel() for each in backbone.parameters())

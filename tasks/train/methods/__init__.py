@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tasks.train.method import Method
+from tasks.train.methods.auto import Auto
 from tasks.train.methods.dynamic import Dynamic
 from tasks.train.methods.full import Full
 from tasks.train.methods.gradual import Gradual

@@ -61,6 +61,15 @@ class TuningConfig(Method):
     """Classes of unequal size: `weights` counts every class alike, `sampling` draws from every class as often."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better validation figure after which training ends."""
+    wise_ft: bool = False
+    """After training, weights are drawn back towards the pretrained ones, and the head to its solution on frozen
+    features, as far as is best on validation (WiSE-FT, Wortsman et al. 2022)."""
+    soup: bool = False
+    """Weights of several epochs are averaged, each further one where the average is no worse on validation (greedy
+    soup, Wortsman et al. 2022)."""
+    minutes: float | None = Field(default=None, gt=0)
+    """When training ends at the latest, decoding and validation included; the rate falls with time where `epochs`
+    would take longer (Li et al. 2020, "Budgeted training"). How far it came then depends on the machine."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """`auto`: bf16 where the device computes it natively, weights and their updates staying fp32."""
     devices: int | Literal["auto"] = "auto"
@@ -70,6 +79,8 @@ class TuningConfig(Method):
     def _check_numbers(self) -> TuningConfig:
         if any(size < 8 for size in self.sizes) or len(self.sizes) > self.epochs:
             raise ValueError(f"sizes must be at least 8 pixels, and no more of them than epochs ({self.epochs})")
+        if self.wise_ft and self.head != "probe":
+            raise ValueError("wise_ft goes back towards the solved head that training begins from: take head: probe")
         if self.devices != "auto" and self.devices < 1:
             raise ValueError("devices must be auto or at least 1")
         return self

@@ -17,6 +17,7 @@ from tasks.extract.weights import State
 from tasks.preprocess.policies import changed
 from tasks.train.targets import measured
 from tasks.train.tuning.batches import Batches
+from tasks.train.tuning.clock import Clock
 from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.network import Tuning
 from tasks.train.tuning.served import Served
@@ -32,10 +33,11 @@ class TuningModule(L.LightningModule):
     """
 
     def __init__(
-        self, method: TuningConfig, tuning: Tuning, served: Served, batches: Batches, steps: int, seed: int
-    ) -> None:
+        self, method: TuningConfig, tuning: Tuning, served: Served, batches: Batches, steps: int, seed: int,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.method, self.tuning, self.served = method, tuning, served
+        self.method, self.tuning, self.served, self.clock = method, tuning, served, clock or Clock()
         self.batches, self.steps, self.seed = batches, steps, seed
         self.rows: list[dict[str, float]] = []
         self.chosen: list[dict[str, Any]] = []
@@ -95,9 +97,16 @@ class TuningModule(L.LightningModule):
         ]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        factor = schedule(self.global_step, self.steps, self.method.warmup)
+        factor = schedule(self._step(), self.steps, self.method.warmup)
         for group in self._groups():
             group["lr"] = self.method.learning_rate * group["rate"] * factor
+
+    def _step(self) -> float:
+        """Steps that are over or, where time passes faster than they do, as many as have no time left."""
+        if self.clock.limit is None:
+            return self.global_step
+        # Of several processes, all have to step alike.
+        return max(self.global_step, float(self.trainer.strategy.broadcast(self.clock.share)) * self.steps)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         images, targets = batch
@@ -153,12 +162,13 @@ class TuningModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["tuning"] = {
             "rows": self.rows, "chosen": self.chosen, "pretrained": self.pretrained,
-            "ended": bool(self.trainer.should_stop),
+            "ended": bool(self.trainer.should_stop), "passed": self.clock.passed,
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = checkpoint["tuning"]
         self.rows, self.chosen, self.pretrained = kept["rows"], kept["chosen"], kept["pretrained"]
+        self.clock.go_on_from(kept["passed"])
 
     def curves(self) -> pd.DataFrame:
         """A row for each epoch that is over."""
@@ -170,7 +180,7 @@ class TuningModule(L.LightningModule):
         return optimiser.param_groups
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
+def schedule(step: float, steps: int, warmup: float) -> float:
     """Share of the full rate at a step: a rise over the share ``warmup`` of all steps, then half a cosine down to 0
     (Loshchilov & Hutter 2017, eq. 5)."""
     rise = warmup * steps

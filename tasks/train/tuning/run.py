@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import shutil
 import signal
 import threading
 import time
@@ -13,17 +12,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import lightning as L
-import pandas as pd
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
-from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -33,20 +29,23 @@ from tasks.extract.precision import choose_precision
 from tasks.machine import freed_memory_kept, usable_cores
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
+from tasks.train.kinds import Balance
 from tasks.train.solvers import Fit, fit_linear
 from tasks.train.targets import class_weights, is_multi_label, merit_name
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
+from tasks.train.tuning.clock import Clock
 from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
+from tasks.train.tuning.kept import LAST, KeepBest, WholeFiles, fit_of, is_over, ranked_epochs
+from tasks.train.tuning.mixing import greedy_soup, mixed_with_frozen
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.ranks import Rank, count_devices, shared_by
 from tasks.train.tuning.served import Served
-
-BACKBONE, HEAD, LAST = "backbone.safetensors", "head.safetensors", "last.ckpt"
+from tasks.train.tuning.watch import InTime
 
 
 def tune(method: TuningConfig, task: Task, watch: Callback | None = None) -> Fit:
@@ -58,12 +57,19 @@ def tune(method: TuningConfig, task: Task, watch: Callback | None = None) -> Fit
     Args:
         watch: hears of the training as Lightning goes through it, such as to end it early.
     """
-    if not _is_over(method, task.folder):
+    if not is_over(method, task.folder):
         parts = _parts(method, task)
         count = _processes(method, task)
         with shared_by(count, _help, method, replace(task, known={}) if count > 1 else None) as rank:
             _train(method, task, parts, rank, watch)
-    return _best_fit(task)
+    return _mixed(method, task)
+
+
+def _mixed(method: TuningConfig, task: Task) -> Fit:
+    """What the training came to: the best epoch or, where that is asked for, an average."""
+    epochs = [(f"epoch {epoch}", partial(fit_of, task, epoch)) for epoch in ranked_epochs(task)]
+    fit = greedy_soup(epochs, task) if method.soup and len(epochs) > 1 else fit_of(task)
+    return mixed_with_frozen(fit, task, _probe(method, task)) if method.wise_ft else fit
 
 
 @dataclass
@@ -96,6 +102,7 @@ def _help(method: TuningConfig, task: Task, rank: Rank) -> None:
 
 def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, HeldOut]:
     """What is trained, and what it is evaluated on."""
+    clock = Clock(60 * method.minutes if method.minutes else None)
     head = _first_head(method, task, rank)
     pictures, targets = task.pictures()
     held_out = HeldOut(*task.squares())
@@ -112,7 +119,7 @@ def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tupl
     frozen = method.batch_norm == "frozen"
     tuning = Tuning(parts.network, parts.backbone, head, parts.blocks, loss, batches, frozen)
     served = Served(*task.network(), getattr(torch, task.features.precision))
-    return TuningModule(method, tuning, served, batches, method.epochs * len(batches), task.seed), held_out
+    return TuningModule(method, tuning, served, batches, method.epochs * len(batches), task.seed, clock), held_out
 
 
 def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
@@ -122,17 +129,19 @@ def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
         return Head(task.features.width, task.classes, multi_label=task.dataset.multi_label)
     features, targets = task.plain
     if method.head == "probe":
-        solved = _solved(method.balance)
-        fit = task.once(("probe", solved), lambda: fit_linear(task.plain, task.validation, task.classes, solved))
-        return copy.deepcopy(fit.head).train()
+        return copy.deepcopy(_probe(method, task)).train()
     head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
     for parameter in head.parameters():
         parameter.data.zero_()
     return head
 
 
-def _solved(balance: str) -> Any:
-    return "none" if balance == "none" else "weights"
+def _probe(method: TuningConfig, task: Task) -> Head:
+    """The linear head that is solved on the frozen features."""
+    solved: Balance = "none" if method.balance == "none" else "weights"
+    fit = task.once(("probe", solved), lambda: fit_linear(task.plain, task.validation, task.classes, solved))
+    head: Head = fit.head
+    return head
 
 
 def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: Callback | None) -> None:
@@ -145,9 +154,11 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
     module.tuning.to(memory_format=torch.channels_last)
     total = method.epochs * len(module.batches) * module.batches.batch_size
     with progress("train", total, "img") as advance, _quiet(), _own_settings(device), freed_memory_kept():
-        callbacks: list[Callback] = [KeepBest(task.folder, merit), Report(advance, merit)]
+        callbacks: list[Callback] = [KeepBest(task.folder, merit, method.soup), Report(advance, merit)]
         if method.ema:
             callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(method.ema)))
+        if method.minutes:
+            callbacks.append(InTime())
         if method.patience:
             callbacks.append(EarlyStopping(merit, mode="max", patience=method.patience))
         callbacks += [watch] if watch else []
@@ -176,37 +187,6 @@ def _processes(method: TuningConfig, task: Task) -> int:
     """How many share the batches: as many as are asked for, or there are, but each needs an image of a batch."""
     asked = count_devices(method.devices, torch.device(task.features.device))
     return min(asked, method.batch_size, task.dataset.counts["train"])
-
-
-def _is_over(method: TuningConfig, folder: Path) -> bool:
-    """Whether nothing is left to be trained: all epochs have passed, or it was ended early."""
-    if not (folder / LAST).is_file():
-        return False
-    kept = torch.load(folder / LAST, map_location="cpu", weights_only=True, mmap=True)["tuning"]
-    return kept["ended"] or len(kept["rows"]) >= method.epochs
-
-
-def _best_fit(task: Task) -> Fit:
-    kept = torch.load(task.folder / LAST, map_location="cpu", weights_only=True, mmap=True)["tuning"]
-    curves = pd.DataFrame(kept["rows"])
-    several = f"validation/{merit_name(True)}" in curves
-    merit = f"validation/{merit_name(several)}"
-    best = int(curves[merit].argmax())
-    folder = _of_epoch(task.folder, best + 1)
-    state = load_file(folder / HEAD)
-    classes, width = state["layers.weight"].shape
-    head = Head(width, classes, multi_label=several)
-    head.load_state_dict(state)
-    return Fit(
-        head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,
-        backbone=replace(task.weights, state=load_file(folder / BACKBONE), source=str(folder / BACKBONE)),
-        rates=pd.DataFrame(kept["chosen"]),
-    )  # fmt: skip
-
-
-def _of_epoch(folder: Path, epoch: int) -> Path:
-    """Where the weights of an epoch lie that was the best one so far."""
-    return folder / f"epoch-{epoch}"
 
 
 class Together(DDPStrategy):
@@ -263,45 +243,6 @@ class _Started(LightningEnvironment):
 
     def node_rank(self) -> int:
         return 0
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that appear whole or not at all. Lightning's own are moved from the folder for temporary files, which
-    may be on another disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        new = Path(f"{path}.new")
-        torch.save(checkpoint, new)
-        new.replace(path)
-
-
-class KeepBest(Callback):
-    """Writes the weights of the best epoch on validation, as they were evaluated.
-
-    Those of the best one before are removed when the next epoch begins. Killed before the checkpoint is written, the
-    epoch is trained again, on a GPU not to the same bits, and it may be the earlier one that is the best.
-    """
-
-    def __init__(self, folder: Path, merit: str) -> None:
-        self.folder, self.merit = folder, merit
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, TuningModule)
-        figures = [row[self.merit] for row in pl_module.rows]
-        if trainer.is_global_zero and figures[-1] > max(figures[:-1], default=-1.0):
-            folder = _of_epoch(self.folder, len(figures))
-            folder.mkdir(exist_ok=True)
-            for name, state in zip((BACKBONE, HEAD), pl_module.states, strict=True):
-                save_file(state, folder / f"{name}.new")
-                (folder / f"{name}.new").replace(folder / name)
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, TuningModule)
-        if trainer.is_global_zero and pl_module.rows:
-            best = max(pl_module.rows, key=lambda row: row[self.merit])["step"]
-            for folder in self.folder.glob("epoch-*"):
-                if folder != _of_epoch(self.folder, int(best)):
-                    shutil.rmtree(folder)
 
 
 class Report(Callback):

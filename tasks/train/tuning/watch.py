@@ -1,4 +1,4 @@
-"""Ends trainings of a search that are not worth their time."""
+"""Ends trainings: those of a search that are not worth their time, and those whose time is up."""
 
 from __future__ import annotations
 
@@ -33,3 +33,34 @@ class Pruning(Callback):
         self.pruned = self.trial.should_prune()
         if self.pruned or time.monotonic() >= self.ends:
             trainer.should_stop = True
+
+
+class InTime(Callback):
+    """Ends a training when its clock says so, in the middle of an epoch if need be: what it has learned by then is
+    looked at like an epoch's."""
+
+    def __init__(self) -> None:
+        self.began = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, TuningModule)
+        clock, batches = pl_module.clock, pl_module.batches
+        if not pl_module.rows:  # a forward pass is a third of a step
+            step = (time.monotonic() - self.began) / (pl_module.global_step or 1)
+            clock.validation = step / 3 / batches.batch_size * len(trainer.val_dataloaders.targets)  # type: ignore[union-attr]
+        self._end_where_time_is_up(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.began = time.monotonic()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TuningModule)
+        pl_module.clock.validation = time.monotonic() - self.began
+        self._end_where_time_is_up(trainer, pl_module)
+
+    def _end_where_time_is_up(self, trainer: L.Trainer, module: TuningModule) -> None:
+        # Of several processes, all have to stop alike.
+        trainer.should_stop = trainer.strategy.broadcast(trainer.should_stop or module.clock.share >= 1)

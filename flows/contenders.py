@@ -1,0 +1,86 @@
+"""Backbones that compete where `train.method` is auto: those that are named or, by default, those that are at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.config import PipelineConfig
+from tasks.extract.facts import BUILTIN, facts, facts_of, own_looks
+from tasks.extract.hub import downloaded
+from tasks.preprocess.config import PreprocessConfig
+from tasks.train.methods.auto import Auto
+
+MOST = 6
+"""Backbones that are at hand and compete without being named, the cheapest first."""
+
+
+def contenders(config: PipelineConfig) -> dict[str, PipelineConfig]:
+    """The pipeline with each of the backbones that compete, by name; as it is where it names a method itself."""
+    auto = config.train
+    if not isinstance(auto, Auto):
+        return {name_of(config): config}
+    own = config.extract.backbone
+    found = [with_backbone(config, each) for each in auto.backbones or (own, *at_hand(own))]
+    return {name_of(each): each for each in found}
+
+
+def at_hand(own: str) -> list[str]:
+    """The built-in backbone, and those whose weights have been downloaded, but the configuration's own."""
+    here = [record for record in facts().values() if record.source and downloaded(record.source)]
+    cheapest = sorted(here, key=lambda record: record.flops)
+    return [name for name in (BUILTIN, *(record.name for record in cheapest)) if name != own][:MOST]
+
+
+def with_backbone(config: PipelineConfig, written: str) -> PipelineConfig:
+    """The pipeline with another backbone, written as ``NAME[:LAYER][=WEIGHTS]``, and a linear head.
+
+    The configuration's own backbone keeps its weights, layer and pooling; others take `pretrained`, and look at images
+    as they were trained to, where the configuration does not say otherwise.
+    """
+    whole, _, weights = written.partition("=")
+    name, _, layer = whole.partition(":")
+    own = config.extract
+    changes: dict[str, Any] = {"layer": layer} if layer else {}
+    if name != own.backbone:
+        changes = {"backbone": name, "layer": layer or None, "pool": "avg"}
+        weights = weights or ("builtin" if name == BUILTIN else "pretrained")
+    changes |= {"weights": weights} if weights else {}
+    values = config.model_dump(mode="json", by_alias=True)
+    values["extract"] |= changes
+    values["train"] = {"method": "linear", "seed": config.train.seed, "calibrate": config.train.calibrate}
+    if name != own.backbone:
+        values["preprocess"] = _said(config)
+    return PipelineConfig.model_validate(values)
+
+
+def with_section(config: PipelineConfig, section: dict[str, Any]) -> PipelineConfig:
+    """The pipeline with another section ``train``."""
+    return PipelineConfig.model_validate(config.model_dump(mode="json", by_alias=True) | {"train": section})
+
+
+def name_of(config: PipelineConfig) -> str:
+    """A backbone, its layer where it was chosen, and its weights where they are a file."""
+    extract = config.extract
+    layer = f":{'+'.join(extract.layers)}" if extract.layers else ""
+    weights = "" if extract.weights in ("builtin", "pretrained", "imagenet") else f"={Path(extract.weights).stem}"
+    return f"{extract.backbone}{layer}{weights}"
+
+
+def reckoned(config: PipelineConfig, measured: PipelineConfig, milliseconds: float) -> float:
+    """Milliseconds that an image takes through a backbone, where they have been measured of another: in proportion to
+    operations, but a third at least, for reading files."""
+    work, known = operations(config), operations(measured)
+    return milliseconds * max(1 / 3, work / known) if work and known else milliseconds
+
+
+def operations(config: PipelineConfig) -> float:
+    """Floating-point operations of an image, whole networks reckoned; 0 where they are not known."""
+    record, views = facts_of(config.extract.backbone), 10 if config.preprocess.views == "ten" else 1
+    return views * record.flops * (config.preprocess.size / record.size) ** 2 if record else 0.0
+
+
+def _said(config: PipelineConfig) -> dict[str, object]:
+    """What of the section ``preprocess`` does not follow from the configuration's own backbone."""
+    follows = PreprocessConfig().model_dump() | own_looks(config.extract.backbone)
+    return {key: value for key, value in config.preprocess.model_dump().items() if follows[key] != value}

@@ -1,0 +1,266 @@
+"""What to do next within a budget, told from what is known, by nothing else: so it can be told beforehand, too.
+
+A linear probe first, registered; the ranking of backbones; heads on the best few; of these, trainings through the
+backbone by successive halving (Jamieson & Talwalkar 2016), each on as many images as its share of the time allows; and
+one on all images for what is left, where the gain over frozen features, followed along its learning curve, is beyond
+chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tasks.train.anytime.situation import BEGIN, Situation
+from tasks.train.anytime.step import Step
+
+AT_ONCE = 30.0
+"""Seconds of extraction up to which the first model is that of the configured backbone, not of the cheapest."""
+FOR_RANKING, FOR_FEATURES, FOR_TRIALS = 0.2, 0.4, 0.3
+"""Shares of the time left that a ranking, a backbone's features, and all short trainings may take."""
+RANKED, FEWEST = 2_000, 100
+"""Images of a ranking, at most and at least, where there are as many."""
+LOAD = 2.0
+"""Seconds to load a backbone and to score its features."""
+FEW = 3
+"""Backbones that are looked at closely, at most."""
+RIVALS = 4
+"""Trainings that begin the halving, at most."""
+LEAST_SLICE, LEAST_SEEN = 10.0, 128
+"""Seconds of a short training, and images that it passes, at least."""
+MOST_EPOCHS = 20
+SCREENED = 1_000
+"""Images that short trainings are judged by, at most."""
+
+
+def next_step(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
+    """What to do next, or, as ``left out``, what there is no time or reason for; None: carry the winner through.
+
+    Args:
+        done: steps that are over, those that were left out among them.
+        left: seconds of the budget.
+    """
+    for propose in (_probe, _rank, _head, _tune, _final):
+        if step := propose(situation, done, left):
+            return step
+    return None
+
+
+def winner(done: Sequence[Step]) -> Step:
+    """The tuned backbone where it is better than every head on frozen features; else the best head of the simplest
+    method that comes within half a standard error of the best of all, methods being tried the simplest first. Its `why`
+    is the reason for the choice."""
+    heads = _over(done, "head")
+    if not heads:
+        return replace(_over(done, "probe")[0], why="there was no time to try anything else")
+    best = max(heads, key=lambda step: step.score)
+    tuned = max(_over(done, "final"), key=lambda step: step.score, default=None)
+    if tuned and tuned.score > best.score:
+        return replace(
+            tuned, why=f"tuned {tuned.score:.4f} on the images of the choice, frozen {best.score:.4f} at best"
+        )
+    near = [step for step in heads if step.score >= best.score - chance(best.score, best.judged) / 2]
+    order = list(dict.fromkeys(step.method for step in heads))
+    chosen = min(near, key=lambda step: (order.index(step.method), -step.score))
+    alike = f"the simplest of the heads that are as good as the best ({best.score:.4f})"
+    of = "the best head" if chosen is best else alike
+    behind = f"; tuned {tuned.score:.4f}" if tuned else ""
+    return replace(chosen, why=f"{of}: {chosen.score:.4f} on {chosen.judged:,} images of the choice{behind}")
+
+
+def chance(score: float, images: int) -> float:
+    """Standard error of a share over so many images, with two more of each kind, so that none is sure (Agresti & Coull
+    1998)."""
+    share = (score * images + 2) / (images + 4)
+    return math.sqrt(share * (1 - share) / (images + 4))
+
+
+def favourites(situation: Situation, done: Sequence[Step]) -> list[str]:
+    """Backbones to look at closely, the best first: those that may be the best of the ranking or, without one, the
+    first of the configuration."""
+    ranked = sorted(_over(done, "rank"), key=lambda step: -step.score)
+    if not ranked:
+        first = [step.backbone for step in _over(done, "probe")]
+        return list(dict.fromkeys([*first, *(each.name for each in situation.contenders)]))[:FEW]
+    return [step.backbone for step in ranked if step.may_be_best][:FEW]
+
+
+def _probe(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
+    if _any(done, "probe"):
+        return None
+    own = situation.contenders[0]
+    cheapest = min(situation.contenders, key=lambda each: each.milliseconds)
+    after = situation.fitting("linear") + situation.overhead
+    quick = situation.seconds_of(own.name, situation.images) <= min(AT_ONCE, left - after)
+    first = own if quick or cheapest.name == own.name else cheapest
+    why = "a model at once, of the configured backbone" if first is own else "a model at once, of the cheapest backbone"
+    predicted = situation.seconds_of(first.name, situation.images) + after
+    return Step("probe", first.name, "linear", situation.train, predicted=predicted, why=why)
+
+
+def _rank(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
+    if _any(done, "rank") or len(situation.contenders) < 2 or not situation.can_rank:
+        return None
+    room = left - situation.reserve(situation.contenders[0].name, tuned=False)
+    each = sum(contender.milliseconds for contender in situation.contenders) / 1000
+    loading = LOAD * len(situation.contenders)
+    images = min(RANKED, situation.train, int((FOR_RANKING * room - loading) / each))
+    enough = images >= min(FEWEST, situation.train)
+    needed = max(images, min(FEWEST, situation.train))
+    step = Step("rank", "", "", needed, predicted=loading + needed * each, why="which backbones suit, on a sample")
+    return step if enough else _left_out(step, room)
+
+
+def _head(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
+    """The next head on features of all images, the best ranked backbone's first."""
+    for backbone in favourites(situation, done):
+        room = left - situation.reserve(backbone, tuned=False)
+        for method in situation.heads:
+            if _any(done, "head", backbone, method):
+                continue
+            there = any(_over(done, kind, backbone) for kind in ("probe", "head"))
+            extraction = 0.0 if there else LOAD + situation.seconds_of(backbone, situation.images)
+            seconds = extraction + situation.fitting(method)
+            step = Step(
+                "head", backbone, method, situation.train, judged=situation.judged, predicted=seconds,
+                why="all features are there" if there else "ranked among the best",
+            )  # fmt: skip
+            room *= FOR_FEATURES if extraction else 1.0
+            return step if seconds <= room else _left_out(step, room)
+    return None
+
+
+def _tune(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
+    """The next short training: all rivals for one slice of time each, then the better half for twice as long."""
+    rivals, tried = _rivals(situation, done), [step for step in done if step.kind == "tune"]
+    if not rivals or any(not step.backbone for step in tried):
+        return None
+    room = left - situation.reserve(rivals[0][0], tuned=True)
+    time = FOR_TRIALS * (room + sum(step.took for step in tried if step.state == "done"))
+    needs = [_needs(situation, done, backbone) for backbone, _ in rivals]
+    count = tried[0].rivals if tried else _beginners(needs, time)
+    if not count:
+        needed = levels_of(1) * needs[0] / FOR_TRIALS
+        return _left_out(Step("tune", "", predicted=needed, why="training through a backbone"), room)
+    alive = rivals[:count]
+    for level in range(levels_of(count)):
+        for backbone, method in alive:
+            if not any((step.backbone, step.method, step.level) == (backbone, method, level) for step in tried):
+                limit = time / levels_of(count) / len(alive)
+                step = Step("tune", backbone, method, level=level, rivals=count, limit=limit, predicted=limit)
+                return _sized(situation, done, step)
+        alive = _better_half([step for step in tried if step.level == level], done)
+    return None
+
+
+def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
+    """The best short training's method on all images, for all the time that is left, if that pays."""
+    if _any(done, "final") or not (tried := _over(done, "tune")):
+        return None
+    last = max(step.level for step in tried)
+    best = max((step for step in tried if step.level == last), key=lambda step: estimate(step, done))
+    limit = left - situation.reserve(best.backbone, tuned=True)
+    rate = situation.rate(best.backbone, done)
+    seen = max(0.0, limit - BEGIN) * rate
+    epochs = min(MOST_EPOCHS, max(1, math.ceil(seen / situation.train)))
+    takes = min(limit, BEGIN + epochs * situation.train / rate)
+    gain = foreseen(best, done, min(seen, epochs * situation.train))
+    error = chance(_frozen(best.backbone, done), best.judged)
+    step = Step(
+        "final", best.backbone, best.method, situation.train, epochs, limit=limit, predicted=takes,
+        judged=situation.judged, expected=min(1.0, _frozen(best.backbone, done) + gain),
+        why=f"{gain:+.4f} over frozen features is expected, and chance is {error:.4f}",
+    )  # fmt: skip
+    if seen < max(best.seen, LEAST_SEEN):
+        return _left_out(step, limit)
+    return step if gain > error else replace(step, state="left out")
+
+
+def foreseen(step: Step, done: Sequence[Step], seen: float) -> float:
+    """The gain of a training that passes so many images: on from its last trial along the logarithm of the images
+    passed, with the slope that its trials have shown; never down. Short trainings begin by losing what they had, so it
+    is the slope that tells."""
+    curve = sorted((each.seen, each.gain) for each in _over(done, "tune", step.backbone, step.method))
+    (begin, low), (end, high) = curve[0], curve[-1]
+    slope = max(0.0, (high - low) / math.log2(end / begin)) if end > begin else 0.0
+    return high + slope * math.log2(max(1.0, seen / end))
+
+
+def estimate(step: Step, done: Sequence[Step]) -> float:
+    """What a short training says of a long one: the backbone's best head, and what was gained over frozen features."""
+    return _frozen(step.backbone, done) + step.gain
+
+
+def levels_of(count: int) -> int:
+    """Levels of a halving, the last one's winner alone; two at least, for the sake of the learning curve."""
+    return max(2, 1 + math.ceil(math.log2(count)))
+
+
+def _needs(situation: Situation, done: Sequence[Step], backbone: str) -> float:
+    """Seconds below which a short training tells nothing: it has to begin, and to pass `LEAST_SEEN` images."""
+    seen = min(LEAST_SEEN, situation.train)
+    return max(LEAST_SLICE, BEGIN + (seen + 1) / situation.rate(backbone, done))
+
+
+def _beginners(needs: Sequence[float], seconds: float) -> int:
+    """How many can begin so that each has the seconds that it needs."""
+    most = min(len(needs), RIVALS)
+    return next((n for n in range(most, 0, -1) if seconds / levels_of(n) / n >= max(needs[:n])), 0)
+
+
+def _better_half(tried: Sequence[Step], done: Sequence[Step]) -> list[tuple[str, str]]:
+    good = sorted((step for step in tried if step.state == "done"), key=lambda step: -estimate(step, done))
+    return [(step.backbone, step.method) for step in good[: math.ceil(len(tried) / 2)]]
+
+
+def _sized(situation: Situation, done: Sequence[Step], step: Step) -> Step:
+    """A short training on as many images as it can pass twice in its time; on all of them, more often, where they are
+    few."""
+    seen = int((step.limit - BEGIN) * situation.rate(step.backbone, done))
+    if seen < (least := min(LEAST_SEEN, situation.train)):
+        why = f"in {step.limit:.0f} s it would pass {max(0, seen):,} images, and tells nothing below {least:,}"
+        return replace(step, state="left out", why=why)
+    images = min(situation.train, max(seen // 2, LEAST_SEEN // 2))
+    epochs = max(1, min(MOST_EPOCHS, seen // images))
+    judged = min(situation.judged, SCREENED)
+    why = f"{step.rivals} began, level {step.level + 1} of {levels_of(step.rivals)}"
+    return replace(step, images=images, epochs=epochs, judged=judged, why=why)
+
+
+def _rivals(situation: Situation, done: Sequence[Step]) -> list[tuple[str, str]]:
+    """Each method through each of the backbones whose features are there, the best backbone first with all of them."""
+    tried = dict.fromkeys(step.backbone for step in _over(done, "head"))
+    return [
+        (backbone, method)
+        for backbone in sorted(tried, key=lambda backbone: -_frozen(backbone, done))
+        for method in situation.tuned
+    ]
+
+
+def _frozen(backbone: str, done: Sequence[Step]) -> float:
+    """The best head's merit on a backbone's features."""
+    return max((step.score for step in _over(done, "head", backbone)), default=0.0)
+
+
+def _left_out(step: Step, room: float) -> Step:
+    why = f"{step.why}{': ' if step.why else ''}{step.predicted:.0f} s, and there are {max(0.0, room):.0f} s for it"
+    return replace(step, state="left out", why=why)
+
+
+def _over(done: Sequence[Step], kind: str, backbone: str = "", method: str = "") -> list[Step]:
+    """Steps of a kind that came to an end."""
+    return [step for step in _such(done, kind, backbone, method) if step.state == "done"]
+
+
+def _any(done: Sequence[Step], kind: str, backbone: str = "", method: str = "") -> bool:
+    """Whether there is such a step, however it ended."""
+    return bool(_such(done, kind, backbone, method))
+
+
+def _such(done: Sequence[Step], kind: str, backbone: str, method: str) -> list[Step]:
+    return [
+        step
+        for step in done
+        if step.kind == kind and (not backbone or step.backbone == backbone) and (not method or step.method == method)
+    ]

@@ -1,0 +1,82 @@
+"""What is known where a run within a budget has to decide: data, contenders, and how fast this machine is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tasks.train.anytime.step import Step
+
+BEGIN = 5.0
+"""Seconds until a training takes its first step: imports, the network, its probe; images are decoded meanwhile."""
+PASSES = 4.0
+"""What a training step takes, in forward passes: one forward, two backward, and the random view of an image."""
+FIT = {"linear": 2.0, "ridge": 2.0, "mlp": 4.0, "prototypes": 1.0, "knn": 1.0}
+"""Seconds to fit a head to the features of some thousand images."""
+EACH = 2_000
+"""Images from which on a head takes longer in proportion."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A backbone that competes, and milliseconds from an image's file to its features."""
+
+    name: str
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a plan depends on.
+
+    Attributes:
+        contenders: the one of the configuration first.
+        heads, tuned: methods on cached features, and through the backbone.
+        train, judged, held_out: images to learn from, that choices are made on, and of the final figure.
+        overhead: seconds from a candidate to its registered version: evaluation, inspection, registration, report.
+        can_rank: whether backbones can be ranked by these labels.
+    """
+
+    contenders: tuple[Contender, ...]
+    heads: tuple[str, ...]
+    tuned: tuple[str, ...]
+    train: int
+    judged: int
+    held_out: int
+    overhead: float
+    can_rank: bool = True
+
+    @property
+    def images(self) -> int:
+        return self.train + self.judged + self.held_out
+
+    def contender(self, name: str) -> Contender:
+        return next(each for each in self.contenders if each.name == name)
+
+    def seconds_of(self, name: str, images: int) -> float:
+        """Until a backbone has looked at so many images."""
+        return self.contender(name).milliseconds * images / 1000
+
+    def fitting(self, method: str) -> float:
+        """Seconds of fitting a head."""
+        return FIT.get(method, 4.0) * max(1.0, self.train / EACH)
+
+    def at_speed(self, name: str, milliseconds: float) -> Situation:
+        """The same, with the speed of a backbone as it was measured."""
+        known = tuple(
+            replace(each, milliseconds=milliseconds) if each.name == name else each for each in self.contenders
+        )
+        return replace(self, contenders=known)
+
+    def rate(self, name: str, done: Sequence[Step]) -> float:
+        """Images that a training through a backbone learns from in a second, as measured last, else as reckoned."""
+        for step in reversed(done):
+            if step.kind == "tune" and step.backbone == name and step.state == "done" and step.took > BEGIN:
+                return step.seen / max(1.0, step.took - BEGIN)
+        return 1000 / (PASSES * self.contender(name).milliseconds)
+
+    def reserve(self, name: str, tuned: bool) -> float:
+        """Seconds to be kept for the winner: the whole way to a registered version and, of a tuned backbone, its
+        features of the images that are evaluated."""
+        again = BEGIN + self.seconds_of(name, 2 * self.judged + self.held_out) if tuned else 0.0
+        return 1.1 * self.overhead + 6.0 + again

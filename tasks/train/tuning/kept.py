@@ -1,0 +1,107 @@
+"""What a training leaves on the disk: checkpoints to go on from, and the weights of its epochs."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import TorchCheckpointIO
+from safetensors.torch import load_file, save_file
+
+from tasks.train.heads import Head
+from tasks.train.solvers import Fit
+from tasks.train.targets import merit_name
+from tasks.train.task import Task
+from tasks.train.tuning.config import TuningConfig
+from tasks.train.tuning.module import TuningModule
+
+BACKBONE, HEAD, LAST = "backbone.safetensors", "head.safetensors", "last.ckpt"
+
+
+def is_over(method: TuningConfig, folder: Path) -> bool:
+    """Whether nothing is left to be trained: all epochs have passed, or it was ended early."""
+    if not (folder / LAST).is_file():
+        return False
+    kept = torch.load(folder / LAST, map_location="cpu", weights_only=True, mmap=True)["tuning"]
+    return kept["ended"] or len(kept["rows"]) >= method.epochs
+
+
+def ranked_epochs(task: Task) -> list[int]:
+    """Epochs by their numbers, the best on validation first."""
+    curves = pd.DataFrame(_kept(task)["rows"])
+    merits = curves[f"validation/{merit_name(task.dataset.multi_label)}"]
+    return [int(place) + 1 for place in merits.sort_values(ascending=False, kind="stable").index]
+
+
+def _kept(task: Task) -> dict[str, Any]:
+    kept: dict[str, Any] = torch.load(task.folder / LAST, map_location="cpu", weights_only=True, mmap=True)["tuning"]
+    return kept
+
+
+def fit_of(task: Task, epoch: int | None = None) -> Fit:
+    """What an epoch came to, by default the best."""
+    kept = _kept(task)
+    curves = pd.DataFrame(kept["rows"])
+    several = f"validation/{merit_name(True)}" in curves
+    merit = f"validation/{merit_name(several)}"
+    best = epoch - 1 if epoch else int(curves[merit].argmax())
+    folder = _of_epoch(task.folder, best + 1)
+    state = load_file(folder / HEAD)
+    classes, width = state["layers.weight"].shape
+    head = Head(width, classes, multi_label=several)
+    head.load_state_dict(state)
+    return Fit(
+        head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,
+        backbone=replace(task.weights, state=load_file(folder / BACKBONE), source=str(folder / BACKBONE)),
+        rates=pd.DataFrame(kept["chosen"]),
+    )  # fmt: skip
+
+
+def _of_epoch(folder: Path, epoch: int) -> Path:
+    """Where the weights of an epoch lie that was the best one so far."""
+    return folder / f"epoch-{epoch}"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all. Lightning's own are moved from the folder for temporary files, which
+    may be on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        new = Path(f"{path}.new")
+        torch.save(checkpoint, new)
+        new.replace(path)
+
+
+class KeepBest(Callback):
+    """Writes the weights of the best epoch on validation, or of every one, as they were evaluated.
+
+    Those of the best one before are removed when the next epoch begins. Killed before the checkpoint is written, the
+    epoch is trained again, on a GPU not to the same bits, and it may be the earlier one that is the best.
+    """
+
+    def __init__(self, folder: Path, merit: str, every: bool = False) -> None:
+        self.folder, self.merit, self.every = folder, merit, every
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TuningModule)
+        figures = [row[self.merit] for row in pl_module.rows]
+        if trainer.is_global_zero and (self.every or figures[-1] > max(figures[:-1], default=-1.0)):
+            folder = _of_epoch(self.folder, len(figures))
+            folder.mkdir(exist_ok=True)
+            for name, state in zip((BACKBONE, HEAD), pl_module.states, strict=True):
+                save_file(state, folder / f"{name}.new")
+                (folder / f"{name}.new").replace(folder / name)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TuningModule)
+        if trainer.is_global_zero and pl_module.rows and not self.every:
+            best = max(pl_module.rows, key=lambda row: row[self.merit])["step"]
+            for folder in self.folder.glob("epoch-*"):
+                if folder != _of_epoch(self.folder, int(best)):
+                    shutil.rmtree(folder)

@@ -1,0 +1,137 @@
+"""A run within a budget, as a user runs it: a version at once, a kill that loses nothing, and what is on record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from flows.config import PipelineConfig, read_config
+from flows.contenders import at_hand, contenders, name_of, reckoned, with_backbone
+from tasks.preprocess.config import PreprocessConfig
+from tests.flows.homes import Home, eventually
+
+IMAGES = 260
+
+
+def config_of(**sections: object) -> PipelineConfig:
+    return PipelineConfig.model_validate({"name": "x", **sections})
+
+
+def test_each_contender_looks_at_images_as_it_was_trained_to_unless_the_configuration_says_otherwise() -> None:
+    own = {"backbone": "mobilenet_v2", "weights": "mine.safetensors", "layer": "features.16", "pool": "flatten"}
+    named = ["mobilenet_v2", "timm/tf_efficientnet_lite0=its.safetensors", "resnet_32px", "resnet18:layer3"]
+    config = config_of(extract=own, preprocess={"fit": "pad"}, train={"method": "auto", "backbones": named, "seed": 3})
+    mine, theirs, builtin, cut = contenders(config).values()
+    assert mine.extract == config.extract and mine.preprocess == config.preprocess
+    assert theirs.preprocess == PreprocessConfig(size=224, fit="pad", crop=0.875, interpolation="bicubic")
+    assert (theirs.extract.weights, theirs.extract.layer, theirs.extract.pool) == ("its.safetensors", None, "avg")
+    assert (builtin.extract.weights, builtin.preprocess.size) == ("builtin", 32)
+    assert (cut.extract.layer, cut.extract.weights) == ("layer3", "pretrained")
+    assert all(each.train.method == "linear" and each.train.seed == 3 for each in contenders(config).values())
+    assert list(contenders(config)) == [
+        "mobilenet_v2:features.16=mine", "timm/tf_efficientnet_lite0=its", "resnet_32px", "resnet18:layer3",
+    ]  # fmt: skip
+    settled = config_of(train={"method": "mlp"})
+    assert list(contenders(settled).values()) == [settled]
+
+
+def test_without_names_those_compete_whose_weights_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("tasks.extract.hub.hub_folder", lambda: tmp_path)
+    assert at_hand("mobilenet_v2") == ["resnet_32px"] and at_hand("resnet_32px") == []
+    (folder := tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (folder / "resnet18-f37072fd.pth").touch()
+    assert at_hand("mobilenet_v2") == ["resnet_32px", "resnet18"]
+    assert list(contenders(config_of(train={"method": "auto"}))) == ["resnet_32px", "resnet18"]
+
+
+def test_what_a_backbone_takes_is_reckoned_by_its_operations_and_size() -> None:
+    config = config_of(extract={"backbone": "mobilenet_v2", "weights": "random"}, train={"method": "auto"})
+    heavy, light = (with_backbone(config, name) for name in ("vgg16=random", "resnet_32px"))
+    assert reckoned(heavy, config, 5.0) > 100 and reckoned(light, config, 6.0) == pytest.approx(2.0)
+    ten = config.model_copy(update={"preprocess": config.preprocess.model_copy(update={"views": "ten"})})
+    assert reckoned(ten, config, 5.0) == pytest.approx(50.0) and name_of(ten) == "mobilenet_v2=random"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A workspace with some hundred small images and a configuration that has two minutes."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    source = load_digits()
+    for number, (grey, digit) in enumerate(zip(source.images[:IMAGES], source.target[:IMAGES] % 2, strict=True)):
+        (folder := home.root / "photos" / ("odd" if digit else "even")).mkdir(parents=True, exist_ok=True)
+        Image.fromarray((grey * 15).astype("uint8")).save(folder / f"{number}.png")
+    settings = {
+        "name": "parity", "ingest": {"source": {"folder": "photos"}}, "evaluate": {"robustness": 0, "explain": 0},
+        "train": {"method": "auto", "budget": "2m", "methods": ["linear", "lp_ft"],
+                  "backbones": ["resnet_32px", "resnet_32px:blocks.0"]},
+    }  # fmt: skip
+    (home.root / "parity.yaml").write_text(yaml.safe_dump(settings))
+    yield home
+    home.headstart("ui", "--stop")
+
+
+def notes(home: Home) -> list[dict[str, object]]:
+    [path] = (home.root / ".headstart" / "anytime").glob("*.json")
+    steps: list[dict[str, object]] = json.loads(path.read_text())["steps"]
+    return steps
+
+
+@pytest.mark.slow
+def test_a_plan_is_told_without_a_run(home: Home) -> None:
+    told = home.headstart("suggest", str(home.root / "parity.yaml"), "--budget", "10m")
+    assert told.returncode == 0 and told.stderr == ""
+    assert "ms an image, measured" in told.stdout and "2, " not in told.stdout.split("classes")[1].splitlines()[0]
+    rows = [line.split()[0] for line in told.stdout.splitlines() if line.startswith(("probe", "rank", "head", "tune"))]
+    assert rows[0] == "probe" and {"rank", "head", "tune"} <= set(rows)
+    assert not home.client.search_registered_models()
+
+
+@pytest.mark.slow
+def test_a_kill_after_the_first_model_loses_nothing_and_a_second_start_goes_on(home: Home) -> None:
+    process = home.start("run", str(home.root / "parity.yaml"))
+    registered = eventually(
+        lambda: (home.root / ".headstart" / "anytime").is_dir() and notes(home)[0]["state"] == "done", 240
+    )
+    process.kill()
+    process.communicate()
+    assert registered and [int(each.version) for each in home.client.search_model_versions("name='parity'")] == [1]
+
+    began = time.monotonic()
+    done = home.headstart("run", str(home.root / "parity.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert "auto        probe" not in done.stdout, "the first model is there"
+    assert time.monotonic() - began < 240
+    [experiment] = [home.client.get_experiment_by_name("parity").experiment_id]
+    runs = home.client.search_runs([experiment], order_by=["attributes.start_time"])
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}, "what was killed is closed, whichever it was in"
+    last = next(run for run in reversed(runs) if "mlflow.parentRunId" not in run.data.tags)
+    inner = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == last.info.run_id]
+    assert last.data.params["train.method"] == "auto" and last.data.metrics["budget"] == 120
+    assert all(run.data.params["train.method"] in ("linear", "lp_ft") for run in inner)
+    assert last.data.metrics["test/accuracy"] == inner[-1].data.metrics["test/accuracy"]
+
+
+@pytest.mark.slow
+def test_what_was_tried_is_on_record_and_on_the_page(home: Home, tmp_path: Path) -> None:
+    runs = home.client.search_runs([home.client.get_experiment_by_name("parity").experiment_id])
+    run = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags and run.info.status == "FINISHED")
+    table = pd.read_parquet(home.client.download_artifacts(run.info.run_id, "choice/steps.parquet", str(tmp_path)))
+    assert table["kind"].iloc[0] == "probe" and {"rank", "head"} <= set(table["kind"])
+    done = table[table["state"] == "done"]
+    assert (
+        done["took"].gt(0).all() and done[done["kind"].isin(["head", "tune", "final"])]["score"].between(0.4, 1).all()
+    )
+    page = home.headstart("report", "--no-open", "--output", str(tmp_path / "page.html"))
+    assert page.returncode == 0 and 'id="choice"' in (tmp_path / "page.html").read_text()
+    version = home.client.search_model_versions("name='parity'", order_by=["version_number DESC"])[0]
+    written = home.client.download_artifacts(version.run_id, "config.yaml", str(tmp_path))
+    assert read_config(Path(written), (), PipelineConfig).train.method in ("linear", "lp_ft")

@@ -1,0 +1,26 @@
+"""What is told of a budget beforehand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.train.anytime.forecast import forecast
+from tasks.train.anytime.situation import Contender, Situation
+
+
+@pytest.mark.parametrize(("left", "last"), [(50.0, "probe"), (140.0, "head"), (900.0, "final")])
+def test_a_forecast_goes_as_far_as_the_time(left: float, last: str) -> None:
+    contenders = (Contender("a", 4.0), Contender("b", 8.0))
+    known = Situation(contenders, ("linear", "mlp"), ("lp_ft",), 2_000, 400, 600, overhead=25.0)
+    steps = [step for step in forecast(known, left) if step.state == "done"]
+    assert steps[-1].kind == last and steps[0].kind == "probe"
+    assert sum(step.predicted for step in steps) <= left
+
+
+def test_without_methods_through_the_backbone_or_labels_to_rank_by_these_steps_are_not_there() -> None:
+    known = Situation(
+        (Contender("a", 4.0), Contender("b", 8.0)), ("linear",), (), 2_000, 400, 600, 25.0, can_rank=False
+    )
+    assert [(step.kind, step.backbone) for step in forecast(known, 600.0)] == [
+        ("probe", "a"), ("head", "a"), ("head", "b"),
+    ]  # fmt: skip

@@ -1,0 +1,178 @@
+"""What is done next within a budget: in which order, what fits, what pays, and what wins."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from tasks.train.anytime.plan import chance, favourites, foreseen, levels_of, next_step, winner
+from tasks.train.anytime.situation import BEGIN, Contender, Situation
+from tasks.train.anytime.step import Step
+
+SLOW, QUICK = Contender("vgg16", 40.0), Contender("mobilenet_v2", 4.0)
+
+
+def situation(**changes: object) -> Situation:
+    """Two backbones, some thousand images, and a registration that takes half a minute."""
+    given = {
+        "contenders": (QUICK, SLOW), "heads": ("linear", "mlp"), "tuned": ("lp_ft", "partial"), "train": 4_000,
+        "judged": 800, "held_out": 1_200, "overhead": 30.0,
+    } | changes  # fmt: skip
+    return Situation(**given)  # type: ignore[arg-type]
+
+
+def carried_out(known: Situation, budget: float, scores: dict[str, float], gain: float = 0.05) -> list[Step]:
+    """All steps of a budget on a machine that is as fast as was predicted.
+
+    Args:
+        scores: of the backbones' frozen features.
+        gain: of a short training over frozen features.
+    """
+    done: list[Step] = []
+    best = max(scores.values())
+    while step := next_step(known, done, budget - sum(each.took for each in done if each.took == each.took)):
+        if step.state == "left out":
+            done.append(step)
+        elif step.kind == "rank":
+            took = step.predicted / len(scores)
+            done += [
+                replace(step, backbone=name, score=score, may_be_best=score > best - 0.05, state="done", took=took)
+                for name, score in scores.items()
+            ]
+        else:
+            frozen = scores[step.backbone]
+            score = frozen + gain if step.kind in ("tune", "final") else frozen
+            done.append(replace(step, score=score, frozen=frozen, state="done", took=step.predicted))
+        assert len(done) < 60
+    return done
+
+
+def kinds(done: list[Step], state: str = "done") -> list[str]:
+    return list(dict.fromkeys(step.kind for step in done if step.state == state))
+
+
+@pytest.mark.parametrize("budget", [60.0, 180.0, 600.0, 1_800.0])
+def test_a_plan_keeps_to_its_budget_and_to_what_the_winner_needs(budget: float) -> None:
+    done = carried_out(situation(), budget, {"mobilenet_v2": 0.9, "vgg16": 0.88})
+    spent = sum(step.took for step in done if not math.isnan(step.took))
+    best = winner(done)
+    kept = 0.0 if best.kind == "probe" else situation().reserve(best.backbone, best.kind == "final")
+    assert spent + kept <= budget
+
+
+def test_the_more_time_there_is_the_more_is_done_and_the_probe_always_comes_first() -> None:
+    scores = {"mobilenet_v2": 0.9, "vgg16": 0.88}
+    short, middle, long = (carried_out(situation(), budget, scores) for budget in (50.0, 150.0, 900.0))
+    assert kinds(short) == ["probe"] and winner(short).kind == "probe"
+    assert kinds(middle) == ["probe", "rank", "head"]
+    assert kinds(long) == ["probe", "rank", "head", "tune", "final"] and winner(long).kind == "final"
+
+
+def test_what_does_not_fit_is_not_begun_and_says_why() -> None:
+    done = carried_out(situation(), 50.0, {"mobilenet_v2": 0.9, "vgg16": 0.88})
+    left = [step for step in done if step.state == "left out"]
+    assert {step.kind for step in left} >= {"rank", "head"} and all(" s for it" in step.why for step in left)
+    assert all(math.isnan(step.took) for step in left)
+
+
+def test_the_first_model_is_of_the_configured_backbone_unless_it_is_slow() -> None:
+    assert next_step(situation(), [], 600).backbone == "mobilenet_v2"  # type: ignore[union-attr]
+    slow = situation(contenders=(SLOW, QUICK))  # four minutes for all images
+    assert next_step(slow, [], 600).backbone == "mobilenet_v2"  # type: ignore[union-attr]
+    few = situation(contenders=(SLOW, QUICK), train=200, judged=40, held_out=60)
+    assert next_step(few, [], 600).backbone == "vgg16"  # type: ignore[union-attr]
+    assert next_step(few, [], 50).backbone == "vgg16"  # type: ignore[union-attr]  # twelve seconds of it, and a registration
+    assert next_step(few, [], 40).backbone == "mobilenet_v2"  # type: ignore[union-attr]
+
+
+def test_only_backbones_that_may_be_the_best_are_looked_at_closely() -> None:
+    far = carried_out(situation(), 900.0, {"mobilenet_v2": 0.9, "vgg16": 0.7})
+    assert {step.backbone for step in far if step.kind in ("head", "tune", "final")} == {"mobilenet_v2"}
+    near = carried_out(situation(), 9_000.0, {"mobilenet_v2": 0.9, "vgg16": 0.88})
+    assert {step.backbone for step in near if step.kind == "head"} == {"mobilenet_v2", "vgg16"}
+    assert favourites(situation(can_rank=False), far[:1]) == ["mobilenet_v2", "vgg16"]
+
+
+def test_the_better_half_goes_on_each_time_with_twice_the_time() -> None:
+    done = carried_out(situation(), 9_000.0, {"mobilenet_v2": 0.9, "vgg16": 0.88})
+    levels = [[step for step in done if step.kind == "tune" and step.level == level] for level in range(3)]
+    assert [len(level) for level in levels] == [4, 2, 1] and levels_of(4) == 3
+    for before, after in pairwise(levels):
+        assert after[0].limit == pytest.approx(2 * before[0].limit, rel=0.05)
+    # Both scores gain alike, so that the better backbone's trainings are the better ones.
+    assert {step.backbone for step in levels[1]} == {"mobilenet_v2"}
+    assert (done[-1].kind, done[-1].backbone, done[-1].method) == ("final", "mobilenet_v2", levels[2][0].method)
+
+
+def test_where_time_is_short_fewer_begin_rather_than_that_each_learns_nothing() -> None:
+    slow = situation(contenders=(Contender("mobilenet_v2", 20.0),), train=500, judged=100, held_out=150, overhead=20.0)
+    done = carried_out(slow, 250.0, {"mobilenet_v2": 0.8})
+    levels = [step.level for step in done if step.kind == "tune"]
+    assert levels == [0, 1] and all(step.seen >= 128 for step in done if step.kind == "tune")
+
+
+def test_what_failed_does_not_go_on() -> None:
+    done = [
+        step if (step.kind, step.method) != ("tune", "lp_ft") else replace(step, state="failed")
+        for step in carried_out(situation(contenders=(QUICK,)), 900.0, {"mobilenet_v2": 0.9})
+        if step.kind in ("probe", "head") or (step.kind == "tune" and step.level == 0)
+    ]
+    step = next_step(situation(contenders=(QUICK,)), done, 500.0)
+    assert step and (step.kind, step.method, step.level) == ("tune", "partial", 1)
+
+
+@pytest.mark.parametrize(("gain", "pays"), [(-0.02, False), (0.0, False), (0.005, False), (0.05, True)])
+def test_a_long_training_is_begun_only_where_its_gain_is_beyond_chance(gain: float, pays: bool) -> None:
+    done = carried_out(situation(), 900.0, {"mobilenet_v2": 0.9, "vgg16": 0.7}, gain)
+    assert ("final" in kinds(done)) == pays and (winner(done).kind == "final") == pays
+    final = next(step for step in done if step.kind == "final")
+    assert final.expected == pytest.approx(0.9 + gain) and "over frozen features" in final.why
+    assert chance(0.9, 800) == pytest.approx(0.0106, abs=2e-4)
+
+
+def test_a_gain_is_followed_along_its_curve_and_never_down() -> None:
+    def trial(level: int, images: int, gain: float) -> Step:
+        return Step("tune", "a", "lp_ft", images, 2, level, score=0.8 + gain, frozen=0.8, state="done")
+
+    rising, falling = [trial(0, 100, 0.01), trial(1, 200, 0.03)], [trial(0, 100, 0.03), trial(1, 200, 0.01)]
+    assert foreseen(rising[1], rising, 1_600) == pytest.approx(0.03 + 0.02 * 2)
+    assert foreseen(rising[1], rising, 100) == pytest.approx(0.03)
+    assert foreseen(falling[1], falling, 1_600) == pytest.approx(0.01)
+
+
+def test_the_speed_that_was_measured_counts_for_the_next_training() -> None:
+    known = situation(contenders=(QUICK,))
+    assert known.rate("mobilenet_v2", []) == pytest.approx(1000 / 16)
+    tried = Step("tune", "mobilenet_v2", "lp_ft", 300, 2, took=BEGIN + 20.0, state="done")
+    assert known.rate("mobilenet_v2", [tried]) == pytest.approx(30.0)
+
+
+def test_of_heads_that_are_alike_the_simpler_one_wins_and_a_tuned_backbone_only_if_it_is_better() -> None:
+    linear = Step("head", "a", "linear", judged=400, score=0.90, state="done")
+    alike, better = (replace(linear, method="mlp", score=score) for score in (0.905, 0.93))
+    assert winner([linear, alike]).method == "linear" and winner([linear, better]).method == "mlp"
+    assert winner([linear, alike]).why.startswith(
+        "the simplest of the heads that are as good as the best (0.9050): 0.9"
+    )
+    other = replace(alike, backbone="b", score=0.9)
+    assert winner([other, replace(linear, score=0.905)]).method == "mlp", "tried first, so simpler"
+    assert winner([replace(other, method="linear"), alike, replace(linear, score=0.902)]).backbone == "a"
+    tuned = Step("final", "a", "lp_ft", score=0.93, state="done")
+    assert winner([linear, better, tuned]).method == "mlp" and winner([linear, better, tuned]).why.endswith("0.9300")
+    assert winner([linear, better, replace(tuned, score=0.94)]).kind == "final"
+
+
+@pytest.mark.parametrize("train", [20, 200, 50_000])
+@pytest.mark.parametrize("budget", [30.0, 60.0, 600.0])
+@pytest.mark.parametrize("milliseconds", [0.2, 5.0, 900.0])
+def test_there_is_a_winner_for_any_data_machine_and_budget(train: int, budget: float, milliseconds: float) -> None:
+    known = situation(
+        contenders=(Contender("a", milliseconds), Contender("b", 3 * milliseconds)), train=train, judged=train // 5,
+        held_out=train // 4,
+    )  # fmt: skip
+    done = carried_out(known, budget, {"a": 0.8, "b": 0.79})
+    assert winner(done).state == "done" and not [step for step in done if step.epochs > 20]
+    assert all(step.images <= train for step in done)
