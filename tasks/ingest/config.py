@@ -39,6 +39,12 @@ class SplitConfig(Section):
     """Learn from this many images per class only; the other training images go to the pool."""
     seed: int = 0
     """Draws the ``shots``."""
+    target: list[str] = Field(default=[])
+    """Domains that the model is to be used on and from whose labels it does not learn: ``unlabelled`` of their images
+    go to the pool, the others are the test split. The other domains are cut into train and val."""
+    unlabelled: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Share of the target domains' images that goes to the pool, where methods of domain adaptation learn from them
+    without their labels."""
 
     @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> SplitConfig:
@@ -46,6 +52,10 @@ class SplitConfig(Section):
             raise ValueError(f"fold {self.fold} is none of {self.folds} folds, which count from 0")
         if self.folds is not None and self.by == "given":
             raise ValueError("folds make splits anew, so by cannot be given")
+        if self.target and self.folds is not None:
+            raise ValueError("target domains are the test split, so there cannot be folds")
+        if self.target and self.by == "given":
+            raise ValueError("target domains make splits anew, so by cannot be given")
         return self
 
 

@@ -30,7 +30,7 @@ def keep_given(journal: Journal, config: SplitConfig) -> bool:
         raise ConfigurationError("ingest.split.by is given, but the source gives no splits")
     if config.by == "group" and not journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'):
         raise ConfigurationError("ingest.split.by is group, but the source gives no groups")
-    as_given = config.folds is None and config.by in ("auto", "given")
+    as_given = config.folds is None and not config.target and config.by in ("auto", "given")
     given = as_given and bool(found - {"train"})
     if as_given and found:
         _keep_out_unsplit(journal, within_domains=not given)
@@ -79,6 +79,8 @@ def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[S
             )
             sql.execute("DROP TABLE temp.placed")
     else:
+        if config.target:
+            _hold_out_domains(journal, config)
         _cut(journal, config)
     if config.shots is not None:
         _draw_shots(journal, config.shots, config.seed)
@@ -92,8 +94,36 @@ def _by(journal: Journal, config: SplitConfig) -> str:
     return "group" if journal.one(f'SELECT COUNT(*) FROM rows WHERE {LABELLED} AND "group" IS NOT NULL') else "hash"
 
 
+def _hold_out_domains(journal: Journal, config: SplitConfig) -> None:
+    """Make the images of the target domains test images and, without their labels, some to adapt to.
+
+    Raises:
+        ConfigurationError: there is no such domain, or no other.
+    """
+    sql = journal.sql
+    domains = set(journal.counts(f"SELECT domain, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY domain")) - {None}
+    told = f"the domains are {', '.join(sorted(domains))}" if domains else "the source gives no domains"
+    if missing := set(config.target) - domains:
+        raise ConfigurationError(f"ingest.split.target names {', '.join(sorted(missing))}, but {told}")
+    if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {LABELLED} AND {_is_source(config)}", *config.target):
+        raise ConfigurationError("ingest.split.target names all domains, so that none is left to learn from")
+    sql.execute(f"UPDATE rows SET split = 'test' WHERE {LABELLED} AND NOT {_is_source(config)}", config.target)
+    _place(journal, _by(journal, config), f"{LABELLED} AND split = 'test'")
+    sql.execute(
+        "UPDATE rows SET split = 'pool' FROM temp.placed AS placed WHERE rows.id = placed.id AND position < ?",
+        (config.unlabelled,),
+    )
+    sql.execute("DROP TABLE temp.placed")
+
+
+def _is_source(config: SplitConfig) -> str:
+    """SQL condition of the images of other domains than the targets, which are its parameters."""
+    return f"COALESCE(domain, '') NOT IN ({', '.join('?' * len(config.target))})"
+
+
 def _cut(journal: Journal, config: SplitConfig) -> None:
-    _place(journal, _by(journal, config), OPEN, config.test if config.folds is None else 0.0)
+    test = 0.0 if config.target or config.folds else config.test
+    _place(journal, _by(journal, config), OPEN, test)
     if config.folds is None:
         parts = "CASE WHEN position < :test THEN 'test' WHEN position < :test + :val THEN 'val' ELSE 'train' END"
     else:
@@ -101,7 +131,7 @@ def _cut(journal: Journal, config: SplitConfig) -> None:
         parts = f"CASE {fold} WHEN :fold THEN 'test' WHEN (:fold + 1) % :folds THEN 'val' ELSE 'train' END"
     journal.sql.execute(
         f"""UPDATE rows SET split = {parts} FROM temp.placed AS placed WHERE rows.id = placed.id""",
-        {"test": config.test, "val": config.val, "folds": config.folds, "fold": config.fold},
+        {"test": test, "val": config.val, "folds": config.folds, "fold": config.fold},
     )
     journal.sql.execute("DROP TABLE temp.placed")
 

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from tasks.errors import ConfigurationError
+from tasks.records import Dataset
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.methods.auto import Auto
@@ -40,6 +41,20 @@ def check_labels(config: Method, source: str, multi_label: bool) -> None:
         raise ConfigurationError(
             f"the images of {source} have several labels each, so that no class counts for an image alone: "
             "leave train.balance at none"
+        )
+
+
+def check_pool(config: Method, dataset: Dataset) -> None:
+    """Whether there are unlabelled images for a method that learns from them.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    if config.unlabelled and dataset.counts.get("pool", 0) < 2:
+        raise ConfigurationError(
+            f"{config.method} (train.method) learns from unlabelled images of the target domain, and the pool of "
+            f"{dataset.source} has none: name the domain in ingest.split.target, or add images without labels "
+            "(docs/adaptation.md)"
         )
 
 

@@ -14,7 +14,7 @@ from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.calibration import calibrate
-from tasks.train.check import check_labels
+from tasks.train.check import check_labels, check_pool
 from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
 from tasks.train.search import search
@@ -36,10 +36,13 @@ def train_head(
         ConfigurationError: images have several labels, and the method gives one, or balances them.
     """
     check_labels(config, dataset.source, dataset.multi_label)
+    check_pool(config, dataset)
     code = code_version(Path(__file__).parent)
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint)
     checkpoints = workspace.cache / "checkpoints" / name
     whole = Task(dataset, preprocessed, features, workspace.resolve(features.weights), checkpoints)
+    if config.unlabelled:
+        extract_features(ExtractConfig.model_validate(features.extraction), dataset, preprocessed, workspace, ("pool",))
     fits: dict[int, Fit] = {}
     for seed in config.seeds or [config.seed]:
         task = replace(whole, folder=checkpoints / str(seed), seed=seed)

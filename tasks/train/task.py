@@ -81,6 +81,11 @@ class Task:
         return self._labelled("train", "tune")
 
     @property
+    def unlabelled(self) -> torch.Tensor:
+        """Features float32 ``[N, width]`` of the images of the pool; whatever labels these have stay out of reach."""
+        return self._labelled("pool")[0]
+
+    @property
     def groups(self) -> np.ndarray | None:
         """The group of each image of `everything`, where images come in groups."""
         return group_numbers(self._rows("train", "tune"))

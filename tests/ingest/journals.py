@@ -28,6 +28,7 @@ class Row(NamedTuple):
     split: str | None = None
     group: str | None = None
     dhash: int | None = None
+    domain: str | None = None
 
 
 class Placed(NamedTuple):
@@ -111,7 +112,7 @@ def journal_of(rows: Sequence[Row]) -> Iterator[Journal]:
             )
             journal.add(
                 [
-                    (row.path, None, None, row.label, row.split, row.group, md5(row.content), None, None)
+                    (row.path, None, row.domain, row.label, row.split, row.group, md5(row.content), None, None)
                     for row in rows
                 ]
             )  # fmt: skip

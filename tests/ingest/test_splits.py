@@ -321,3 +321,56 @@ def test_what_cannot_be_learned_from_is_a_data_error_that_says_why(
 ) -> None:
     with pytest.raises(DataError, match=told):
         settled(rows, learnable=True, **options)
+
+
+def of_domains(*domains: str) -> list[Row]:
+    """Images that say in their paths which domain they are of; domains take turns."""
+    named = ((domains[number // 2 % len(domains)], row) for number, row in enumerate(images(1200)))
+    return [row._replace(path=f"{domain}/{row.path}", domain=domain) for domain, row in named]
+
+
+def by_domain(rows: list[Row], **split: Any) -> dict[str, Counter[str | None]]:
+    """How many images of each domain are in each split."""
+    found: dict[str, Counter[str | None]] = defaultdict(Counter)
+    for path, where in settled(rows, learnable=True, **split).splits().items():
+        found[path.split("/")[0]][where] += 1
+    return found
+
+
+def test_target_domains_are_tested_on_and_adapted_to_and_never_learned_from() -> None:
+    rows = of_domains("photo", "sketch", "cartoon")
+    found = by_domain(rows, target=["sketch"], unlabelled=0.25, val=0.2)
+    assert set(found["sketch"]) == {"test", "pool"} and abs(found["sketch"]["pool"] - 100) < 30
+    for source in ("photo", "cartoon"):
+        assert set(found[source]) == {"train", "val"} and abs(found[source]["val"] - 80) < 30
+    assert by_domain(rows, target=["sketch"], unlabelled=0)["sketch"] == {"test": 400}
+    assert set(by_domain(rows, target=["sketch", "photo"])) == {"photo", "sketch", "cartoon"}
+
+
+def test_splits_of_the_source_give_way_to_target_domains() -> None:
+    rows = [row._replace(split="train") for row in of_domains("photo", "sketch")]
+    rows[0] = rows[0]._replace(split="test")
+    assert set(by_domain(rows, target=["sketch"])["photo"]) == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (["sketches"], "names sketches, but the domains are photo, sketch"),
+        (["photo", "sketch"], "names all domains"),
+    ],
+)
+def test_a_target_that_cannot_be_one_is_refused(target: list[str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        settled(of_domains("photo", "sketch"), target=target)
+
+
+def test_a_target_of_a_source_without_domains_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="the source gives no domains"):
+        settled(images(100), target=["sketch"])
+
+
+@pytest.mark.parametrize("other", [{"folds": 3}, {"by": "given"}])
+def test_target_domains_are_the_test_split_and_no_other_way_of_cutting_is(other: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="target domains"):
+        SplitConfig.model_validate({"target": ["sketch"], **other})

@@ -4,18 +4,25 @@
 from __future__ import annotations
 
 from tasks.train.method import Method
+from tasks.train.methods.adabn import AdaBn
 from tasks.train.methods.auto import Auto
+from tasks.train.methods.cdan import Cdan
+from tasks.train.methods.dan import Dan
+from tasks.train.methods.dann import Dann
+from tasks.train.methods.deep_coral import DeepCoral
 from tasks.train.methods.dynamic import Dynamic
 from tasks.train.methods.full import Full
 from tasks.train.methods.gradual import Gradual
 from tasks.train.methods.linear import Linear
 from tasks.train.methods.lora import LoRA
 from tasks.train.methods.lp_ft import LpFt
+from tasks.train.methods.mcc import Mcc
 from tasks.train.methods.mlp import Mlp
 from tasks.train.methods.neighbours import KNearest
 from tasks.train.methods.partial import Partial
 from tasks.train.methods.prototypes import Prototypes
 from tasks.train.methods.ridge import Ridge
+from tasks.train.methods.self_training import SelfTraining
 
 METHODS: dict[str, type[Method]] = {
     kind.model_fields["method"].default: kind

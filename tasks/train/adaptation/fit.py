@@ -1,0 +1,150 @@
+"""Fitting a head to labelled features of some domains and unlabelled ones of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from tasks.progress import progress, tell
+from tasks.train.adaptation.config import Adaptation
+from tasks.train.adaptation.criteria import Criteria, agreement, density_ratios, judge
+from tasks.train.adaptation.terms import Activations, Nothing, Term
+from tasks.train.heads import Head
+from tasks.train.solvers import Fit
+from tasks.train.targets import Labelled
+
+LEAST_STEPS = 20
+"""Steps of an epoch, where there are few labelled images."""
+
+LEAST_AGREEMENT = 0.1
+"""Cohen's kappa of the adapted and the plain head on the target from which on the adapted one is trusted; chosen on the
+twelve pairs of PACS' domains for `mcc` (benchmarks/adaptation.py)."""
+
+
+class Domains:
+    """Labelled features of the source, some to learn from and some to choose on, and unlabelled ones of the target.
+
+    Attributes:
+        ours, theirs: heads that know the source's and the target's statistics.
+        source, validation, target: what they were made from, each domain standardised by its own statistics.
+        ratios: how much more often each validation image's like occurs in the target, before anything was adapted.
+    """
+
+    def __init__(self, train: Labelled, validation: Labelled, unlabelled: torch.Tensor, classes: int) -> None:
+        self.classes, self.unlabelled = classes, unlabelled
+        self.ours, self.theirs = (
+            Head(part.shape[1], classes).standardise_like(part) for part in (train[0], unlabelled)
+        )
+        self.source, self.validation = (
+            (self.ours.standardised(features), labels) for features, labels in (train, validation)
+        )
+        self.target = self.theirs.standardised(unlabelled)
+        self.ratios = density_ratios(self.source[0], self.ours.standardised(unlabelled), self.validation[0])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head as it would be served, its curves, its answers on the target ``[N, C]``, and what can be said of these."""
+
+    head: Head
+    curves: pd.DataFrame
+    answers: torch.Tensor
+    criteria: Criteria
+
+
+def adapt(section: Adaptation, domains: Domains, seed: int) -> Fit:
+    """The adapted head or, where it is not trusted (`is_trusted`) and the section is cautious, a plain one, which
+    learned without the section's term and is served with the source's statistics.
+
+    Both see the images in the same order, from the same weights. No label of the target is in reach, so the last epoch
+    is kept.
+    """
+    plain, adapted = (train(section, term, domains, seed) for term in (None, section.term(domains.classes)))
+    better = not section.cautious or is_trusted(adapted, plain)
+    chosen = {
+        f"{name}/{key}": value
+        for name, of in (("plain", plain), ("adapted", adapted)) for key, value in vars(of.criteria).items()
+    }  # fmt: skip
+    chosen |= {"agreement": agreement(adapted.answers, plain.answers), "adapted": float(better)}
+    tell(
+        f"train\t{section.method}: information {plain.criteria.information:.2f} → {adapted.criteria.information:.2f}, "
+        f"agreement {chosen['agreement']:.2f}" + ("" if better else "; the head is kept that is not adapted")
+    )
+    kept = adapted if better else plain
+    return Fit(kept.head, kept.criteria.source, chosen, kept.curves)
+
+
+def is_trusted(adapted: Trained, plain: Trained) -> bool:
+    """Whether two criteria agree that adapting does no harm: answers tell more of the target's images than before, and
+    they are not others altogether, by `LEAST_AGREEMENT` with the plain head's.
+
+    The first alone is fooled by answers that are sure and wrong (Musgrave et al. 2022, "Benchmarking validation methods
+    for unsupervised domain adaptation"); such answers have little to do with what the labelled images taught.
+    """
+    more = adapted.criteria.information > plain.criteria.information
+    return more and agreement(adapted.answers, plain.answers) >= LEAST_AGREEMENT
+
+
+def train(section: Adaptation, term: Term | None, domains: Domains, seed: int) -> Trained:
+    """A head that is trained with a term and served with the target's statistics or, without one, with the source's."""
+    head, curves = _trained(section, term or Nothing(), domains, seed)
+    served = domains.ours if term is None else domains.theirs
+    with torch.inference_mode():
+        logits = head.layers(domains.validation[0])
+        answers = head.layers(served.standardised(domains.unlabelled)).softmax(1)
+        criteria = judge((logits, domains.validation[1]), domains.ratios, answers)
+    head.mean.copy_(served.mean)
+    head.std.copy_(served.std)
+    return Trained(head.eval(), curves, answers, criteria)
+
+
+def _trained(section: Adaptation, term: Term, domains: Domains, seed: int) -> tuple[Head, pd.DataFrame]:
+    """A head and its curves."""
+    torch.manual_seed(seed)
+    features, labels = domains.source
+    head = Head(features.shape[1], domains.classes, section.hidden).to(features.device)
+    layers = head.layers
+    assert isinstance(layers, nn.Sequential)
+    learned = [*layers.parameters(), *term.to(features.device).parameters()]
+    optimiser = torch.optim.AdamW(learned, lr=section.learning_rate, weight_decay=section.weight_decay, fused=True)
+    steps = max(LEAST_STEPS, len(features) // section.batch_size)
+    schedule = CosineAnnealingLR(optimiser, section.epochs * steps)
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    with progress("train", section.epochs, "epoch") as advance:
+        for epoch in range(section.epochs):
+            total = 0.0
+            for step in range(steps):
+                ours, theirs = (
+                    torch.randint(len(images), (section.batch_size,), generator=generator)
+                    for images in (features, domains.target)
+                )
+                source = _activations(layers, features[ours])
+                loss = cross_entropy(source.logits, labels[ours], label_smoothing=section.label_smoothing)
+                over = (epoch * steps + step) / (section.epochs * steps)
+                loss = loss + section.strength * term(source, _activations(layers, domains.target[theirs]), over)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                total += float(loss.detach())
+            rows.append({"step": epoch + 1, "train/loss": total / steps} | _measured(layers, domains.validation))
+            advance(1)
+    return head, pd.DataFrame(rows)
+
+
+@torch.inference_mode()
+def _measured(layers: nn.Module, validation: Labelled) -> dict[str, float]:
+    logits = layers(validation[0])
+    accuracy = (logits.argmax(1) == validation[1]).double().mean().item()
+    return {"validation/loss": cross_entropy(logits, validation[1]).item(), "validation/accuracy": accuracy}
+
+
+def _activations(layers: nn.Sequential, images: torch.Tensor) -> Activations:
+    hidden = layers[1](layers[0](images))
+    return Activations(hidden, layers[2](hidden))

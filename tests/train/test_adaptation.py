@@ -1,0 +1,263 @@
+"""Domain adaptation: each term and criterion against its definition, and what comes out of them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from tasks.errors import ConfigurationError
+from tasks.train.adaptation import criteria
+from tasks.train.adaptation.config import Adaptation
+from tasks.train.adaptation.criteria import Criteria
+from tasks.train.adaptation.fit import Domains, Trained, adapt, is_trusted, train
+from tasks.train.adaptation.terms import (
+    Activations,
+    Adversary,
+    ConditionalAdversary,
+    Confusion,
+    Correlation,
+    Discrepancy,
+    PseudoLabels,
+)
+from tasks.train.heads import Head
+from tasks.train.methods import METHODS
+from tasks.train.targets import Labelled
+from tests.train.prepared import Prepared, prepare
+
+ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation)]
+
+
+def activations(seed: int, count: int = 12, width: int = 5, classes: int = 3) -> Activations:
+    generator = torch.Generator().manual_seed(seed)
+    return Activations(*(torch.randn(count, size, generator=generator) for size in (width, classes)))
+
+
+def test_discrepancy_is_the_mean_discrepancy_over_pairs() -> None:
+    one, other = activations(0), activations(1)
+    both = torch.cat([one.hidden, other.hidden])
+    pairs = [(a, b) for a in range(24) for b in range(24) if a != b]
+    spread = sum((both[a] - both[b]).square().sum() for a, b in pairs) / len(pairs)
+
+    def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+        distance = (a - b).square().sum() / spread
+        return sum(math.exp(-distance / scale) for scale in (0.125, 0.25, 0.5, 1.0, 2.0))
+
+    def mean(left: Activations, right: Activations) -> float:
+        return sum(alike(a, b) for a in left.hidden for b in right.hidden) / 144
+
+    expected = mean(one, one) + mean(other, other) - 2 * mean(one, other)
+    assert Discrepancy()(one, other, 0.5).item() == pytest.approx(expected, rel=1e-4)
+    assert Discrepancy()(one, one, 0.5).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_correlation_is_the_papers_up_to_the_width() -> None:
+    one, other = activations(0), activations(1)
+    ours, theirs = (part.hidden - part.hidden.mean(0) for part in (one, other))
+    difference = (ours.T @ ours - theirs.T @ theirs) / 11
+    assert Correlation()(one, other, 0.5).item() == pytest.approx(5 * difference.square().sum().item() / (4 * 25))
+
+
+def test_confusion_is_the_papers() -> None:
+    target = activations(1)
+    answers = (target.logits / 2.5).softmax(1)
+    sure = torch.stack([1 + torch.exp(row @ row.log()) for row in answers])
+    pairs = torch.zeros(3, 3)
+    for row, weight in zip(answers, 12 * sure / sure.sum(), strict=True):
+        pairs += weight * torch.outer(row, row)
+    shares = pairs / pairs.sum(1, keepdim=True)
+    expected = sum(shares[a, b].item() for a in range(3) for b in range(3) if a != b) / 3
+    assert Confusion()(activations(0), target, 0.5).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("over", [0.0, 0.1, 1.0])
+def test_what_an_adversary_learns_its_input_unlearns(over: float) -> None:
+    torch.manual_seed(0)
+    adversary, parts = Adversary(5), [activations(seed).hidden.requires_grad_() for seed in (0, 1)]
+    source, target = (Activations(part, torch.zeros(12, 3)) for part in parts)
+    reversed_ = torch.autograd.grad(adversary(source, target, over), parts)
+    logits = adversary.layers(torch.cat(parts))[:, 0]
+    told = torch.cat([torch.ones(12), torch.zeros(12)])
+    plain = torch.autograd.grad(nn.functional.binary_cross_entropy_with_logits(logits, told), parts)
+    factor = 2 / (1 + math.exp(-10 * over)) - 1
+    for one, other in zip(reversed_, plain, strict=True):
+        assert torch.allclose(one, -factor * other, atol=1e-7)
+
+
+def test_a_conditional_adversary_sees_every_pair_of_unit_and_class_and_sure_images_more() -> None:
+    torch.manual_seed(0)
+    adversary, source, target = ConditionalAdversary(5, 3), activations(0), activations(1)
+    losses = []
+    for part, told in ((source, 1.0), (target, 0.0)):
+        answers = part.logits.softmax(1)
+        joint = torch.stack([torch.outer(a, h).flatten() for a, h in zip(answers, part.hidden, strict=True)])
+        weights = 1 + torch.exp((answers * answers.log()).sum(1))
+        logits = adversary.layers(joint)[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, torch.full((12,), told), reduction="none")
+        losses.append((loss * weights).sum() / weights.sum())
+    assert adversary(source, target, 0.5).item() == pytest.approx(sum(loss.item() for loss in losses) / 2, rel=1e-5)
+
+
+def test_only_sure_answers_are_learned_from_and_none_at_first() -> None:
+    logits = torch.tensor([[4.0, 0.0, 0.0], [0.1, 0.0, 0.0]])
+    target = Activations(torch.zeros(2, 5), logits)
+    term = PseudoLabels(0.8)
+    assert term(target, target, 0.2).item() == 0
+    expected = cross_entropy(logits[:1], torch.tensor([0])).item() * 0.5
+    assert term(target, target, 1.0).item() == pytest.approx(expected)
+
+
+def test_density_is_the_entropy_of_an_images_similarities() -> None:
+    answers = activations(0).logits.softmax(1)
+    points = answers / answers.norm(dim=1, keepdim=True)
+    found = []
+    for one in range(12):
+        others = torch.stack([points[one] @ points[other] / 0.05 for other in range(12) if other != one]).softmax(0)
+        found.append(-(others * others.log()).sum().item())
+    assert criteria.density(answers) == pytest.approx(sum(found) / 12, rel=1e-4)
+
+
+def test_information_is_none_where_all_answers_are_alike_and_most_where_they_are_sure_and_even() -> None:
+    assert criteria.information(torch.tensor([[0.7, 0.3], [0.7, 0.3]])) == pytest.approx(0, abs=1e-6)
+    assert criteria.information(torch.tensor([[1.0, 0.0], [1.0, 0.0]])) == pytest.approx(0, abs=1e-6)
+    assert criteria.information(torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == pytest.approx(math.log(2))
+
+
+def test_density_ratios_are_those_of_two_normals() -> None:
+    generator = torch.Generator().manual_seed(0)
+    source, target = (torch.randn(4000, 1, generator=generator) + shift for shift in (0.0, 1.0))
+    asked = torch.tensor([[-1.0], [0.5], [2.0]])
+    expected = torch.exp(asked[:, 0] - 0.5)
+    assert torch.allclose(criteria.density_ratios(source, target, asked), expected, rtol=0.15)
+
+
+def test_the_expected_risk_is_the_targets_and_varies_less_than_a_weighted_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    controlled, weighted = [], []
+    for _ in range(200):
+        points = torch.randn(200, generator=generator)
+        losses, weights = (points > 0).float(), torch.exp(points - 0.5)
+        controlled.append(criteria.expected_risk(losses, weights))
+        weighted.append((losses * weights).mean().item())
+    truth = 0.5 * (1 + math.erf(1 / math.sqrt(2)))  # how often a normal about 1 is above 0
+    assert abs(sum(controlled) / 200 - truth) < 0.02
+    assert torch.tensor(controlled).std() < torch.tensor(weighted).std()
+
+
+def moved(shift: float = 4.0) -> tuple[Domains, Labelled]:
+    """Three classes, and images of them that are to be recognised, moved along every feature."""
+    generator = torch.Generator().manual_seed(0)
+    centres = 2.0 * torch.randn(3, 8, generator=generator)
+
+    def drawn(count: int) -> Labelled:
+        labels = torch.arange(count) % 3
+        return centres[labels] + torch.randn(count, 8, generator=generator), labels
+
+    features, labels = drawn(300)
+    target = features + shift, labels
+    return Domains(drawn(300), drawn(90), target[0], 3), target
+
+
+def correct(head: Head, images: Labelled) -> float:
+    with torch.inference_mode():
+        return (head(images[0]).argmax(1) == images[1]).double().mean().item()
+
+
+def section_of(name: str, **keys: float) -> Adaptation:
+    section = METHODS[name].model_validate({"epochs": 8, "hidden": 32, "learning_rate": 0.01} | keys)
+    assert isinstance(section, Adaptation)
+    return section
+
+
+@pytest.mark.parametrize("name", ADAPTATIONS)
+def test_a_target_that_was_moved_is_recognised_again(name: str) -> None:
+    domains, target = moved()
+    section = section_of(name)
+    plain, adapted = (train(section, term, domains, 0) for term in (None, section.term(3)))
+    assert correct(plain.head, target) < 0.8 and correct(adapted.head, target) > 0.9
+    fit = adapt(section, domains, 0)
+    assert fit.chosen["adapted"] == 1 and correct(fit.head, target) == correct(adapted.head, target)
+    assert fit.score == pytest.approx(fit.curves["validation/accuracy"].iloc[-1])
+
+
+def test_the_seed_decides() -> None:
+    domains, _ = moved()
+    one, again, other = (adapt(section_of("cdan", epochs=2), domains, seed).head.state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not torch.equal(one["layers.0.weight"], other["layers.0.weight"])
+
+
+def test_where_criteria_disagree_the_plain_head_is_kept_unless_caution_is_off() -> None:
+    domains, _ = moved()
+    # Drawn together until nothing else counts, all images get one answer.
+    kept, forced = (adapt(section_of("dan", strength=1e4, cautious=on), domains, 0) for on in (True, False))
+    assert kept.chosen["adapted"] == 0 and forced.chosen["adapted"] == 1
+    assert torch.equal(kept.head.mean, domains.ours.mean) and torch.equal(forced.head.mean, domains.theirs.mean)
+
+
+def answering(answers: list[int], sure: float) -> Trained:
+    """A head that gives images these classes, of two, with so high a probability."""
+    given = torch.tensor([[sure, 1 - sure] if answer == 0 else [1 - sure, sure] for answer in answers])
+    known = Criteria(source=0.9, risk=1.0, density=1.0, information=criteria.information(given), entropy=1.0)
+    return Trained(Head(1, 2), pd.DataFrame(), given, known)
+
+
+def test_adapted_answers_are_trusted_that_tell_more_and_are_not_others_altogether() -> None:
+    plain = answering([0, 1, 0, 1], 0.7)
+    assert is_trusted(answering([0, 1, 0, 1], 0.9), plain) and is_trusted(answering([0, 1, 0, 0], 0.99), plain)
+    assert not is_trusted(answering([0, 1, 0, 1], 0.6), plain)  # they tell less
+    assert not is_trusted(answering([0, 0, 0, 0], 0.99), plain)  # one answer for all
+    assert not is_trusted(answering([1, 0, 1, 0], 0.99), plain)  # sure, and others altogether
+
+
+def test_agreement_is_beyond_chance() -> None:
+    one, other = (torch.eye(3)[answers] for answers in ([0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 2, 0]))
+    observed, chance = 4 / 6, (2 * 2 + 2 * 3 + 2 * 1) / 36
+    assert criteria.agreement(one, other) == pytest.approx((observed - chance) / (1 - chance))
+    assert criteria.agreement(one[:2], one[:2]) == 1
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Digits by day, with labels, and dark ones, to adapt to and to be tested on."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    from tasks.workspace import Workspace
+
+    workspace = Workspace(tmp_path_factory.mktemp("night"))
+    digits = load_digits()
+    for number, (grey, digit) in enumerate(zip(digits.images[:400], digits.target[:400], strict=True)):
+        domain = "night" if number % 2 else "day"
+        values = grey * 255 / 16 * (0.2 if domain == "night" else 1) + (30 if domain == "night" else 0)
+        folder = workspace.root / "photos" / domain / str(digit)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.round().astype(np.uint8)).save(folder / f"{number}.png")
+    source = {"folder": str(workspace.root / "photos"), "layout": "domain/label"}
+    return prepare(source, workspace, split={"target": ["night"]})
+
+
+def home_of(prepared: Prepared) -> Path:
+    """Where its features lie, and those of the pool will."""
+    return prepared.features.store.parents[2]
+
+
+def test_a_dataset_with_a_target_domain_is_adapted_to_it(night: Prepared, tmp_path: Path) -> None:
+    counts = night.dataset.counts
+    assert counts["pool"] > 50 and counts["test"] > 50 and counts["train"] > 100
+    candidate = night.train(METHODS["adabn"].model_validate({"epochs": 3, "cautious": False}), home_of(night))
+    assert candidate.method == "adabn" and candidate.chosen["adapted"] == 1
+    pool = night.task(tmp_path).unlabelled
+    assert len(pool) == counts["pool"]
+    assert torch.allclose(Head.load(candidate.head).mean, pool.mean(0), atol=1e-5)
+
+
+def test_without_images_to_adapt_to_one_line_says_what_to_do(digits: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cdan \(train.method\) learns from unlabelled.*ingest.split.target"):
+        digits.train(METHODS["cdan"].model_validate({}), tmp_path)
