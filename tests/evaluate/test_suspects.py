@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from tasks.evaluate.neighbours.held_out import held_out_probabilities
 from tasks.evaluate.neighbours.suspects import doubt, report_suspects
@@ -119,9 +120,8 @@ def test_of_few_images_nothing_is_said(tmp_path: Path, count: int) -> None:
 def test_look_alikes_of_different_labels_are_listed_both(tmp_path: Path) -> None:
     dataset, features = make(tmp_path, ["ant", "bee", "ant", "ant"], np.eye(4, WIDTH))
     pairs = [("0.png", "1.png", 0.98, True), ("2.png", "3.png", 0.99, True), ("1.png", "2.png", 0.2, False)]
-    pd.DataFrame(pairs, columns=["first", "second", "cosine", "confirmed"]).to_csv(
-        tmp_path / "look_alikes.csv", index=False
-    )
+    table = pd.DataFrame(pairs, columns=["first", "second", "cosine", "confirmed"])
+    table.assign(bits=2).to_csv(tmp_path / "look_alikes.csv", index=False)
     assert report_suspects(dataset, features, tmp_path, 0, tmp_path) == (2, [])
     rows = listed(tmp_path)[["path", "label", "suggested", "why", "score"]].values.tolist()
     assert rows == [
@@ -134,8 +134,27 @@ def test_look_alikes_of_which_a_model_believes_the_labels_are_not_listed(tmp_pat
     true, _ = flipped(400, 25)
     dataset, features = make(tmp_path, [CLASSES[label] for label in true], apart(np.eye(4)[true]))
     pairs = pd.DataFrame([("0.png", "1.png", 0.98, True)], columns=["first", "second", "cosine", "confirmed"])
-    pairs.to_csv(tmp_path / "look_alikes.csv", index=False)
+    pairs.assign(bits=2).to_csv(tmp_path / "look_alikes.csv", index=False)
     assert report_suspects(dataset, features, tmp_path, 0, tmp_path)[0] == 0
+
+
+def test_one_picture_in_two_files_of_different_labels_is_listed_whatever_a_model_believes(tmp_path: Path) -> None:
+    true, _ = flipped(400, 25)
+    dataset, features = make(tmp_path, [CLASSES[label] for label in true], apart(np.eye(4)[true]))
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    nearly = pixels.copy()
+    nearly[4, 4] ^= 1
+    for number, (drawn, kind) in enumerate([(pixels, "PNG"), (pixels, "BMP"), (nearly, "PNG")]):
+        (place := dataset.image(f"{number:032x}")).parent.mkdir(exist_ok=True)
+        Image.fromarray(drawn).save(place, kind)
+    pairs = [("0.png", "1.png", 0, 1.0, True), ("0.png", "2.png", 0, 1.0, True)]
+    table = pd.DataFrame(pairs, columns=["first", "second", "bits", "cosine", "confirmed"])
+    table.to_csv(tmp_path / "look_alikes.csv", index=False)
+    assert report_suspects(dataset, features, tmp_path, 0, tmp_path)[0] == 2
+    assert listed(tmp_path)[["path", "label", "suggested", "why", "score"]].values.tolist() == [
+        ["0.png", "ant", "bee", "has the pixels of 1.png, which is bee", 1.0],
+        ["1.png", "bee", "ant", "has the pixels of 0.png, which is ant", 1.0],
+    ]
 
 
 def test_images_of_a_group_are_left_out_together() -> None:
