@@ -17,6 +17,7 @@ checks (JSON)             items, images, quarantined, findings, classes, imbalan
 curves (Parquet)          step (int64) and any of l2, k, and loss and accuracy or average_precision of train, tune
                           and val, such as val/accuracy (float64)
 rates (Parquet)           epoch (int64, from 1), block (str), rate (float64, of the full learning rate)
+held_out (Parquet)        path, probability (list of float32, of each class)
 trials (Parquet)          trial (int64), method (str), settings (JSON), state (str), score (float64), epochs (int64),
                           started and ended (float64, seconds since the epoch)
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
@@ -230,6 +231,8 @@ class Candidate(Record):
         curves: how training went (Parquet).
         rates: how fast each block of the backbone learned in each epoch (Parquet).
         trials: what a search tried (Parquet).
+        held_out: what the images that were learned from are given by heads that had not learned from them, where the
+            head was cross-validated (Parquet).
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
@@ -243,6 +246,7 @@ class Candidate(Record):
     curves: Place
     rates: Place | None = None
     trials: Place | None = None
+    held_out: Place | None = None
     chosen: dict[str, float]
     score: float
     scores: dict[int, float] = {}
@@ -310,7 +314,8 @@ class Comparison(Record):
             difference, low, high, p, p_holm) and a picture of what was gained and lost, each named after it.
         version: that the candidate was compared with.
         judged_on: the split that decides; None where the candidate has learned from all of its images.
-        images, left_out: by split, how many were compared, and how many were not since one of the two knows them.
+        images, left_out: by split, how many were compared, and how many were not since one of the two knows them;
+            near: of the latter, those that nobody has learned from, but one of the two from nearly the same.
         metrics: ``split/name`` to (ours, theirs, difference, low, high), the bounds of the difference's 95% interval.
         p_values: by split, of the difference of the shares of right answers.
         detectable: by split, the difference that four of five tests on so many images would have found.
@@ -324,6 +329,7 @@ class Comparison(Record):
     judged_on: Split | None
     images: dict[str, int]
     left_out: dict[str, int]
+    near: dict[str, int] = {}
     metrics: dict[str, tuple[float, float, float, float, float]]
     p_values: dict[str, float]
     detectable: dict[str, float]
