@@ -22,8 +22,9 @@ trials (Parquet)          trial (int64), method (str), settings (JSON), state (s
                           started and ended (float64, seconds since the epoch)
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
-mistakes (CSV)            path, hash, label, predicted, probability, and of each of the three nearest images that were
-                          learned from neighbour_1, neighbour_1_hash, neighbour_1_label, neighbour_1_similarity...;
+mistakes (CSV)            path, hash, label, predicted, probability (of predicted or, with several labels an image, of
+                          wrong, the one that is), and of each of the three nearest images learned from
+                          neighbour_1, neighbour_1_hash, neighbour_1_label, neighbour_1_similarity...;
                           several labels are a JSON list
 confusions (CSV)          true, predicted, images, share (of the true class), example_1, example_1_hash... of up to 3
 near (CSV)                path, hash, neighbour, neighbour_hash, neighbour_split, similarity (cosine), bits (that differ

@@ -35,7 +35,7 @@ LABELS = (
     "neighbour_3_label",
 )  # fmt: skip
 """Columns of labels."""
-TEXTS = (*LABELS, "path", "hash", "slice", "class", "example")
+TEXTS = (*LABELS, "path", "hash", "slice", "class", "example", "wrong")
 """Columns that are no numbers, whatever they look like."""
 NONE = "none"
 

@@ -218,6 +218,7 @@ def test_the_surest_mistake_of_an_image_is_shown_with_what_is_wrong(dataset: Dat
     probabilities = np.array([[0.2, 0.9, 0.1], [0.4, 0.6, 0.4], [0, 0, 0.01], [0.5, 0, 0]], np.float32)
     wrong = _wrong_labels(Answers("val", rows, targets, probabilities), dataset)
     assert wrong["hash"].tolist() == ["missed", "both", "unsure"]
+    assert wrong["wrong"].tolist() == ["cat", "bee", "ant"]
     assert wrong["caption"].tolist() == [
         "cat\nlabelled, given 1%", "bee\nnot labelled, given 90%", "ant\nnot labelled, given 50%",
     ]  # fmt: skip
