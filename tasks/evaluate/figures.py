@@ -185,21 +185,11 @@ def reliability_figure(
     Args:
         before: the probabilities before logits were divided by ``temperature``.
     """
-    several = labels.ndim == 2
-    if several:
-        confidence, right = probabilities.ravel(), labels.ravel()
-    else:
-        confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    which = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    count = np.bincount(which, minlength=CALIBRATION_BINS)
-    filled = count > 0
-    accuracy = np.bincount(which, weights=right, minlength=CALIBRATION_BINS)[filled] / count[filled]
+    several, bins = labels.ndim == 2, reliability_table(labels, probabilities)
+    width = 1 / CALIBRATION_BINS
     figure, [above, below] = panels(5.5, 5.5, title, heights=[3, 1])
     above.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
-    above.bar(
-        edges[:-1][filled], accuracy, width=1 / CALIBRATION_BINS, align="edge", color=BLUE, alpha=0.8, edgecolor="white"
-    )
+    above.bar(bins["low"], bins["accuracy"], width, align="edge", color=BLUE, alpha=0.8, edgecolor="white")
     if before is not None:
         raw = reliability_table(labels, before)
         errors = [calibration_error(gaps(labels, of)) for of in (before, probabilities)]
@@ -209,7 +199,7 @@ def reliability_figure(
         above.containers[0].set_label(served)
         above.legend(frameon=False, fontsize=8, loc="upper left")
     above.set(ylabel="share that has the label" if several else "accuracy", ylim=(0, 1.01))
-    below.bar(edges[:-1], count, width=1 / CALIBRATION_BINS, align="edge", color=GREY)
+    below.bar(bins["low"], bins["count"], width, align="edge", color=GREY)
     below.set(xlabel="probability" if several else "confidence", ylabel="labels" if several else "images", xlim=(0, 1))
     if several:
         # Most labels are not there, and surely so: the others would not be seen beside them.

@@ -137,9 +137,7 @@ def _comparison(
     name: str, final: Path, rival: Rival, pairs: list[Pair], changes: Changes, dataset: Dataset, config: EvaluateConfig,
     findings: list[str],
 ) -> Comparison:  # fmt: skip
-    counts = {
-        "left_out": {pair.split: pair.left_out for pair in pairs}, "near": {pair.split: pair.near for pair in pairs}
-    }  # fmt: skip
+    left_out, near = ({pair.split: getattr(pair, name) for pair in pairs} for name in ("left_out", "near"))
     pairs = [pair for pair in pairs if len(pair.rows)]
     right = {pair.split: (*pair.right, pair.groups) for pair in pairs}
     return Comparison(
@@ -148,7 +146,8 @@ def _comparison(
         version=rival.version,
         judged_on=dataset.choose_on if dataset.choose_on in right else None,
         images={pair.split: len(pair.rows) for pair in pairs},
-        **counts,
+        left_out=left_out,
+        near=near,
         metrics={
             f"{pair.split}/{figure}": astuple(difference)
             for pair in pairs
