@@ -22,10 +22,9 @@ trials (Parquet)          trial (int64), method (str), settings (JSON), state (s
                           started and ended (float64, seconds since the epoch)
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
-mistakes (CSV)            path, hash, label, predicted, probability (of predicted or, with several labels an image, of
-                          wrong, the one that is), and of each of the three nearest images learned from
-                          neighbour_1, neighbour_1_hash, neighbour_1_label, neighbour_1_similarity...;
-                          several labels are a JSON list
+mistakes (CSV)            path, hash, label, predicted, probability (of several labels an image, of wrong, the one that
+                          is), and of each of the three nearest images learned from neighbour_1, neighbour_1_hash,
+                          neighbour_1_label, neighbour_1_similarity...; several labels are a JSON list
 confusions (CSV)          true, predicted, images, share (of the true class), example_1, example_1_hash... of up to 3
 near (CSV)                path, hash, neighbour, neighbour_hash, neighbour_split, similarity (cosine), bits (that differ
                           in perceptual hashes; -1 where there are none), chance (that an unrelated image is as near)
@@ -232,8 +231,7 @@ class Candidate(Record):
         curves: how training went (Parquet).
         rates: how fast each block of the backbone learned in each epoch (Parquet).
         trials: what a search tried (Parquet).
-        held_out: what the images that were learned from are given by heads that had not learned from them, where the
-            head was cross-validated (Parquet).
+        held_out: what images are given by heads of a cross-validation that had not learned from them (Parquet).
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
@@ -315,8 +313,8 @@ class Comparison(Record):
             difference, low, high, p, p_holm) and a picture of what was gained and lost, each named after it.
         version: that the candidate was compared with.
         judged_on: the split that decides; None where the candidate has learned from all of its images.
-        images, left_out: by split, how many were compared, and how many were not since one of the two knows them;
-            near: of the latter, those that nobody has learned from, but one of the two from nearly the same.
+        images, left_out: by split, how many were compared, and how many were not since one of the two knows them; near:
+            of the latter, those that one of the two only knows nearly the same of.
         metrics: ``split/name`` to (ours, theirs, difference, low, high), the bounds of the difference's 95% interval.
         p_values: by split, of the difference of the shares of right answers.
         detectable: by split, the difference that four of five tests on so many images would have found.
