@@ -11,6 +11,8 @@ from mlflow.exceptions import MlflowException
 
 from flows.config import PipelineConfig, read_config
 from tasks.errors import ConfigurationError, RegistryError
+from tasks.ingest.contradictions import COLUMNS as COPIES
+from tasks.ingest.contradictions import CONTRADICTIONS, as_suspects, read_contradictions
 from tasks.ingest.corrections import read_corrections, write_corrections
 from tasks.ingest.relabel import read_review
 from tasks.ingest.remotes import fetch_version
@@ -24,7 +26,8 @@ COLUMNS = ["label", "suggested", "why", "score", "was", "split", "path", "hash"]
 
 
 def write_review(name: str, output: Path, workspace: Workspace) -> tuple[int, int]:
-    """Write the labels that the last evaluation of a pipeline doubts; a list that is there stays.
+    """Write the labels that the last run of a pipeline doubts, copies that contradict each other first; a list that is
+    there stays.
 
     Returns:
         How many are listed, and how many there are; of none, nothing is written.
@@ -37,12 +40,15 @@ def write_review(name: str, output: Path, workspace: Workspace) -> tuple[int, in
         raise ConfigurationError(f"{output} is there already, perhaps edited: name another one with -o, or remove it")
     client = connect(workspace)
     run = _last_run(client, name)
-    count = int(run.data.metrics.get("suspects", 0))
-    if not count:
-        return 0, 0
-    table = pd.read_csv(_artifact(client, run, "evaluation", SUSPECTS, workspace), dtype=str, keep_default_na=False)
-    write_whole(output, table.assign(was=table["label"])[COLUMNS].to_csv(index=False, lineterminator="\n"))
-    return len(table), count
+    doubted = int(run.data.metrics.get("suspects", 0))
+    tables = [as_suspects(_contradictions(client, run, workspace)).astype({"score": str})]
+    if doubted:
+        file = _artifact(client, run, "evaluation", SUSPECTS, workspace)
+        tables.append(pd.read_csv(file, dtype=str, keep_default_na=False))
+    table = pd.concat(tables, ignore_index=True).drop_duplicates(["path", "label"])
+    if len(table):
+        write_whole(output, table.assign(was=table["label"])[COLUMNS].to_csv(index=False, lineterminator="\n"))
+    return len(table), len(table) + doubted - len(tables[-1]) if doubted else len(table)
 
 
 def apply_review(file: Path, version: str, workspace: Workspace, new_classes: bool) -> tuple[Path | None, int]:
@@ -56,22 +62,28 @@ def apply_review(file: Path, version: str, workspace: Workspace, new_classes: bo
     """
     fetch_version(version, workspace, None, images=False)
     before = read_corrections(workspace)
-    after = read_review(file, read_manifest(version, workspace), before, new_classes)
+    run = _newest_run(connect(workspace), version)
+    copies = None if run is None else _contradictions(connect(workspace), run, workspace)
+    after = read_review(file, read_manifest(version, workspace), before, new_classes, copies)
     changed = before.items() ^ after.items()
-    contents = {content for content, _ in changed}
+    contents = {content for (content, _), _ in changed}
     return (write_corrections(workspace, after), len(contents)) if contents else (None, 0)
 
 
 def configuration_of(version: str, workspace: Workspace) -> PipelineConfig | None:
     """The configuration of the newest run of a dataset version; None where no run has had it."""
     client = connect(workspace)
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    found = client.search_runs(
-        experiments, f"tags.`data.version` = '{version}'", order_by=["attributes.start_time DESC"], max_results=1
-    )
-    if not found:
+    run = _newest_run(client, version)
+    if run is None:
         return None
-    return read_config(_artifact(client, found[0], "config", "config.yaml", workspace), [], PipelineConfig)
+    return read_config(_artifact(client, run, "config", "config.yaml", workspace), [], PipelineConfig)
+
+
+def _newest_run(client: MlflowClient, version: str) -> Run | None:
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    order = ["attributes.start_time DESC"]
+    found = client.search_runs(experiments, f"tags.`data.version` = '{version}'", order_by=order, max_results=1)
+    return found[0] if found else None
 
 
 def _last_run(client: MlflowClient, name: str) -> Run:
@@ -86,6 +98,14 @@ def _last_run(client: MlflowClient, name: str) -> Run:
     if not runs:
         raise RegistryError(f"no run of {name} has ended well yet: `headstart run CONFIG` evaluates one")
     return runs[0]
+
+
+def _contradictions(client: MlflowClient, run: Run, workspace: Workspace) -> pd.DataFrame:
+    """Copies under different labels, as the run's ingestion found them; none where an earlier headstart made it."""
+    keeper, path = run.data.tags.get("dataset.files", run.info.run_id), f"data/{CONTRADICTIONS}"
+    if path not in {each.path for each in client.list_artifacts(keeper, "data")}:
+        return pd.DataFrame(columns=COPIES)
+    return read_contradictions(_artifact(client, run, "dataset", path, workspace).parent)
 
 
 def _artifact(client: MlflowClient, run: Run, kind: str, path: str, workspace: Workspace) -> Path:

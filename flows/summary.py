@@ -122,7 +122,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     for split, images in comparison.images.items():
         name = ACCURACY if f"{split}/{ACCURACY}" in comparison.metrics else AVERAGE_PRECISION
         ours, theirs, difference, low, high = comparison.metrics[f"{split}/{name}"]
-        out = f" ({comparison.left_out[split]:,} left out)" if comparison.left_out[split] else ""
+        near = f", {comparison.near[split]:,} as look-alikes" if comparison.near.get(split) else ""
+        out = f" ({comparison.left_out[split]:,} left out{near})" if comparison.left_out[split] else ""
         lines.append(
             f"{split}/{name} {theirs:.4f} → {ours:.4f}: {difference:+.4f} [{low:+.4f}, {high:+.4f}] on {images:,} "
             f"images{out}; {comparison.gained[split]:,} gained, {comparison.lost[split]:,} lost, p "

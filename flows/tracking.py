@@ -115,16 +115,20 @@ class TrackedRun:
         values = [RunTag(key.replace("_", "."), str(value)) for key, value in tags.items()]
         self.client.log_batch(self.id, tags=values, synchronous=True)
 
-    def _is_news(self, record: Record) -> bool:
-        """Whether no earlier run of the experiment has stored this record's files: nothing is stored twice."""
+    def _is_news(self, record: Record, report: str = "") -> bool:
+        """Whether no earlier run of the experiment has stored this record's files: nothing is stored twice.
+
+        Args:
+            report: name of these files, where a record of one fingerprint may have others.
+        """
         kind = type(record).__name__.lower()
         run = self.client.get_run(self.id)
+        tags = {kind: record.fingerprint} | ({f"{kind}.report": report} if report else {})
+        alike = [f"tags.`{tag}` = '{name}'" for tag, name in tags.items()]
         same = self.client.search_runs(
-            [run.info.experiment_id],
-            f"tags.`{kind}` = '{record.fingerprint}' and attributes.status = 'FINISHED'",
-            max_results=1,
+            [run.info.experiment_id], " and ".join([*alike, "attributes.status = 'FINISHED'"]), max_results=1
         )
-        self.client.set_tag(self.id, kind, record.fingerprint)
+        self.client.log_batch(self.id, tags=[RunTag(tag, name) for tag, name in tags.items()], synchronous=True)
         if same:
             self.client.set_tag(self.id, f"{kind}.files", same[0].info.run_id)
             self.client.set_tag(
@@ -144,7 +148,7 @@ class TrackedRun:
         self.set_tags(data_version=dataset.version, data_source=dataset.source)
         self._log_metrics({f"images/{split}": count for split, count in dataset.counts.items()})
         self._log_metrics({"images/quarantined": dataset.quarantined})
-        if self._is_news(dataset):
+        if self._is_news(dataset, dataset.report.name):  # other things may be kept out of the same images
             # Under its own name DVC would take the copy for a folder of images to look after.
             self.client.log_text(self.id, source.read_text(encoding="utf-8"), "data/version.yaml")
             for path in sorted(dataset.report.iterdir()):

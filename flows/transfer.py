@@ -19,7 +19,7 @@ from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
 from tasks.ingest.stage import ingest
 from tasks.preprocess.stage import preprocess
-from tasks.records import Candidate, Comparison, Dataset, FeatureSet, Preprocessed
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed
 from tasks.register.rivals import find_rival
 from tasks.register.stage import register
 from tasks.report.stage import report
@@ -79,7 +79,7 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
     inspection = None
     if config.evaluate.inspects:
         inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
-    comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate)
+    comparison = _held_against_champion(config, run, dataset, preprocessed, final, candidate, evaluation, features)
     made = (dataset, preprocessed, final, candidate, evaluation, comparison, inspection)
     model = run.record(register(config.register_, config.name, run.id, *made))
     settings = config.model_dump(mode="json", by_alias=True)
@@ -93,7 +93,7 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
 
 def _held_against_champion(
     config: PipelineConfig, run: TrackedRun, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet,
-    candidate: Candidate,
+    candidate: Candidate, evaluation: Evaluation, frozen: FeatureSet,
 ) -> Comparison | None:  # fmt: skip
     """The candidate against the champion, unless there is none, or it is this one."""
     champion = find_rival(config.name, candidate.fingerprint, run.workspace)
@@ -104,7 +104,7 @@ def _held_against_champion(
     )
     sees = preprocessed.seen_as(champion.geometry)
     theirs = extract(looks, dataset, sees, (dataset.choose_on, dataset.report_on))
-    return run.record(compare(config.evaluate, dataset, features, candidate, champion, theirs))
+    return run.record(compare(config.evaluate, dataset, features, candidate, champion, theirs, evaluation, frozen))
 
 
 def _announce(outcome: Outcome, link: str) -> None:

@@ -24,3 +24,9 @@ def group_numbers(rows: pd.DataFrame) -> np.ndarray | None:
     size = len(hashes) + int(groups.max()) + 1
     _, parts = connected_components(coo_array((np.ones(len(ends[0])), ends), shape=(size, size)), directed=False)
     return np.unique(parts[contents], return_inverse=True)[1].astype(np.int64)
+
+
+def groups_among(groups: np.ndarray | None, chosen: np.ndarray) -> np.ndarray | None:
+    """The groups of some of the images (bool ``[N]``), numbered anew from 0: int64 ``[n]``; None where images come in
+    none."""
+    return None if groups is None else np.unique(groups[chosen], return_inverse=True)[1]

@@ -17,15 +17,15 @@ checks (JSON)             items, images, quarantined, findings, classes, imbalan
 curves (Parquet)          step (int64) and any of l2, k, and loss and accuracy or average_precision of train, tune
                           and val, such as val/accuracy (float64)
 rates (Parquet)           epoch (int64, from 1), block (str), rate (float64, of the full learning rate)
+held_out (Parquet)        path, probability (list of float32, of each class)
 trials (Parquet)          trial (int64), method (str), settings (JSON), state (str), score (float64), epochs (int64),
                           started and ended (float64, seconds since the epoch)
-steps (Parquet)           what `tasks.train.anytime.step.Step` has: kind, backbone, method, images, predicted and took
-                          (float64, seconds), expected, score and frozen (float64), state, why...
+steps (Parquet)           what `tasks.train.anytime.step.Step` has; times are float64, in seconds
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
 predictions (Parquet)     path, label, predicted (str), probability (float32), hash
-mistakes (CSV)            path, hash, label, predicted, probability, and of each of the three nearest images that were
-                          learned from neighbour_1, neighbour_1_hash, neighbour_1_label, neighbour_1_similarity...;
-                          several labels are a JSON list
+mistakes (CSV)            path, hash, label, predicted, probability (of several labels an image, of wrong, the one that
+                          is), and of each of the three nearest images learned from neighbour_1, neighbour_1_hash,
+                          neighbour_1_label, neighbour_1_similarity...; several labels are a JSON list
 confusions (CSV)          true, predicted, images, share (of the true class), example_1, example_1_hash... of up to 3
 near (CSV)                path, hash, neighbour, neighbour_hash, neighbour_split, similarity (cosine), bits (that differ
                           in perceptual hashes; -1 where there are none), chance (that an unrelated image is as near)
@@ -229,9 +229,9 @@ class Candidate(Record):
     Attributes:
         head: weights (safetensors) whose metadata says how to build the head.
         backbone: weights of the backbone, under the names that the pretrained ones have; None where they are those.
-        curves: how training went (Parquet).
-        rates: how fast each block of the backbone learned in each epoch (Parquet).
+        curves: how training went (Parquet); rates: how fast each block of the backbone learned in each epoch (Parquet).
         trials: what a search tried (Parquet); mixed: what weights were averaged: mixed (which), share and kept.
+        held_out: what images are given by heads of a cross-validation that had not learned from them (Parquet).
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
@@ -246,6 +246,7 @@ class Candidate(Record):
     rates: Place | None = None
     trials: Place | None = None
     mixed: Place | None = None
+    held_out: Place | None = None
     chosen: dict[str, float]
     score: float
     scores: dict[int, float] = {}
@@ -313,7 +314,8 @@ class Comparison(Record):
             difference, low, high, p, p_holm) and a picture of what was gained and lost, each named after it.
         version: that the candidate was compared with.
         judged_on: the split that decides; None where the candidate has learned from all of its images.
-        images, left_out: by split, how many were compared, and how many were not since one of the two knows them.
+        images, left_out: by split, how many were compared, and how many were not since one of the two knows them; near:
+            of the latter, those that one of the two only knows nearly the same of.
         metrics: ``split/name`` to (ours, theirs, difference, low, high), the bounds of the difference's 95% interval.
         p_values: by split, of the difference of the shares of right answers.
         detectable: by split, the difference that four of five tests on so many images would have found.
@@ -327,6 +329,7 @@ class Comparison(Record):
     judged_on: Split | None
     images: dict[str, int]
     left_out: dict[str, int]
+    near: dict[str, int] = {}
     metrics: dict[str, tuple[float, float, float, float, float]]
     p_values: dict[str, float]
     detectable: dict[str, float]

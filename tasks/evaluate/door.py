@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -31,7 +32,11 @@ from tasks.progress import progress
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
+from tasks.train.task import targets_of
 from tasks.workspace import Workspace, fresh_folder
+
+FOLDS = "folds of train"
+"""What is chosen on where a head was cross-validated."""
 
 
 def evaluate_candidate(
@@ -105,14 +110,25 @@ def _report_choices(
 ) -> tuple[dict[str, Interval], list[str]]:  # fmt: skip
     """What thresholds that were chosen on one split give on each, and the parts on which the model is worse."""
     splits = [answers for answers, _ in found]
-    choosing = splits[0] if len(splits) == 2 else answer(dataset.choose_on, dataset, features, candidate)
-    given = report_choices(config, dataset, None if candidate.cross_validated else choosing, splits, folder)
+    if candidate.held_out is not None:
+        choosing = _held_out(dataset, candidate.held_out)
+    else:
+        choosing = splits[0] if len(splits) == 2 else answer(dataset.choose_on, dataset, features, candidate)
+    given = report_choices(config, dataset, choosing, splits, folder)
 
     def features_of(rows: pd.DataFrame) -> torch.Tensor:
         return labelled(dataset, features, rows)[0]
 
     worse = [line for of in splits for line in report_slices(config, dataset, choosing, of, features_of, folder)]
     return given, worse
+
+
+def _held_out(dataset: Dataset, file: Path) -> Answers:
+    """What images that the candidate has learned from are given by heads of its cross-validation that have not."""
+    manifest, given = dataset.read_manifest(), pd.read_parquet(file)
+    rows = given[["path"]].merge(manifest, on="path", validate="one_to_one")
+    targets = targets_of(dataset, rows).numpy()
+    return Answers(FOLDS, rows, targets, np.stack(given["probability"].to_list()), group_numbers(rows))
 
 
 def _evaluation(
@@ -153,8 +169,7 @@ def _report_neighbours(answers: Answers, dataset: Dataset, learned: Learned, fol
 def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
     entries: dict[str, dict[str, float | None]] = {}
     for figure, interval in evaluation.metrics.items():
-        known = (None if math.isnan(bound) else bound for bound in interval)
-        entry: dict[str, float | None] = dict(zip(("value", "low", "high"), known, strict=True))
+        entry = _bounds(interval)
         if figure in evaluation.classes:
             entry["classes"] = evaluation.classes[figure]
         if (split := figure.partition("/")[0]) in evaluation.groups:
@@ -162,7 +177,11 @@ def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
         entries[figure] = entry
     for split, leak in evaluation.leaks.items():
         for name, interval in (("inflation", leak.inflation), ("without_near", leak.far)):
-            known = (None if math.isnan(bound) else bound for bound in interval)
-            entries[f"{split}/{name}"] = dict(zip(("value", "low", "high"), known, strict=True))
+            entries[f"{split}/{name}"] = _bounds(interval)
         entries[f"{split}/near"] = {"value": leak.share}
     return entries
+
+
+def _bounds(interval: Interval) -> dict[str, float | None]:
+    known = (None if math.isnan(bound) else bound for bound in interval)
+    return dict(zip(("value", "low", "high"), known, strict=True))

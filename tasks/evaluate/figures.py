@@ -26,6 +26,8 @@ PALE = "#DDDDDD"
 LEGIBLE = 25
 """Most classes whose cells and names can still be read."""
 FEW = 10
+CELL, PICTURE = (1.7, 2.1), 1.6
+"""Inches of an image with its caption, and of the longer side of the image alone."""
 AGAINST = {"l2": "L2 regularisation", "k": "k", "epoch": "epoch", "step": "epoch"}
 """What curves are drawn against, the first that there is, and what it is called: steps are epochs where no column says
 more."""
@@ -75,7 +77,7 @@ def roc_figure(
     Args:
         labels: int ``[N]`` or, where an image may have several, ones and zeros ``[N, C]``.
     """
-    figure, axes = _axes(6.5, 5.5, title)
+    figure, [axes] = panels(6.5, 5.5, title)
     columns = positives(labels, len(classes))
     # One of two classes against the other is the same curve twice.
     one = len(classes) == 2 and labels.ndim == 1
@@ -96,7 +98,7 @@ def precision_recall_figure(
     Args:
         targets: ones and zeros ``[N, C]``.
     """
-    figure, axes = _axes(6.5, 5.5, title)
+    figure, [axes] = panels(6.5, 5.5, title)
     for c, value in _worst(scores.per_class["average_precision"]).items():
         precision, recall, _ = precision_recall_curve(targets[:, c], probabilities[:, c])
         axes.plot(recall, precision, lw=1.4, drawstyle="steps-post", label=f"{_short(classes[c])}  {value:.3f}")
@@ -112,9 +114,8 @@ def curves_figure(curves: pd.DataFrame, title: str) -> Figure:
     splits, whats = ([*dict.fromkeys(name.split("/", 1)[place] for name in columns)] for place in (0, 1))
     colours = dict(zip(splits, cycle((GREY, BLUE, ORANGE, GREEN, PURPLE)), strict=False))
     whats.sort(key=lambda what: what != "loss")
-    figure = Figure(figsize=(max(6.0, 4.5 * len(whats)), 3.8), layout="constrained")
-    figure.suptitle(title)
-    for axes, what in zip(figure.subplots(1, len(whats), squeeze=False).flat, whats, strict=True):
+    figure, places = panels(max(6.0, 4.5 * len(whats)), 3.8, title, [1] * len(whats))
+    for axes, what in zip(places, whats, strict=True):
         for column in (name for name in columns if name.split("/", 1)[1] == what):
             # Not everything is measured at every step.
             known = curves[[x, column]].dropna()
@@ -184,23 +185,11 @@ def reliability_figure(
     Args:
         before: the probabilities before logits were divided by ``temperature``.
     """
-    several = labels.ndim == 2
-    if several:
-        confidence, right = probabilities.ravel(), labels.ravel()
-    else:
-        confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    which = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    count = np.bincount(which, minlength=CALIBRATION_BINS)
-    filled = count > 0
-    accuracy = np.bincount(which, weights=right, minlength=CALIBRATION_BINS)[filled] / count[filled]
-    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.set_title(title)
+    several, bins = labels.ndim == 2, reliability_table(labels, probabilities)
+    width = 1 / CALIBRATION_BINS
+    figure, [above, below] = panels(5.5, 5.5, title, heights=[3, 1])
     above.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
-    above.bar(
-        edges[:-1][filled], accuracy, width=1 / CALIBRATION_BINS, align="edge", color=BLUE, alpha=0.8, edgecolor="white"
-    )
+    above.bar(bins["low"], bins["accuracy"], width, align="edge", color=BLUE, alpha=0.8, edgecolor="white")
     if before is not None:
         raw = reliability_table(labels, before)
         errors = [calibration_error(gaps(labels, of)) for of in (before, probabilities)]
@@ -210,7 +199,7 @@ def reliability_figure(
         above.containers[0].set_label(served)
         above.legend(frameon=False, fontsize=8, loc="upper left")
     above.set(ylabel="share that has the label" if several else "accuracy", ylim=(0, 1.01))
-    below.bar(edges[:-1], count, width=1 / CALIBRATION_BINS, align="edge", color=GREY)
+    below.bar(bins["low"], bins["count"], width, align="edge", color=GREY)
     below.set(xlabel="probability" if several else "confidence", ylabel="labels" if several else "images", xlim=(0, 1))
     if several:
         # Most labels are not there, and surely so: the others would not be seen beside them.
@@ -221,17 +210,47 @@ def reliability_figure(
 
 
 def mistakes_figure(images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 6) -> Figure:
-    """The most confident mistakes: uint8 images ``[H, W, 3]`` under their captions."""
+    """The most confident mistakes: uint8 images ``[H, W, 3]`` under their captions.
+
+    They share one pair of axes, in inches: a pair for each image, and a layout that measures them all, takes ten times
+    as long.
+    """
     rows = max(1, -(-len(images) // columns))
-    titles = list(map(literal, captions))
-    figure = Figure(figsize=(1.7 * columns, 2.1 * rows + 0.5), layout="constrained")
-    figure.suptitle(title)
-    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.set_axis_off()
-        if place < len(images):
-            axes.imshow(images[place], interpolation="nearest")
-            axes.set_title(titles[place], fontsize=8, color=ORANGE)
+    width, height = CELL[0] * columns, CELL[1] * rows + 0.4
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.text(width / 2, height - 0.1, title, fontsize=12, ha="center", va="top")
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = place % columns * CELL[0] + CELL[0] / 2, height - 0.4 - place // columns * CELL[1]
+        across, up = (side * PICTURE / max(image.shape[:2]) for side in (image.shape[1], image.shape[0]))
+        below = top - CELL[1] + PICTURE
+        axes.text(left, below + 0.04, literal(caption), fontsize=8, color=ORANGE, ha="center", va="bottom")
+        axes.imshow(
+            image, extent=(left - across / 2, left + across / 2, below - up, below), interpolation="nearest",
+            aspect="auto",
+        )  # fmt: skip
+    axes.set(xlim=(0, width), ylim=(0, height))
     return figure
+
+
+def panels(
+    width: float, height: float, title: str, widths: Sequence[float] = (1,), heights: Sequence[float] = (1,),
+    size: float = 11,
+) -> tuple[Figure, list[Axes]]:  # fmt: skip
+    """A figure in inches whose axes bear numbers: their room is known, and a layout that measures it takes as long as
+    drawing everything does."""
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=size, y=1 - 0.08 / height, va="top")
+    room = {
+        "left": 0.72 / width, "right": 1 - 0.15 / width, "bottom": 0.5 / height, "top": 1 - 0.36 / height,
+        "wspace": 0.75 * len(widths) / (width - 0.87), "hspace": 0.06,
+    }  # fmt: skip
+    rows, columns = len(heights), len(widths)
+    axes = figure.subplots(
+        rows, columns, sharex=rows > 1, squeeze=False, width_ratios=widths, height_ratios=heights, gridspec_kw=room
+    )
+    return figure, list(axes.flat)
 
 
 def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:

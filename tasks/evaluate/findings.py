@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.evaluate.neighbours.nearest import LEARNED
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.intervals import disagree
 from tasks.evaluate.scores.metrics import Scores, areas
 from tasks.evaluate.scores.multi_label import MultiLabelScores
 from tasks.records import Dataset
+from tasks.train.task import LEARNED
 
 NAMED = 5
 """Most classes that a line names."""

@@ -62,7 +62,8 @@ def report_split(answers: Answers, dataset: Dataset, config: EvaluateConfig, fol
 
 
 def surest_mistakes(answers: Answers, dataset: Dataset) -> pd.DataFrame:
-    """The surest mistakes: columns path, hash, label, predicted, probability (of what is wrong) and caption."""
+    """The surest mistakes: columns path, hash, label, predicted, probability (of what is wrong), with several labels an
+    image wrong (the label that is), and caption."""
     if dataset.multi_label:
         return _wrong_labels(answers, dataset)
     predictions = predicted(answers, dataset)
@@ -157,6 +158,7 @@ def _wrong_labels(answers: Answers, dataset: Dataset) -> pd.DataFrame:
     return answers.rows.iloc[rows][["path", "hash", "label"]].assign(
         predicted=pd.Series(labels, index=answers.rows.index[rows], dtype=object),
         probability=[probabilities[row, worst[row]] for row in rows],
+        wrong=[dataset.classes[worst[row]] for row in rows],
         caption=captions,
     )
 

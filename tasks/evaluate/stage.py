@@ -25,16 +25,17 @@ def evaluate(
 @stage()
 def compare(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, rival: Rival,
-    theirs: FeatureSet,
+    theirs: FeatureSet, evaluation: Evaluation, frozen: FeatureSet,
 ) -> Comparison:  # fmt: skip
-    """Hold the candidate against a registered version, on images that neither has learned from.
+    """Hold the candidate against a registered version, on images that neither knows.
 
     Args:
         theirs: features of the images that are evaluated, by the registered version's backbone.
+        frozen: features of the candidate's backbone as it was before training.
     """
     from tasks.evaluate.comparison.compare import compare_with
 
-    return compare_with(config, dataset, features, candidate, rival, theirs, Workspace.find())
+    return compare_with(config, dataset, features, candidate, rival, theirs, evaluation, frozen, Workspace.find())
 
 
 @stage()

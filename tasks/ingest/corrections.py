@@ -21,6 +21,9 @@ from tasks.workspace import Workspace, write_whole
 CORRECTIONS = "data.labels.csv"
 COLUMNS = ["hash", "label", "was", "path"]
 
+Key = tuple[str, str]
+"""Of a correction: the content, and the label that was wrong. Copies that contradict each other may bear several."""
+
 
 class Correction(NamedTuple):
     """What an image is labelled in place of what it was; several labels are a JSON list.
@@ -36,6 +39,10 @@ class Correction(NamedTuple):
     was: str
     path: str
 
+    @property
+    def key(self) -> Key:
+        return self.hash, self.was
+
 
 def corrections_file(workspace: Workspace) -> Path:
     """Where a workspace's corrections lie."""
@@ -48,29 +55,31 @@ def corrections_state(workspace: Workspace) -> str | None:
     return file_digest(file) if file.is_file() else None
 
 
-def read_corrections(workspace: Workspace) -> dict[str, Correction]:
-    """The corrections by content.
+def read_corrections(workspace: Workspace) -> dict[Key, Correction]:
+    """The corrections by content and wrong label.
 
     Raises:
         DataError: the file has other columns, or says two things of one image.
     """
     file = corrections_file(workspace)
-    found: dict[str, Correction] = {}
+    found: dict[Key, Correction] = {}
+    labels: dict[str, str | None] = {}
     for line, row in enumerate(read_table(file, COLUMNS) if file.is_file() else [], 2):
         correction = Correction(row["hash"], row["label"] or None, row["was"], row["path"])
-        if found.setdefault(correction.hash, correction)[:3] != correction[:3]:
+        if labels.setdefault(correction.hash, correction.label) != correction.label:
             raise DataError(
                 f"{file}, row {line}: {correction.path} is corrected twice, and differently: remove one row"
             )
+        found.setdefault(correction.key, correction)
     return found
 
 
-def write_corrections(workspace: Workspace, corrections: Mapping[str, Correction]) -> Path:
+def write_corrections(workspace: Workspace, corrections: Mapping[Key, Correction]) -> Path:
     """Write them in the order of their paths, so that a change of one is a change of one line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    ordered = sorted(corrections.values(), key=lambda each: (each.path, each.hash))
+    ordered = sorted(corrections.values(), key=lambda each: (each.path, each.hash, each.was))
     writer.writerows(ordered)
     write_whole(file := corrections_file(workspace), text.getvalue())
     return file
@@ -101,19 +110,20 @@ def read_table(file: Path, columns: list[str]) -> list[dict[str, str]]:
     return found
 
 
-def correct_labels(journal: Journal, corrections: Mapping[str, Correction]) -> None:
+def correct_labels(journal: Journal, corrections: Mapping[Key, Correction]) -> None:
     """Give the rows of a dataset in the making their corrected labels, and say so."""
     if not corrections:
         return
     sql = journal.sql
-    sql.execute("CREATE TEMP TABLE corrections (hash TEXT PRIMARY KEY, new TEXT, old TEXT) WITHOUT ROWID")
+    sql.execute("CREATE TEMP TABLE corrections (hash TEXT, new TEXT, old TEXT, PRIMARY KEY (hash, old)) WITHOUT ROWID")
     sql.executemany(
-        "INSERT INTO temp.corrections VALUES (?,?,?)",
+        "INSERT OR IGNORE INTO temp.corrections VALUES (?,?,?)",
         [(each.hash, each.label and _plain(each.label), _plain(each.was)) for each in corrections.values()],
     )
     joined = f"rows JOIN temp.corrections USING (hash) WHERE {USED} AND label IS NOT NULL"
+    settled = f"SELECT hash FROM {joined} AND (label = old OR label IS new)"
     for kind, condition in (("corrected", "label = old AND new IS NOT NULL"),
-                            ("outdated_correction", "label <> old AND label IS NOT new")):  # fmt: skip
+                            ("outdated_correction", f"hash NOT IN ({settled}) GROUP BY id")):  # fmt: skip
         sql.execute(f"INSERT INTO noted SELECT '{kind}', id, 'was ' || old FROM {joined} AND {condition}")
     sql.execute(f"CREATE TEMP TABLE changed AS SELECT id, new FROM {joined} AND label = old")
     sql.execute(

@@ -17,7 +17,7 @@ from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, what_is_kept_out
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.corrections import Correction, correct_labels, read_corrections
+from tasks.ingest.corrections import Correction, Key, correct_labels, read_corrections
 from tasks.ingest.grouping import group_images
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
@@ -117,7 +117,7 @@ def _keep_report(journal: Journal, config: IngestConfig, table: Path, final: Pat
 
 
 def _settle(
-    journal: Journal, config: IngestConfig, corrections: Mapping[str, Correction] | None = None
+    journal: Journal, config: IngestConfig, corrections: Mapping[Key, Correction] | None = None
 ) -> tuple[Split, Split]:
     """Labels, relations between images, and splits, in the order in which they depend on each other."""
     relations.place_by_folders(journal, config.source.is_multi_label())

@@ -9,15 +9,16 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.errors import DataError
-from tasks.ingest.corrections import Correction, read_table
+from tasks.ingest.corrections import Correction, Key, read_table
 from tasks.wording import shorten
 
 COLUMNS = ["label", "was", "path", "hash"]
 
 
 def read_review(
-    file: Path, manifest: pd.DataFrame, known: Mapping[str, Correction], new_classes: bool = False
-) -> dict[str, Correction]:
+    file: Path, manifest: pd.DataFrame, known: Mapping[Key, Correction], new_classes: bool = False,
+    copies: pd.DataFrame | None = None,
+) -> dict[Key, Correction]:  # fmt: skip
     """The corrections, those that are known and those of an edited list, whose column ``label`` was written in.
 
     Rows whose label is as it was, or is that of the dataset already, change nothing.
@@ -25,6 +26,7 @@ def read_review(
     Args:
         manifest: of the version that the list is of.
         new_classes: whether labels may be new to the dataset.
+        copies: that contradict each other, wherever they are now; see `tasks.ingest.contradictions`.
 
     Raises:
         DataError: a row is of no image of the version, of one whose label is another meanwhile, or names a class that
@@ -32,38 +34,61 @@ def read_review(
     """
     labelled = manifest[manifest["label"].notna()]
     several = not labelled["label"].map(lambda label: isinstance(label, str)).all()
-    images = labelled.drop_duplicates("hash").set_index("hash")
     classes = set(labelled["label"].explode().dropna())
-    edited: dict[str, Correction] = {}
+    images = _images(labelled, copies)
+    edited: dict[Key, Correction] = {}
+    labels: dict[str, str | None] = {}
     for line, row in enumerate(read_table(file, COLUMNS), 2):
         where = f"{file}, row {line} ({shorten([row['path']])})"
         label, was = (_label(row[name].strip(), several, where) for name in ("label", "was"))
-        if label == was:
+        correction = Correction(row["hash"], label, str(was), row["path"])
+        earlier = known.get(correction.key)
+        if label == was or (earlier and earlier.label == label):
             continue
-        if row["hash"] not in images.index:
-            raise DataError(
-                f"{where}: the version has no labelled image of content {row['hash']!r}; say with --data of which "
-                "version the list is"
-            )
-        if row["path"] not in set(labelled.loc[labelled["hash"] == row["hash"], "path"]):
-            called = str(images.at[row["hash"], "path"])
-            raise DataError(f"{where}: the image of content {row['hash']} is called {called}")
-        if (now := label_text(images.at[row["hash"], "label"])) == label:
+        now = _labels_now(images, row, where)
+        if now == {label}:
             continue
-        if now != was:
-            raise DataError(f"{where}: its label is {now} now, not {was}: make the list anew, or correct `was`")
+        if was not in now:
+            told = " and ".join(sorted(now))
+            raise DataError(f"{where}: its label is {told} now, not {was}: make the list anew, or correct `was`")
         if label is not None and not new_classes:
             _check_known(json.loads(label) if several else [label], classes, where)
-        correction = Correction(row["hash"], label, str(was), row["path"])
-        if edited.setdefault(row["hash"], correction)[:2] != correction[:2]:
+        if labels.setdefault(correction.hash, label) != label:
             raise DataError(f"{where}: another row gives the same image another label")
-    after = dict(known) | {hash: _after(known.get(hash), each) for hash, each in edited.items()}
-    return {hash: each for hash, each in after.items() if each.label != each.was}
+        edited[correction.key] = correction
+    return _chained(known, edited)
 
 
-def _after(earlier: Correction | None, correction: Correction) -> Correction:
-    """A source still says what was wrong at first."""
-    return correction._replace(was=earlier.was) if earlier else correction
+def _images(labelled: pd.DataFrame, copies: pd.DataFrame | None) -> pd.DataFrame:
+    """Path, hash and label, as a text, of all images that may be in a list; by hash."""
+    own = labelled[["path", "hash"]].assign(label=labelled["label"].map(label_text))
+    rows = own if copies is None else pd.concat([own, copies[["path", "hash", "label"]]])
+    return rows.set_index("hash").sort_index(kind="stable")
+
+
+def _labels_now(images: pd.DataFrame, row: Mapping[str, str], where: str) -> set[str]:
+    """The labels that a row's image, and its copies, have now."""
+    if row["hash"] not in images.index:
+        raise DataError(
+            f"{where}: the version has no labelled image of content {row['hash']!r}; say with --data of which "
+            "version the list is"
+        )
+    there = images.loc[[row["hash"]]]
+    if row["path"] not in set(there["path"]):
+        raise DataError(f"{where}: the image of content {row['hash']} is called {there['path'].iloc[0]}")
+    return set(there["label"])
+
+
+def _chained(known: Mapping[Key, Correction], edited: Mapping[Key, Correction]) -> dict[Key, Correction]:
+    """All corrections. One of an image that was corrected before begins at what the source still says."""
+    before: dict[Key, list[str]] = {}
+    for earlier in known.values():
+        before.setdefault((earlier.hash, str(earlier.label)), []).append(earlier.was)
+    after = dict(known)
+    for key, each in edited.items():
+        for was in before.get(key, [each.was]):
+            after[each.hash, was] = each._replace(was=was)
+    return {key: each for key, each in after.items() if each.label != each.was}
 
 
 def _label(text: str, several: bool, where: str) -> str | None:

@@ -10,8 +10,10 @@ from typing import Any, get_args
 
 from tasks.ingest.classes import count_classes
 from tasks.ingest.config import ChecksConfig
+from tasks.ingest.contradictions import COLUMNS, CONTRADICTIONS, FOUND
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import CLASSES, KINDS
+from tasks.ingest.relabel import label_text
 from tasks.records import Split
 
 EXAMPLES = 5
@@ -49,6 +51,13 @@ def write_report(journal: Journal, checks: ChecksConfig, folder: Path, multi_lab
         journal.sql.execute(
             """SELECT a.path, a.split, b.path, b.split, bits FROM near JOIN rows a ON a.id = first
             JOIN rows b ON b.id = second WHERE a.kind IS NULL AND b.kind IS NULL ORDER BY a.path, b.path"""
+        ),
+    )  # fmt: skip
+    _write_csv(
+        folder / CONTRADICTIONS, COLUMNS,
+        (
+            (*rest, label_text(json.loads(label)) if multi_label else label)
+            for *rest, label in journal.sql.execute(FOUND)
         ),
     )  # fmt: skip
     _draw(report, journal, folder / "checks.png")

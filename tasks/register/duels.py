@@ -22,10 +22,11 @@ class Duel:
 
     Attributes:
         version: the champion's number.
-        images: how many of ``split`` neither had learned from.
+        images: how many of ``split`` neither had learned from, or from nearly the same.
         figure: what both are judged by.
         difference: of ours less theirs, with the bounds of its 95% interval.
         new, gone: classes that only ours, or only theirs, knows.
+        near: images that were left out since one of the two had learned from nearly the same.
     """
 
     version: int
@@ -40,6 +41,7 @@ class Duel:
     p: float
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    near: int = 0
 
     @classmethod
     def fought(cls, comparison: Comparison | None) -> Duel | None:
@@ -52,6 +54,7 @@ class Duel:
         return cls(
             comparison.version, split, comparison.images[split], FIGURES[figure],
             *comparison.metrics[f"{split}/{figure}"], comparison.p_values[split], comparison.new, comparison.gone,
+            comparison.near.get(split, 0),
         )  # fmt: skip
 
     @classmethod

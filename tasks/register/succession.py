@@ -37,10 +37,10 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
 
     It may where no person has taken the choice upon them, by a roll-back or by removing the alias; and it is not worse
     than the champion, by the 95% interval of the difference on the same images, and knows all of its classes. Where the
-    two could not be compared so, it has to have been measured on the champion's images and classes. And its score must
-    be no less than the lower end of the interval of the champion and of those before it on the same images, back to the
-    one that a person chose: so a lucky score shuts the gate for nobody who is as good, and many small steps down add up
-    to no large one.
+    two could not be compared so, it has to have been measured on the champion's images and classes, none of which may
+    be nearly one that either learned from. And its score must be no less than the lower end of the interval of the
+    champion and of those before it on the same images, back to the one that a person chose: so a lucky score shuts the
+    gate for nobody who is as good, and many small steps down add up to no large one.
 
     Args:
         must_be_better: the whole interval of the difference has to lie above 0.
@@ -61,6 +61,8 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
     duel = Duel.of(version)
     if duel and duel.version == last.version and duel.images >= FEWEST:
         return _held_against(duel, merit, _bar(merit, versions, moves), champion, must_be_better, margin)
+    if duel and duel.version == last.version and duel.near:
+        return Finding(None, f"cannot be compared: {_leaked(duel)}")
     if unlike := _unlike(merit, champion):
         return Finding(None, f"cannot be compared: {unlike}")
     bar = _bar(merit, versions, moves)
@@ -95,6 +97,13 @@ def _held_against(
     if bar and merit.score < float(bar.tags[LOW]):
         return _compared(merit, bar, champion)
     return Finding(True, f"{'better' if duel.low > 0 else 'not worse'}, {duel}", asked, found)
+
+
+def _leaked(duel: Duel) -> str:
+    return (
+        f"of {duel.images + duel.near:,} {duel.split} images, one of the two has learned from nearly the same as "
+        f"{duel.near:,}"
+    )
 
 
 def _compared(merit: Merit, bar: ModelVersion, champion: ModelVersion) -> Finding:

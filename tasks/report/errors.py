@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
-from tasks.report.facts import Facts, rows, table
+import pandas as pd
+
+from tasks.ingest.contradictions import as_suspects, read_contradictions
+from tasks.report.facts import Facts, in_words, rows, table
 
 MISTAKES, PAIRS, SUSPECTS = 18, 12, 18
 SIDE = 96
@@ -43,8 +47,13 @@ def _pairs(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _suspects(facts: Facts) -> dict[str, Any]:
+    """Copies that contradict each other first, which may be kept out; each picture is shown once."""
+    copies = in_words(as_suspects(read_contradictions(facts.dataset.report)))
     found = table(facts.evaluation.report, "suspects.csv")
-    if found is None:
+    listed = pd.concat([each for each in (copies, found) if each is not None and len(each)] or [copies])
+    listed = listed.drop_duplicates(["path", "label"]).sort_values("score", ascending=False, kind="stable")
+    if not len(listed):
         return {}
-    shown = rows(found.sort_values("score", ascending=False, kind="stable"), SUSPECTS)
-    return {"count": len(found), "rows": [row | {"picture": facts.picture(row["hash"])} for row in shown]}
+    there = (row for row in rows(listed.drop_duplicates("hash")) if facts.dataset.image(row["hash"]).is_file())
+    shown = [row | {"picture": facts.picture(row["hash"])} for row in islice(there, SUSPECTS)]
+    return {"count": len(listed), "rows": shown}

@@ -36,7 +36,7 @@ LABELS = (
     "neighbour_3_label",
 )  # fmt: skip
 """Columns of labels."""
-TEXTS = (*LABELS, "path", "hash", "slice", "class", "example")
+TEXTS = (*LABELS, "path", "hash", "slice", "class", "example", "wrong")
 """Columns that are no numbers, whatever they look like."""
 NONE = "none"
 
@@ -91,9 +91,12 @@ def table(folder: Path | None, name: str) -> pd.DataFrame | None:
         read = pd.read_parquet(path)
     else:  # a class may be called NA, and 007 is no number
         read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, "string"))
-    for name in set(LABELS) & set(read):
-        read[name] = read[name].map(_named)
-    return None if read.empty else read
+    return None if read.empty else in_words(read)
+
+
+def in_words(read: pd.DataFrame) -> pd.DataFrame:
+    """A table with its labels as a person reads them."""
+    return read.assign(**{name: read[name].map(_named) for name in LABELS if name in read})
 
 
 def rows(read: pd.DataFrame | None, most: int | None = None) -> list[dict[str, Any]]:

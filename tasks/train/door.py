@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from tasks.extract import tensors
@@ -15,12 +16,12 @@ from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.calibration import calibrate
 from tasks.train.check import check_labels, check_pool
-from tasks.train.heads import predict_probabilities
+from tasks.train.heads import as_probabilities, predict_probabilities
 from tasks.train.method import Method
 from tasks.train.search import search
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled, is_multi_label, measured, merit, merit_name
-from tasks.train.task import Task, labelled
+from tasks.train.task import LEARNED, Task, labelled
 from tasks.workspace import Workspace, fresh_folder
 
 __all__ = ["labelled", "train_head"]
@@ -93,7 +94,8 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         curves.to_parquet(folder / "curves.parquet", index=False)
         if fit.backbone is not None:
             fit.backbone.save(folder / "backbone.safetensors")
-        for name, table in (("rates", fit.rates), ("trials", fit.trials), ("mixed", fit.mixed)):
+        tables = {"rates": fit.rates, "trials": fit.trials, "mixed": fit.mixed, "held_out": _held_out(fit, dataset)}
+        for name, table in tables.items():
             if table is not None:
                 table.to_parquet(folder / f"{name}.parquet", index=False)
     contents = [tensors.name(path) for path in sorted(final.glob("*.safetensors"))]
@@ -107,8 +109,20 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         rates=there.get("rates"),
         trials=there.get("trials"),
         mixed=there.get("mixed"),
+        held_out=there.get("held_out"),
         chosen=fit.chosen,
         score=fit.score,
         scores=fit.scores,
         cross_validated=fit.cross_validated,
     )
+
+
+def _held_out(fit: Fit, dataset: Dataset) -> pd.DataFrame | None:
+    """What heads of a cross-validation gave the images that they had not learned from."""
+    if fit.held_out is None:
+        return None
+    manifest = dataset.read_manifest()
+    paths = manifest.loc[manifest["split"].isin(LEARNED), "path"].to_numpy()
+    known = ~fit.held_out.isnan().any(1).numpy()
+    probabilities = as_probabilities(fit.held_out, fit.head.multi_label).numpy()
+    return pd.DataFrame({"path": paths[known], "probability": list(probabilities[known])})

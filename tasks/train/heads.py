@@ -155,5 +155,9 @@ def _layers(head: Head) -> nn.Module:
 @torch.inference_mode()
 def predict_probabilities(head: Head, features: torch.Tensor) -> torch.Tensor:
     """Probabilities float32 ``[N, classes]`` for features ``[N, width]``, of one class or of each."""
-    logits = head(features)
-    return logits.sigmoid() if head.multi_label else logits.softmax(1)
+    return as_probabilities(head(features), head.multi_label)
+
+
+def as_probabilities(logits: torch.Tensor, multi_label: bool) -> torch.Tensor:
+    """Logits ``[N, classes]`` as probabilities, of one class or of each."""
+    return logits.sigmoid() if multi_label else logits.softmax(1)

@@ -48,6 +48,8 @@ class Fit:
         scores: by seed, where there were several.
         method: that a search chose.
         cross_validated: whether the validation images were learned from, too, and say nothing of the head.
+        held_out: where they were, logits float32 ``[N, C]`` of all images that were learned from, each by a head that
+            had not learned from it; NaN where every head had.
     """
 
     head: Head
@@ -61,6 +63,7 @@ class Fit:
     scores: dict[int, float] = field(default_factory=dict)
     method: str | None = None
     cross_validated: bool = False
+    held_out: torch.Tensor | None = field(default=None, repr=False)
 
 
 def fit_linear(train: Labelled, validation: Labelled, classes: int, balance: Balance = "none") -> Fit:
@@ -93,7 +96,7 @@ def fit_linear_cross_validated(
     """As `fit_linear`, for training sets too small to give a part away: the strength is chosen by cross-validation,
     repeated until at least `HELD_OUT` predictions decide, and fitted once more to all images.
 
-    ``score`` is the merit over the folds; the curves are means over them.
+    ``score`` is the merit over the folds; the curves are means over them. ``held_out`` is of the chosen strength.
 
     Args:
         groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
@@ -105,13 +108,17 @@ def fit_linear_cross_validated(
     several = is_multi_label(targets)
     parts = parts_of(targets.cpu(), classes, folds, -(-HELD_OUT // len(targets)), seed, groups)
     paths = []
+    held_out = features.new_full((len(L2_PATH), len(targets), classes), torch.nan)
     with progress("train", total=len(parts) * len(L2_PATH), unit="fit") as advance:
         for kept, left in parts:
-            part, rest = (features[kept], targets[kept]), (features[left], targets[left])
+            part = (features[kept], targets[kept])
             head = _empty(part, classes)
-            fitting = _standardised(head, part)
+            fitting, rest = _standardised(head, part), _standardised(head, (features[left], targets[left]))
             solutions = _regression(fitting, classes, balance).solve(L2_PATH, advance, ROUGH)
-            paths.append(_curves(solutions, L2_PATH, fitting, _standardised(head, rest)))
+            paths.append(_curves(solutions, L2_PATH, fitting, rest))
+            # Of each image once: a mean over the repeats would be of several heads, which knows more than one does.
+            logits, earlier = rest[0] @ solutions.weights.mT + solutions.biases[:, None], held_out[:, left]
+            held_out[:, left] = torch.where(earlier.isnan(), logits, earlier)
     curves = pd.concat(paths).rename_axis("step").groupby("step").mean().reset_index()
     best = _best(curves)
     l2 = float(curves["l2"][best])
@@ -119,7 +126,8 @@ def fit_linear_cross_validated(
     solutions = _regression(_standardised(head, train), classes, balance).solve([l2], stop=FINE)
     _tell_of_early_ends(solutions, [l2])
     score = float(curves[f"validation/{merit_name(several)}"][best])
-    return Fit(_take(head, solutions, 0), score, {"l2": l2}, curves, cross_validated=True)
+    head = _take(head, solutions, 0)
+    return Fit(head, score, {"l2": l2}, curves, cross_validated=True, held_out=held_out[best].cpu())
 
 
 def fit_mlp(

@@ -21,6 +21,9 @@ from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.train.targets import Labelled
 
+LEARNED = ("train", "tune")
+"""Splits that a model may have learned from."""
+
 CROSS_VALIDATED = 5_000
 """Up to this many training images, five fits cost less than the images that one validation part would take."""
 
@@ -78,7 +81,7 @@ class Task:
     @property
     def everything(self) -> Labelled:
         """Features and targets of all images that may be learned from once nothing is left to be chosen."""
-        return self._labelled("train", "tune")
+        return self._labelled(*LEARNED)
 
     @property
     def unlabelled(self) -> torch.Tensor:
@@ -88,7 +91,7 @@ class Task:
     @property
     def groups(self) -> np.ndarray | None:
         """The group of each image of `everything`, where images come in groups."""
-        return group_numbers(self._rows("train", "tune"))
+        return group_numbers(self._rows(*LEARNED))
 
     @property
     def recipe(self) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from sklearn.datasets import load_digits
 
 from tasks.evaluate.comparison.compare import compare_with
 from tasks.evaluate.config import EvaluateConfig
+from tasks.extract.keys import keys_of
+from tasks.extract.store import FeatureStore
 from tasks.model.bundle import HEAD
-from tasks.records import Candidate, Comparison, Rival
+from tasks.records import Candidate, Comparison, Evaluation, Rival
 from tasks.train.heads import Head
 from tasks.train.methods.prototypes import Prototypes
 from tasks.workspace import Workspace
@@ -80,10 +82,18 @@ def three(trained: Train) -> Trained:
     return trained("three", zero=0, one=1, two=2, three=3)
 
 
-def compared(ours: Trained, rival: Rival, home: Workspace, candidate: Candidate | None = None) -> Comparison:
+def compared(
+    ours: Trained, rival: Rival, home: Workspace, candidate: Candidate | None = None, **near: list[str]
+) -> Comparison:
+    """As the flow has it; ``near`` are contents that the evaluation found near to training images, by split."""
     features = ours.prepared.features
+    (report := home.root / "evaluated" / str(len(near))).mkdir(parents=True, exist_ok=True)
+    for split, contents in near.items():
+        pd.DataFrame({"path": "x", "hash": contents}).to_csv(report / f"{split}_near.csv", index=False)
+    evaluation = Evaluation(fingerprint=f"e{sorted(near)}", report=report, metrics={})
     return compare_with(
-        CONFIG, ours.prepared.dataset, features, candidate or ours.candidate, rival, features, home
+        CONFIG, ours.prepared.dataset, features, candidate or ours.candidate, rival, features, evaluation, features,
+        home,
     )  # fmt: skip
 
 
@@ -166,7 +176,7 @@ def test_images_that_the_champion_learned_from_are_left_out_and_counted(
     expected = {split: int(mine.loc[mine["split"] == split, "hash"].isin(known).sum()) for split in ("val", "test")}
     assert expected["val"] > 5
     found = compared(other, three.rival(tmp_path / "champion"), home)
-    assert found.left_out == expected
+    assert {split: found.left_out[split] - found.near[split] for split in expected} == expected
     everything = three.rival(tmp_path / "seen", learned_from=("train", "val", "test"))
     found = compared(other, everything, home)
     assert found.images == {} and found.judged_on is None and found.metrics == {}
@@ -195,3 +205,56 @@ def test_a_head_that_was_cross_validated_is_judged_on_nothing_that_it_knows(
     known = three.candidate.model_copy(update={"cross_validated": True, "fingerprint": "folds"})
     found = compared(three, three.rival(tmp_path / "champion"), home, known)
     assert found.judged_on is None and list(found.images) == ["test"]
+
+
+def test_a_candidate_does_not_win_by_images_that_it_has_learned_nearly_the_same_of(
+    three: Trained, home: Workspace, tmp_path: Path
+) -> None:
+    """It is right where its champion errs, since these images leaked into its training; elsewhere it is no better."""
+    worse = replace(three, candidate=confused(three, tmp_path)).rival(tmp_path / "champion")
+    rows = three.prepared.dataset.read_manifest().query("split == 'val'")
+    swapped = rows["label"].isin(["one", "three"])  # which the champion takes for each other
+    leaked = rows.loc[swapped, "hash"].tolist()
+    won = compared(three, worse, home)
+    assert won.metrics["val/accuracy"][3] > 0 and won.near == {"val": 0, "test": 0}
+    found = compared(three, worse, home, val=leaked)
+    assert found.near["val"] == found.left_out["val"] == len(leaked) and found.near["test"] == 0
+    assert found.images["val"] == won.images["val"] - len(leaked)
+    assert found.gained["val"] < won.gained["val"] / 5
+
+
+def test_images_that_the_champion_learned_nearly_the_same_of_are_left_out(
+    three: Trained, home: Workspace, tmp_path: Path
+) -> None:
+    """Its training images are gone from our data, which holds nearly the same ones as validation images instead."""
+    prepared = three.prepared
+    rows, test = prepared.dataset.read_manifest(), prepared.dataset.read_manifest().query("split == 'test'")
+    store = FeatureStore(prepared.features.store)
+    gone = rows.query("split == 'train'")["hash"].tolist()
+    twins = [f"{number:032x}" for number in range(10)]
+    store.append(keys_of(twins), store.read(keys_of(gone[:10])) + 1e-4)
+    changed = pd.concat([rows.query("split != 'test'"), test.head(10).assign(hash=twins)])
+    changed.loc[changed["split"] == "train", "split"] = "pool"
+    moved = replace(three, prepared=prepared.with_rows(changed, tmp_path))
+    found = compared(moved, three.rival(tmp_path / "champion"), home)
+    assert found.near["test"] == found.left_out["test"] == 10 and "test" not in found.images
+    assert found.findings == ()
+
+
+def test_where_the_champions_features_are_not_kept_it_is_said_what_is_not_known(
+    three: Trained, home: Workspace, tmp_path: Path
+) -> None:
+    empty = three.prepared.features.model_copy(update={"store": tmp_path / "empty", "fingerprint": "empty"})
+    rows = three.prepared.dataset.read_manifest()
+    evaluation = Evaluation(fingerprint="e", report=tmp_path, metrics={})
+    store = FeatureStore.open(empty.store, {})
+    held_out = rows.loc[rows["split"].isin(["val", "test"]), "hash"].tolist()
+    store.append(keys_of(held_out), FeatureStore(three.prepared.features.store).read(keys_of(held_out)))
+    alone = three.prepared.with_rows(rows.query("split != 'train'"), tmp_path)
+    found = compare_with(
+        CONFIG, alone.dataset, empty, three.candidate, three.rival(tmp_path / "champion"), empty, evaluation, empty,
+        home,
+    )  # fmt: skip
+    count = int((rows["split"] == "train").sum())
+    assert any(f"{count:,} that it learned from are not in the data any more" in line for line in found.findings)
+    assert set(found.near.values()) == {0}

@@ -188,6 +188,29 @@ def test_rates_are_drawn_where_a_candidate_chose_some(
     assert (evaluation.report / "rates.png").is_file()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_where_a_head_was_cross_validated_thresholds_are_chosen_on_what_it_had_not_learned_from(
+    dataset: Dataset, candidate: Candidate, several: bool, known: bool, tmp_path: Path, workspace: Workspace
+) -> None:
+    """What the head itself makes of these images, all of which it has learned from, does not count."""
+    rows = dataset.read_manifest().replace({"split": {"val": "tune"}})
+    rows.to_parquet(dataset.manifest, index=False)
+    left_out = rows[rows["split"] == "tune"].iloc[::-1]
+    targets = features_of(dataset, FEATURES, left_out)[1].numpy()
+    true = targets if several else np.eye(len(CLASSES), dtype=np.float32)[targets]
+    probabilities = 0.05 + 0.9 * (true if known else true[:, [1, 2, 0]])
+    given = pd.DataFrame({"path": left_out["path"], "probability": list(probabilities)})
+    given.to_parquet(tmp_path / "held_out.parquet", index=False)
+    crossed = candidate.model_copy(update={"cross_validated": True, "held_out": tmp_path / "held_out.parquet"})
+    tuned = dataset.model_copy(update={"choose_on": "tune"})
+    config = EvaluateConfig(resamples=100, abstain={"accuracy": 0.9})
+    evaluation = door.evaluate_candidate(config, tuned, FEATURES, crossed, workspace)
+    decisions = json.loads((evaluation.report / "decisions.json").read_text())
+    assert decisions["chosen_on"] == "folds of train"
+    assert decisions["abstain"]["threshold"] == (0 if known else None)
+    assert ("test/coverage" in evaluation.metrics) == known
+
+
 @pytest.mark.parametrize("several", [True], indirect=True)
 def test_the_surest_mistake_of_an_image_is_shown_with_what_is_wrong(dataset: Dataset) -> None:
     rows = pd.DataFrame({"hash": ["both", "right", "missed", "unsure"]}).assign(path="x", label=None)
@@ -195,6 +218,7 @@ def test_the_surest_mistake_of_an_image_is_shown_with_what_is_wrong(dataset: Dat
     probabilities = np.array([[0.2, 0.9, 0.1], [0.4, 0.6, 0.4], [0, 0, 0.01], [0.5, 0, 0]], np.float32)
     wrong = _wrong_labels(Answers("val", rows, targets, probabilities), dataset)
     assert wrong["hash"].tolist() == ["missed", "both", "unsure"]
+    assert wrong["wrong"].tolist() == ["cat", "bee", "ant"]
     assert wrong["caption"].tolist() == [
         "cat\nlabelled, given 1%", "bee\nnot labelled, given 90%", "ant\nnot labelled, given 50%",
     ]  # fmt: skip

@@ -124,7 +124,7 @@ def overconfident(images: int, classes: int, scale: float, random: np.random.Gen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("classes", "scale", "images"), [(2, 4.0, 300), (4, 3.0, 400)])
+@pytest.mark.parametrize(("classes", "scale", "images"), [(2, 4.0, 300), (4, 3.0, 400), (10, 3.0, 500)])
 def test_about_95_percent_of_the_intervals_cover_the_truth(classes: int, scale: float, images: int) -> None:
     random = np.random.default_rng(classes)
     names = [str(number) for number in range(classes)]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from tasks.evaluate.neighbours.held_out import held_out_probabilities
 from tasks.evaluate.neighbours.suspects import doubt, report_suspects
@@ -119,9 +120,11 @@ def test_of_few_images_nothing_is_said(tmp_path: Path, count: int) -> None:
 def test_look_alikes_of_different_labels_are_listed_both(tmp_path: Path) -> None:
     dataset, features = make(tmp_path, ["ant", "bee", "ant", "ant"], np.eye(4, WIDTH))
     pairs = [("0.png", "1.png", 0.98, True), ("2.png", "3.png", 0.99, True), ("1.png", "2.png", 0.2, False)]
-    pd.DataFrame(pairs, columns=["first", "second", "cosine", "confirmed"]).to_csv(
-        tmp_path / "look_alikes.csv", index=False
-    )
+    table = pd.DataFrame(pairs, columns=["first", "second", "cosine", "confirmed"])
+    table.to_csv(tmp_path / "look_alikes.csv", index=False)
+    for number in range(4):
+        (place := dataset.image(f"{number:032x}")).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)).save(place, "PNG")
     assert report_suspects(dataset, features, tmp_path, 0, tmp_path) == (2, [])
     rows = listed(tmp_path)[["path", "label", "suggested", "why", "score"]].values.tolist()
     assert rows == [
@@ -135,7 +138,34 @@ def test_look_alikes_of_which_a_model_believes_the_labels_are_not_listed(tmp_pat
     dataset, features = make(tmp_path, [CLASSES[label] for label in true], apart(np.eye(4)[true]))
     pairs = pd.DataFrame([("0.png", "1.png", 0.98, True)], columns=["first", "second", "cosine", "confirmed"])
     pairs.to_csv(tmp_path / "look_alikes.csv", index=False)
+    for number in range(2):
+        (place := dataset.image(f"{number:032x}")).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)).save(place, "PNG")
     assert report_suspects(dataset, features, tmp_path, 0, tmp_path)[0] == 0
+
+
+def test_one_picture_in_two_files_of_different_labels_is_listed_whatever_a_model_believes(tmp_path: Path) -> None:
+    true, _ = flipped(400, 25)
+    dataset, features = make(tmp_path, [CLASSES[label] for label in true], apart(np.eye(4)[true]))
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize((120, 90), Image.Resampling.BICUBIC)
+    another = Image.fromarray(random.integers(0, 256, (90, 120, 3), np.uint8))
+    smaller = picture.resize((60, 45))
+    drawn = [(picture, "PNG"), (picture, "BMP"), (smaller, "JPEG"), (another, "PNG")]
+    for number, (image, kind) in enumerate(drawn):
+        (place := dataset.image(f"{number:032x}")).parent.mkdir(exist_ok=True)
+        image.save(place, kind)
+    pairs = [("0.png", "1.png", 0.99, True), ("0.png", "2.png", 0.98, True), ("0.png", "3.png", 0.97, True)]
+    table = pd.DataFrame(pairs, columns=["first", "second", "cosine", "confirmed"])
+    table.to_csv(tmp_path / "look_alikes.csv", index=False)
+    assert report_suspects(dataset, features, tmp_path, 0, tmp_path)[0] == 3
+    found = listed(tmp_path)
+    assert found[["path", "label", "suggested", "why"]].values.tolist() == [
+        ["0.png", "ant", "bee", "has the pixels of 1.png, which is bee"],
+        ["1.png", "bee", "ant", "has the pixels of 0.png, which is ant"],
+        ["2.png", "cat", "ant", "is nearly the same picture as 0.png, which is ant"],
+    ]
+    assert found["score"].tolist()[:2] == [1, 1] and 0.97 < found["score"][2] < 1
 
 
 def test_images_of_a_group_are_left_out_together() -> None:

@@ -115,9 +115,9 @@ def test_what_was_chosen_on_one_split_is_stated_of_another() -> None:
     assert told["costs"] == {"constant": "sick"} and told["chosen_on"] == "val"
 
 
-def test_a_model_that_has_learned_from_all_images_has_no_thresholds() -> None:
+def test_where_there_is_no_image_to_choose_on_there_are_no_thresholds() -> None:
     config = EvaluateConfig(operating_point={"recall": 0.9})
-    chosen = choose(config, dataset("a", "b"), None)
+    chosen = choose(config, dataset("a", "b"), answers("tune", np.zeros(0, int), np.zeros((0, 2))))
     told = as_json(chosen, config, dataset("a", "b"))
     assert told["chosen_on"] is told["abstain"]["threshold"] is told["operating_point"]["threshold"] is None
     assert state(chosen, config, dataset("a", "b"), answers("test", np.array([0, 1]), np.eye(2))) == {}

@@ -71,7 +71,7 @@ def test_a_section_of_train_is_the_method_s_that_it_names(write) -> None:
          ["unknown key 'train.epochs'; it belongs to ", "mlp, ", "partial, ", ", and train.method is linear"]),
         ("name: x\ntrain: {epoch: 5}", [],
          ["unknown key 'train.epoch'; did you mean 'epochs'? It belongs to ", ", and train.method is linear"]),
-        ("name: x\ntrain: {method: knn, hiden: 5}", [], ["'hidden'? It belongs to mlp, and train.method is knn"]),
+        ("name: x\ntrain: {method: knn, hiden: 5}", [], ["'hidden'? It belongs to ", ", mlp, ", "and train.method is knn"]),
         ("name: x\ntrain: {quux: 1}", [], ["unknown key 'train.quux'; known here: ", "seeds", "balance"]),
         ("name: x\ntrain: {seeds: [0, -1]}", [], ["train.seeds.1", "greater than or equal to 0"]),
         ("name: x\ntrain: {method: mpl}", [], ["train.method: there is no method 'mpl'; did you mean 'mlp'?"]),

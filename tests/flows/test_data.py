@@ -15,8 +15,9 @@ import yaml
 
 from flows import data
 from flows.config import PipelineConfig, read_config
+from flows.review import apply_review, write_review
 from tasks.errors import ConfigurationError, RegistryError
-from tasks.ingest.corrections import corrections_file
+from tasks.ingest.corrections import corrections_file, read_corrections
 from tasks.ingest.door import ingest_images
 from tasks.ingest.pointer import current_version
 from tasks.ingest.versioning import read_manifest
@@ -227,6 +228,31 @@ def test_labels_are_reviewed_and_corrected_in_three_commands(
     assert labels[table.loc[0, "path"]] == table.loc[0, "label"]
     data.relabel(file, before)
     assert "nothing is new in it" in capsys.readouterr().out
+
+
+def test_copies_under_different_labels_are_reviewed_first_and_corrected(
+    reviewed: tuple[Workspace, str], tmp_path: Path
+) -> None:
+    workspace, version = reviewed
+    client = connect(workspace)
+    run = client.search_runs([client.get_experiment_by_name("mine").experiment_id])[0].info.run_id
+    copies = [("train/a/c.png", "f" * 32, "", "a"), ("train/b/c.png", "f" * 32, "", "b")]
+    table = pd.DataFrame(copies, columns=["path", "hash", "split", "label"])
+    table.to_csv(tmp_path / "contradictions.csv", index=False)
+    client.log_artifact(run, str(tmp_path / "contradictions.csv"), "data")
+    file = tmp_path / "list.csv"
+    assert write_review("mine", file, workspace) == (4, 4)
+    listed = pd.read_csv(file)
+    assert listed["path"].tolist()[:2] == ["train/a/c.png", "train/b/c.png"] and listed["score"].tolist()[:2] == [1, 1]
+    assert listed["suggested"].tolist()[:2] == ["b", "a"]
+
+    listed.loc[1, "label"] = "a"
+    listed.drop(index=0).to_csv(file, index=False)
+    kept, count = apply_review(file, version, workspace, new_classes=False)
+    assert kept == corrections_file(workspace) and count == 1
+    assert [(each.label, each.was, each.path) for each in read_corrections(workspace).values()] == [
+        ("a", "b", "train/b/c.png")
+    ]
 
 
 def test_a_review_of_what_was_never_run_is_refused_in_a_line(workspace: Workspace) -> None:

@@ -171,4 +171,4 @@ def test_a_file_that_is_no_list_is_told_in_a_line(tmp_path: Path, content: str |
 def test_a_list_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("label;was;path;hash\r\nb;a;x;0\r\n", encoding="utf-8-sig")
     manifest = pd.DataFrame({"path": ["x", "y"], "label": ["a", "b"], "hash": ["0", "1"]})
-    assert read_review(tmp_path / "list.csv", manifest, {}) == {"0": Correction("0", "b", "a", "x")}
+    assert read_review(tmp_path / "list.csv", manifest, {}) == {("0", "a"): Correction("0", "b", "a", "x")}

@@ -156,8 +156,20 @@ def test_steps_that_are_no_worse_each_do_not_add_up() -> None:
     assert not passed and "an earlier champion (version 1) 0.9000" in verdict
 
 
+def test_a_score_that_counts_images_which_leaked_wins_nothing_where_few_others_are_left() -> None:
+    few = replace(EVEN, images=FEWEST - 1, near=40)
+    known = (merit(0.9), merit(0.95))
+    assert held_against(replace(few, near=0), *known, made=path(1))[0]
+    assert held_against(few, *known, made=path(1)) == (
+        False,
+        f"needs approval: cannot be compared: of {FEWEST + 39} val images, one of the two has learned from nearly the "
+        "same as 40",
+    )
+    assert held_against(replace(few, images=FEWEST), *known, made=path(1))[0]
+
+
 def test_a_duel_is_read_from_tags_as_it_was_written() -> None:
-    duel = replace(EVEN, new=("é",), gone=("x", "y"))
+    duel = replace(EVEN, new=("é",), gone=("x", "y"), near=3)
     assert Duel.of(_version(1, duel.tags)) == duel
     for told in ({}, {"compared": "{}"}, {"compared": "no JSON"}):
         assert Duel.of(_version(1, told)) is None

@@ -94,6 +94,31 @@ def test_a_section_is_there_where_there_is_something_to_tell(tmp_path: Path) -> 
     assert "slices" in read.sections and "dark mostly ants declared 9 0.5000" in read.words
 
 
+def test_of_several_labels_it_is_said_which_one_is_wrong(tmp_path: Path) -> None:
+    run = facts(tmp_path)
+    mistake = {"path": ["0.png"], "hash": [f"{0:032x}"], "label": ['["ant", "bee"]'], "predicted": ['["bee"]'],
+               "probability": [0.02]}  # fmt: skip
+    file = run.evaluation.report / "test_mistakes.csv"
+    pd.DataFrame(mistake).to_csv(file, index=False)
+    assert "ant, bee taken for bee (2%)" in Reading(page(run)).words
+    pd.DataFrame(mistake | {"wrong": ["ant"]}).to_csv(file, index=False)
+    assert "ant, bee taken for bee (ant 2%)" in Reading(page(run)).words
+
+
+def test_copies_under_different_labels_are_the_first_suspects_and_each_picture_is_shown_once(tmp_path: Path) -> None:
+    run = facts(tmp_path)
+    content = [f"{i:032x}" for i in range(3)]
+    copies = {"path": ["a.png", "b.png"], "hash": content[0], "split": "", "label": ["ant", "bee"]}
+    pd.DataFrame(copies).to_csv(run.dataset.report / "contradictions.csv", index=False)
+    doubted = {"path": ["1.png", "2.png"], "hash": content[1:], "split": "test", "label": "ant", "suggested": "wasp",
+               "why": "wasp 0.99", "score": [0.99, 0.98]}  # fmt: skip
+    pd.DataFrame(doubted).to_csv(run.evaluation.report / "suspects.csv", index=False)
+    told = Reading(page(run)).words
+    assert "Labels that may be wrong: 4" in told
+    assert told.count("looks like") == 3
+    assert told.index("the same file as b.png, which is bee") < told.index("wasp 0.99")
+
+
 def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Path) -> None:
     (seen := tmp_path / "seen").mkdir()
     Image.new("RGB", (50, 50)).save(seen / "one.jpg")

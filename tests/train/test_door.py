@@ -154,10 +154,17 @@ def test_a_head_that_learned_from_all_images_is_not_calibrated_on_them(digits: P
     small = rows[rows["split"] != "test"].replace({"split": {"val": "tune"}}).groupby(["split", "label"]).head(40)
     ready = digits.with_rows(small, tmp_path, choose_on="tune")
     assert ready.task(tmp_path).is_cross_validated
-    linear, mlp = (Head.load(ready.train(METHODS[name](), tmp_path).head) for name in ("linear", "mlp"))
+    made = [ready.train(METHODS[name](), tmp_path) for name in ("linear", "mlp")]
+    linear, mlp = (Head.load(each.head) for each in made)
     everything = ready.task(tmp_path).everything[0]
     assert len(everything) == len(small) and torch.allclose(linear.mean, everything.mean(0), atol=1e-6)
     assert linear.temperature == 1 and mlp.temperature != 1
+    assert made[1].held_out is None and made[0].held_out is not None
+    given = pd.read_parquet(made[0].held_out).set_index("path")["probability"]
+    labels = small.set_index("path")["label"]
+    assert set(given.index) == set(labels.index)
+    predicted = [ready.dataset.classes[each.argmax()] for each in given]
+    assert (labels[given.index] == predicted).mean() == pytest.approx(made[0].score, abs=0.03)
     assert not torch.allclose(mlp.mean, linear.mean, atol=1e-3)
     plain = Head.load(ready.train(Mlp(calibrate=False), tmp_path).head)
     assert plain.temperature == 1 and torch.equal(plain.layers[0].weight, mlp.layers[0].weight)

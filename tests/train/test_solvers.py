@@ -115,6 +115,27 @@ def test_cross_validation_scores_as_new_images_do_and_fits_all() -> None:
     assert torch.allclose(fit.head.mean, train[0].mean(0))
 
 
+def test_what_is_held_out_is_answered_as_new_images_are_not_as_known_ones() -> None:
+    train, fresh = blobs(3, 60, seed=3), blobs(3, 4000, seed=4)
+    generator = torch.Generator().manual_seed(0)
+    train, fresh = (
+        (torch.cat([features, torch.randn(len(features), 100, generator=generator)], 1), labels)
+        for features, labels in (train, fresh)
+    )
+    fit = fit_linear_cross_validated(train, 3)
+    assert fit.held_out is not None and fit.held_out.shape == (len(train[1]), 3)
+
+    def right(logits: torch.Tensor, labels: torch.Tensor) -> float:
+        return (logits.argmax(1) == labels).double().mean().item()
+
+    known, held_out, new = (
+        right(fit.head(train[0]), train[1]), right(fit.held_out, train[1]), right(fit.head(fresh[0]), fresh[1])
+    )  # fmt: skip
+    assert known == 1 and held_out < 0.95 and abs(held_out - new) < 0.12
+    # The strength is decided by several repeats, of which the first is kept: the merit of all is nearly that of one.
+    assert abs(fit.score - held_out) < 0.06
+
+
 @pytest.mark.filterwarnings("ignore:The least populated class")
 def test_a_class_that_a_fold_lacks_does_no_harm() -> None:
     features, labels = blobs(3, 60, seed=10)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from tasks.errors import DataError
+from tasks.evaluate.comparison.known import Known, known_images
 from tasks.evaluate.comparison.pair import Pair
 from tasks.evaluate.comparison.vocabularies import Changes, aligned, compare_classes
 from tasks.evaluate.config import EvaluateConfig
@@ -27,7 +28,7 @@ from tasks.groups import group_numbers
 from tasks.ingest.versioning import read_manifest
 from tasks.model.bundle import HEAD
 from tasks.progress import progress
-from tasks.records import Candidate, Comparison, Dataset, FeatureSet, Rival
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Rival
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace, fresh_folder
 
@@ -40,27 +41,30 @@ SURE = 0.05
 
 def compare_with(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, rival: Rival,
-    theirs: FeatureSet, workspace: Workspace,
+    theirs: FeatureSet, evaluation: Evaluation, frozen: FeatureSet, workspace: Workspace,
 ) -> Comparison:  # fmt: skip
     """Hold a candidate against a registered version.
 
-    Images whose labels one of them has seen are left out, and so are classes that only one of them knows. With one
-    label an image, all of a model's classes stand in its way: a class that is new makes wrong answers possible.
+    Images whose labels one of them has seen, or that look like such, are left out, and so are classes that only one of
+    them knows. With one label an image, all of a model's classes stand in its way: a class that is new makes wrong
+    answers possible.
 
     Args:
         theirs: features of the same images, by the registered version's backbone.
+        evaluation: of the candidate.
+        frozen: features of all images, by the candidate's backbone as it was before training.
     """
     code = code_version(Path(__file__).parent)
-    name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint, rival.fingerprint)
+    records = (dataset, candidate, rival, evaluation, frozen)
+    name = fingerprint(code, config.model_dump(), *(record.fingerprint for record in records))
     final = workspace.cache / "comparisons" / name
     rows, their_rows = dataset.read_manifest(), _manifest_of(rival, workspace)
     changes = compare_classes(dataset.classes, rival.classes, rows, their_rows)
-    known = _learned(rows, ("train", "tune", *[dataset.choose_on] * candidate.cross_validated))
-    known |= set() if their_rows is None else _learned(their_rows, rival.learned_from)
     head = Head.load(rival.bundle / HEAD)
     pairs: list[Pair] = []
-    findings = [] if their_rows is not None else [_unknown(rival)]
     splits = [split for split in dict.fromkeys((dataset.choose_on, dataset.report_on)) if split != "tune"]
+    known = known_images(dataset, candidate, evaluation, rival, their_rows, (frozen, theirs), splits, config.seed)
+    findings = list(known.findings)
     if head.multi_label != dataset.multi_label:
         splits, findings = [], ["one of the two gives several labels an image, the other one"]
     with fresh_folder(final) as folder, progress("compare", len(splits), "split") as advance:
@@ -68,9 +72,8 @@ def compare_with(
             answers = answer(split, dataset, features, candidate)
             pairs.append(_paired(answers, _their_answers(answers, head, theirs), rival, changes, known, dataset))
             advance(1)
-        pairs = [pair for pair in pairs if len(pair.rows)]
         for pair in pairs:
-            findings += _report(pair, dataset, config, folder)
+            findings += _report(pair, dataset, config, folder) if len(pair.rows) else ()
         comparison = _comparison(name, final, rival, pairs, changes, dataset, config, findings)
         content = json.loads(comparison.model_dump_json(exclude={"report", "fingerprint"}))
         (folder / "comparison.json").write_text(json.dumps(content, indent=2))
@@ -84,26 +87,16 @@ def _manifest_of(rival: Rival, workspace: Workspace) -> pd.DataFrame | None:
         return None
 
 
-def _unknown(rival: Rival) -> str:
-    return (
-        f"version {rival.version} may have learned from some of these images: its data is not in this workspace; "
-        f"`headstart data pull {rival.name}@{rival.version}` fetches it"
-    )
-
-
-def _learned(rows: pd.DataFrame, splits: tuple[str, ...]) -> set[str]:
-    return set(rows.loc[rows["split"].isin(splits), "hash"])
-
-
 def _their_answers(answers: Answers, head: Head, theirs: FeatureSet) -> np.ndarray:
     inputs = FeatureStore(theirs.store).read(keys_of(answers.rows["hash"]))
     return predict_probabilities(head, torch.from_numpy(inputs)).numpy()
 
 
 def _paired(
-    answers: Answers, theirs: np.ndarray, rival: Rival, changes: Changes, known: set[str], dataset: Dataset
+    answers: Answers, theirs: np.ndarray, rival: Rival, changes: Changes, known: Known, dataset: Dataset
 ) -> Pair:
-    keep = ~answers.rows["hash"].isin(known).to_numpy()
+    near = answers.rows["hash"].isin(known.near).to_numpy()
+    keep = ~(near | answers.rows["hash"].isin(known.learned).to_numpy())
     names = [changes.renamed.get(name, name) for name in rival.classes]
     if dataset.multi_label:  # each class is a question of its own
         columns = changes.shared
@@ -116,8 +109,9 @@ def _paired(
     ours = aligned(answers.probabilities, dataset.classes, columns)
     theirs = aligned(theirs, names, columns)
     return Pair(
-        answers.split, rows, columns, targets[keep], ours[keep], theirs[keep], group_numbers(rows), int((~keep).sum())
-    )
+        answers.split, rows, columns, targets[keep], ours[keep], theirs[keep], group_numbers(rows), int((~keep).sum()),
+        int(near.sum()),
+    )  # fmt: skip
 
 
 def _report(pair: Pair, dataset: Dataset, config: EvaluateConfig, folder: Path) -> Iterator[str]:
@@ -143,6 +137,8 @@ def _comparison(
     name: str, final: Path, rival: Rival, pairs: list[Pair], changes: Changes, dataset: Dataset, config: EvaluateConfig,
     findings: list[str],
 ) -> Comparison:  # fmt: skip
+    left_out, near = ({pair.split: getattr(pair, name) for pair in pairs} for name in ("left_out", "near"))
+    pairs = [pair for pair in pairs if len(pair.rows)]
     right = {pair.split: (*pair.right, pair.groups) for pair in pairs}
     return Comparison(
         fingerprint=name,
@@ -150,7 +146,8 @@ def _comparison(
         version=rival.version,
         judged_on=dataset.choose_on if dataset.choose_on in right else None,
         images={pair.split: len(pair.rows) for pair in pairs},
-        left_out={pair.split: pair.left_out for pair in pairs},
+        left_out=left_out,
+        near=near,
         metrics={
             f"{pair.split}/{figure}": astuple(difference)
             for pair in pairs

@@ -21,12 +21,13 @@ from tasks.evaluate.scores.paired import (
     p_value,
 )
 from tasks.evaluate.slices.parts import Part
+from tasks.groups import groups_among
 from tasks.model.decisions import THRESHOLD
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A split's images that neither model has learned from, and both models' answers.
+    """A split's images that neither model has learned from, or from nearly the same, and both models' answers.
 
     Attributes:
         rows: the manifest's, ``N`` of them, numbered from 0.
@@ -34,7 +35,8 @@ class Pair:
         targets: places in ``columns`` int64 ``[N]`` or, with several labels an image, ones and zeros ``[N, C]``.
         ours, theirs: probabilities float64 ``[N, C]``, 0 for a class that a model does not know.
         groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
-        left_out: images of the split that are not among them.
+        left_out: images of the split that are not among them; near: those of them that neither has learned from, but
+            one of the two from nearly the same.
     """
 
     split: str
@@ -45,6 +47,7 @@ class Pair:
     theirs: np.ndarray
     groups: np.ndarray | None
     left_out: int
+    near: int = 0
 
     @property
     def right(self) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +79,7 @@ class Pair:
         ours, theirs = self.right
         rows = []
         for name, kind, chosen in self._parts(parts):
-            groups = None if self.groups is None else np.unique(self.groups[chosen], return_inverse=True)[1]
+            groups = groups_among(self.groups, chosen)
             of = difference_of_shares(ours[chosen], theirs[chosen], groups)
             rows.append({
                 "slice": name, "kind": kind, "images": int(chosen.sum()), "champion": of.theirs, "candidate": of.ours,

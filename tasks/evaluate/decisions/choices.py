@@ -16,12 +16,12 @@ from tasks.records import Dataset
 
 
 def report_choices(
-    config: EvaluateConfig, dataset: Dataset, choosing: Answers | None, found: Sequence[Answers], folder: Path
+    config: EvaluateConfig, dataset: Dataset, choosing: Answers, found: Sequence[Answers], folder: Path
 ) -> dict[str, Interval]:
     """Choose on one split, write the files of each, and return ``split/name`` of what the choices give.
 
     Args:
-        choosing: answers on the split to choose on; None where the model has learned from it.
+        choosing: answers on the images to choose on, none of which the answering model has learned from.
         found: answers on the splits that are reported.
     """
     chosen = choose(config, dataset, choosing)

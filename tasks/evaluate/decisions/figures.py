@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from tasks.evaluate.figures import BLUE, GREY, ORANGE
+from tasks.evaluate.figures import BLUE, GREY, ORANGE, panels
 from tasks.lettering import literal
 
 SIZE = (4.2, 2.8)
@@ -21,9 +21,7 @@ def risk_coverage_figure(curve: pd.DataFrame, threshold: float | None, accuracy:
         curve: see `tasks.evaluate.scores.selective.risk_coverage`.
         accuracy: that was asked for.
     """
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, fontsize=9)
+    figure, [axes] = panels(*SIZE, title, size=9)
     axes.plot(curve["coverage"], curve["accuracy"], color=BLUE, lw=1.4)
     axes.axhline(accuracy, color=GREY, lw=0.8, ls=":")
     given = curve[curve["threshold"] >= (np.inf if threshold is None else threshold)]
@@ -40,9 +38,7 @@ def operating_point_figure(
     positive: np.ndarray, scored: np.ndarray, threshold: float | None, name: str, title: str
 ) -> Figure:
     """Precision against recall of the positive class ``name``, with the point that was chosen."""
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, fontsize=9)
+    figure, [axes] = panels(*SIZE, title, size=9)
     if positive.any():
         precision, recall, _ = precision_recall_curve(positive, scored)
         axes.plot(recall, precision, color=BLUE, lw=1.4, drawstyle="steps-post")

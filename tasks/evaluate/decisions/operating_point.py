@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 from tasks.evaluate.config import OperatingPointConfig
-from tasks.evaluate.scores.intervals import Interval, Sample
+from tasks.evaluate.scores.intervals import Interval, share_among
 
 
 def positive_class(config: OperatingPointConfig, classes: Sequence[str]) -> int:
@@ -42,11 +42,3 @@ def at_threshold(
         "operating_recall": share_among(given, positive, groups),
         "operating_specificity": share_among(~given, ~positive, groups),
     }
-
-
-def share_among(right: np.ndarray, chosen: np.ndarray, groups: np.ndarray | None = None) -> Interval:
-    """The share of the ``chosen`` images (bool ``[N]``) of which ``right`` is true, with its interval."""
-    if not chosen.any():
-        return float("nan"), float("nan"), float("nan")
-    within = None if groups is None else np.unique(groups[chosen], return_inverse=True)[1]
-    return Sample(int(chosen.sum()), within).share(right[chosen])

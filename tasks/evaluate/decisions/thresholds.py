@@ -9,9 +9,9 @@ import numpy as np
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.decisions.costs import cheapest_constant, cost_matrix, costs_of, mean_of
-from tasks.evaluate.decisions.operating_point import at_threshold, choose_threshold, positive_class, share_among
+from tasks.evaluate.decisions.operating_point import at_threshold, choose_threshold, positive_class
 from tasks.evaluate.report import Answers
-from tasks.evaluate.scores.intervals import LEVEL, Interval, Sample
+from tasks.evaluate.scores.intervals import LEVEL, Interval, Sample, share_among
 from tasks.evaluate.scores.metrics import RANKED, at_once
 from tasks.evaluate.scores.selective import least_sure, rightness, sureness
 from tasks.records import Dataset
@@ -22,7 +22,7 @@ class Chosen:
     """What was chosen; None where it was not asked for, or where no threshold gives what was asked for.
 
     Attributes:
-        split: that it was chosen on; None where the model has learned from all images that could be chosen on.
+        split: that it was chosen on; None where there was no image to choose on.
         abstain: least confidence of an answer.
         positive: number of the positive class; threshold: least probability of it.
         constant: number of the class that costs least if every image is given it.
@@ -35,11 +35,11 @@ class Chosen:
     constant: int | None = None
 
 
-def choose(config: EvaluateConfig, dataset: Dataset, answers: Answers | None) -> Chosen:
-    """Choose by the answers on a split that the model has not learned from, if there is one."""
+def choose(config: EvaluateConfig, dataset: Dataset, answers: Answers) -> Chosen:
+    """Choose by answers to images that the answering model has not learned from."""
     point = config.operating_point
     positive = None if point is None else positive_class(point, dataset.classes)
-    if answers is None or not len(answers.rows):
+    if not len(answers.rows):
         return Chosen(None, positive=positive)
     targets, probabilities = answers.targets, answers.probabilities
     right, sure = rightness(targets, probabilities), sureness(targets, probabilities)

@@ -11,7 +11,7 @@ import torch
 
 from tasks.evaluate.neighbours.nearest import Learned, Nearest, nearest
 from tasks.evaluate.report import Answers
-from tasks.evaluate.scores.intervals import Figures, Interval, Sample
+from tasks.evaluate.scores.intervals import Figures, Interval, Sample, share_among
 from tasks.evaluate.scores.paired import differences
 from tasks.evaluate.scores.ranking import average_precision, over_classes
 from tasks.ingest.stems import stem_of
@@ -162,12 +162,10 @@ def measure_leak(answers: Answers, near: Near, seed: int = 0) -> Leak:
 
 def _alone(answers: Answers, keep: np.ndarray, sample: Sample) -> Interval:
     """The headline of some images, bool ``[N]``, with its interval."""
+    if answers.targets.ndim == 1:
+        return share_among(answers.probabilities.argmax(1) == answers.targets, keep, answers.groups)
     if not keep.any():
         return float("nan"), float("nan"), float("nan")
-    if answers.targets.ndim == 1:
-        groups = None if answers.groups is None else np.unique(answers.groups[keep], return_inverse=True)[1]
-        right = answers.probabilities.argmax(1) == answers.targets
-        return Sample(int(keep.sum()), groups).share(right[keep])
     figures = _headline(answers, keep, keep)
     value = float(figures(np.ones((1, len(keep))))["figure"][0])
     return sample.interval(value, sample.resample(figures, SEVERAL)["figure"])

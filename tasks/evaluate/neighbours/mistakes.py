@@ -3,7 +3,6 @@ takes for each other."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from tasks.evaluate.figures import mistakes_figure
 from tasks.evaluate.neighbours.nearest import Learned, nearest
 from tasks.evaluate.report import small
+from tasks.ingest.relabel import label_text
 from tasks.records import Dataset
 
 BESIDE = 3
@@ -34,22 +34,18 @@ def show_mistakes(wrong: pd.DataFrame, split: str, dataset: Dataset, learned: Le
     found = nearest(learned.place(wrong["hash"].tolist()), learned.directions, BESIDE)
     table = wrong.drop(columns="caption").reset_index(drop=True)
     for name in ("label", "predicted"):
-        table[name] = table[name].map(_text)
+        table[name] = table[name].map(label_text)
     for place in range(found.index.shape[1]):
         theirs = learned.rows.iloc[found.index[:, place]].reset_index(drop=True)
         name = f"neighbour_{place + 1}"
         table[name], table[f"{name}_hash"] = theirs["path"], theirs["hash"]
-        table[f"{name}_label"] = theirs["label"].map(_text)
+        table[f"{name}_label"] = theirs["label"].map(label_text)
         table[f"{name}_similarity"] = found.similarity[:, place]
     table.to_csv(folder / f"{split}_mistakes.csv", index=False, float_format="%.4f")
     beside = learned.rows["hash"].to_numpy()[found.index]
     images = [_sheet(own, row.tolist(), dataset) for own, row in zip(wrong["hash"], beside, strict=True)]
     title = f"{split}: the most confident mistakes, above the nearest images that were learned from"
     mistakes_figure(images, list(wrong["caption"]), title).savefig(folder / f"{split}_mistakes.png", dpi=110)
-
-
-def _text(label: object) -> str:
-    return label if isinstance(label, str) else json.dumps(list(label), ensure_ascii=False)  # type: ignore[call-overload]
 
 
 def _sheet(own: str, beside: list[str], dataset: Dataset) -> np.ndarray:

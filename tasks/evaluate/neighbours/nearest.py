@@ -14,6 +14,7 @@ from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.records import Dataset, FeatureSet
 from tasks.train.heads import Head
+from tasks.train.task import LEARNED
 
 SKETCHED = 512
 """Wider features are hashed to so many numbers, which changes a squared distance by 6% (one standard deviation)."""
@@ -26,9 +27,6 @@ READ = 1 << 26
 
 TOGETHER = 1 << 24
 """Similarities that are held at a time: 64 MiB."""
-
-LEARNED = ("train", "tune")
-"""Splits that a candidate may have learned from."""
 
 
 @dataclass(frozen=True)

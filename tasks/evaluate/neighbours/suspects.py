@@ -17,7 +17,9 @@ import pandas as pd
 
 from tasks.evaluate.neighbours.held_out import held_out_probabilities
 from tasks.evaluate.neighbours.nearest import directions
+from tasks.evaluate.neighbours.twins import list_twins
 from tasks.groups import group_numbers
+from tasks.ingest.contradictions import SUSPECTS
 from tasks.ingest.relabel import label_text
 from tasks.records import Dataset, FeatureSet
 from tasks.train.targets import indicators
@@ -35,8 +37,6 @@ FEWEST = 50
 NOTED, DEVIATIONS = 0.01, 3.0
 """Suspects are worth a line from this share of the images on, if they are so many standard deviations more than a
 calibrated model meets by chance."""
-
-COLUMNS = ["path", "hash", "split", "label", "suggested", "why", "score"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def report_suspects(
     manifest = dataset.read_manifest()
     rows = manifest[manifest["split"] != "pool"].reset_index(drop=True)
     found, believed, noted = _by_model(rows, dataset, features, seed)
-    table = pd.concat([found, _by_look(rows[~believed], rows, look_alikes)], ignore_index=True)
+    alike = list_twins(rows, ~believed, look_alikes, dataset)
+    table = pd.concat([alike, found], ignore_index=True) if len(alike) else found
     table = table.sort_values("score", ascending=False, kind="stable").drop_duplicates("path")
     if len(table):
         table.head(MOST).to_csv(folder / "suspects.csv", index=False, float_format="%.4f")
@@ -126,7 +127,7 @@ def _by_model(
     rows: pd.DataFrame, dataset: Dataset, features: FeatureSet, seed: int
 ) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Suspects, which labels are likelier than any other, bool ``[N]``, and a line if there are many suspects."""
-    nothing: tuple[pd.DataFrame, np.ndarray, list[str]] = pd.DataFrame(columns=COLUMNS), np.zeros(len(rows), bool), []
+    nothing: tuple[pd.DataFrame, np.ndarray, list[str]] = pd.DataFrame(columns=SUSPECTS), np.zeros(len(rows), bool), []
     if len(rows) < FEWEST:
         return nothing
     hashes, targets = rows["hash"].tolist(), targets_of(dataset, rows)
@@ -159,27 +160,7 @@ def _table(
     table = rows.iloc[places][["path", "hash", "split"]].reset_index(drop=True)
     table["label"] = [label_text(label) for label in rows["label"].iloc[places]]
     table[["suggested", "why"]] = pd.DataFrame(lines, columns=["suggested", "why"], dtype=object)
-    return table.assign(score=doubts.wrong[places])[COLUMNS]
-
-
-def _by_look(doubtful: pd.DataFrame, rows: pd.DataFrame, look_alikes: Path | None) -> pd.DataFrame:
-    """Images that look like one of another label, where a model does not rather believe their own: outlines of guitars
-    and giraffes are alike, too."""
-    if look_alikes is None:
-        return pd.DataFrame(columns=COLUMNS)
-    pairs = pd.read_csv(look_alikes / "look_alikes.csv")
-    pairs = pairs[pairs["confirmed"]]
-    known = rows.assign(label=rows["label"].map(label_text)).set_index("path")
-    pairs = pairs[pairs["first"].isin(known.index) & pairs["second"].isin(known.index)]
-    found = []
-    for one, other in (("first", "second"), ("second", "first")):
-        own, theirs = (known.reindex(pairs[side]).rename_axis("path").reset_index() for side in (one, other))
-        why = [
-            f"looks like {path}, which is {label}" for path, label in zip(theirs["path"], theirs["label"], strict=True)
-        ]
-        table = own.assign(suggested=theirs["label"], why=why, score=pairs["cosine"].to_numpy())
-        found.append(table[(own["label"] != theirs["label"]) & own["path"].isin(doubtful["path"])])
-    return pd.concat(found, ignore_index=True)[COLUMNS]
+    return table.assign(score=doubts.wrong[places])[SUSPECTS]
 
 
 def _noted(doubts: Doubts) -> list[str]:

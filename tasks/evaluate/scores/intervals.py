@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import binomtest, norm, sem, t
 
 from tasks.evaluate.scores.ranking import Linear
+from tasks.groups import groups_among
 
 Interval = tuple[float, float, float]
 """Value, lower and upper bound of its interval, of 95% unless said."""
@@ -140,6 +141,13 @@ class Sample:
         if self.groups is None:
             return float(norm.ppf((1 + level) / 2))
         return float(t.ppf((1 + level) / 2, self.units - 1))
+
+
+def share_among(right: np.ndarray, chosen: np.ndarray, groups: np.ndarray | None = None) -> Interval:
+    """The share of the ``chosen`` images (bool ``[N]``) of which ``right`` is true, with its interval; NaN of none."""
+    if not chosen.any():
+        return float("nan"), float("nan"), float("nan")
+    return Sample(int(chosen.sum()), groups_among(groups, chosen)).share(right[chosen])
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import beta, t
 
 from tasks.evaluate.scores.intervals import LEVEL, Sample
+from tasks.groups import groups_among
 from tasks.model.decisions import THRESHOLD
 
 POINTS = 200
@@ -76,8 +77,7 @@ def least_sure(
 
     def holds(place: int) -> bool:
         chosen = confidence >= ordered[place]
-        within = None if groups is None else np.unique(groups[chosen], return_inverse=True)[1]
-        return most_mistakes(right[chosen], within, (1 - LEVEL) / tests) <= 1 - accuracy
+        return most_mistakes(right[chosen], groups_among(groups, chosen), (1 - LEVEL) / tests) <= 1 - accuracy
 
     first, last = 0, len(ordered) - 1
     if holds(last):

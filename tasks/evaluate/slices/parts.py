@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom, t
 
-from tasks.evaluate.decisions.operating_point import share_among
-from tasks.evaluate.scores.intervals import Sample
+from tasks.evaluate.scores.intervals import Sample, share_among
 from tasks.evaluate.scores.paired import holm
 from tasks.evaluate.slices.brightness import MEASURED, brightness_of
 from tasks.records import Dataset
