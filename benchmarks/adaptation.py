@@ -26,9 +26,9 @@ from tasks.ingest.door import ingest_images
 from tasks.ingest.splits import position
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
-from tasks.train.adaptation.config import Adaptation
 from tasks.train.adaptation.criteria import agreement
 from tasks.train.adaptation.fit import Domains, Trained, is_trusted, train
+from tasks.train.adaptation.method import Adaptation
 from tasks.train.methods import METHODS
 from tasks.train.targets import Labelled
 from tasks.train.task import labelled
@@ -110,7 +110,7 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
 
 
 def take(images: Labelled, which: pd.Series) -> Labelled:
-    mask = torch.from_numpy(which.to_numpy())
+    mask = torch.tensor(which.to_numpy())
     return images[0][mask], images[1][mask]
 
 

@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from tasks.errors import ConfigurationError
 from tasks.train.adaptation import criteria
-from tasks.train.adaptation.config import Adaptation
 from tasks.train.adaptation.criteria import Criteria
 from tasks.train.adaptation.fit import Domains, Trained, adapt, is_trusted, train
+from tasks.train.adaptation.method import Adaptation
 from tasks.train.adaptation.terms import (
     Activations,
     Adversary,

@@ -1,4 +1,4 @@
-"""What methods of domain adaptation share: their keys, and how they fit."""
+"""The keys that methods of domain adaptation share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from tasks.train.method import Method
 
 if TYPE_CHECKING:
     from tasks.train.adaptation.terms import Term
-    from tasks.train.solvers import Fit
-    from tasks.train.task import Task
 
 
-class Adaptation(Method):
+class AdaptationConfig(Method):
     """A head with a hidden layer, trained on labelled features of some domains and unlabelled ones of the target at the
     same time. Each domain is standardised by its own statistics; the model is served with those of the target."""
 
@@ -39,11 +37,6 @@ class Adaptation(Method):
 
     multi_label: ClassVar[bool] = False
     unlabelled: ClassVar[bool] = True
-
-    def fit(self, task: Task) -> Fit:
-        from tasks.train.adaptation.fit import Domains, adapt
-
-        return adapt(self, Domains(task.train, task.validation, task.unlabelled, task.classes), task.seed)
 
     @abstractmethod
     def term(self, classes: int) -> Term:

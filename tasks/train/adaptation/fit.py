@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from tasks.progress import progress, tell
-from tasks.train.adaptation.config import Adaptation
+from tasks.train.adaptation.config import AdaptationConfig
 from tasks.train.adaptation.criteria import Criteria, agreement, density_ratios, judge
 from tasks.train.adaptation.terms import Activations, Nothing, Term
 from tasks.train.heads import Head
@@ -57,7 +57,7 @@ class Trained:
     criteria: Criteria
 
 
-def adapt(section: Adaptation, domains: Domains, seed: int) -> Fit:
+def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
     """The adapted head or, where it is not trusted (`is_trusted`) and the section is cautious, a plain one, which
     learned without the section's term and is served with the source's statistics.
 
@@ -90,7 +90,7 @@ def is_trusted(adapted: Trained, plain: Trained) -> bool:
     return more and agreement(adapted.answers, plain.answers) >= LEAST_AGREEMENT
 
 
-def train(section: Adaptation, term: Term | None, domains: Domains, seed: int) -> Trained:
+def train(section: AdaptationConfig, term: Term | None, domains: Domains, seed: int) -> Trained:
     """A head that is trained with a term and served with the target's statistics or, without one, with the source's."""
     head, curves = _trained(section, term or Nothing(), domains, seed)
     served = domains.ours if term is None else domains.theirs
@@ -103,7 +103,7 @@ def train(section: Adaptation, term: Term | None, domains: Domains, seed: int) -
     return Trained(head.eval(), curves, answers, criteria)
 
 
-def _trained(section: Adaptation, term: Term, domains: Domains, seed: int) -> tuple[Head, pd.DataFrame]:
+def _trained(section: AdaptationConfig, term: Term, domains: Domains, seed: int) -> tuple[Head, pd.DataFrame]:
     """A head and its curves."""
     torch.manual_seed(seed)
     features, labels = domains.source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from tasks.train.adaptation.config import Adaptation
+from tasks.train.adaptation.method import Adaptation
 
 if TYPE_CHECKING:
     from tasks.train.adaptation.terms import Term

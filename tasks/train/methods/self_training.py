@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.train.adaptation.config import Adaptation
+from tasks.train.adaptation.method import Adaptation
 
 if TYPE_CHECKING:
     from tasks.train.adaptation.terms import Term
