@@ -24,8 +24,10 @@ $(VENV)/installed: requirements.lock pyproject.toml
 demo: $(VENV)/installed
 	@$(BIN)/headstart run configs/digits.yaml
 
-# Each file's tests stay in one process, which keeps what they share.
-TESTS := -m pytest --numprocesses auto --dist loadfile
+# Each file's tests stay in one process, which keeps what they share; every core has a process, so each has one thread.
+# In the order of the folders, those of whole pipelines do not come last, when there is nothing beside them to do.
+TESTS := -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+test test-all test-long: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/installed
 	@$(BIN)/python $(TESTS) -m "not slow"
 

@@ -67,14 +67,13 @@ def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
     plain, adapted = (train(section, term, domains, seed) for term in (None, section.term(domains.classes)))
     better = not section.cautious or is_trusted(adapted, plain)
     chosen = {
-        f"{name}/{key}": value
-        for name, of in (("plain", plain), ("adapted", adapted)) for key, value in vars(of.criteria).items()
+        "adapted": float(better), "agreement": agreement(adapted.answers, plain.answers),
+        "information": adapted.criteria.information, "plain_information": plain.criteria.information,
     }  # fmt: skip
-    chosen |= {"agreement": agreement(adapted.answers, plain.answers), "adapted": float(better)}
-    tell(
-        f"train\t{section.method}: information {plain.criteria.information:.2f} → {adapted.criteria.information:.2f}, "
-        f"agreement {chosen['agreement']:.2f}" + ("" if better else "; the head is kept that is not adapted")
-    )
+    if not better:
+        tell(
+            f"train\t{section.method}: criteria do not agree that it does good, so the head is kept that is not adapted"
+        )
     kept = adapted if better else plain
     return Fit(kept.head, kept.criteria.source, chosen, kept.curves)
 
