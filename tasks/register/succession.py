@@ -12,6 +12,7 @@ from tasks.register.merits import ACCURACY, FIGURE, LOW, Merit
 from tasks.register.moves import GATE, Move
 from tasks.register.registry import CANDIDATE
 from tasks.register.tags import SCORE
+from tasks.train.methods import METHODS
 
 NAMED = 3
 """Classes of each kind that are named."""
@@ -58,6 +59,8 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
     if last.action == "rollback":
         return Finding(None, f"{last.who} rolled back to version {last.version}, so a person chooses the next one")
     champion = versions[last.version]
+    if _is_adapted(version) != _is_adapted(champion):
+        return Finding(None, "cannot be compared: one of the two adapts to a domain that no validation image is of")
     duel = Duel.of(version)
     if duel and duel.version == last.version and duel.images >= FEWEST:
         return _held_against(duel, merit, _bar(merit, versions, moves), champion, must_be_better, margin)
@@ -71,6 +74,13 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
     if found.passed and (must_be_better or margin is not None):
         return Finding(None, f"{found.reason}; nothing is known of both on the same {FEWEST} images or more")
     return found
+
+
+def _is_adapted(version: ModelVersion) -> bool:
+    """Whether a version's method learned from images of a domain without labels, and so of other ones than it was
+    measured on."""
+    method = METHODS.get(version.tags.get("method", ""))
+    return method is not None and method.unlabelled
 
 
 def _first(number: int, versions: Mapping[int, ModelVersion]) -> Finding:

@@ -101,6 +101,19 @@ def test_what_is_not_worse_than_chance_explains_passes(score: float, passed: boo
     assert judge(merit(0.9), merit(score), made=path(1)) == (passed, told + bound)
 
 
+@pytest.mark.parametrize("methods", [("linear", "mcc"), ("cdan", "linear")])
+def test_between_one_that_is_adapted_to_another_domain_and_one_that_is_not_a_person_decides(
+    methods: tuple[str, str],
+) -> None:
+    known = versions(merit(0.9), merit(0.95))
+    for number, method in enumerate(methods, 1):
+        known[number].tags["method"] = method
+    passed, verdict = judged(known[2], known, path(1))
+    assert not passed and verdict.startswith("needs approval: cannot be compared: one of the two adapts to a domain")
+    known[1].tags["method"] = methods[1]
+    assert judged(known[2], known, path(1))[0]
+
+
 def test_a_lucky_score_does_not_shut_the_gate_for_what_is_as_good() -> None:
     lucky, honest, worse = (merit(right / 117, 117) for right in (117, 114, 110))
     assert judge(lucky, honest, made=path(1))[0] and not judge(lucky, worse, made=path(1))[0]
