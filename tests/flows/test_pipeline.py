@@ -161,7 +161,8 @@ def test_a_later_version_is_held_against_the_champion_on_the_same_images(home: H
     stored = {file.path for file in home.client.list_artifacts(version.run_id, "comparison")}
     assert {f"comparison/{name}" for name in ("comparison.json", "val_changes.csv", "test_slices.csv")} <= stored
     told = json.loads(version.tags["compared"])
-    assert (told["version"], told["images"], told["difference"]) == (1, 247, pytest.approx(difference))
+    # Of the 247, one is nearly the same as an image that was learned from.
+    assert (told["version"], told["images"], told["difference"]) == (1, 246, pytest.approx(difference))
     # The champion looks through the same backbone: nothing was computed anew for it.
     assert len(list((home.root / ".headstart/features").glob("*/part-*.arrow"))) == 1
 
