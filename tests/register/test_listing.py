@@ -6,21 +6,19 @@ import subprocess
 import sys
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from tasks.register.listing import ask_versions, read_versions
 from tasks.register.numbers import Series, draw
 from tasks.register.registry import all_models
-from tasks.register.store import connect
 from tasks.register.tags import DATA, HELD_OUT, PREFIX, SCORE
 from tasks.workspace import Workspace
 
 
 @pytest.fixture
-def registry(workspace: Workspace) -> Workspace:
+def registry(client: MlflowClient, workspace: Workspace) -> Workspace:
     """Models with versions of several kinds: with aliases, without tags, of old, deleted; one without versions."""
-    workspace.mlruns.mkdir()
-    client = connect(workspace)
     run = client.create_run(client.create_experiment("birds")).info.run_id
     client.log_batch(run, metrics=[Metric("test/accuracy", 0.875, 1, 0), Metric("val/accuracy", 0.5, 1, 0)])
     for name in ("digits", "birds", "empty"):
@@ -37,9 +35,8 @@ def registry(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def test_what_is_read_without_mlflow_is_what_mlflow_says(registry: Workspace) -> None:
+def test_what_is_read_without_mlflow_is_what_mlflow_says(registry: Workspace, client: MlflowClient) -> None:
     assert registry.own_store
-    client = connect(registry)
     found = read_versions(registry.own_store)
     assert found == list(ask_versions(client, all_models(client)))
     assert [(each.name, each.number) for each in found] == [("birds", 1), ("digits", 4), ("digits", 2), ("digits", 1)]

@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from torch.nn.functional import cross_entropy, normalize
 
 from tasks.train.adaptation.terms import entropies
+from tasks.train.targets import merit
 
 SHARPNESS = 0.05
 """Temperature of soft neighbourhood density."""
@@ -69,11 +70,12 @@ def expected_risk(losses: torch.Tensor, weights: torch.Tensor) -> float:
 def density_ratios(source: torch.Tensor, target: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
     """How much more often points like some ``[M, width]`` occur in the target than in the source, by a logistic
     regression that tells points ``[N, width]`` of both apart (Bickel et al. 2007): float32 ``[M]``."""
-    points = torch.cat([source[:MOST], target[:MOST]])
-    is_target = (torch.arange(len(points)) >= min(len(source), MOST)).numpy()
+    source, target = source[:MOST], target[:MOST]
+    points = torch.cat([source, target])
+    is_target = (torch.arange(len(points)) >= len(source)).numpy()
     regression = LogisticRegression(C=0.01, max_iter=200).fit(points.numpy(), is_target)
     odds = torch.from_numpy(regression.decision_function(asked.numpy())).float().exp()
-    return odds * min(len(source), MOST) / min(len(target), MOST)
+    return odds * len(source) / len(target)
 
 
 def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -96,7 +98,7 @@ def judge(
     """
     logits, labels = validation
     return Criteria(
-        source=(logits.argmax(1) == labels).double().mean().item(),
+        source=merit(logits, labels),
         risk=expected_risk(cross_entropy(logits, labels, reduction="none"), ratios),
         density=density(answers), information=information(answers), entropy=float(entropies(answers).mean()),
     )  # fmt: skip

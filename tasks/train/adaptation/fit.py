@@ -16,7 +16,7 @@ from tasks.train.adaptation.criteria import Criteria, agreement, density_ratios,
 from tasks.train.adaptation.terms import Activations, Nothing, Term
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled
+from tasks.train.targets import Labelled, measured
 
 LEAST_STEPS = 20
 """Steps of an epoch, where there are few labelled images."""
@@ -32,19 +32,20 @@ class Domains:
     Attributes:
         ours, theirs: heads that know the source's and the target's statistics.
         source, validation, target: what they were made from, each domain standardised by its own statistics.
+        unadapted: the target, standardised by the source's.
         ratios: how much more often each validation image's like occurs in the target, before anything was adapted.
     """
 
     def __init__(self, train: Labelled, validation: Labelled, unlabelled: torch.Tensor, classes: int) -> None:
-        self.classes, self.unlabelled = classes, unlabelled
+        self.classes = classes
         self.ours, self.theirs = (
             Head(part.shape[1], classes).standardise_like(part) for part in (train[0], unlabelled)
         )
         self.source, self.validation = (
             (self.ours.standardised(features), labels) for features, labels in (train, validation)
         )
-        self.target = self.theirs.standardised(unlabelled)
-        self.ratios = density_ratios(self.source[0], self.ours.standardised(unlabelled), self.validation[0])
+        self.target, self.unadapted = (head.standardised(unlabelled) for head in (self.theirs, self.ours))
+        self.ratios = density_ratios(self.source[0], self.unadapted, self.validation[0])
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ def is_trusted(adapted: Trained, plain: Trained) -> bool:
 def train(section: AdaptationConfig, term: Term | None, domains: Domains, seed: int) -> Trained:
     """A head that is trained with a term and served with the target's statistics or, without one, with the source's."""
     head, curves = _trained(section, term or Nothing(), domains, seed)
-    served = domains.ours if term is None else domains.theirs
+    served, target = (domains.ours, domains.unadapted) if term is None else (domains.theirs, domains.target)
     with torch.inference_mode():
         logits = head.layers(domains.validation[0])
-        answers = head.layers(served.standardised(domains.unlabelled)).softmax(1)
+        answers = head.layers(target).softmax(1)
         criteria = judge((logits, domains.validation[1]), domains.ratios, answers)
     head.mean.copy_(served.mean)
     head.std.copy_(served.std)
@@ -132,16 +133,11 @@ def _trained(section: AdaptationConfig, term: Term, domains: Domains, seed: int)
                 optimiser.step()
                 schedule.step()
                 total += float(loss.detach())
-            rows.append({"step": epoch + 1, "train/loss": total / steps} | _measured(layers, domains.validation))
+            with torch.inference_mode():
+                seen = measured("validation", layers(domains.validation[0]), domains.validation[1])
+            rows.append({"step": epoch + 1, "train/loss": total / steps} | seen)
             advance(1)
     return head, pd.DataFrame(rows)
-
-
-@torch.inference_mode()
-def _measured(layers: nn.Module, validation: Labelled) -> dict[str, float]:
-    logits = layers(validation[0])
-    accuracy = (logits.argmax(1) == validation[1]).double().mean().item()
-    return {"validation/loss": cross_entropy(logits, validation[1]).item(), "validation/accuracy": accuracy}
 
 
 def _activations(layers: nn.Sequential, images: torch.Tensor) -> Activations:
