@@ -84,6 +84,17 @@ def choose(url: str, secret: str) -> None:
     os.environ["PREFECT_CLIENT_CSRF_SUPPORT_ENABLED"] = "true"
 
 
+def is_chosen(url: str) -> bool:
+    """Whether an address is that of a server of ours which this process, or a parent of it, was told to talk to."""
+    return bool(url) and url == os.environ.get(MARKS["PREFECT_API_URL"])
+
+
+def chosen_secret(url: str) -> str | None:
+    """The secret that the server at an address takes, where it is one that `choose` named; None: it is another's."""
+    given = os.environ.get(MARKS["PREFECT_API_AUTH_STRING"], "")
+    return given.removeprefix(credentials("")) or None if is_chosen(url) else None
+
+
 def forget_chosen() -> None:
     """Drop what `choose` set, here or in a parent of this process; what the user exported stays."""
     for name, mark in MARKS.items():

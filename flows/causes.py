@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from flows.access import is_chosen
 from flows.remote import gone, is_database, is_server, shown
 from tasks.errors import ConfigurationError, DataError, HeadstartError, RegistryError, ServerError, StorageError
 from tasks.workspace import Workspace
@@ -146,9 +147,11 @@ def _gone(error: BaseException, workspace: Workspace) -> HeadstartError | None:
 
 
 def _prefect_gone(error: BaseException, _workspace: Workspace) -> HeadstartError | None:
+    api = os.environ.get("PREFECT_API_URL", "")
     if _is_of(error, "httpx.ConnectError", "httpx.ReadError", "httpx.RemoteProtocolError"):
-        api = os.environ.get("PREFECT_API_URL", "")
         return ServerError(f"the Prefect server at {api} went away ({_reason(error)}): run the command again")
+    if _is_of(error, "prefect.exceptions.PrefectHTTPStatusError") and "401" in str(error) and is_chosen(api):
+        return ServerError(f"the Prefect server at {api} went away, and another has its port: run the command again")
     return None
 
 

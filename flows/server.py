@@ -160,7 +160,9 @@ def _is_own(address: str, workspace: Path) -> bool:
 
 
 def answers(url: str, secret: str | None = None) -> bool:
-    """Whether a server answers there; given a secret of ours, whether it is the one that takes it."""
+    """Whether a server answers there; given a secret of ours, or where this process was told to talk to it with one,
+    whether it is the one that takes it: another workspace's may have got the port meanwhile."""
+    secret = secret or access.chosen_secret(url)
     # A server of ours is asked directly: a proxy is not to learn the secret.
     about: dict[str, Any] = {"auth": (access.USER, secret), "trust_env": False} if secret else {}
     path = "admin/version" if secret else "health"

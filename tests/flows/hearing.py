@@ -19,14 +19,14 @@ class Heard:
 
 
 @contextmanager
-def heard() -> Iterator[Heard]:
-    """Answer every request with ``true``."""
+def heard(port: int = 0, status: int = 200) -> Iterator[Heard]:
+    """Answer every request with ``true`` and a status."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found.paths.add(self.path)
             found.authorizations.add(self.headers.get("Authorization"))
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", "4")
             self.end_headers()
             self.wfile.write(b"true")
@@ -36,7 +36,7 @@ def heard() -> Iterator[Heard]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         found = Heard(f"http://127.0.0.1:{server.server_port}/api")
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield found

@@ -13,7 +13,7 @@ import pytest
 
 from flows import access
 from flows.environment import prepare_environment
-from flows.server import ensure_server
+from flows.server import answers, ensure_server
 from tasks.errors import ServerError
 from tests.flows.hearing import Heard, heard
 
@@ -22,7 +22,7 @@ MAKE = "import sys, pathlib; from flows.access import secret_of; print(secret_of
 # What a program does that a run starts: it asks the Prefect server that its environment names.
 CHILD = """
 import sys, pathlib
-from flows.server import ensure_server
+from flows.server import answers, ensure_server
 ensure_server(pathlib.Path(sys.argv[1]))
 from prefect import get_client
 get_client(sync_client=True).request("GET", "/hello")
@@ -120,3 +120,11 @@ def test_no_proxy_stands_between_this_machine_and_itself(
     os.environ |= exported
     prepare_environment(tmp_path)
     assert {name: os.environ[name] for name in settled} == settled
+
+
+def test_a_server_that_got_the_port_of_ours_is_not_taken_for_it() -> None:
+    with heard(status=401) as another:
+        assert answers(another.url)  # the user's own, which asks for credentials
+        access.choose(another.url, "secret")
+        assert access.chosen_secret(another.url) == "secret" and access.chosen_secret("http://127.0.0.1:9/api") is None
+        assert not answers(another.url)

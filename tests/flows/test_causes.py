@@ -15,12 +15,14 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from prefect.exceptions import PrefectHTTPStatusError
 from sqlalchemy import create_engine, text
 
 from flows.causes import explain, explained
 from tasks.errors import ConfigurationError, HeadstartError, RegistryError, ServerError, StorageError
 from tasks.register.store import connect
 from tasks.workspace import Workspace
+from tests.flows.hearing import heard
 from tests.flows.test_remote import answering
 
 
@@ -175,3 +177,13 @@ def test_a_prefect_server_that_went_away(workspace: Workspace, monkeypatch: pyte
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     error = raised_by(lambda: httpx.get("http://127.0.0.1:9/api/health", trust_env=False))
     assert "the Prefect server at http://127.0.0.1:9/api went away" in line(error, workspace, ServerError)
+
+
+def test_a_prefect_server_whose_port_another_has(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with heard() as another:
+        request = httpx.Request("GET", f"{another.url}/csrf-token")
+        error = PrefectHTTPStatusError("Client error '401 Unauthorized'", request=request, response=httpx.Response(401))
+        monkeypatch.setenv("PREFECT_API_URL", another.url)
+        assert explain(error, workspace) is None  # the user's own: Prefect says that the credentials are wrong
+        monkeypatch.setenv("HEADSTART_SERVER_URL", another.url)
+        assert "and another has its port: run the command again" in line(error, workspace, ServerError)

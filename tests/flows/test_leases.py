@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
@@ -23,6 +25,7 @@ from tasks.owner import Owner
 from tasks.register.store import connect
 from tasks.workspace import Workspace
 from tests.flows.asking import ask
+from tests.flows.hearing import heard
 from tests.flows.homes import DIGITS, ROOT, Home, eventually
 
 START = "import sys, pathlib, flows.server as server; server.ensure_server(pathlib.Path(sys.argv[1]))"
@@ -162,15 +165,22 @@ def test_a_killed_run_is_closed_in_both_by_the_next_command(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["nobody", "another's server"])
+def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_later(
+    tmp_path: Path, then: str
+) -> None:
     home = Home(tmp_path)
     workspace = Workspace(tmp_path)
+    port = ExitStack()
     try:
         process = home.start("run", DIGITS, "--quiet")
         assert eventually(lambda: any(lease.run for lease in leases.leases(workspace)), 180)
         server = server_status(tmp_path)
         assert server is not None
         os.kill(server.pid, signal.SIGKILL)
+        assert eventually(lambda: not psutil.pid_exists(server.pid))
+        if then != "nobody":
+            port.enter_context(heard(httpx.URL(server.url).port, status=401))
         assert eventually(lambda: registered(home), 300)
         began = time.monotonic()
         out, err = process.communicate(timeout=120)
@@ -185,6 +195,7 @@ def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_
         assert flow_run["state_type"] == "COMPLETED" and "version 1" in flow_run["state"]["message"]
         assert leases.leases(workspace) == []
     finally:
+        port.close()
         home.headstart("ui", "--stop")
 
 
