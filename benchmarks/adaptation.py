@@ -27,7 +27,7 @@ from tasks.ingest.splits import position
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.train.adaptation.criteria import agreement
-from tasks.train.adaptation.fit import Domains, Trained, is_trusted, train
+from tasks.train.adaptation.fit import Domains, Learned, both, is_trusted, learn
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.methods import METHODS
 from tasks.train.targets import Labelled
@@ -35,7 +35,7 @@ from tasks.train.task import labelled
 from tasks.workspace import Workspace
 
 WEIGHTS = SHARED.parent / "weights" / "mobilenet_v2-imagenet.safetensors"
-PLAIN: dict[tuple[str, str, int], tuple[Domains, Trained]] = {}
+PLAIN: dict[tuple[str, str, int], tuple[Domains, Learned]] = {}
 """What is not adapted is the same for all methods, by source, target and seed."""
 ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation)]
 
@@ -95,9 +95,9 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
     assert isinstance(section, Adaptation)
     if (source, target, seed) not in PLAIN:
         domains = Domains(train_images, validation, unlabelled, int(images[1].max()) + 1)
-        PLAIN[source, target, seed] = domains, train(section, None, domains, seed)
-    domains, plain = PLAIN[source, target, seed]
-    adapted = train(section, section.term(domains.classes), domains, seed)
+        PLAIN[source, target, seed] = domains, learn(section, domains, seed)
+    domains, unadapted = PLAIN[source, target, seed]
+    plain, adapted = both(section, domains, seed, unadapted)
     taken = is_trusted(adapted, plain)
     with torch.inference_mode():
         before, after = ((each.head(test[0]).argmax(1) == test[1]).double().mean().item() for each in (plain, adapted))

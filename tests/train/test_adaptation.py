@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from tasks.errors import ConfigurationError
 from tasks.train.adaptation import criteria
 from tasks.train.adaptation.criteria import Criteria
-from tasks.train.adaptation.fit import Domains, Trained, adapt, is_trusted, train
+from tasks.train.adaptation.fit import Domains, Trained, adapt, both, is_trusted, learn
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.adaptation.terms import (
     Activations,
@@ -178,15 +178,23 @@ def section_of(name: str, **keys: float) -> Adaptation:
 def test_a_target_that_was_moved_is_recognised_again(name: str) -> None:
     domains, target = moved()
     section = section_of(name)
-    plain, adapted = (train(section, term, domains, 0) for term in (None, section.term(3)))
+    plain, adapted = both(section, domains, 0)
     assert correct(plain.head, target) < 0.8 and correct(adapted.head, target) > 0.9
     fit = adapt(section, domains, 0)
     assert fit.chosen["adapted"] == 1 and correct(fit.head, target) == correct(adapted.head, target)
     assert fit.score == pytest.approx(fit.curves["validation/accuracy"].iloc[-1])
 
 
-def test_the_seed_decides() -> None:
+def test_statistics_alone_leave_what_was_learned_as_it_is() -> None:
+    plain, adapted = both(section_of("adabn"), moved()[0], 0)
+    assert torch.equal(plain.head.layers[0].weight, adapted.head.layers[0].weight)  # type: ignore[index]
+    assert not torch.equal(plain.head.mean, adapted.head.mean)
+
+
+def test_the_seed_decides_and_nothing_that_was_drawn_before() -> None:
     domains, _ = moved()
+    learned = [learn(section, domains, 0, section.term).head for section in [section_of("cdan", epochs=1)] * 2]
+    assert torch.equal(learned[0].layers[0].weight, learned[1].layers[0].weight)  # type: ignore[index]
     one, again, other = (adapt(section_of("cdan", epochs=2), domains, seed).head.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not torch.equal(one["layers.0.weight"], other["layers.0.weight"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -37,7 +36,9 @@ class AdaptationConfig(Method):
 
     multi_label: ClassVar[bool] = False
     unlabelled: ClassVar[bool] = True
+    statistics_only: ClassVar[bool] = False
+    """Whether the head learns as if there were no target, whose mean and deviations it is then served with."""
 
-    @abstractmethod
     def term(self, classes: int) -> Term:
         """What is added to the loss of the labelled images."""
+        raise NotImplementedError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import pandas as pd
@@ -49,6 +51,14 @@ class Domains:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """A head that knows no statistics yet, and its curves."""
+
+    head: Head
+    curves: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Trained:
     """A head as it would be served, its curves, its answers on the target ``[N, C]``, and what can be said of these."""
 
@@ -65,7 +75,7 @@ def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
     Both see the images in the same order, from the same weights. No label of the target is in reach, so the last epoch
     is kept.
     """
-    plain, adapted = (train(section, term, domains, seed) for term in (None, section.term(domains.classes)))
+    plain, adapted = both(section, domains, seed)
     better = not section.cautious or is_trusted(adapted, plain)
     chosen = {
         "adapted": float(better), "agreement": agreement(adapted.answers, plain.answers),
@@ -79,6 +89,19 @@ def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
     return Fit(kept.head, kept.criteria.source, chosen, kept.curves)
 
 
+def both(
+    section: AdaptationConfig, domains: Domains, seed: int, unadapted: Learned | None = None
+) -> tuple[Trained, Trained]:
+    """The plain head and the adapted one.
+
+    Args:
+        unadapted: what `learn` gave without a term, where that is at hand.
+    """
+    unadapted = unadapted or learn(section, domains, seed)
+    adapted = unadapted if section.statistics_only else learn(section, domains, seed, section.term)
+    return serve(unadapted, domains, adapted=False), serve(adapted, domains, adapted=True)
+
+
 def is_trusted(adapted: Trained, plain: Trained) -> bool:
     """Whether two criteria agree that adapting does no harm: answers tell more of the target's images than before, and
     they are not others altogether, by `LEAST_AGREEMENT` with the plain head's.
@@ -90,26 +113,33 @@ def is_trusted(adapted: Trained, plain: Trained) -> bool:
     return more and agreement(adapted.answers, plain.answers) >= LEAST_AGREEMENT
 
 
-def train(section: AdaptationConfig, term: Term | None, domains: Domains, seed: int) -> Trained:
-    """A head that is trained with a term and served with the target's statistics or, without one, with the source's."""
-    head, curves = _trained(section, term or Nothing(), domains, seed)
-    served, target = (domains.ours, domains.unadapted) if term is None else (domains.theirs, domains.target)
+def serve(learned: Learned, domains: Domains, adapted: bool) -> Trained:
+    """A head with the statistics of the domain that it is served on: the target's or, not adapted, the source's."""
+    head = deepcopy(learned.head)
+    served, target = (domains.theirs, domains.target) if adapted else (domains.ours, domains.unadapted)
     with torch.inference_mode():
         logits = head.layers(domains.validation[0])
         answers = head.layers(target).softmax(1)
         criteria = judge((logits, domains.validation[1]), domains.ratios, answers)
     head.mean.copy_(served.mean)
     head.std.copy_(served.std)
-    return Trained(head.eval(), curves, answers, criteria)
+    return Trained(head.eval(), learned.curves, answers, criteria)
 
 
-def _trained(section: AdaptationConfig, term: Term, domains: Domains, seed: int) -> tuple[Head, pd.DataFrame]:
-    """A head and its curves."""
+def learn(
+    section: AdaptationConfig, domains: Domains, seed: int, term_of: Callable[[int], Term] | None = None
+) -> Learned:
+    """A head that has learned from the source's labels and, by a term, from the target's images.
+
+    Args:
+        term_of: makes the term for a number of classes, once the seed is set and the head drawn.
+    """
     torch.manual_seed(seed)
     features, labels = domains.source
     head = Head(features.shape[1], domains.classes, section.hidden).to(features.device)
     layers = head.layers
     assert isinstance(layers, nn.Sequential)
+    term = term_of(domains.classes) if term_of else Nothing()
     learned = [*layers.parameters(), *term.to(features.device).parameters()]
     optimiser = torch.optim.AdamW(learned, lr=section.learning_rate, weight_decay=section.weight_decay, fused=True)
     steps = max(LEAST_STEPS, len(features) // section.batch_size)
@@ -137,7 +167,7 @@ def _trained(section: AdaptationConfig, term: Term, domains: Domains, seed: int)
                 seen = measured("validation", layers(domains.validation[0]), domains.validation[1])
             rows.append({"step": epoch + 1, "train/loss": total / steps} | seen)
             advance(1)
-    return head, pd.DataFrame(rows)
+    return Learned(head, pd.DataFrame(rows))
 
 
 def _activations(layers: nn.Sequential, images: torch.Tensor) -> Activations:

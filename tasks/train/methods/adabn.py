@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 from tasks.train.adaptation.method import Adaptation
-
-if TYPE_CHECKING:
-    from tasks.train.adaptation.terms import Term
 
 
 class AdaBn(Adaptation):
@@ -15,8 +12,4 @@ class AdaBn(Adaptation):
     "Revisiting batch normalization for practical domain adaptation")."""
 
     method: Literal["adabn"] = "adabn"
-
-    def term(self, classes: int) -> Term:
-        from tasks.train.adaptation.terms import Nothing
-
-        return Nothing()
+    statistics_only: ClassVar[bool] = True
