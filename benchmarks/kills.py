@@ -54,6 +54,7 @@ class Story:
         self.member = Member(folder / "anna", self.store)
         self.workspace = Workspace(self.member.root)
         self.config = self.member.root / "digits.yaml"
+        self.missed = 0
 
     def _serve(self) -> str:
         self.stack = ExitStack()
@@ -87,7 +88,7 @@ class Story:
             self.process = again()
             self.trigger()
         else:
-            schedules.save("digits", schedules.State(time.time() - 7200), self.workspace)
+            self.miss()
             again = lambda: self.member.start("schedule")  # noqa: E731
             self.process = again()
         try:
@@ -97,6 +98,11 @@ class Story:
             with suppress(subprocess.TimeoutExpired):
                 self.process.communicate(timeout=60)
             self.process.kill()
+
+    def miss(self) -> None:
+        """As if the machine had been off for hours; another one each time, for a time has one run."""
+        self.missed += 1
+        schedules.save("digits", schedules.State(time.time() - 3600 * (self.missed + 1)), self.workspace)
 
     def trigger(self) -> None:
         [deployment] = ask(
@@ -176,7 +182,7 @@ def killed(story: Story, target: str, stage: str, number: int) -> tuple[float, l
         if target == "run":
             story.process.send_signal(signal.SIGTERM)  # and the next scheduler catches up
             story.process.communicate(timeout=120)
-            schedules.save("digits", schedules.State(time.time() - 7200), story.workspace)
+            story.miss()
             story.process = again()
         eventually(lambda: story.versions() > number and not story.unfinished(), PATIENCE)
         took = time.monotonic() - began

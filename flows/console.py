@@ -24,7 +24,6 @@ from rich.text import Text
 from flows.access import USER
 from flows.environment import prefect_home
 from flows.summary import Outcome, summary_rows
-from flows.ui import Page
 from tasks.progress import watched_by
 from tasks.records import Dataset
 from tasks.wording import REASON, brief
@@ -32,6 +31,8 @@ from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from flows.ui import Page
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -9,7 +9,6 @@ from tasks.errors import ConfigurationError
 from tasks.records import Dataset
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
-from tasks.train.methods.auto import Auto
 from tasks.train.tuning.config import TuningConfig
 
 if TYPE_CHECKING:
@@ -28,13 +27,11 @@ def check_labels(config: Method, source: str, multi_label: bool) -> None:
     if not multi_label:
         return
     able = [name for name, kind in METHODS.items() if kind.multi_label]
-    key, tried = "train.search.methods", config.search.methods if config.search else []
-    if isinstance(config, Auto):
-        key, tried = "train.methods", config.methods
-    for key, name in (("train.method", config.method), *((key, name) for name in tried)):
+    key, tried = config.tried
+    for key, name in (("method", config.method), *((key, name) for name in tried)):
         if name not in able:
             raise ConfigurationError(
-                f"the images of {source} have several labels each, and {name} ({key}) gives one: "
+                f"the images of {source} have several labels each, and {name} (train.{key}) gives one: "
                 f"name one label column in ingest.source.label, or take one of {', '.join(able)}"
             )
     if getattr(config, "balance", "none") != "none":

@@ -24,13 +24,14 @@ def _name_of(section: Any) -> str:
 
 def _search_known(section: Method) -> Method:
     """Refuse a search among methods that there are not; a section knows no method but its own."""
-    place = ("methods",) if isinstance(section, Auto) else ("search", "methods")
-    named = section.methods if isinstance(section, Auto) else section.search.methods if section.search else []
-    known = [name for name in METHODS if name != "auto"]
+    key, named = section.tried
+    known = [name for name, kind in METHODS.items() if not issubclass(kind, Auto)]
     for name in named:
         if name not in known:
             wrong = PydanticCustomError("no_method", no_method(name, known))  # type: ignore[arg-type]
-            raise ValidationError.from_exception_data("train", [{"type": wrong, "loc": place, "input": named}])
+            raise ValidationError.from_exception_data(
+                "train", [{"type": wrong, "loc": tuple(key.split(".")), "input": named}]
+            )
     return section
 
 

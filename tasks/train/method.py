@@ -56,6 +56,11 @@ class Method(Section, ABC):
     unlabelled: ClassVar[bool] = False
     """Whether it learns from images without labels, too: those of the pool."""
 
+    @property
+    def tried(self) -> tuple[str, list[str]]:
+        """The key of this section that names methods to try, and these."""
+        return "search.methods", self.search.methods if self.search else []
+
     @abstractmethod
     def fit(self, task: Task) -> Fit:
         """Learn from the training images; choose on the validation images."""

@@ -62,6 +62,18 @@ def test_frames_of_one_track_are_near_and_their_names_say_how_to_split(monkeypat
     assert "180 of 180 images have a near neighbour" in line and "{by: group, group: stem}" in line
 
 
+def test_names_that_many_unrelated_images_share_make_none_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(0)
+    among, images = (torch.randn(count, WIDTH, generator=random) for count in (TRAIN, TEST))
+    images[:3] = among[:3] + 0.05 * torch.randn(3, WIDTH, generator=random)
+    learned = situation(images, among, monkeypatch)
+    # As the catalogues name them that sets were put together from: a number of the category, and a counter.
+    learned.rows["path"] = [f"{place % 30:03d}_{place:04d}.jpg" for place in range(TRAIN)]
+    rows = rows_of([f"{place % 30:03d}_{9000 + place}.jpg" for place in range(TEST)], "test")
+    near = find_near(rows, learned)
+    assert near.near[:3].all() and near.near.sum() <= 4 and not near.named
+
+
 def test_few_images_are_near_by_content_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     learned = situation(torch.ones(2, 3), torch.ones(20, 3), monkeypatch)
     rows = rows_of(["a", "b"], "test").assign(hash=["trainx3y", "new"])

@@ -120,16 +120,18 @@ def _together(chance: np.ndarray, bits: np.ndarray, farther: np.ndarray) -> np.n
 
 def _by_name(rows: pd.DataFrame, others: pd.DataFrame, index: np.ndarray, near: np.ndarray, seed: int) -> np.ndarray:
     """Images whose name but for its counter is that of one that was learned from, bool ``[N]``; none where such names
-    do not tell which images are near: at least half of the near pairs share one, and few images of a label do."""
+    do not tell which images are near: at least half of the near pairs share one, at least a tenth of the images that
+    share one are near, and few images of a label share one."""
     ours, theirs = _stems(rows), _stems(others)
-    if not near.any() or (ours[near] == theirs[index[near]]).mean() < 0.5:
+    shared = np.isin(ours, theirs)
+    if not near.any() or (ours[near] == theirs[index[near]]).mean() < 0.5 or near[shared].mean() < 0.1:
         return np.zeros(len(rows), bool)
     label = others["label"].map(str).to_numpy()
     alike = others.groupby(label).indices
     random = np.random.default_rng(seed)
     drawn = [(stem, alike[name]) for stem, name in zip(ours, rows["label"].map(str), strict=True) if name in alike]
-    shared = np.mean([theirs[random.choice(places)] == stem for stem, places in drawn]) if drawn else 1.0
-    return np.isin(ours, theirs) if shared < 0.2 else np.zeros(len(rows), bool)
+    usual = np.mean([theirs[random.choice(places)] == stem for stem, places in drawn]) if drawn else 1.0
+    return shared if usual < 0.2 else np.zeros(len(rows), bool)
 
 
 def _stems(rows: pd.DataFrame) -> np.ndarray:

@@ -50,6 +50,10 @@ class Auto(Method):
         """The budget."""
         return float(self.budget[:-1]) * UNITS[self.budget[-1]]
 
+    @property
+    def tried(self) -> tuple[str, list[str]]:
+        return "methods", self.methods
+
     def fit(self, task: Task) -> Fit:
         raise ConfigurationError(
             "auto chooses the backbone, too, so it is carried out by `headstart run`: name a method to fit to features"
