@@ -158,6 +158,9 @@ def test_an_inspection_leaves_its_tables_and_pictures(tmp_path: Path, workspace:
     for name in filter(None, [*explained["picture"], *explained["picture_of_label"]]):
         with Image.open(inspection.report / name) as picture:
             assert picture.size == (224, 224) and picture.format == "JPEG"
+    for name, speaks in zip(explained["picture"], explained["speaks"], strict=True):
+        with Image.open(inspection.report / name) as picture:  # a grey image, and coloured what speaks for the class
+            assert (np.ptp(np.asarray(picture).astype(int), axis=2).max() > 40) == speaks
     assert set(inspection.metrics) == {"test/robustness", "test/faithfulness"}
     assert {"robustness.png", "explanations.png", "faithfulness.csv", "inspection.json"} <= {
         path.name for path in inspection.report.iterdir()

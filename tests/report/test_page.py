@@ -122,14 +122,17 @@ def test_copies_under_different_labels_are_the_first_suspects_and_each_picture_i
 def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Path) -> None:
     (seen := tmp_path / "seen").mkdir()
     Image.new("RGB", (50, 50)).save(seen / "one.jpg")
-    pd.DataFrame({"path": ["1.png"], "hash": ["1"], "label": ["ant"], "predicted": ["bee"], "probability": [0.8],
-                  "picture": ["one.jpg"]}).to_csv(seen / "explanations.csv", index=False)  # fmt: skip
+    answers = {"path": "1.png", "hash": "1", "label": ["ant", "ant", '["wasp"]'], "predicted": ["bee", "", "wasp"],
+               "explained": ["bee", "ant", "wasp"], "speaks": [True, False, True], "probability": [0.8, 0.1, 0.7],
+               "right": [False, False, True], "picture": "one.jpg"}  # fmt: skip
+    pd.DataFrame(answers).to_csv(seen / "explanations.csv", index=False)
     severities = [{"corruption": "blur", "severity": s, "images": 30, "accuracy": 0.9 - s / 10, "low": 0.1, "high": 1.0,
                    "shift": 0.1 * s} for s in range(3)]  # fmt: skip
     pd.DataFrame(severities).to_csv(seen / "robustness.csv", index=False)
     read = Reading(page(facts(tmp_path, inspection=Inspection(fingerprint="i", report=seen, metrics={}, images={}))))
     assert {"explanation", "robustness"} <= set(read.sections)
     assert "ant taken for bee (80%)" in read.words and "A sample of 30 images of test" in read.words
+    assert "ant missed (10%); nothing in the image speaks for it" in read.words and "wasp (70%)" in read.words
 
 
 def test_a_choice_within_a_budget_is_told_step_by_step(tmp_path: Path) -> None:

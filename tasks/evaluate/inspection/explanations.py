@@ -81,8 +81,8 @@ def explain_answers(
     """
     wrong = (~answers["right"] & (answers["true"] >= 0) & (answers["true"] != answers["predicted"])).to_numpy()
     of_predicted = np.where(answers["predicted"] >= 0, answers["predicted"], answers["true"])
-    given = _overlays(saliency, pixels, torch.tensor(of_predicted))
-    true = _overlays(saliency, pixels[torch.tensor(wrong)], torch.tensor(answers["true"].to_numpy()[wrong]))
+    given, speaks = _overlays(saliency, pixels, torch.tensor(of_predicted))
+    true, _ = _overlays(saliency, pixels[torch.tensor(wrong)], torch.tensor(answers["true"].to_numpy()[wrong]))
     others = iter(true)
     table, pairs = [], []
     for number, (answer, row) in enumerate(zip(answers.to_dict("records"), rows.to_dict("records"), strict=True), 1):
@@ -95,7 +95,8 @@ def explain_answers(
         predicted = classes[answer["predicted"]] if answer["predicted"] >= 0 else ""
         table.append(
             {"path": row["path"], "hash": row["hash"], "label": label, "predicted": predicted,
-             "explained": classes[of_predicted[number - 1]], "probability": answer["probability"],
+             "explained": classes[of_predicted[number - 1]], "speaks": speaks[number - 1],
+             "probability": answer["probability"],
              "right": answer["right"], "picture": names[0], "picture_of_label": names[1]}
         )  # fmt: skip
         pairs.append((given[number - 1], other))
@@ -108,14 +109,17 @@ def explain_answers(
     return found
 
 
-def _overlays(saliency: Saliency, pixels: torch.Tensor, classes: torch.Tensor) -> list[np.ndarray]:
-    """Maps laid over images, uint8 ``[S, S, 3]``; each map by its own largest value, only what speaks for a class."""
+def _overlays(saliency: Saliency, pixels: torch.Tensor, classes: torch.Tensor) -> tuple[list[np.ndarray], list[bool]]:
+    """Maps laid over images, uint8 ``[S, S, 3]``; each map by its own largest value, only what speaks for a class. And
+    whether anything does: of a label that was not given, often nothing."""
     if not len(pixels):
-        return []
+        return [], []
     maps = enlarged(saliency.maps(pixels, classes), SIDE).clamp(min=0)
-    maps /= maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    most = maps.amax((1, 2), keepdim=True)
+    maps /= most.clamp(min=1e-12)
     images = [_picture(each.permute(1, 2, 0).numpy()) for each in pixels]
-    return [_overlay(np.asarray(image), each) for image, each in zip(images, maps.numpy(), strict=True)]
+    overlays = [_overlay(np.asarray(image), each) for image, each in zip(images, maps.numpy(), strict=True)]
+    return overlays, (most > 0).flatten().tolist()
 
 
 def _overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
