@@ -79,6 +79,10 @@ class Story:
     def versions(self) -> int:
         return len(self.client.search_model_versions("name = 'digits'"))
 
+    def judged(self) -> int:
+        """Versions of which the gates have said what is to become."""
+        return sum("verdict" in version.tags for version in self.client.search_model_versions("name = 'digits'"))
+
     @contextmanager
     def begun(self, target: str) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         """A run under way, by a scheduler or a worker; yields what starts that again."""
@@ -184,7 +188,7 @@ def killed(story: Story, target: str, stage: str, number: int) -> tuple[float, l
             story.process.communicate(timeout=120)
             story.miss()
             story.process = again()
-        eventually(lambda: story.versions() > number and not story.unfinished(), PATIENCE)
+        eventually(lambda: story.judged() > number and not story.unfinished(), PATIENCE)
         took = time.monotonic() - began
     story.member.headstart("models")  # the next command of any kind closes what died
     eventually(lambda: not story.unfinished(), 60)

@@ -69,6 +69,11 @@ class Engine:
         self._most = self.batch * recipe.count
         self._settled = compile == "never"
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether full batches go through a compiled forward pass by now, which rounds otherwise."""
+        return self._forward is not self.backbone
+
     def run(self, images: Iterable[ImageLike], total: int) -> Iterator[torch.Tensor]:
         """Features of images in their order, a batch at a time: float32 ``[n, width]`` on the CPU.
 
@@ -203,7 +208,8 @@ class Engine:
                 return
         try:
             views = sample()
-            self._forward = self._faster(compiled(self.backbone, views), views)
+            forward = compiled(self.backbone, views)
+            self._forward = self._faster(forward, views) if self.compile == "auto" else forward
         except Exception as error:  # no compiler, or one that this network is too much for
             told = (str(error).splitlines() or [type(error).__name__])[0]
             tell(f"extract\tgoes on without compiling: {told}")

@@ -22,6 +22,8 @@ from tasks.workspace import fresh_folder
 __all__ = ["KEY", "FeatureStore", "keys_of"]
 
 ABOUT = "space.json"
+COMPILED = "compiled"
+"""Empty file that says that features in a space are of a compiled forward pass."""
 POLL = 0.2
 """Seconds between two looks at what others have done."""
 LOOKED_THROUGH = 2**16
@@ -83,6 +85,16 @@ class FeatureStore:
     def count(self) -> int:
         """Images."""
         return len(self._refreshed().keys)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether features in here, most of them if any, are of a compiled forward pass, which rounds otherwise."""
+        return (self.folder / COMPILED).exists()
+
+    def note_compiled(self) -> None:
+        """Say that features that are going to be added are of a compiled forward pass."""
+        if not self.compiled:
+            (self.folder / COMPILED).touch()
 
     @property
     def nbytes(self) -> int:

@@ -133,9 +133,10 @@ class _Shards:
         images = self._images()
         if (first := next(images, None)) is None:
             return  # all of it is claimed by others: no network need be built
-        for features in _engine(replace(self.work, keys=Path()), device, cores).run(
-            chain([first], images), len(self.keys)
-        ):
+        engine = _engine(replace(self.work, keys=Path()), device, cores)
+        for features in engine.run(chain([first], images), len(self.keys)):
+            if engine.is_compiled:
+                self.store.note_compiled()
             self._keep(features.numpy())
             yield features
 

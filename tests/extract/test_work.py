@@ -9,7 +9,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from tasks.errors import HeadstartError
+from tasks.extract import engine
 from tasks.extract.store import FeatureStore, keys_of
 from tasks.extract.upkeep import verify
 from tasks.extract.work import Work, fill, fill_on, shard_size
@@ -86,6 +87,16 @@ def begin(work: Work, *arguments: Any) -> BaseProcess:
     child = CHILDREN.Process(target=fill, args=(work, CPU, *arguments))
     child.start()
     return child
+
+
+@pytest.mark.parametrize("compile", ["never", "always"])
+def test_a_space_says_whether_its_features_are_of_a_compiled_pass(
+    compile: Literal["never", "always"], images: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "compiled", lambda backbone, _: lambda views: backbone(views))
+    work = replace(work_in(tmp_path / "store", images), compile=compile)
+    fill(work, CPU, cores=2)
+    assert FeatureStore(work.store).compiled == (compile == "always") and is_whole(work)
 
 
 @pytest.mark.slow
