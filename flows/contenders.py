@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ def contenders(config: PipelineConfig) -> dict[str, PipelineConfig]:
         return {name_of(config): config}
     own = config.extract.backbone
     found = [with_backbone(config, each) for each in auto.backbones or (own, *at_hand(own))]
-    return {name_of(each): each for each in found}
+    return by_name(found)
+
+
+def by_name(configs: Sequence[PipelineConfig]) -> dict[str, PipelineConfig]:
+    """Pipelines by the names of their backbones, each as short as tells it from the others."""
+    short = [name_of(each) for each in configs]
+    return {
+        name if short.count(name) == 1 else name_of(each, whole=True): each
+        for name, each in zip(short, configs, strict=True)
+    }
 
 
 def at_hand(own: str) -> list[str]:
@@ -59,11 +69,13 @@ def with_section(config: PipelineConfig, section: dict[str, Any]) -> PipelineCon
     return PipelineConfig.model_validate(config.model_dump(mode="json", by_alias=True) | {"train": section})
 
 
-def name_of(config: PipelineConfig) -> str:
-    """A backbone, its layer where it was chosen, and its weights where they are a file."""
+def name_of(config: PipelineConfig, whole: bool = False) -> str:
+    """A backbone, its layer where it was chosen, and its weights where they are a file: its name without the ending or,
+    as others may have that, too, ``whole``, its path."""
     extract = config.extract
     layer = f":{'+'.join(extract.layers)}" if extract.layers else ""
-    weights = "" if extract.weights in ("builtin", "pretrained", "imagenet") else f"={Path(extract.weights).stem}"
+    file = extract.weights if whole else Path(extract.weights).stem
+    weights = "" if extract.weights in ("builtin", "pretrained", "imagenet") else f"={file}"
     return f"{extract.backbone}{layer}{weights}"
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from prefect import flow, runtime
 
 from flows.config import PipelineConfig
-from flows.contenders import name_of
+from flows.contenders import by_name
 from flows.flow_runs import leased
 from flows.tracking import tracked
 from tasks.evaluate.transferability.ranking import Rated, ranking, ranking_figure
@@ -32,10 +32,10 @@ def rank(configs: list[PipelineConfig], images: int = 2_000) -> pd.DataFrame:
         sample = draw_sample(dataset, images, workspace)
         tell(f"sample\t{sample.counts['train']:,} of {sum(dataset.counts.values()):,} images")
         rated: list[Rated] = []
-        for config in configs:
+        for name, config in by_name(configs).items():
             preprocessed = preprocess(config.preprocess, dataset)
             features = extract(config.extract, sample, preprocessed, ("train",))
-            rated.append(rate_backbone(name_of(config), sample, preprocessed, features, workspace))
+            rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
             tell(f"rank\t{rated[-1].name}: {rated[-1].hits.mean():.4f} by a linear probe")
         table = ranking(rated, group_numbers(sample.read_manifest()))
         with tempfile.TemporaryDirectory() as folder:

@@ -39,6 +39,11 @@ def test_each_contender_looks_at_images_as_it_was_trained_to_unless_the_configur
     assert list(contenders(config)) == [
         "mobilenet_v2:features.16=mine", "timm/tf_efficientnet_lite0=its", "resnet_32px", "resnet18:layer3",
     ]  # fmt: skip
+    two = {
+        "method": "auto",
+        "backbones": ["resnet18=ants/best.pth", "resnet18=bees/best.pth", "resnet18=ants/best.pth"],
+    }
+    assert list(contenders(config_of(train=two))) == ["resnet18=ants/best.pth", "resnet18=bees/best.pth"]
     settled = config_of(train={"method": "mlp"})
     assert list(contenders(settled).values()) == [settled]
 
