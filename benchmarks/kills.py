@@ -1,9 +1,10 @@
 """Is anything lost, doubled or left hanging when something is killed? `kill -9` of scheduler, run, Prefect's server,
 MLflow's server and a work pool's worker, each in four stages of a run that registers a new version.
 
-After each the scheduler and the servers are started again, as a service manager does it, until the version is there.
-Then: every configuration has one version, one version is champion, the last entry of the ledger names it, and no run,
-in MLflow or in Prefect, is at work.
+After each the scheduler and the servers are started again, as a service manager does it, until the version is there; a
+run that failed, since MLflow was gone, is tried again by its schedule (`--retries 3`). Then: every configuration has
+one version, one version is champion, the last entry of the ledger names it, and no run, in MLflow or in Prefect, is
+at work.
 
 Command: PYTHONPATH=. python benchmarks/kills.py      (some twenty minutes on two cores)
 """
@@ -204,7 +205,9 @@ def main() -> None:
         story = Story(Path(folder))
         story.write(0)
         story.member.does("run", str(story.config), "--quiet")
-        first = story.member.start("schedule", str(story.config), "--interval", "3600")
+        first = story.member.start(
+            "schedule", str(story.config), "--interval", "3600", "--retries", "3", "--backoff", "5"
+        )
         eventually(lambda: bool(schedules.scheduler_of("digits", story.workspace)), PATIENCE)
         first.terminate()
         first.communicate()
