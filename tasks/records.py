@@ -237,6 +237,7 @@ class Candidate(Record):
             from these images, too, over the folds that the choice was made by.
         scores: by seed, where training was repeated.
         cross_validated: whether ``score`` is of a cross-validation over all images but the held-out ones.
+        teachers: registered versions that it learned from.
     """
 
     method: str
@@ -251,6 +252,7 @@ class Candidate(Record):
     score: float
     scores: dict[int, float] = {}
     cross_validated: bool = False
+    teachers: tuple[str, ...] = ()
 
 
 class Evaluation(Record):
@@ -303,6 +305,25 @@ class Rival(Record):
     learned_from: tuple[str, ...]
     extraction: dict[str, Any]
     geometry: dict[str, Any]
+
+
+class Teachers(Record):
+    """Registered versions that a candidate learns from.
+
+    Attributes:
+        versions: as those are that a candidate is held against.
+        heads: the file of each.
+        features: of each, what its backbone sees in all images of the candidate's dataset, those of the pool as well.
+    """
+
+    versions: tuple[Rival, ...]
+    heads: tuple[Place, ...]
+    features: tuple[FeatureSet, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By which each is found again."""
+        return tuple(f"{version.name}@{version.version}" for version in self.versions)
 
 
 class Comparison(Record):

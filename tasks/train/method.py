@@ -56,6 +56,11 @@ class Method(Section, ABC):
     unlabelled: ClassVar[bool] = False
     """Whether it learns from images without labels, too: those of the pool."""
 
+    @property
+    def reads_pool(self) -> bool:
+        """Whether it asks for the pool's features."""
+        return self.unlabelled
+
     @abstractmethod
     def fit(self, task: Task) -> Fit:
         """Learn from the training images; choose on the validation images."""
