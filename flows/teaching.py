@@ -10,9 +10,10 @@ from flows.subject import find_subject
 from tasks.errors import RegistryError
 from tasks.extract.stage import extract
 from tasks.fingerprint import fingerprint
+from tasks.model.bundle import DESCRIPTION
 from tasks.progress import tell
 from tasks.records import Dataset, FeatureSet, Preprocessed, Rival, Teachers
-from tasks.register.rivals import find_teacher, looks_of
+from tasks.register.rivals import find_teacher, looks_of, packaged_teacher
 from tasks.register.store import connect
 from tasks.train.distillation.check import check_classes
 from tasks.train.distillation.config import Distillation
@@ -53,13 +54,17 @@ def find_teachers(config: PipelineConfig, workspace: Workspace) -> list[tuple[Ri
 
 
 def _find(which: str, workspace: Workspace) -> tuple[Rival, Path]:
+    if (workspace.resolve(which) / DESCRIPTION).is_file():
+        return packaged_teacher(workspace.resolve(which))
     try:
         version = find_subject(connect(workspace), which).version
     except RegistryError as error:
-        raise RegistryError(f"train.teacher: {error}") from error
-    if version is None:
-        raise RegistryError(f"train.teacher: {which} is a run that has registered no version: name a registered model")
-    return find_teacher(version, workspace)
+        told = str(error)
+    else:
+        if version is not None:
+            return find_teacher(version, workspace)
+        told = f"{which} is a run that has registered no version"
+    raise RegistryError(f"train.teacher: {told}")
 
 
 def _looked(teacher: Rival, config: PipelineConfig, dataset: Dataset, preprocessed: Preprocessed) -> FeatureSet:
@@ -73,8 +78,5 @@ def _looked(teacher: Rival, config: PipelineConfig, dataset: Dataset, preprocess
         parts.append(extract(looks, dataset, sees, ("pool",)))
     new = sum(part.new for part in parts if part.made >= started)
     known = sum(part.new + part.reused for part in parts) - new
-    tell(
-        f"teach\t{teacher.name}@{teacher.version} looked at {new:,} images, {known:,} it knew"
-        f"\t{time.time() - started:.1f} s"
-    )
+    tell(f"teach\t{teacher} looked at {new:,} images, {known:,} it knew\t{time.time() - started:.1f} s")
     return features

@@ -289,7 +289,7 @@ class Rival(Record):
     that it was registered as.
 
     Attributes:
-        name, version: of the registered model.
+        name, version: of the registered model; the folder and 0 where it was found as one.
         bundle: folder of its packaged classifier.
         classes: their names, in the order of its answers.
         data: the dataset version that it learned from.
@@ -305,6 +305,9 @@ class Rival(Record):
     learned_from: tuple[str, ...]
     extraction: dict[str, Any]
     geometry: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}" if self.version else self.name
 
 
 class Teachers(Record):
@@ -323,7 +326,7 @@ class Teachers(Record):
     @property
     def names(self) -> tuple[str, ...]:
         """By which each is found again."""
-        return tuple(f"{version.name}@{version.version}" for version in self.versions)
+        return tuple(map(str, self.versions))
 
 
 class Comparison(Record):

@@ -31,7 +31,7 @@ def report_teachers(
     pairs = zip(teachers.names, teachers.versions, strict=True)
     learned = {name: _learned_from(version, workspace) for name, version in pairs}
     figures: dict[str, Interval] = {}
-    told = [_elsewhere(name) for name, hashes in learned.items() if hashes is None]
+    told = [_elsewhere(version) for version in teachers.versions if learned[str(version)] is None]
     for student in found:
         known = {name: student.rows["hash"].isin(hashes or ()).to_numpy() for name, hashes in learned.items()}
         told += _leaks(student, known)
@@ -77,8 +77,9 @@ def _leaks(student: Answers, known: dict[str, np.ndarray]) -> Iterator[str]:
             )
 
 
-def _elsewhere(name: str) -> str:
+def _elsewhere(teacher: Rival) -> str:
+    hint = f"its data is not in this workspace; `headstart data pull {teacher}` fetches it"
     return (
-        f"{name}, a teacher, may have learned from images that the student is measured on: its data is not in this "
-        f"workspace; `headstart data pull {name}` fetches it"
+        f"{teacher}, a teacher, may have learned from images that the student is measured on: "
+        f"{hint if teacher.version else 'a folder does not say what data it is made from'}"
     )

@@ -12,7 +12,8 @@ from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 from tasks.extract.config import ExtractConfig
-from tasks.model.bundle import BACKBONE, HEAD, bundle_in, describe
+from tasks.fingerprint import file_digest, fingerprint
+from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in, describe
 from tasks.progress import tell
 from tasks.records import Rival
 from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files, place_of
@@ -41,7 +42,7 @@ def find_rival(name: str, candidate: str, workspace: Workspace) -> Rival | None:
     if CANDIDATE not in version.tags or missing_files(client, version):
         tell(f"compare\tversion {version.version} of {name} cannot be looked at: made by other means, or without files")
         return None
-    return _rival(version, _fetched(client, version, workspace))
+    return _registered(version, _fetched(client, version, workspace))
 
 
 def looks_of(rival: Rival, here: ExtractConfig) -> ExtractConfig:
@@ -63,7 +64,14 @@ def find_teacher(version: ModelVersion, workspace: Workspace) -> tuple[Rival, Pa
         )
     check_files(client, version)
     bundle = _fetched(client, version, workspace)
-    return _rival(version, bundle), bundle / HEAD
+    return _registered(version, bundle), bundle / HEAD
+
+
+def packaged_teacher(bundle: Path) -> tuple[Rival, Path]:
+    """The folder of a packaged classifier as one that is learned from, and the file of its head; nothing is known of
+    the data that it has learned from."""
+    content = fingerprint(*(file_digest(bundle / name) for name in (DESCRIPTION, BACKBONE, HEAD)))
+    return _rival(str(bundle), 0, {CANDIDATE: content}, bundle), bundle / HEAD
 
 
 def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) -> Path:
@@ -77,16 +85,20 @@ def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) 
     return bundle_in(folder)
 
 
-def _rival(version: ModelVersion, bundle: Path) -> Rival:
+def _registered(version: ModelVersion, bundle: Path) -> Rival:
+    return _rival(version.name, int(version.version), version.tags, bundle)
+
+
+def _rival(name: str, version: int, tags: dict[str, str], bundle: Path) -> Rival:
     about = describe(bundle)
     return Rival(
-        fingerprint=version.tags[CANDIDATE],
-        name=version.name,
-        version=int(version.version),
+        fingerprint=tags[CANDIDATE],
+        name=name,
+        version=version,
         bundle=bundle,
         classes=tuple(about["classes"]),
-        data=version.tags.get(DATA, ""),
-        learned_from=tuple(version.tags.get(LEARNED_FROM, EARLIER).split(",")),
+        data=tags.get(DATA, ""),
+        learned_from=tuple(tags.get(LEARNED_FROM, EARLIER).split(",")),
         extraction=_extraction(about, bundle),
         geometry={key: about["recipe"].get(key, kept) for key, kept in GEOMETRY.items()},
     )

@@ -15,6 +15,6 @@ def check_classes(teacher: Rival, dataset: Dataset) -> None:
     """
     if unknown := [name for name in dataset.classes if name not in teacher.classes]:
         raise ConfigurationError(
-            f"the teacher {teacher.name}@{teacher.version} (train.teacher) does not know {shorten(unknown)}, of the "
+            f"the teacher {teacher} (train.teacher) does not know {shorten(unknown)}, of the "
             f"classes of {dataset.source}: name a teacher that knows them all, by the same names"
         )

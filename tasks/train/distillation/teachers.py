@@ -36,7 +36,7 @@ def answers(
         head = Head.load(file)
         if head.multi_label != dataset.multi_label:
             raise ConfigurationError(
-                f"of the teacher {version.name}@{version.version} (train.teacher) and the images of {dataset.source} "
+                f"of the teacher {version} (train.teacher) and the images of {dataset.source} "
                 "one has several labels an image and the other one: name another teacher"
             )
         places = [version.classes.index(name) for name in dataset.classes]
