@@ -23,11 +23,11 @@ def fit_student(section: Distillation, task: Task) -> Fit:
     """
     lesson = lesson_of(section, task)
     features, labels = task.train
-    images = torch.cat([features, task.unlabelled]) if section.pool else features
+    images = torch.cat([features, task.unlabelled] if section.pool else [features])
     head = Head(images.shape[1], task.classes, multi_label=lesson.multi_label).standardise_like(images)
-    taught = standardised(head, (images, labels))
-    regression = Regression(taught[0], labels, task.classes, errors=Errors(lesson))
-    return solve_path(head, regression, (taught[0][: len(labels)], labels), standardised(head, task.validation))
+    images.sub_(head.mean).div_(head.std)
+    regression = Regression(images, labels, task.classes, errors=Errors(lesson))
+    return solve_path(head, regression, (images[: len(labels)], labels), standardised(head, task.validation))
 
 
 class Errors:
