@@ -1,10 +1,10 @@
 """What a small student gains from a large teacher: the built-in backbone on CIFAR-10, taught by an EfficientNet-Lite0
-(ImageNet) at 128 px that has seen no more labels than the student has.
+(ImageNet) at 96 px that has seen no more labels than the student has.
 
-6,000 training images, of which some of each class have labels, drawn by the seed; the others are the pool. 1,000
-validation images choose, 2,000 test images are the figure. `alone` is the best that the student does without a teacher:
-its head solved on frozen features and, where it is tuned, `lp_ft` of as many steps. `ensemble` is another question: a
-head on a frozen MobileNetV2 at 128 px, taught by heads on both networks.
+3,000 training images, of which some of each class have labels, drawn by the seed; the others are the pool. 500 further
+images choose, 1,000 test images are the figure. `alone` is the best that the student does without a teacher: its head
+solved on frozen features and, where it is tuned, `lp_ft` of as many steps. `ensemble` is another question: a head on a
+frozen MobileNetV2 at 96 px, taught by heads on both networks.
 
 Command: PYTHONPATH=. python benchmarks/distillation.py [--workspace FOLDER] [--labels 50] [--seeds 0,1,2]
          [--only head,tuned,ensemble] [--epochs 6]
@@ -48,8 +48,8 @@ NETWORKS = {
     },
     "mobile": {"backbone": "mobilenet_v2", "weights": str(WEIGHTS / "mobilenet_v2-imagenet.safetensors")},
 }
-SIDES = {"student": 32, "lite0": 128, "mobile": 128}
-TRAINING, VALIDATION, TEST = 6_000, 1_000, 2_000
+SIDES = {"student": 32, "lite0": 96, "mobile": 96}
+TRAINING, VALIDATION, TEST = 3_000, 500, 1_000
 RATE, BATCH = 1e-3, 64
 
 Seen = tuple[Preprocessed, FeatureSet]

@@ -74,7 +74,8 @@ def _looked(teacher: Rival, config: PipelineConfig, dataset: Dataset, preprocess
     sees = preprocessed.seen_as(teacher.geometry).model_copy(update={"augmented": preprocessed.augmented})
     features = extract(looks, dataset, sees)
     parts = [features]
-    if config.train.reads_pool and dataset.counts.get("pool"):
+    assert isinstance(config.train, Distillation)
+    if config.train.pool and dataset.counts.get("pool"):
         parts.append(extract(looks, dataset, sees, ("pool",)))
     new = sum(part.new for part in parts if part.made >= started)
     known = sum(part.new + part.reused for part in parts) - new
