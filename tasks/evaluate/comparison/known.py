@@ -65,7 +65,9 @@ def known_images(
 
 
 def manifest_of(rival: Rival, workspace: Workspace) -> pd.DataFrame | None:
-    """The rows of the data that a version learned from; None where it is not in this workspace."""
+    """The rows of the data that a version learned from; None where it is not in this workspace, or nobody knows it."""
+    if not rival.data:
+        return None
     try:
         return read_manifest(rival.data, workspace)
     except DataError:
