@@ -1,26 +1,30 @@
-"""What a small student gains from a large teacher: the built-in backbone on CIFAR-10, taught by an EfficientNet-Lite0
-(ImageNet) at 96 px that has seen no more labels than the student has.
+"""What a small student gains from a large teacher, and from images without labels.
 
-3,000 training images, of which some of each class have labels, drawn by the seed; the others are the pool. 500 further
-images choose, 1,000 test images are the figure. `alone` is the best that the student does without a teacher: its head
-solved on frozen features and, where it is tuned, `lp_ft` of as many steps. `ensemble` is another question: a head on a
-frozen MobileNetV2 at 96 px, taught by heads on both networks.
+cifar10: the built-in backbone, taught by an EfficientNet-Lite0 (ImageNet) at 96 px that has seen no more labels than
+the student has. 3,000 training images, of which some of each class have labels, drawn by the seed; the others are the
+pool. 500 further images choose, 1,000 test images are the figure.
+digits: the built-in backbone's last layer, taught by its early one, which tells digits apart and has seen all labels.
 
-Command: PYTHONPATH=. python benchmarks/distillation.py [--workspace FOLDER] [--labels 50] [--seeds 0,1,2]
-         [--only head,tuned,ensemble] [--epochs 6]
+`alone` is the best that the student does without a teacher: its head solved on frozen features and, where it is tuned,
+`lp_ft` of as many steps. `ensemble` is another question: a head on a frozen MobileNetV2 at 96 px, taught by heads on
+both networks.
+
+Command: PYTHONPATH=. python benchmarks/distillation.py [--set cifar10] [--workspace FOLDER] [--labels 50]
+         [--seeds 0,1,2] [--only head,tuned,ensemble] [--epochs 6]
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import torch
 from extract import SHARED, machine
 from learning_curves import accuracy, with_rows
 
@@ -32,31 +36,35 @@ from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed, Rival, Teachers
+from tasks.train.distillation.teachers import answers
 from tasks.train.method import Method
 from tasks.train.methods.distill import Distill, DistillTuned
 from tasks.train.methods.linear import Linear
 from tasks.train.methods.lp_ft import LpFt
-from tasks.train.task import Task
+from tasks.train.task import Task, targets_of
 from tasks.workspace import Workspace
 
 WEIGHTS = SHARED.parent / "weights"
 NETWORKS = {
     "student": {"backbone": "resnet_32px", "weights": "builtin"},
+    "early": {"backbone": "resnet_32px", "weights": "builtin", "layer": "blocks.1", "pool": "flatten"},
     "lite0": {
         "backbone": "timm/tf_efficientnet_lite0",
         "weights": str(WEIGHTS / "tf_efficientnet_lite0-imagenet.safetensors"),
     },
     "mobile": {"backbone": "mobilenet_v2", "weights": str(WEIGHTS / "mobilenet_v2-imagenet.safetensors")},
 }
-SIDES = {"student": 32, "lite0": 96, "mobile": 96}
+SIDES = {"student": 32, "early": 32, "lite0": 96, "mobile": 96}
+TEACHERS = {"cifar10": "lite0", "digits": "early"}
 TRAINING, VALIDATION, TEST = 3_000, 500, 1_000
-RATE, BATCH = 1e-3, 64
+RATE, BATCH = 3e-4, 64
 
 Seen = tuple[Preprocessed, FeatureSet]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=TEACHERS, default="cifar10")
     parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "headstart-distillation")
     parser.add_argument("--labels", default="50", help="a class; comma between several")
     parser.add_argument("--seeds", default="0,1,2", help="comma between them")
@@ -66,28 +74,29 @@ def main() -> None:
     options.workspace.mkdir(parents=True, exist_ok=True)
     os.environ["HEADSTART_WORKSPACE"] = str(options.workspace.resolve())
     print(machine())
-    dataset, seen = look(Workspace.find(), options.only.split(","))
+    dataset, seen = look(Workspace.find(), options)
     rows = []
     for labels in map(int, options.labels.split(",")):
         for what in options.only.split(","):
             for seed in map(int, options.seeds.split(",")):
-                lesson = Class(part_of(dataset, labels, seed, options.workspace), seen, seed, options)
+                part = part_of(dataset, labels, seed, options.workspace)
+                lesson = Class(part, dataset if options.set == "digits" else part, seen, seed, options)
                 found = KINDS[what](lesson)
                 rows += [{"labels": labels, "kind": what, "seed": seed, "model": name} | each for name, each in found]
                 pd.DataFrame(rows).to_csv(options.workspace / "distillation.csv", index=False)
     tell(pd.DataFrame(rows))
 
 
-def look(workspace: Workspace, kinds: list[str]) -> tuple[Dataset, dict[str, Seen]]:
+def look(workspace: Workspace, options: argparse.Namespace) -> tuple[Dataset, dict[str, Seen]]:
     """The images that are used, and what each network sees in them."""
-    source = {"archive": str(SHARED / "cifar10-jpeg.tar.gz")}
-    whole = ingest_images(IngestConfig.model_validate({"source": source}), workspace, into_data=False)
-    rows = whole.read_manifest()
-    counts = {"train": TRAINING, "val": VALIDATION, "test": TEST}
-    used = pd.concat([rows[rows["split"] == split].sample(count, random_state=0) for split, count in counts.items()])
-    dataset = with_rows(whole, used, "used", workspace.cache)
+    source = {"embedded": "digits"} if options.set == "digits" else {"archive": str(SHARED / "cifar10-jpeg.tar.gz")}
+    dataset = ingest_images(IngestConfig.model_validate({"source": source}), workspace, into_data=False)
+    if options.set == "cifar10":
+        rows, counts = dataset.read_manifest(), {"train": TRAINING, "val": VALIDATION, "test": TEST}
+        parts = [rows[rows["split"] == split].sample(count, random_state=0) for split, count in counts.items()]
+        dataset = with_rows(dataset, pd.concat(parts), "used", workspace.cache)
     seen = {}
-    for name in ("student", "lite0", *["mobile"] * ("ensemble" in kinds)):
+    for name in ("student", TEACHERS[options.set], *["mobile"] * ("ensemble" in options.only)):
         preprocessed = preview_recipe(PreprocessConfig(size=SIDES[name]), dataset, workspace)
         config = ExtractConfig.model_validate(NETWORKS[name])
         seen[name] = preprocessed, extract_features(config, dataset, preprocessed, workspace)
@@ -105,10 +114,13 @@ def part_of(dataset: Dataset, labels: int, seed: int, folder: Path) -> Dataset:
 
 
 class Class:
-    """A student and its teachers, on the same images."""
+    """A student and its teachers, on the same images, of which the teachers may know more labels."""
 
-    def __init__(self, dataset: Dataset, seen: dict[str, Seen], seed: int, options: argparse.Namespace) -> None:
-        self.dataset, self.seen, self.seed, self.options = dataset, seen, seed, options
+    def __init__(
+        self, dataset: Dataset, theirs: Dataset, seen: dict[str, Seen], seed: int, options: argparse.Namespace
+    ) -> None:
+        self.dataset, self.theirs, self.seen, self.seed, self.options = dataset, theirs, seen, seed, options
+        self.teacher = TEACHERS[options.set]
         self.folder = Path(tempfile.mkdtemp(dir=options.workspace))
 
     def task(self, network: str, teachers: Teachers | None = None) -> Task:
@@ -125,11 +137,19 @@ class Class:
         print(self.dataset.counts["train"], self.seed, method.method, network, found, flush=True)
         return found
 
+    def answered(self, teachers: Teachers) -> dict[str, float]:
+        """Test accuracy of teachers."""
+        rows = self.dataset.read_manifest().query("split == 'test'")
+        right = answers(teachers, self.dataset, rows).argmax(1) == targets_of(self.dataset, rows)
+        found = {"accuracy": right.double().mean().item(), "validation": math.nan, "seconds": math.nan}
+        print(self.dataset.counts["train"], self.seed, *teachers.names, found, flush=True)
+        return found
+
     def teachers(self, *networks: str) -> Teachers:
         """Linear heads on what networks see, as if they were registered."""
         versions, heads = [], []
         for number, network in enumerate(networks, 1):
-            fit = Linear().fit(self.task(network))
+            fit = Linear().fit(replace(self.task(network), dataset=self.theirs))
             fit.head.save(path := self.folder / f"{network}.safetensors")
             heads.append(path)
             versions.append(
@@ -153,10 +173,10 @@ Found = list[tuple[str, dict[str, float]]]
 
 
 def head(lesson: Class) -> Found:
-    teachers = lesson.teachers("lite0")
-    taught = Distill(teacher=["lite0"])
+    teachers = lesson.teachers(lesson.teacher)
+    taught = Distill(teacher=["teacher"])
     return [
-        ("teacher", lesson.tried(Linear(), "lite0")),
+        ("teacher", lesson.answered(teachers)),
         ("alone", lesson.tried(Linear(), "student")),
         ("taught, labelled images alone", lesson.tried(taught.model_copy(update={"pool": False}), "student", teachers)),
         ("taught", lesson.tried(taught, "student", teachers)),
@@ -164,29 +184,26 @@ def head(lesson: Class) -> Found:
 
 
 def tuned(lesson: Class) -> Found:
-    teachers, epochs = lesson.teachers("lite0"), lesson.options.epochs
-    shared = {"learning_rate": RATE, "batch_size": BATCH, "least_area": 0.5}
-    passes = round(epochs * TRAINING / lesson.dataset.counts["train"])
-    section = {"teacher": "lite0", "epochs": epochs} | shared
+    teachers, epochs, counts = lesson.teachers(lesson.teacher), lesson.options.epochs, lesson.dataset.counts
+    shared = {"learning_rate": RATE, "batch_size": BATCH}
+    shared |= {"augment": "none"} if lesson.options.set == "digits" else {"least_area": 0.5}
+    passes = round(epochs * (counts["train"] + counts["pool"]) / counts["train"])
+    section = {"teacher": "teacher", "epochs": epochs} | shared
+    related = DistillTuned.model_validate(section | {"relations": 0.1})
     return [
         ("alone", lesson.tried(LpFt.model_validate({"epochs": passes} | shared), "student")),
         ("taught", lesson.tried(DistillTuned.model_validate(section), "student", teachers)),
         (
             "with relations",
-            lesson.tried(DistillTuned.model_validate(section | {"relations": 0.1}), "student", teachers),
+            lesson.tried(related, "student", teachers),
         ),
     ]
 
 
 def ensemble(lesson: Class) -> Found:
-    from tasks.train.distillation.teachers import answers
-    from tasks.train.task import targets_of
-
     teachers = lesson.teachers("lite0", "mobile")
-    rows = lesson.dataset.read_manifest().query("split == 'test'")
-    right = answers(teachers, lesson.dataset, rows).argmax(1) == targets_of(lesson.dataset, rows)
     return [
-        ("teachers", {"accuracy": right.double().mean().item(), "validation": torch.nan, "seconds": torch.nan}),
+        ("teachers", lesson.answered(teachers)),
         ("alone", lesson.tried(Linear(), "mobile")),
         ("taught", lesson.tried(Distill(teacher=["lite0", "mobile"]), "mobile", teachers)),
     ]
