@@ -9,7 +9,6 @@ from pathlib import Path
 
 from flows.config import PipelineConfig, PretrainConfig
 from flows.contenders import contenders
-from flows.teaching import find_teachers
 from tasks.errors import ConfigurationError, StorageError
 from tasks.evaluate.check import check_decisions, check_one_label
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
@@ -18,6 +17,7 @@ from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
 from tasks.register.check import check_gate_classes, check_gates
 from tasks.train.check import check_labels, check_teacher, check_trainable
+from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
 
 LEAST = 50 * 2**20
@@ -40,7 +40,10 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     source.check(workspace)
     check_labels(config.train, str(source), source.is_multi_label())
     check_teacher(config.train)
-    find_teachers(config, workspace)
+    if isinstance(config.train, Distillation):
+        from flows.teaching import find_teachers  # which imports MLflow
+
+        find_teachers(config, workspace)
     if source.is_multi_label():
         check_one_label(config.evaluate)
     check_workers(config.extract.workers)
