@@ -12,9 +12,10 @@ from tasks.extract.stage import extract
 from tasks.fingerprint import fingerprint
 from tasks.model.bundle import DESCRIPTION
 from tasks.progress import tell
-from tasks.records import Dataset, FeatureSet, Preprocessed, Rival, Teachers
+from tasks.records import Dataset, FeatureSet, Preprocessed, Rival
 from tasks.register.rivals import find_teacher, looks_of, packaged_teacher
 from tasks.register.store import connect
+from tasks.teachers import Teachers, name_of
 from tasks.train.distillation.check import check_classes
 from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace
@@ -79,5 +80,5 @@ def _looked(teacher: Rival, config: PipelineConfig, dataset: Dataset, preprocess
         parts.append(extract(looks, dataset, sees, ("pool",)))
     new = sum(part.new for part in parts if part.made >= started)
     known = sum(part.new + part.reused for part in parts) - new
-    tell(f"teach\t{teacher} looked at {new:,} images, {known:,} it knew\t{time.time() - started:.1f} s")
+    tell(f"teach\t{name_of(teacher)} looked at {new:,} images, {known:,} it knew\t{time.time() - started:.1f} s")
     return features

@@ -235,9 +235,8 @@ class Candidate(Record):
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
-        scores: by seed, where training was repeated.
+        scores: by seed, where training was repeated; teachers: registered versions that it learned from.
         cross_validated: whether ``score`` is of a cross-validation over all images but the held-out ones.
-        teachers: registered versions that it learned from.
     """
 
     method: str
@@ -306,28 +305,6 @@ class Rival(Record):
     extraction: dict[str, Any]
     geometry: dict[str, Any]
 
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}" if self.version else self.name
-
-
-class Teachers(Record):
-    """Registered versions that a candidate learns from.
-
-    Attributes:
-        versions: as those are that a candidate is held against.
-        heads: the file of each.
-        features: of each, what its backbone sees in all images of the candidate's dataset, those of the pool as well.
-    """
-
-    versions: tuple[Rival, ...]
-    heads: tuple[Place, ...]
-    features: tuple[FeatureSet, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """By which each is found again."""
-        return tuple(map(str, self.versions))
-
 
 class Comparison(Record):
     """A candidate and a registered version on the same images, which neither has learned from.
@@ -395,8 +372,7 @@ class RegisteredModel(Record):
     Attributes:
         version: of the registered model ``name``.
         alias: ``champion``, ``challenger``, or None where it has neither.
-        verdict: what the gates decided, in words.
-        rulings: what each gate said.
+        verdict: what the gates decided, in words; rulings: what each gate said.
         pending: whether it waits for a person's approval.
         new: False when this candidate was registered before.
     """

@@ -30,7 +30,8 @@ from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.leak import Leak
 from tasks.progress import progress
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Teachers
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
+from tasks.teachers import Teachers
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
 from tasks.train.task import targets_of

@@ -11,7 +11,8 @@ from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.intervals import Interval, Sample
 from tasks.evaluate.scores.metrics import areas
 from tasks.groups import groups_among
-from tasks.records import Dataset, Rival, Teachers
+from tasks.records import Dataset, Rival
+from tasks.teachers import Teachers, name_of
 from tasks.train.distillation.teachers import answers
 from tasks.workspace import Workspace
 
@@ -31,7 +32,7 @@ def report_teachers(
     pairs = zip(teachers.names, teachers.versions, strict=True)
     learned = {name: _learned_from(version, workspace) for name, version in pairs}
     figures: dict[str, Interval] = {}
-    told = [_elsewhere(version) for version in teachers.versions if learned[str(version)] is None]
+    told = [_elsewhere(version) for version in teachers.versions if learned[name_of(version)] is None]
     for student in found:
         known = {name: student.rows["hash"].isin(hashes or ()).to_numpy() for name, hashes in learned.items()}
         told += _leaks(student, known)
@@ -78,8 +79,8 @@ def _leaks(student: Answers, known: dict[str, np.ndarray]) -> Iterator[str]:
 
 
 def _elsewhere(teacher: Rival) -> str:
-    hint = f"its data is not in this workspace; `headstart data pull {teacher}` fetches it"
+    hint = f"its data is not in this workspace; `headstart data pull {name_of(teacher)}` fetches it"
     return (
-        f"{teacher}, a teacher, may have learned from images that the student is measured on: "
+        f"{name_of(teacher)}, a teacher, may have learned from images that the student is measured on: "
         f"{hint if teacher.version else 'a folder does not say what data it is made from'}"
     )

@@ -13,7 +13,8 @@ from tasks.extract import tensors
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
-from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, Teachers
+from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.calibration import calibrate
 from tasks.train.check import check_labels, check_pool, check_teacher
 from tasks.train.distillation.config import Distillation

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tasks.choice import Trial
 from tasks.door import stage
-from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, Teachers
+from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.method import Method
 from tasks.workspace import Workspace
 

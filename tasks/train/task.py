@@ -18,7 +18,8 @@ from tasks.extract.weights import Weights, read_weights
 from tasks.groups import group_numbers
 from tasks.preprocess.pictures import Pictures, Squares
 from tasks.preprocess.recipe import Recipe
-from tasks.records import Dataset, FeatureSet, Preprocessed, Teachers
+from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.targets import Labelled
 
 LEARNED = ("train", "tune")

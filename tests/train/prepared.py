@@ -15,7 +15,8 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
-from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed, Teachers
+from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.door import train_head
 from tasks.train.method import Method
 from tasks.train.task import Task

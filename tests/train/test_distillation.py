@@ -12,7 +12,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, kl_div, one_hot, smooth_l1_loss
 
 from tasks.errors import ConfigurationError
-from tasks.records import FeatureSet, Rival, Teachers
+from tasks.records import FeatureSet, Rival
+from tasks.teachers import Teachers
 from tasks.train.distillation.head import Errors
 from tasks.train.distillation.images import Taught
 from tasks.train.distillation.lesson import Lesson, lesson_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset, Rival
+from tasks.teachers import name_of
 from tasks.wording import shorten
 
 
@@ -15,6 +16,6 @@ def check_classes(teacher: Rival, dataset: Dataset) -> None:
     """
     if unknown := [name for name in dataset.classes if name not in teacher.classes]:
         raise ConfigurationError(
-            f"the teacher {teacher} (train.teacher) does not know {shorten(unknown)}, of the "
+            f"the teacher {name_of(teacher)} (train.teacher) does not know {shorten(unknown)}, of the "
             f"classes of {dataset.source}: name a teacher that knows them all, by the same names"
         )

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from tasks.errors import ConfigurationError
-from tasks.records import Teachers
+from tasks.teachers import Teachers
 from tasks.train.distillation.config import NOBODY, Distillation
 from tasks.train.distillation.teachers import answers, seen
 from tasks.train.targets import is_multi_label

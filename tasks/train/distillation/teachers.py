@@ -7,7 +7,8 @@ import torch
 
 from tasks.errors import ConfigurationError
 from tasks.extract.store import FeatureStore, keys_of
-from tasks.records import Dataset, FeatureSet, Teachers
+from tasks.records import Dataset, FeatureSet
+from tasks.teachers import Teachers, name_of
 from tasks.train.distillation.check import check_classes
 from tasks.train.heads import Head, as_probabilities
 
@@ -36,7 +37,7 @@ def answers(
         head = Head.load(file)
         if head.multi_label != dataset.multi_label:
             raise ConfigurationError(
-                f"of the teacher {version} (train.teacher) and the images of {dataset.source} "
+                f"of the teacher {name_of(version)} (train.teacher) and the images of {dataset.source} "
                 "one has several labels an image and the other one: name another teacher"
             )
         places = [version.classes.index(name) for name in dataset.classes]
