@@ -16,7 +16,8 @@ from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
 from tasks.register.check import check_gate_classes, check_gates
-from tasks.train.check import check_labels, check_trainable
+from tasks.train.check import check_labels, check_teacher, check_trainable
+from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
 
 LEAST = 50 * 2**20
@@ -26,8 +27,8 @@ TASKS = Path(__file__).parent.parent / "tasks"
 
 
 def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
-    """Raise what would end a run later: a source, weights, layers, devices or a package that are not there, a method
-    that the labels or the network are not made for, no room.
+    """Raise what would end a run later: a source, weights, layers, devices, teachers or a package that are not there, a
+    method that the labels or the network are not made for, no room.
 
     Looking at the network takes seconds; a pipeline whose network was found right is not looked at again while the
     weights stay where they were. Weights to be downloaded are downloaded here.
@@ -38,6 +39,11 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     source = config.ingest.source
     source.check(workspace)
     check_labels(config.train, str(source), source.is_multi_label())
+    check_teacher(config.train)
+    if isinstance(config.train, Distillation):
+        from flows.teaching import find_teachers  # which imports MLflow
+
+        find_teachers(config, workspace)
     if source.is_multi_label():
         check_one_label(config.evaluate)
     check_workers(config.extract.workers)

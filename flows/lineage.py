@@ -19,7 +19,7 @@ from tasks.register.ledger import told
 from tasks.register.moves import full_history
 from tasks.register.registry import aliases_of, get_model, rulings_of
 from tasks.register.store import connect
-from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
+from tasks.register.tags import CANDIDATE, DATA, HELD_OUT, TEACHERS
 from tasks.workspace import Workspace
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "lightning", "mlflow", "prefect", "dvc")
@@ -95,6 +95,7 @@ def _candidate(subject: Subject) -> Facts:
     return {
         "method": version.get("method") or subject.config.get("train", {}).get("method"),
         "fingerprint": subject.tags.get("candidate") or version.get(CANDIDATE),
+        "teachers": version.get(TEACHERS) or subject.tags.get(TEACHERS),
         "settings": subject.config.get("train"), "chosen": chosen or None,
     }  # fmt: skip
 

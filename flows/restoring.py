@@ -18,7 +18,8 @@ from flows.origin import CHANGES, CODE, LOCK, SOURCES, installed, read_lock
 from flows.subject import Subject
 from tasks.errors import ConfigurationError, RegistryError, WeightsError
 from tasks.fingerprint import code_version
-from tasks.register.registry import fetch_bundle, missing_files
+from tasks.register.registry import check_files, fetch_bundle, get_version, missing_files
+from tasks.register.tags import TEACHERS
 from tasks.wording import shorten
 from tasks.workspace import Workspace, write_whole
 
@@ -85,13 +86,30 @@ def restore_data(subject: Subject, workspace: Workspace, home: Workspace) -> dic
 
 
 def restore_config(subject: Subject, source: dict[str, Any], weights: str, path: Path) -> Path:
-    """Write the run's configuration, which reads the restored version with its splits, and the restored backbone."""
+    """Write the run's configuration, which reads the restored version with its splits, the restored backbone, and the
+    teachers as they lie packaged.
+
+    Raises:
+        RegistryError: a teacher is gone.
+    """
     config = subject.config
+    if taught := subject.tags.get(TEACHERS):
+        config["train"]["teacher"] = [_packaged(teacher, subject) for teacher in taught.split(",")]
     ingest, extract = config.get("ingest", {}), config.get("extract", {})
     config["ingest"] = ingest | {"source": source, "split": {"by": "given"}}
     config["extract"] = extract | {"weights": weights}
     write_whole(path, yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def _packaged(teacher: str, subject: Subject) -> str:
+    """The folder of a teacher, by the name that a run knows it by."""
+    name, _, number = teacher.rpartition("@")
+    if not number.isdigit():
+        return teacher  # a folder
+    version = get_version(subject.client, name, number)
+    check_files(subject.client, version)
+    return str(fetch_bundle(subject.client, version))
 
 
 def restore_weights(subject: Subject, workspace: Workspace) -> str:

@@ -207,4 +207,5 @@ def _candidate(candidate: Candidate) -> str:
     chosen = ", ".join(f"{name} {value:g}" for name, value in candidate.chosen.items())
     what = f"{candidate.method} head" if candidate.backbone is None else f"{candidate.method}, head and backbone"
     tried = f"; the best of {len(candidate.scores)} seeds" if candidate.scores else ""
-    return f"{what}, {chosen} chosen on validation{tried}"
+    taught = f"; taught by {', '.join(candidate.teachers)}" if candidate.teachers else ""
+    return f"{what}, {chosen} chosen on validation{tried}{taught}"

@@ -192,6 +192,8 @@ class TrackedRun:
             self._log_metrics({f"seeds/{name}": value for name, value in named})
             self._log_metrics({f"seeds/{seed}": score for seed, score in candidate.scores.items()})
         self.set_tags(candidate=candidate.fingerprint)
+        if candidate.teachers:
+            self.set_tags(teachers=",".join(candidate.teachers))
 
     def _log_trials(self, trials: pd.DataFrame) -> None:
         """Each trial of a search as a run inside this one."""

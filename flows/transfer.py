@@ -11,16 +11,16 @@ from flows.checks import check_classes, check_pipeline
 from flows.config import PipelineConfig
 from flows.flow_runs import check_delivery, leased
 from flows.summary import Outcome, one_line, summary_rows
+from flows.teaching import teachers_of
 from flows.tracking import TrackedRun, tracked
 from flows.views import describe_run, link_to_report
 from tasks.choice import Choice
 from tasks.evaluate.stage import compare, evaluate, inspect
-from tasks.extract.config import ExtractConfig
 from tasks.extract.stage import extract
 from tasks.ingest.stage import ingest
 from tasks.preprocess.stage import preprocess
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed
-from tasks.register.rivals import find_rival
+from tasks.register.rivals import find_rival, looks_of
 from tasks.register.stage import register
 from tasks.report.stage import report
 from tasks.train.methods.auto import Auto
@@ -67,15 +67,16 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
     dataset = run.record(ingest(config.ingest))
     check_classes(config, dataset)
     preprocessed = run.record(preprocess(config.preprocess, dataset))
+    teachers = teachers_of(config, dataset, preprocessed, run.workspace)
     features = run.record(extract(config.extract, dataset, preprocessed))
-    candidate = run.record(train(config.train, dataset, preprocessed, features))
+    candidate = run.record(train(config.train, dataset, preprocessed, features, teachers))
     final = features
     if candidate.backbone:
         # The backbone has changed, and with it its features of the images that are evaluated.
         weights = str(candidate.backbone.relative_to(Workspace.find().root))
         tuned = config.extract.model_copy(update={"weights": weights})
         final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
-    evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features))
+    evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features, teachers))
     inspection = None
     if config.evaluate.inspects:
         inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))
@@ -99,11 +100,8 @@ def _held_against_champion(
     champion = find_rival(config.name, candidate.fingerprint, run.workspace)
     if champion is None:
         return None
-    looks = ExtractConfig.model_validate(
-        config.extract.model_dump(include={"device", "batch_size", "workers"}) | champion.extraction
-    )
     sees = preprocessed.seen_as(champion.geometry)
-    theirs = extract(looks, dataset, sees, (dataset.choose_on, dataset.report_on))
+    theirs = extract(looks_of(champion, config.extract), dataset, sees, (dataset.choose_on, dataset.report_on))
     return run.record(compare(config.evaluate, dataset, features, candidate, champion, theirs, evaluation, frozen))
 
 

@@ -235,7 +235,7 @@ class Candidate(Record):
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.
-        scores: by seed, where training was repeated.
+        scores: by seed, where training was repeated; teachers: registered versions that it learned from.
         cross_validated: whether ``score`` is of a cross-validation over all images but the held-out ones.
     """
 
@@ -251,6 +251,7 @@ class Candidate(Record):
     score: float
     scores: dict[int, float] = {}
     cross_validated: bool = False
+    teachers: tuple[str, ...] = ()
 
 
 class Evaluation(Record):
@@ -287,7 +288,7 @@ class Rival(Record):
     that it was registered as.
 
     Attributes:
-        name, version: of the registered model.
+        name, version: of the registered model; the folder and 0 where it was found as one.
         bundle: folder of its packaged classifier.
         classes: their names, in the order of its answers.
         data: the dataset version that it learned from.
@@ -371,8 +372,7 @@ class RegisteredModel(Record):
     Attributes:
         version: of the registered model ``name``.
         alias: ``champion``, ``challenger``, or None where it has neither.
-        verdict: what the gates decided, in words.
-        rulings: what each gate said.
+        verdict: what the gates decided, in words; rulings: what each gate said.
         pending: whether it waits for a person's approval.
         new: False when this candidate was registered before.
     """

@@ -25,11 +25,13 @@ from tasks.evaluate.scores.metrics import Scores
 from tasks.evaluate.scores.multi_label import MultiLabelScores
 from tasks.evaluate.shift.kinship import report_kinship, write_reference
 from tasks.evaluate.slices.weak_spots import report_slices
+from tasks.evaluate.teachers import report_teachers
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.leak import Leak
 from tasks.progress import progress
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
+from tasks.teachers import Teachers
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
 from tasks.train.task import targets_of
@@ -41,7 +43,7 @@ FOLDS = "folds of train"
 
 def evaluate_candidate(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, workspace: Workspace,
-    look_alikes: Path | None = None, frozen: FeatureSet | None = None,
+    look_alikes: Path | None = None, frozen: FeatureSet | None = None, teachers: Teachers | None = None,
 ) -> Evaluation:  # fmt: skip
     """Write a report (see `tasks.records` for the files' schemas) and return its figures.
 
@@ -50,10 +52,12 @@ def evaluate_candidate(
     Args:
         look_alikes: folder of what the frozen backbone's features say about look-alikes, where there are any.
         frozen: features of all images by the backbone as it was before training; ``features`` where it still is.
+        teachers: that the candidate learned from, where it did.
     """
     check_decisions(config, dataset.classes, dataset.multi_label)
     code = code_version(Path(__file__).parent)
-    name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint)
+    taught = [teachers.fingerprint] if teachers else []
+    name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint, *taught)
     final = workspace.cache / "evaluations" / name
     splits = [dataset.report_on] if dataset.choose_on == "tune" else [dataset.choose_on, dataset.report_on]
     found: list[tuple[Answers, Scores | MultiLabelScores]] = []
@@ -70,8 +74,11 @@ def evaluate_candidate(
         given, worse = _report_choices(config, dataset, features, candidate, found, folder)
         unlike = report_kinship(dataset, frozen or features, candidate, config.seed, folder)
         suspects, wrong = report_suspects(dataset, frozen or features, look_alikes, config.seed, folder)
-        said = (*findings(found, dataset, look_alikes), *leak_findings(leaks), *unlike, *worse, *wrong)
-        evaluation = _evaluation(name, final, found, given, leaks, said, suspects)
+        theirs, told = (
+            report_teachers(teachers, [answers for answers, _ in found], dataset, workspace) if teachers else ({}, [])
+        )
+        said = (*findings(found, dataset, look_alikes), *leak_findings(leaks), *told, *unlike, *worse, *wrong)
+        evaluation = _evaluation(name, final, found, given | theirs, leaks, said, suspects)
         (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
         advance(1)
     return evaluation

@@ -5,21 +5,26 @@ from __future__ import annotations
 from tasks.door import stage
 from tasks.evaluate.config import EvaluateConfig
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Inspection, Preprocessed, Rival
+from tasks.teachers import Teachers
 from tasks.workspace import Workspace
 
 
 @stage()
 def evaluate(
-    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, frozen: FeatureSet
-) -> Evaluation:
+    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, frozen: FeatureSet,
+    teachers: Teachers | None = None,
+) -> Evaluation:  # fmt: skip
     """Measure the candidate on the split that choices were made on and on the held-out one.
 
     Args:
         frozen: features of the backbone as it was before training, the same as ``features`` if it still is.
+        teachers: that it learned from, where it did.
     """
     from tasks.evaluate.door import evaluate_candidate
 
-    return evaluate_candidate(config, dataset, features, candidate, Workspace.find(), frozen.look_alikes, frozen)
+    return evaluate_candidate(
+        config, dataset, features, candidate, Workspace.find(), frozen.look_alikes, frozen, teachers
+    )
 
 
 @stage()

@@ -146,3 +146,33 @@ class Pictures(Kept):
             if scale < 1:
                 picture = F.resize(picture, [round(height * scale), round(width * scale)], antialias=True)
             return picture.contiguous()
+
+
+class Views(Kept):
+    """Images in the very views whose features are kept (see `tasks.preprocess.augment`), to be learned from as somebody
+    else has looked at them.
+
+    Args:
+        views: of each path, 0 for the image as it is served, or the number of an augmented view.
+    """
+
+    _loaded = False
+
+    def __init__(self, paths: Sequence[Path], recipe: Recipe, views: Sequence[int], budget: int | None = None) -> None:
+        super().__init__(paths, recipe, budget)
+        self.views = views
+
+    def load(self, what: str = "decode", largest: int = 0, holders: int = 1) -> Views:
+        """Read as many as fit; a second call finds them."""
+        if not self._loaded:
+            self._fill(what, self.budget // holders)
+            self._loaded = True
+        return self
+
+    def random(self, index: int, size: int, augment: Augment, least: float, draw: np.random.Generator) -> torch.Tensor:
+        """One view, uint8 ``[3, size, size]``, as `Pictures.random` gives them, but that nothing is left to chance."""
+        view = self[index]
+        return view if view.shape[-1] == size else F.resize(view, [size, size], antialias=True)
+
+    def _read(self, index: int) -> torch.Tensor:
+        return replace(self.recipe, variant=self.views[index])(self.paths[index])

@@ -83,6 +83,8 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
         "backbone": f"{features.backbone}, {features.weights}, layer {' + '.join(features.layers)}",
         "method": f"{candidate.method} ({trained}), {chosen} chosen on validation",
     }
+    if candidate.teachers:
+        rows["teachers"] = ", ".join(candidate.teachers)
     return _table(("", ""), ((f"**{what}**", value) for what, value in rows.items()))
 
 

@@ -55,7 +55,7 @@ from tasks.register.registry import (
 from tasks.register.rivals import EARLIER, LEARNED_FROM
 from tasks.register.rulings import findings_as_tags
 from tasks.register.store import connect
-from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
+from tasks.register.tags import CANDIDATE, DATA, HELD_OUT, TEACHERS
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
@@ -148,7 +148,7 @@ def _tags(
         CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
         HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": f"{features.backbone}/{features.weights}",
         "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
-        **(duel.tags if duel else {}),
+        **(duel.tags if duel else {}), **({TEACHERS: ",".join(candidate.teachers)} if candidate.teachers else {}),
     }  # fmt: skip
 
 

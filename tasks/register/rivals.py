@@ -1,4 +1,4 @@
-"""The champion, as the one that a candidate has to be held against."""
+"""Registered versions that a candidate meets: the champion, which it is held against, and teachers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from tasks.model.bundle import BACKBONE, bundle_in, describe
+from tasks.errors import RegistryError
+from tasks.extract.config import ExtractConfig
+from tasks.fingerprint import file_digest, fingerprint
+from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in, describe
 from tasks.progress import tell
 from tasks.records import Rival
-from tasks.register.registry import CHAMPION, fetch_bundle, missing_files, place_of
+from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files, place_of
 from tasks.register.store import connect
 from tasks.register.tags import CANDIDATE, DATA
 from tasks.workspace import Workspace, fresh_folder
@@ -39,7 +42,36 @@ def find_rival(name: str, candidate: str, workspace: Workspace) -> Rival | None:
     if CANDIDATE not in version.tags or missing_files(client, version):
         tell(f"compare\tversion {version.version} of {name} cannot be looked at: made by other means, or without files")
         return None
-    return _rival(version, _fetched(client, version, workspace))
+    return _registered(version, _fetched(client, version, workspace))
+
+
+def looks_of(rival: Rival, here: ExtractConfig) -> ExtractConfig:
+    """The section by which a registered version looks at images, on the device that is configured here."""
+    return ExtractConfig.model_validate(here.model_dump(include={"device", "batch_size", "workers"}) | rival.extraction)
+
+
+def find_teacher(version: ModelVersion, workspace: Workspace) -> tuple[Rival, Path]:
+    """A registered version as one that is learned from, and the file of its head.
+
+    Raises:
+        RegistryError: it was made by other means, or its files are gone.
+    """
+    client = connect(workspace)
+    if CANDIDATE not in version.tags:
+        raise RegistryError(
+            f"train.teacher: version {version.version} of {version.name} was made by other means, so nobody knows how "
+            "it looks at images: name a version that a pipeline has registered"
+        )
+    check_files(client, version)
+    bundle = _fetched(client, version, workspace)
+    return _registered(version, bundle), bundle / HEAD
+
+
+def packaged_teacher(bundle: Path) -> tuple[Rival, Path]:
+    """The folder of a packaged classifier as one that is learned from, and the file of its head; nothing is known of
+    the data that it has learned from."""
+    content = fingerprint(*(file_digest(bundle / name) for name in (DESCRIPTION, BACKBONE, HEAD)))
+    return _rival(str(bundle), 0, {CANDIDATE: content}, bundle), bundle / HEAD
 
 
 def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) -> Path:
@@ -53,16 +85,20 @@ def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) 
     return bundle_in(folder)
 
 
-def _rival(version: ModelVersion, bundle: Path) -> Rival:
+def _registered(version: ModelVersion, bundle: Path) -> Rival:
+    return _rival(version.name, int(version.version), version.tags, bundle)
+
+
+def _rival(name: str, version: int, tags: dict[str, str], bundle: Path) -> Rival:
     about = describe(bundle)
     return Rival(
-        fingerprint=version.tags[CANDIDATE],
-        name=version.name,
-        version=int(version.version),
+        fingerprint=tags[CANDIDATE],
+        name=name,
+        version=version,
         bundle=bundle,
         classes=tuple(about["classes"]),
-        data=version.tags.get(DATA, ""),
-        learned_from=tuple(version.tags.get(LEARNED_FROM, EARLIER).split(",")),
+        data=tags.get(DATA, ""),
+        learned_from=tuple(tags.get(LEARNED_FROM, EARLIER).split(",")),
         extraction=_extraction(about, bundle),
         geometry={key: about["recipe"].get(key, kept) for key, kept in GEOMETRY.items()},
     )

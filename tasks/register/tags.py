@@ -3,6 +3,8 @@
 CANDIDATE, DATA, HELD_OUT = "candidate", "data_version", "held_out"
 SCORE = "score"
 """On validation; see `tasks.register.merits`."""
+TEACHERS = "teachers"
+"""Registered versions that it learned from, with commas between them."""
 GATE = "gate."
 """How the tags begin that say what gates found and said: ``gate.1``, ``gate.2``...; see `tasks.register.rulings`."""
 

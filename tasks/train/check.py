@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset
+from tasks.train.distillation.config import NOBODY, Distillation
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.tuning.config import TuningConfig
@@ -27,11 +28,10 @@ def check_labels(config: Method, source: str, multi_label: bool) -> None:
     if not multi_label:
         return
     able = [name for name, kind in METHODS.items() if kind.multi_label]
-    key, tried = config.tried
-    for key, name in (("method", config.method), *((key, name) for name in tried)):
+    for key, name in _named(config):
         if name not in able:
             raise ConfigurationError(
-                f"the images of {source} have several labels each, and {name} (train.{key}) gives one: "
+                f"the images of {source} have several labels each, and {name} ({key}) gives one: "
                 f"name one label column in ingest.source.label, or take one of {', '.join(able)}"
             )
     if getattr(config, "balance", "none") != "none":
@@ -39,6 +39,28 @@ def check_labels(config: Method, source: str, multi_label: bool) -> None:
             f"the images of {source} have several labels each, so that no class counts for an image alone: "
             "leave train.balance at none"
         )
+
+
+def check_teacher(config: Method) -> None:
+    """Whether distillation, where it is named, has somebody to learn from.
+
+    Raises:
+        ConfigurationError: it has nobody.
+    """
+    for key, name in _named(config):
+        if issubclass(METHODS[name], Distillation) and not getattr(config, "teacher", []):
+            if isinstance(config, Distillation):
+                raise ConfigurationError(NOBODY)
+            raise ConfigurationError(
+                f"{name} ({key}) learns from a registered model, and {config.method} names none: take "
+                f"train.method: {name} with train.teacher, and try others in its train.search.methods"
+            )
+
+
+def _named(config: Method) -> list[tuple[str, str]]:
+    """The methods that a section names, and the key of each."""
+    key, tried = config.tried
+    return [("train.method", config.method), *((f"train.{key}", name) for name in tried)]
 
 
 def check_pool(config: Method, dataset: Dataset) -> None:

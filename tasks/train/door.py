@@ -14,10 +14,13 @@ from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.calibration import calibrate
-from tasks.train.check import check_labels, check_pool
+from tasks.train.check import check_labels, check_pool, check_teacher
+from tasks.train.distillation.config import Distillation
 from tasks.train.heads import as_probabilities, predict_probabilities
 from tasks.train.method import Method
+from tasks.train.methods import METHODS
 from tasks.train.search import search
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled, is_multi_label, measured, merit, merit_name
@@ -28,21 +31,28 @@ __all__ = ["labelled", "train_head"]
 
 
 def train_head(
-    config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, workspace: Workspace
-) -> Candidate:
+    config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, workspace: Workspace,
+    teachers: Teachers | None = None,
+) -> Candidate:  # fmt: skip
     """Fit a head, and the backbone where the method trains through it, with each of the seeds; the best one on
     validation is kept.
+
+    Args:
+        teachers: registered versions that the method learns from, where it names some.
 
     Raises:
         ConfigurationError: images have several labels, and the method gives one, or balances them.
     """
     check_labels(config, dataset.source, dataset.multi_label)
     check_pool(config, dataset)
+    check_teacher(config)
     code = code_version(Path(__file__).parent)
-    name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint)
+    taught = [teachers.fingerprint] if teachers else []
+    name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint, *taught)
     checkpoints = workspace.cache / "checkpoints" / name
-    whole = Task(dataset, preprocessed, features, workspace.resolve(features.weights), checkpoints)
-    if config.unlabelled:
+    weights = workspace.resolve(features.weights)
+    whole = Task(dataset, preprocessed, features, weights, checkpoints, teachers=teachers)
+    if config.reads_pool and dataset.counts.get("pool"):
         extract_features(ExtractConfig.model_validate(features.extraction), dataset, preprocessed, workspace, ("pool",))
     fits: dict[int, Fit] = {}
     for seed in config.seeds or [config.seed]:
@@ -55,6 +65,8 @@ def train_head(
     # A search within so many minutes may end another way the next time.
     name = fingerprint(name, best.method, best.chosen, best.score)
     candidate = _keep(best, config.method, workspace.cache / "candidates" / name, dataset, features)
+    if teachers and issubclass(METHODS[candidate.method], Distillation):
+        candidate = candidate.model_copy(update={"teachers": teachers.names})
     shutil.rmtree(checkpoints, ignore_errors=True)
     return candidate
 

@@ -18,7 +18,7 @@ place of the cross-entropy: a logistic regression for each class. Two things mak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -52,6 +52,10 @@ FINE = Stop(size=1e-4, gap=1e-5, share=1e-3, noise=1e-6, shortest=1e-6, limit=20
 """As scikit-learn's ``tol``: enough for a head that is used."""
 
 STOP = Stop(size=TOLERANCE, gap=1e-6, share=1e-4, noise=1e-6, shortest=1e-6, limit=2000)
+
+
+Errors = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+"""Takes logits ``[A, C, n]`` of n images and which they are; gives their losses ``[A, n]``, and these' derivatives."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ class Regression:
         labels: int64 ``[N]``, below ``classes``; or, where an image may have several, zeros and ones float32
             ``[N, C]``. A class may have no image.
         weights: float32 ``[N]``, how much each image counts, such as the inverse of its class's frequency.
+        errors: another loss in place of the cross-entropy for the labels; as `multinomial`, but that it is told which
+            images are meant.
 
     Raises:
         DataError: a feature is not a finite number.
@@ -115,13 +121,15 @@ class Regression:
 
     @torch.no_grad()
     def __init__(
-        self, features: torch.Tensor, labels: torch.Tensor, classes: int, weights: torch.Tensor | None = None
-    ) -> None:
+        self, features: torch.Tensor, labels: torch.Tensor, classes: int, weights: torch.Tensor | None = None,
+        errors: Errors | None = None,
+    ) -> None:  # fmt: skip
         if not features.sum().isfinite():
             raise DataError(
                 "some features are not finite numbers; extract them in another precision (extract.precision)"
             )
         self.labels, self.classes, self.several = labels, classes, labels.is_floating_point()
+        self.errors = errors
         self.weights = None if weights is None else weights / weights.mean()
         # Leads from the coordinates that features are given in back to the features.
         self.span: torch.Tensor | None = None
@@ -172,8 +180,17 @@ class Regression:
             biases, descent.values, descent.sizes, descent.passes, descent.sizes <= stop.size,
         )  # fmt: skip
 
+    def cost(self, logits: torch.Tensor, at: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses ``[A, n]`` of logits ``[A, C, n]`` of some images, and their derivatives ``[A, C, n]``."""
+        if self.errors:
+            return self.errors(logits, at)
+        return (binary if self.several else multinomial)(logits, self.labels[at])
+
     def _biases(self) -> torch.Tensor:
-        """Those under which every image is given the classes' shares: ``[C]``."""
+        """Those under which every image is given the classes' shares: ``[C]``; zeros where labels are not all that is
+        learned from."""
+        if self.errors:
+            return self.features.new_zeros(self.classes)
         if self.several:
             ones = ((self.labels if self.weights is None else self.labels * self.weights[:, None]).sum(0) + 1).float()
             return (ones / (len(self.labels) + 2 - ones).clamp(min=1)).log()
@@ -222,7 +239,7 @@ class _Objectives:
         losses = weights.new_zeros(few, dtype=torch.float64)
         by_weights, by_biases = torch.zeros_like(weights), torch.zeros_like(biases)
         for at, logits in _logits(problem.features, weights, biases):
-            misses, residuals = (_binary if problem.several else _multinomial)(logits, problem.labels[at])
+            misses, residuals = problem.cost(logits, at)
             if problem.weights is not None:
                 misses, residuals = misses * problem.weights[at], residuals * problem.weights[at]
             losses += misses.sum(1, dtype=torch.float64)
@@ -242,7 +259,7 @@ class _Objectives:
         return sizes
 
 
-def _multinomial(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def multinomial(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropies ``[A, n]`` of logits ``[A, C, n]`` for labels ``[n]``, and their
     derivatives ``[A, C, n]``."""
     wanted = labels.expand(len(logits), 1, -1)
@@ -251,8 +268,8 @@ def _multinomial(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
     return misses, logs.exp_().scatter_add_(1, wanted, logs.new_full((1, 1, 1), -1).expand(wanted.shape))
 
 
-def _binary(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `_multinomial`, of binary cross-entropies summed over the classes, for zeros and ones ``[n, C]``."""
+def binary(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `multinomial`, of binary cross-entropies summed over the classes, for zeros and ones ``[n, C]``."""
     right = labels.T
     return (softplus(logits) - right * logits).sum(1), logits.sigmoid() - right
 

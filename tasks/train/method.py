@@ -61,6 +61,11 @@ class Method(Section, ABC):
         """The key of this section that names methods to try, and these."""
         return "search.methods", self.search.methods if self.search else []
 
+    @property
+    def reads_pool(self) -> bool:
+        """Whether it asks for the pool's features."""
+        return self.unlabelled
+
     @abstractmethod
     def fit(self, task: Task) -> Fit:
         """Learn from the training images; choose on the validation images."""

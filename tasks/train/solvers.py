@@ -74,8 +74,17 @@ def fit_linear(train: Labelled, validation: Labelled, classes: int, balance: Bal
     the chosen one to convergence. The head is on the device of the features.
     """
     head = _empty(train, classes)
-    fitting, choosing = _standardised(head, train), _standardised(head, validation)
-    regression = _regression(fitting, classes, balance)
+    fitting, choosing = standardised(head, train), standardised(head, validation)
+    return solve_path(head, _regression(fitting, classes, balance), fitting, choosing)
+
+
+def solve_path(head: Head, regression: Regression, fitting: Labelled, choosing: Labelled) -> Fit:
+    """The head with the solution in it that is best on the images that choices are made on.
+
+    Args:
+        head: linear, of zeros; the features of both sets are standardised by it.
+        fitting: what curves call ``train``.
+    """
     with progress("train", total=len(L2_PATH), unit="fit") as advance:
         rough = regression.solve(L2_PATH, advance, ROUGH)
     curves = _curves(rough, L2_PATH, fitting, choosing).rename_axis("step").reset_index()
@@ -113,7 +122,7 @@ def fit_linear_cross_validated(
         for kept, left in parts:
             part = (features[kept], targets[kept])
             head = _empty(part, classes)
-            fitting, rest = _standardised(head, part), _standardised(head, (features[left], targets[left]))
+            fitting, rest = standardised(head, part), standardised(head, (features[left], targets[left]))
             solutions = _regression(fitting, classes, balance).solve(L2_PATH, advance, ROUGH)
             paths.append(_curves(solutions, L2_PATH, fitting, rest))
             # Of each image once: a mean over the repeats would be of several heads, which knows more than one does.
@@ -123,7 +132,7 @@ def fit_linear_cross_validated(
     best = _best(curves)
     l2 = float(curves["l2"][best])
     head = _empty(train, classes)
-    solutions = _regression(_standardised(head, train), classes, balance).solve([l2], stop=FINE)
+    solutions = _regression(standardised(head, train), classes, balance).solve([l2], stop=FINE)
     _tell_of_early_ends(solutions, [l2])
     score = float(curves[f"validation/{merit_name(several)}"][best])
     head = _take(head, solutions, 0)
@@ -140,7 +149,7 @@ def fit_mlp(
     several = is_multi_label(train[1])
     head = Head(train[0].shape[1], classes, hidden, multi_label=several).to(train[0].device)
     head.standardise_like(train[0])
-    fitting, choosing = _standardised(head, train), _standardised(head, validation)
+    fitting, choosing = standardised(head, train), standardised(head, validation)
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = CosineAnnealingLR(optimiser, epochs)
     weights = class_weights(train[1], classes) if balance == "weights" else None
@@ -189,7 +198,8 @@ def _empty(train: Labelled, classes: int) -> Head:
     return head.to(features.device).standardise_like(features)
 
 
-def _standardised(head: Head, images: Labelled) -> Labelled:
+def standardised(head: Head, images: Labelled) -> Labelled:
+    """Images as a head's layers take them."""
     return (images[0] - head.mean).div_(head.std), images[1]
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from tasks.choice import Trial
 from tasks.door import stage
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.method import Method
 from tasks.workspace import Workspace
 
 
 @stage()
-def train(config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet) -> Candidate:
+def train(
+    config: Method, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, teachers: Teachers | None = None
+) -> Candidate:
     """Fit a model to the training images; choose on validation; leave the held-out split alone."""
     from tasks.train.door import train_head
 
-    return train_head(config, dataset, preprocessed, features, Workspace.find())
+    return train_head(config, dataset, preprocessed, features, Workspace.find(), teachers)
 
 
 @stage()

@@ -19,6 +19,7 @@ from tasks.groups import group_numbers
 from tasks.preprocess.pictures import Pictures, Squares
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.targets import Labelled
 
 LEARNED = ("train", "tune")
@@ -37,6 +38,7 @@ class Task:
         folder: for checkpoints; a task of the same content has the same one.
         seed: of everything random.
         compared: whether the fit is compared with other methods', all on the same validation images.
+        teachers: whom the method learns from, where it names some.
         known: what has been read already. Tasks that `dataclasses.replace` makes of one another share it: seeds and
             trials read the features and decode the images once.
     """
@@ -48,6 +50,7 @@ class Task:
     folder: Path
     seed: int = 0
     compared: bool = False
+    teachers: Teachers | None = None
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -86,12 +89,12 @@ class Task:
     @property
     def unlabelled(self) -> torch.Tensor:
         """Features float32 ``[N, width]`` of the images of the pool; whatever labels these have stay out of reach."""
-        return self._labelled("pool")[0]
+        return self.once("pool", lambda: read_features(self.features, self.rows("pool")))
 
     @property
     def groups(self) -> np.ndarray | None:
         """The group of each image of `everything`, where images come in groups."""
-        return group_numbers(self._rows(*LEARNED))
+        return group_numbers(self.rows(*LEARNED))
 
     @property
     def recipe(self) -> Recipe:
@@ -112,24 +115,26 @@ class Task:
 
     def pictures(self) -> tuple[Pictures, torch.Tensor]:
         """The images to learn from, and their targets."""
-        rows = self._rows("train")
-        return self.once("pictures", lambda: Pictures(self._paths(rows), self.recipe)), targets_of(self.dataset, rows)
+        rows = self.rows("train")
+        return self.once("pictures", lambda: Pictures(self.paths(rows), self.recipe)), targets_of(self.dataset, rows)
 
     def squares(self) -> tuple[Squares, torch.Tensor]:
         """The images that choices are made on, as they are served, and their targets."""
-        rows = self._rows(self.dataset.choose_on)
-        return self.once("squares", lambda: Squares(self._paths(rows), self.recipe)), targets_of(self.dataset, rows)
+        rows = self.rows(self.dataset.choose_on)
+        return self.once("squares", lambda: Squares(self.paths(rows), self.recipe)), targets_of(self.dataset, rows)
 
-    def _paths(self, rows: pd.DataFrame) -> list[Path]:
+    def paths(self, rows: pd.DataFrame) -> list[Path]:
+        """Where the images of some rows of the manifest lie."""
         return [self.dataset.image(hash) for hash in rows["hash"]]
 
-    def _rows(self, *splits: str) -> pd.DataFrame:
+    def rows(self, *splits: str) -> pd.DataFrame:
+        """Those of the manifest that are of some splits."""
         manifest = self.once("manifest", self.dataset.read_manifest)
         return manifest[manifest["split"].isin(splits)]
 
     def _labelled(self, *splits: str, augmented: bool = False) -> Labelled:
         return self.once(
-            (splits, augmented), lambda: labelled(self.dataset, self.features, self._rows(*splits), augmented)
+            (splits, augmented), lambda: labelled(self.dataset, self.features, self.rows(*splits), augmented)
         )
 
     def once(self, what: Hashable, read: Callable[[], Any]) -> Any:
@@ -145,13 +150,18 @@ def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augment
     Args:
         augmented: whether features of the augmented views follow those of the images.
     """
+    matrix, targets = read_features(features, rows, augmented), targets_of(dataset, rows)
+    return matrix, targets.repeat(1 + augmented * len(features.variants), *(1,) * (targets.ndim - 1))
+
+
+def read_features(features: FeatureSet, rows: pd.DataFrame, augmented: bool = False) -> torch.Tensor:
+    """Those of `labelled`, whatever is known of the images."""
     stores = [FeatureStore(folder) for folder in (features.store, *(features.variants if augmented else ()))]
     keys, count = keys_of(rows["hash"]), len(rows)
     matrix = np.empty((len(stores) * count, features.width), np.float32)
     for number, store in enumerate(stores):
         store.read(keys, out=matrix[number * count : (number + 1) * count])
-    targets = targets_of(dataset, rows)
-    return torch.from_numpy(matrix), targets.repeat(len(stores), *(1,) * (targets.ndim - 1))
+    return torch.from_numpy(matrix)
 
 
 def targets_of(dataset: Dataset, rows: pd.DataFrame) -> torch.Tensor:

@@ -21,7 +21,7 @@ from tasks.train.heads import Head
 from tasks.train.tuning.blocks import blocks_of
 from tasks.train.tuning.folding import fold_frozen_norms
 from tasks.train.tuning.low_rank import add_low_rank
-from tasks.train.tuning.network import Tuning
+from tasks.train.tuning.network import Loss, Tuning
 
 FAMILIES = {
     "resnet_32px": 32, "mobilenet_v3_small": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_1": 64, "vit_b_32": 64,
@@ -93,7 +93,7 @@ def tuning(name: str, rank: int = 0) -> tuple[Tuning, Weights]:
         fold_frozen_norms(backbone.trunk)
     with torch.no_grad():
         head = Head(backbone.eval()(images(size)).shape[1], 3)
-    return Tuning(network, backbone, head, blocks, cross_entropy, [], frozen_statistics=True), weights
+    return Tuning(network, backbone, head, blocks, Loss(False), [], frozen_statistics=True), weights
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.teachers import Teachers
 from tasks.train.door import train_head
 from tasks.train.method import Method
 from tasks.train.task import Task
@@ -33,8 +34,8 @@ class Prepared:
     def task(self, folder: Path, seed: int = 0) -> Task:
         return Task(self.dataset, self.preprocessed, self.features, Path("builtin"), folder, seed)
 
-    def train(self, method: Method, folder: Path) -> Candidate:
-        return train_head(method, self.dataset, self.preprocessed, self.features, Workspace(folder))
+    def train(self, method: Method, folder: Path, teachers: Teachers | None = None) -> Candidate:
+        return train_head(method, self.dataset, self.preprocessed, self.features, Workspace(folder), teachers)
 
     def with_rows(self, rows: pd.DataFrame, folder: Path, **changes: Any) -> Prepared:
         """The same images with another manifest: fewer rows, or other splits."""

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torchvision.models import SwinTransformer, VisionTransformer
 
 from tasks.errors import ConfigurationError
@@ -19,7 +18,7 @@ from tasks.train.heads import Head
 from tasks.train.methods.lora import LoRA
 from tasks.train.targets import Labelled
 from tasks.train.task import Task
-from tasks.train.tuning.network import Tuning
+from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.run import _parts, tune
 from tests.train.killed import assert_same, kill
 from tests.train.prepared import Prepared
@@ -86,7 +85,7 @@ def tiny(few: Prepared, folder: Path, make: Any = transformer) -> Tiny:
 def adapted(task: Task, **keys: Any) -> Tuning:
     """What `tune` trains, without its training."""
     parts = _parts(LoRA(**keys), task)
-    return Tuning(parts.network, parts.backbone, Head(32, 10), parts.blocks, cross_entropy, [], False)
+    return Tuning(parts.network, parts.backbone, Head(32, 10), parts.blocks, Loss(False), [], False)
 
 
 def changes(tuning: Tuning) -> dict[str, torch.Tensor]:

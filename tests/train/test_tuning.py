@@ -30,7 +30,7 @@ from tasks.train.tuning.blocks import blocks_of
 from tasks.train.tuning.clock import Clock
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule, schedule
-from tasks.train.tuning.network import Tuning
+from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.run import tune
 from tests.train.prepared import Prepared
 
@@ -62,7 +62,7 @@ def tuning_of(task: Task, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> T
     network, backbone = task.network()
     torch.manual_seed(0)
     head = Head(task.features.width, task.classes)
-    return Tuning(network, backbone, head, blocks_of(network, backbone.trunk), cross_entropy, batches, False)
+    return Tuning(network, backbone, head, blocks_of(network, backbone.trunk), Loss(False), batches, False)
 
 
 class Rates(Callback):

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tasks.errors import DataError
-from tasks.evaluate.comparison.known import Known, known_images
+from tasks.evaluate.comparison.known import Known, known_images, manifest_of
 from tasks.evaluate.comparison.pair import Pair
 from tasks.evaluate.comparison.vocabularies import Changes, aligned, compare_classes
 from tasks.evaluate.config import EvaluateConfig
@@ -25,7 +24,6 @@ from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
-from tasks.ingest.versioning import read_manifest
 from tasks.model.bundle import HEAD
 from tasks.progress import progress
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Rival
@@ -58,7 +56,7 @@ def compare_with(
     records = (dataset, candidate, rival, evaluation, frozen)
     name = fingerprint(code, config.model_dump(), *(record.fingerprint for record in records))
     final = workspace.cache / "comparisons" / name
-    rows, their_rows = dataset.read_manifest(), _manifest_of(rival, workspace)
+    rows, their_rows = dataset.read_manifest(), manifest_of(rival, workspace)
     changes = compare_classes(dataset.classes, rival.classes, rows, their_rows)
     head = Head.load(rival.bundle / HEAD)
     pairs: list[Pair] = []
@@ -78,13 +76,6 @@ def compare_with(
         content = json.loads(comparison.model_dump_json(exclude={"report", "fingerprint"}))
         (folder / "comparison.json").write_text(json.dumps(content, indent=2))
     return comparison
-
-
-def _manifest_of(rival: Rival, workspace: Workspace) -> pd.DataFrame | None:
-    try:
-        return read_manifest(rival.data, workspace)
-    except DataError:
-        return None
 
 
 def _their_answers(answers: Answers, head: Head, theirs: FeatureSet) -> np.ndarray:

@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tasks.errors import DataError
 from tasks.evaluate.neighbours.leaks import find_near
 from tasks.evaluate.neighbours.nearest import Learned, directions
 from tasks.extract.store import FeatureStore, keys_of
+from tasks.ingest.versioning import read_manifest
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Rival
 from tasks.train.task import LEARNED
+from tasks.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ def known_images(
         found, findings = _near_theirs(rows[rows["split"].isin(splits)], rows, theirs, spaces, rival, seed)
         near |= found
     return Known(frozenset(known), frozenset(near - known), findings)
+
+
+def manifest_of(rival: Rival, workspace: Workspace) -> pd.DataFrame | None:
+    """The rows of the data that a version learned from; None where it is not in this workspace, or nobody knows it."""
+    if not rival.data:
+        return None
+    try:
+        return read_manifest(rival.data, workspace)
+    except DataError:
+        return None
 
 
 def _near_ours(file: Path) -> list[str]:

@@ -10,6 +10,7 @@ from tasks.train.methods.cdan import Cdan
 from tasks.train.methods.dan import Dan
 from tasks.train.methods.dann import Dann
 from tasks.train.methods.deep_coral import DeepCoral
+from tasks.train.methods.distill import Distill, DistillTuned
 from tasks.train.methods.dynamic import Dynamic
 from tasks.train.methods.full import Full
 from tasks.train.methods.gradual import Gradual

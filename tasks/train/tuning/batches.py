@@ -11,7 +11,7 @@ import torch
 
 from tasks.preprocess.kinds import Augment
 from tasks.preprocess.loading import made_ahead
-from tasks.preprocess.pictures import Pictures, Squares
+from tasks.preprocess.pictures import Pictures, Squares, Views
 from tasks.train.kinds import Balance
 from tasks.train.targets import order_of
 
@@ -29,7 +29,7 @@ class Batches:
         processes: that make batches; 0 for a thread. A network on a CPU needs the cores itself.
     """
 
-    pictures: Pictures
+    pictures: Pictures | Views
     targets: torch.Tensor
     classes: int
     batch_size: int

@@ -14,8 +14,10 @@ from tasks.train.method import Method
 if TYPE_CHECKING:
     from torch import nn
 
+    from tasks.train.heads import Head
+    from tasks.train.task import Task
     from tasks.train.tuning.blocks import Block
-    from tasks.train.tuning.network import Tuning
+    from tasks.train.tuning.network import Material, Tuning
 
 
 class TuningConfig(Method):
@@ -87,6 +89,14 @@ class TuningConfig(Method):
 
     def prepare(self, network: nn.Module, blocks: list[Block]) -> None:
         """Change the network before training, such as by adding parameters."""
+
+    @abstractmethod
+    def material(self, task: Task) -> Material:
+        """What is learned from, and by which loss."""
+
+    @abstractmethod
+    def probe(self, task: Task) -> Head:
+        """The head that is solved on the frozen features."""
 
     @abstractmethod
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:

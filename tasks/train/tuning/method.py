@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from tasks.train.tuning.config import TuningConfig
 
 if TYPE_CHECKING:
+    from tasks.train.heads import Head
     from tasks.train.solvers import Fit
     from tasks.train.task import Task
+    from tasks.train.tuning.network import Material
 
 
 class ThroughBackbone(TuningConfig):
@@ -21,3 +23,13 @@ class ThroughBackbone(TuningConfig):
         from tasks.train.tuning.run import tune
 
         return tune(self, task)
+
+    def material(self, task: Task) -> Material:
+        from tasks.train.tuning.labels import labelled
+
+        return labelled(self, task)
+
+    def probe(self, task: Task) -> Head:
+        from tasks.train.tuning.labels import probe
+
+        return probe(self, task)

@@ -113,7 +113,7 @@ class TuningModule(L.LightningModule):
         images = changed(images, self.method.augment)
         if self._mix is not None:
             images, targets = self._mix(images.float(), targets)
-        loss = self.tuning.criterion(self.tuning(images), targets)
+        loss = self.tuning.loss(images, targets)
         self._losses.append(loss.detach())
         # Of several processes, whose gradients are averaged, some may have an image more than others.
         _, processes = self.batches.share

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from tasks.extract.backbones import Backbone
+from tasks.preprocess.pictures import Pictures, Views
 from tasks.train.heads import Head
 from tasks.train.targets import loss_of
 from tasks.train.tuning.blocks import Block
@@ -23,11 +25,20 @@ LOOKED_AT = 256
 SCALE = 2.0**12
 """What a loss is multiplied by before its gradients are measured: in fp16, small ones would be zero."""
 
-Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Criterion = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""The mean loss of logits ``[N, C]`` for targets, and of the features ``[N, width]`` that they are of."""
+
+
+class Material(NamedTuple):
+    """What is learned from: images by number, what the criterion is told of each ``[N, ...]``, and the criterion."""
+
+    pictures: Pictures | Views
+    targets: torch.Tensor
+    criterion: Criterion
 
 
 class Loss(nn.Module):
-    """`tasks.train.targets.loss_of`, whose class weights follow the network to its device."""
+    """`tasks.train.targets.loss_of`, whose class weights follow the network to its device, whatever the features."""
 
     weights: torch.Tensor | None
 
@@ -36,7 +47,9 @@ class Loss(nn.Module):
         self.multi_label, self.smoothing = multi_label, smoothing
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return loss_of(self.multi_label, self.smoothing, self.weights)(logits, targets)
 
 
@@ -45,7 +58,7 @@ class Tuning(nn.Module):
 
     Attributes:
         blocks: the backbone's, from its input to its features.
-        criterion: mean loss of logits for targets.
+        criterion: what a batch costs.
         batches: what is learned from, of the epoch at hand.
         frozen_statistics: whether batch norms keep the pretrained statistics.
     """
@@ -62,7 +75,14 @@ class Tuning(nn.Module):
         self._whole = [network]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self._answers(self.backbone(images))
+
+    def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What a batch costs."""
         features = self.backbone(images)
+        return self.criterion(self._answers(features), targets, features)
+
+    def _answers(self, features: torch.Tensor) -> torch.Tensor:
         # As it will be served: the head costs nothing, and logits of eight bits are often equal.
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features)
@@ -114,7 +134,7 @@ class Tuning(nn.Module):
         with self._measuring(parameters):
             seen = 0
             for images, targets in islice(self.batches, count):
-                (SCALE * self.criterion(self(images.to(self.device)), targets.to(self.device))).backward()
+                (SCALE * self.loss(images.to(self.device), targets.to(self.device))).backward()
                 seen += 1
             norms = []
             for block in self.blocks:

@@ -29,9 +29,8 @@ from tasks.extract.precision import choose_precision
 from tasks.machine import freed_memory_kept, usable_cores
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
-from tasks.train.kinds import Balance
-from tasks.train.solvers import Fit, fit_linear
-from tasks.train.targets import class_weights, is_multi_label, merit_name
+from tasks.train.solvers import Fit
+from tasks.train.targets import is_multi_label, merit_name
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
@@ -42,7 +41,7 @@ from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
 from tasks.train.tuning.kept import LAST, KeepBest, WholeFiles, fit_of, is_over, ranked_epochs
 from tasks.train.tuning.mixing import greedy_soup, mixed_with_frozen
 from tasks.train.tuning.module import TuningModule
-from tasks.train.tuning.network import Loss, Tuning
+from tasks.train.tuning.network import Tuning
 from tasks.train.tuning.ranks import Rank, count_devices, shared_by
 from tasks.train.tuning.served import Served
 from tasks.train.tuning.watch import InTime
@@ -69,7 +68,7 @@ def _mixed(method: TuningConfig, task: Task) -> Fit:
     """What the training came to: the best epoch or, where that is asked for, an average."""
     epochs = [(f"epoch {epoch}", partial(fit_of, task, epoch)) for epoch in ranked_epochs(task)]
     fit = greedy_soup(epochs, task) if method.soup and len(epochs) > 1 else fit_of(task)
-    return mixed_with_frozen(fit, task, _probe(method, task)) if method.wise_ft else fit
+    return mixed_with_frozen(fit, task, method.probe(task)) if method.wise_ft else fit
 
 
 @dataclass
@@ -104,7 +103,7 @@ def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tupl
     """What is trained, and what it is evaluated on."""
     clock = Clock(60 * method.minutes if method.minutes else None)
     head = _first_head(method, task, rank)
-    pictures, targets = task.pictures()
+    pictures, targets, criterion = method.material(task)
     held_out = HeldOut(*task.squares())
     sizes = tuple(method.sizes) or (task.preprocessed.size,)
     on_gpu = torch.device(task.features.device).type == "cuda"
@@ -114,10 +113,8 @@ def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tupl
         share=(rank.number, rank.count), processes=usable_cores() // rank.count if on_gpu else 0,
     )  # fmt: skip
     held_out.squares.load("decode", holders=rank.count)
-    weights = class_weights(targets, task.classes) if method.balance == "weights" else None
-    loss = Loss(is_multi_label(targets), method.label_smoothing, weights)
     frozen = method.batch_norm == "frozen"
-    tuning = Tuning(parts.network, parts.backbone, head, parts.blocks, loss, batches, frozen)
+    tuning = Tuning(parts.network, parts.backbone, head, parts.blocks, criterion, batches, frozen)
     served = Served(*task.network(), getattr(torch, task.features.precision))
     return TuningModule(method, tuning, served, batches, method.epochs * len(batches), task.seed, clock), held_out
 
@@ -129,18 +126,10 @@ def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
         return Head(task.features.width, task.classes, multi_label=task.dataset.multi_label)
     features, targets = task.plain
     if method.head == "probe":
-        return copy.deepcopy(_probe(method, task)).train()
+        return copy.deepcopy(method.probe(task)).train()
     head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
     for parameter in head.parameters():
         parameter.data.zero_()
-    return head
-
-
-def _probe(method: TuningConfig, task: Task) -> Head:
-    """The linear head that is solved on the frozen features."""
-    solved: Balance = "none" if method.balance == "none" else "weights"
-    fit = task.once(("probe", solved), lambda: fit_linear(task.plain, task.validation, task.classes, solved))
-    head: Head = fit.head
     return head
 
 

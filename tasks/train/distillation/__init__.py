@@ -1,0 +1,1 @@
+"""Distillation: a student learns from what registered models say of its images."""

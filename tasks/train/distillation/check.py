@@ -1,0 +1,21 @@
+"""Whether a registered model can teach what a dataset asks; without torch, as that is found out first."""
+
+from __future__ import annotations
+
+from tasks.errors import ConfigurationError
+from tasks.records import Dataset, Rival
+from tasks.teachers import name_of
+from tasks.wording import shorten
+
+
+def check_classes(teacher: Rival, dataset: Dataset) -> None:
+    """Whether a teacher knows every class that is to be learned; it may know others, too.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    if unknown := [name for name in dataset.classes if name not in teacher.classes]:
+        raise ConfigurationError(
+            f"the teacher {name_of(teacher)} (train.teacher) does not know {shorten(unknown)}, of the "
+            f"classes of {dataset.source}: name a teacher that knows them all, by the same names"
+        )
