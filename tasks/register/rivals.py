@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from tasks.model.bundle import BACKBONE, bundle_in, describe
+from tasks.model.bundle import backbones_in, bundle_in, describe
 from tasks.progress import tell
 from tasks.records import Rival
 from tasks.register.registry import CHAMPION, fetch_bundle, missing_files, place_of
@@ -22,7 +22,7 @@ LEARNED_FROM = "learned_from"
 """Tag of a version: the splits whose labels it has seen."""
 EARLIER = "train,tune"
 """What versions have seen that do not say it."""
-GEOMETRY = {"size": None, "fit": None, "views": None, "crop": 1.0, "interpolation": "bilinear"}
+GEOMETRY = {"size": None, "fit": None, "crop": 1.0, "interpolation": "bilinear"}
 """What a package says of its recipe, and what those meant that do not say it."""
 
 
@@ -55,6 +55,8 @@ def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) 
 
 def _rival(version: ModelVersion, bundle: Path) -> Rival:
     about = describe(bundle)
+    (first, weights), *others = backbones_in(bundle)
+    beside = [_extraction(other, path) | _geometry(other) for other, path in others]
     return Rival(
         fingerprint=version.tags[CANDIDATE],
         name=version.name,
@@ -63,15 +65,20 @@ def _rival(version: ModelVersion, bundle: Path) -> Rival:
         classes=tuple(about["classes"]),
         data=version.tags.get(DATA, ""),
         learned_from=tuple(version.tags.get(LEARNED_FROM, EARLIER).split(",")),
-        extraction=_extraction(about, bundle),
-        geometry={key: about["recipe"].get(key, kept) for key, kept in GEOMETRY.items()},
+        extraction=_extraction(first, weights) | {"beside": beside},
+        geometry={"views": first["recipe"]["views"], **_geometry(first)},
     )
 
 
-def _extraction(about: dict[str, Any], bundle: Path) -> dict[str, Any]:
-    """The section ``extract`` that looks at images as the packaged backbone does."""
+def _geometry(about: dict[str, Any]) -> dict[str, Any]:
+    """How a packaged backbone fits images to what it sees."""
+    return {key: about["recipe"].get(key, kept) for key, kept in GEOMETRY.items()}
+
+
+def _extraction(about: dict[str, Any], weights: Path) -> dict[str, Any]:
+    """The section ``extract`` that looks at images as a packaged backbone does."""
     outline = about["backbone"]
     return {
-        "backbone": outline["name"], "weights": str(bundle / BACKBONE), "layer": outline["layers"],
+        "backbone": outline["name"], "weights": str(weights), "layer": outline["layers"],
         "pool": outline["pool"], "precision": "bf16" if about["precision"] == "bfloat16" else "fp32",
     }  # fmt: skip

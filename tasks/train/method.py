@@ -56,6 +56,9 @@ class Method(Section, ABC):
     unlabelled: ClassVar[bool] = False
     """Whether it learns from images without labels, too: those of the pool."""
 
+    joins: ClassVar[bool] = False
+    """Whether it is made for several backbones or layers, and has nothing to do with one."""
+
     @abstractmethod
     def fit(self, task: Task) -> Fit:
         """Learn from the training images; choose on the validation images."""

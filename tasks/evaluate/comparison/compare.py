@@ -21,8 +21,7 @@ from tasks.evaluate.figures import mistakes_figure
 from tasks.evaluate.report import Answers, small
 from tasks.evaluate.scores.paired import detectable, p_value
 from tasks.evaluate.slices.parts import declared
-from tasks.extract.keys import keys_of
-from tasks.extract.store import FeatureStore
+from tasks.extract.joined import JoinedStore
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.ingest.versioning import read_manifest
@@ -88,7 +87,7 @@ def _manifest_of(rival: Rival, workspace: Workspace) -> pd.DataFrame | None:
 
 
 def _their_answers(answers: Answers, head: Head, theirs: FeatureSet) -> np.ndarray:
-    inputs = FeatureStore(theirs.store).read(keys_of(answers.rows["hash"]))
+    inputs = JoinedStore(theirs).read(answers.rows["hash"])
     return predict_probabilities(head, torch.from_numpy(inputs)).numpy()
 
 
