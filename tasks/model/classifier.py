@@ -41,6 +41,11 @@ class Eye:
     recipe: Recipe
     precision: str
 
+    def backbone(self) -> Backbone:
+        """A network with its weights."""
+        outline = self.outline
+        return load_backbone(outline.name, self.weights, outline.layers, outline.pool, outline.size)[0]
+
     @property
     def description(self) -> dict[str, Any]:
         """What is noted of it."""
@@ -99,11 +104,16 @@ class ImageClassifier:
     def load(cls, folder: Path, device: str = "auto") -> ImageClassifier:
         """Rebuild the model that `package` wrote."""
         where = choose_device(device)
-        first, *others = [_eye(about, weights, where) for about, weights in backbones_in(folder)]
-        beside = [Engine(*each[:2], where, each[2], compile="never") for each in others]
-        backbone, recipe, precision = first
+        native = choose_precision("auto", where)
+        eyes = [_eye(about, weights) for about, weights in backbones_in(folder)]
+        # The precision that the head was trained behind, as far as this machine has it.
+        precise = [native if eye.precision == "bfloat16" else torch.float32 for eye in eyes]
+        beside = [
+            Engine(eye.backbone(), eye.recipe, where, precision, compile="never")
+            for eye, precision in list(zip(eyes, precise, strict=True))[1:]
+        ]
         head, classes = Head.load(folder / HEAD), describe(folder)["classes"]
-        classifier = cls(backbone, head, recipe, classes, where, precision, beside)
+        classifier = cls(eyes[0].backbone(), head, eyes[0].recipe, classes, where, precise[0], beside)
         if (folder / REFERENCE).is_file():
             classifier.reference = Reference.load(folder / REFERENCE)
         return classifier
@@ -176,17 +186,14 @@ class ImageClassifier:
         return self.rows_of_each(images[:middle], top_k) + self.rows_of_each(images[middle:], top_k)
 
 
-def _eye(about: dict[str, Any], file: Path, device: torch.device) -> tuple[Backbone, Recipe, torch.dtype]:
-    """A backbone of a package, how it looks at images, and in what precision."""
+def _eye(about: dict[str, Any], file: Path) -> Eye:
+    """A backbone of a package, as it was put there."""
     outline = Outline(**about["backbone"] | {"layers": tuple(about["backbone"]["layers"])})
     with safe_open(file, "pt") as opened:
         state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         mean, std = ([float(x) for x in opened.metadata()[key].split(",")] for key in ("mean", "std"))
     weights = Weights(state, tuple(mean), tuple(std), about["weights"])  # type: ignore[arg-type]
-    backbone, _ = load_backbone(outline.name, weights, outline.layers, outline.pool, outline.size)
-    # The precision that the head was trained behind, as far as this machine has it.
-    native = choose_precision("auto", device)
-    return backbone, _recipe(about["recipe"]), native if about["precision"] == "bfloat16" else torch.float32
+    return Eye(outline, weights, _recipe(about["recipe"]), about["precision"])
 
 
 def _recipe(described: dict[str, Any]) -> Recipe:
