@@ -32,7 +32,7 @@ def fit_ensemble(
     """
     places = _places(parts)
     fits = [fit(_columns(train, place), _columns(validation, place)) for place in places]
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = [one.head(validation[0][:, place]) for one, place in zip(fits, places, strict=True)]
     return _joined(fits, torch.stack(logits), validation[1], parts)[0]
 
@@ -83,7 +83,7 @@ def _likelihoods(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.where(targets > 0, logits.sigmoid(), (-logits).sigmoid()).flatten(1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _joined(
     fits: Sequence[Fit], logits: torch.Tensor, targets: torch.Tensor, parts: Sequence[Part]
 ) -> tuple[Fit, torch.Tensor]:

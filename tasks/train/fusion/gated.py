@@ -60,7 +60,7 @@ def fit_gated(
     best, kept = -1, Head(1, 1)
     with progress("train", schedule.epochs, "epoch") as advance:
         for head, loss in _epochs(train, classes, parts, schedule, seed):
-            with torch.inference_mode():
+            with torch.no_grad():
                 seen = measured("validation", head(validation[0]), validation[1])
             rows.append({"step": len(rows) + 1, "train/loss": loss} | seen)
             if best != (best := _best(pd.DataFrame(rows), several)):
@@ -89,7 +89,7 @@ def fit_gated_cross_validated(
         for learned, left in rounds:
             part = (features[learned], targets[learned])
             for epoch, (head, loss) in enumerate(_epochs(part, classes, parts, schedule, seed)):
-                with torch.inference_mode():
+                with torch.no_grad():
                     held_out[epoch, left] = head(features[left])
                 losses[epoch] += loss / len(rounds)
                 advance(1)
@@ -106,7 +106,7 @@ def fit_gated_cross_validated(
     return Fit(kept, score, chosen, curves, cross_validated=True, held_out=held_out[best])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def gates_of(head: Head, features: torch.Tensor) -> dict[str, float]:
     """How much each part counts, on average over images ``[N, width]``; 1 where all count alike."""
     assert isinstance(head.layers, Gated)
