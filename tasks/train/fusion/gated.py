@@ -72,13 +72,14 @@ def fit_gated(
 
 def fit_gated_cross_validated(
     images: Labelled, classes: int, parts: Sequence[Part], schedule: Schedule, seed: int,
-    groups: np.ndarray | None = None,
+    groups: np.ndarray | None = None, calibrate: bool = True,
 ) -> Fit:  # fmt: skip
     """As `fit_gated`, for training sets too small to give a part away: the epoch, and the temperature, are chosen by
     what each image is given by networks of a cross-validation that had not learned from it; then all are learned from.
 
     Args:
         groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
+        calibrate: whether there is to be a temperature.
     """
     features, targets = images
     several = is_multi_label(targets)
@@ -100,10 +101,11 @@ def fit_gated_cross_validated(
         best = _best(curves, several)
         kept, _ = next(islice(_epochs(images, classes, parts, schedule, seed), best, None))
         advance(schedule.epochs)
-    kept.temperature.fill_(temperature(held_out[best][known], targets[known]))
+    if calibrate:
+        kept.temperature.fill_(temperature(held_out[best][known], targets[known]))
     score = float(curves[f"validation/{merit_name(several)}"][best])
     chosen = {"epoch": best + 1} | gates_of(kept, features)
-    return Fit(kept, score, chosen, curves, cross_validated=True, held_out=held_out[best])
+    return Fit(kept, score, chosen, curves, cross_validated=True, held_out=held_out[best] / kept.temperature)
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ class GatedFusion(Method):
         schedule = Schedule(**self.model_dump(include=set(Schedule.__dataclass_fields__)))
         if task.is_cross_validated:
             return fit_gated_cross_validated(
-                task.everything, task.classes, task.parts, schedule, task.seed, task.groups
+                task.everything, task.classes, task.parts, schedule, task.seed, task.groups, self.calibrate
             )
         return fit_gated(task.train, task.validation, task.classes, task.parts, schedule, task.seed)
 
