@@ -96,7 +96,8 @@ def look(name: str, seeds: list[int], images: int) -> Images:
     first, *others = (
         {"backbone": backbone, "weights": str(WEIGHTS / f"{file}.safetensors")} for backbone, file in NETWORKS.values()
     )
-    config = ExtractConfig.model_validate(first | {"beside": [other | {"size": size} for other in others]})
+    beside = [other | {"size": size} for other in others]
+    config = ExtractConfig.model_validate(first | {"beside": beside, "compile": "never"})
     return Images(preprocessed, extract_features(config, splits[0], preprocessed, workspace), splits)
 
 

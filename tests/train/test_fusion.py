@@ -207,7 +207,7 @@ def test_images_may_have_several_labels(method, shapes: Prepared, tmp_path: Path
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.method)
 def test_few_images_are_all_learned_from_and_classes_may_have_none(method) -> None:
-    (features, labels), parts = blobs(24, classes=2), PARTS
+    (features, labels), parts = blobs(60, classes=2), PARTS
     if isinstance(method, GatedFusion):
         fit = fit_gated_cross_validated((features, labels), 4, parts, SHORT, seed=0)
     else:

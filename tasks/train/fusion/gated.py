@@ -83,29 +83,37 @@ def fit_gated_cross_validated(
     """
     features, targets = images
     several = is_multi_label(targets)
-    held_out = features.new_full((schedule.epochs, len(targets), classes), torch.nan)
-    rounds = folds_of(targets, classes, FOLDS, 1, seed, groups)
+    logits, losses = _cross_validated(images, classes, parts, schedule, seed, groups)
+    known = ~logits[0].isnan().any(1)
+    seen = [measured("validation", each[known], targets[known]) for each in logits]
+    curves = pd.DataFrame(seen).assign(step=range(1, schedule.epochs + 1), **{"train/loss": losses})
+    best = _best(curves, several)
+    head, _ = next(islice(_epochs(images, classes, parts, schedule, seed), best, None))
+    if calibrate:
+        head.temperature.fill_(temperature(logits[best][known], targets[known]))
+    score = float(curves[f"validation/{merit_name(several)}"][best])
+    chosen = {"epoch": best + 1} | gates_of(head, features)
+    return Fit(head, score, chosen, curves, cross_validated=True, held_out=logits[best] / head.temperature)
+
+
+def _cross_validated(
+    images: Labelled, classes: int, parts: Sequence[Part], schedule: Schedule, seed: int, groups: np.ndarray | None
+) -> tuple[torch.Tensor, np.ndarray]:
+    """What each image is given after each epoch by a network that has not learned from it, ``[epochs, N, C]``, NaN
+    where there is none; and the mean loss of each epoch."""
+    features, targets = images
+    logits = features.new_full((schedule.epochs, len(targets), classes), torch.nan)
     losses = np.zeros(schedule.epochs)
-    with progress("train", (len(rounds) + 1) * schedule.epochs, "epoch") as advance:
+    rounds = folds_of(targets, classes, FOLDS, 1, seed, groups)
+    with progress("train", len(rounds) * schedule.epochs, "epoch") as advance:
         for learned, left in rounds:
             part = (features[learned], targets[learned])
             for epoch, (head, loss) in enumerate(_epochs(part, classes, parts, schedule, seed)):
                 with torch.no_grad():
-                    held_out[epoch, left] = head(features[left])
+                    logits[epoch, left] = head(features[left])
                 losses[epoch] += loss / len(rounds)
                 advance(1)
-        known = ~held_out[0].isnan().any(1)
-        seen = [measured("validation", logits[known], targets[known]) for logits in held_out]
-        curves = pd.DataFrame(seen).assign(**{"train/loss": losses}).rename_axis("step").reset_index()
-        curves["step"] += 1
-        best = _best(curves, several)
-        kept, _ = next(islice(_epochs(images, classes, parts, schedule, seed), best, None))
-        advance(schedule.epochs)
-    if calibrate:
-        kept.temperature.fill_(temperature(held_out[best][known], targets[known]))
-    score = float(curves[f"validation/{merit_name(several)}"][best])
-    chosen = {"epoch": best + 1} | gates_of(kept, features)
-    return Fit(kept, score, chosen, curves, cross_validated=True, held_out=held_out[best] / kept.temperature)
+    return logits, losses
 
 
 @torch.no_grad()
@@ -122,19 +130,14 @@ def _epochs(
     """A network after each epoch, ready to answer, and the mean loss of the epoch."""
     torch.manual_seed(seed)
     features, targets = images
-    several = is_multi_label(targets)
-    width = sum(part.width for part in parts)
-    head = Head(width, classes, schedule.hidden, kind="gated", multi_label=several, parts=parts)
-    layers = head.standardise_like(features).layers
-    assert isinstance(layers, Gated)
-    layers.dropout.p = schedule.dropout
+    head, layers = _begun(images, classes, parts, schedule)
     fitting = head.standardised(features)
     optimiser = torch.optim.AdamW(
         head.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
     )
     cosine = CosineAnnealingLR(optimiser, schedule.epochs)
     weights = class_weights(targets, classes) if schedule.balance == "weights" else None
-    criterion = loss_of(several, schedule.label_smoothing, weights)
+    criterion = loss_of(head.multi_label, schedule.label_smoothing, weights)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(schedule.epochs):
         losses = []
@@ -148,6 +151,17 @@ def _epochs(
             losses.append(float(loss.detach()))
         cosine.step()
         yield head.eval(), float(np.mean(losses))
+
+
+def _begun(images: Labelled, classes: int, parts: Sequence[Part], schedule: Schedule) -> tuple[Head, Gated]:
+    """An untrained head that knows the training images' statistics, and the network in it."""
+    features, targets = images
+    several = is_multi_label(targets)
+    head = Head(features.shape[1], classes, schedule.hidden, kind="gated", multi_label=several, parts=parts)
+    layers = head.standardise_like(features).layers
+    assert isinstance(layers, Gated)
+    layers.dropout.p = schedule.dropout
+    return head, layers
 
 
 def disagreement(shared: torch.Tensor) -> torch.Tensor:
