@@ -56,6 +56,8 @@ def _placed(maps: torch.Tensor, share: float, side: int) -> torch.Tensor:
     """Maps in the middle of a square of ``side`` positions; what they add up to stays."""
     inside = max(1, round(side * share))
     scaled = interpolate(maps[:, None], size=[inside, inside], mode="bilinear", align_corners=False)[:, 0]
-    scaled = scaled * (maps.shape[-1] * maps.shape[-2] / inside**2)
+    scaled = scaled * (maps[0].numel() / inside**2)
+    lost = maps.sum((1, 2)) - scaled.sum((1, 2))  # at the borders
+    scaled = scaled + lost[:, None, None] / inside**2
     before = (side - inside) // 2
     return pad(scaled, [before, side - inside - before] * 2)
