@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -108,8 +109,10 @@ def keys(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
 
 
 def section(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a key holds, None for a plain value."""
-    kind = field.annotation
+    """The section that a key holds, or a list of, None for a plain value."""
+    kind: Any = field.annotation
+    if get_origin(kind) is list:
+        kind = get_args(kind)[0]
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Source else None
 
 

@@ -91,6 +91,11 @@ def candidates(path: Path, overrides: list[str], named: str) -> list[PipelineCon
     from flows.config import PipelineConfig, read_config
 
     own = read_config(path, overrides, PipelineConfig).extract
+    if own.beside:
+        raise ConfigurationError(
+            "a ranking is of single backbones, and extract.beside names further ones: `-s extract.beside=[]` ranks "
+            "without them"
+        )
     found = []
     for each in filter(None, (part.strip() for part in named.split(","))):
         whole, _, weights = each.partition("=")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from flows.config import PipelineConfig, PretrainConfig
 from flows.contenders import contenders
-from tasks.errors import ConfigurationError, StorageError
+from tasks.errors import ConfigurationError, StorageError, WeightsError
 from tasks.evaluate.check import check_decisions, check_one_label
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
 from tasks.register.check import check_gate_classes, check_gates
-from tasks.train.check import check_labels, check_teacher, check_trainable
+from tasks.train.check import check_labels, check_parts, check_teacher, check_trainable
 from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
 
@@ -46,6 +46,7 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
         find_teachers(config, workspace)
     if source.is_multi_label():
         check_one_label(config.evaluate)
+    check_parts(config.train, config.extract)
     check_workers(config.extract.workers)
     check_gates(config.register_, config.evaluate)
     check_room(workspace)
@@ -61,7 +62,7 @@ def _check_once(config: PipelineConfig, workspace: Workspace) -> None:
     if not _still_holds(found_right):
         weights = _check_network(config, workspace)
         # A registered model holds the weights, and is put together beside where it goes.
-        check_room(workspace, LEAST + 2 * weights.stat().st_size if weights else LEAST)
+        check_room(workspace, LEAST + 2 * sum(each.stat().st_size for each in weights))
         _keep(found_right, weights)
 
 
@@ -111,11 +112,19 @@ def _network_of(config: PipelineConfig, workspace: Workspace) -> str:
     return fingerprint(sections, weights_state(config.extract, workspace), code_version(TASKS), platform.node())
 
 
-def _check_network(config: PipelineConfig, workspace: Workspace) -> Path | None:
-    """Look at the network and at what trains it; returns the file of its weights."""
-    network, backbone, device = look_through(config.extract, config.preprocess.size, workspace)
-    check_trainable(config.train, network, backbone, device)
-    return weights_file(config.extract, workspace)
+def _check_network(config: PipelineConfig, workspace: Workspace) -> list[Path]:
+    """Look at each network and at what trains it; returns the files of their weights."""
+    files = []
+    for place, (alone, looks) in enumerate(config.extract.alone(config.preprocess.model_dump())):
+        try:
+            network, backbone, device = look_through(alone, looks["size"], workspace)
+        except (ConfigurationError, WeightsError) as error:
+            if not place:
+                raise
+            raise type(error)(f"extract.beside.{place - 1} ({alone.backbone}): {error}") from error
+        check_trainable(config.train, network, backbone, device)
+        files.append(weights_file(alone, workspace))
+    return [file for file in files if file]
 
 
 def _still_holds(found_right: Path) -> bool:
@@ -124,9 +133,9 @@ def _still_holds(found_right: Path) -> bool:
         weights = json.loads(found_right.read_text())
     except (OSError, ValueError):
         return False
-    return weights is None or Path(weights).is_file()
+    return isinstance(weights, list) and all(Path(each).is_file() for each in weights)
 
 
-def _keep(found_right: Path, weights: Path | None) -> None:
+def _keep(found_right: Path, weights: list[Path]) -> None:
     found_right.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(found_right, json.dumps(weights and str(weights)))
+    write_whole(found_right, json.dumps([str(each) for each in weights]))

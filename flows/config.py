@@ -178,7 +178,7 @@ def _hint_for_method(unknown: str, method: str) -> str:
 
 def _names(model: type[BaseModel], path: Sequence[str]) -> list[str]:
     """The keys that are known in the section at ``path``."""
-    for part in path:
+    for part in (each for each in path if not each.isdigit()):  # nor is the place in a list
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         annotation = fields[part].annotation
         kinds = [annotation, *get_args(annotation)]

@@ -85,8 +85,8 @@ def restore_data(subject: Subject, workspace: Workspace, home: Workspace) -> dic
     return {"version": name, "multi_label": not all(isinstance(label, str) for label in labels)}
 
 
-def restore_config(subject: Subject, source: dict[str, Any], weights: str, path: Path) -> Path:
-    """Write the run's configuration, which reads the restored version with its splits, the restored backbone, and the
+def restore_config(subject: Subject, source: dict[str, Any], weights: list[str], path: Path) -> Path:
+    """Write the run's configuration, which reads the restored version with its splits, the restored backbones, and the
     teachers as they lie packaged.
 
     Raises:
@@ -97,7 +97,9 @@ def restore_config(subject: Subject, source: dict[str, Any], weights: str, path:
         config["train"]["teacher"] = [_packaged(teacher, subject) for teacher in taught.split(",")]
     ingest, extract = config.get("ingest", {}), config.get("extract", {})
     config["ingest"] = ingest | {"source": source, "split": {"by": "given"}}
-    config["extract"] = extract | {"weights": weights}
+    first, *others = weights
+    beside = [named | {"weights": other} for named, other in zip(extract.get("beside", []), others, strict=True)]
+    config["extract"] = extract | {"weights": first} | ({"beside": beside} if beside else {})
     write_whole(path, yaml.safe_dump(config, sort_keys=False))
     return path
 
@@ -112,20 +114,30 @@ def _packaged(teacher: str, subject: Subject) -> str:
     return str(fetch_bundle(subject.client, version))
 
 
-def restore_weights(subject: Subject, workspace: Workspace) -> str:
-    """What ``extract.weights`` has to name: weights whose parameters have the hash that the run had them at, as the
-    configuration names them or, where these are gone or others, as the registered model holds them.
+def restore_weights(subject: Subject, workspace: Workspace) -> list[str]:
+    """What ``extract.weights``, and each of ``extract.beside``, has to name: weights whose parameters have the hash
+    that the run had them at, as the configuration names them or, where these are gone or others, as the registered
+    model holds them.
 
     Raises:
         WeightsError: neither has them.
     """
+    extract = subject.config.get("extract", {})
+    named = [extract, *extract.get("beside", [])]
+    wanted = [*(subject.tags.get("backbone.digest") or "").split(" + "), *[""] * len(named)]
+    return [
+        _restored(subject, section, digest, place, workspace)
+        for place, (section, digest) in enumerate(zip(named, wanted, strict=False), 1)
+    ]
+
+
+def _restored(subject: Subject, section: dict[str, Any], wanted: str, place: int, workspace: Workspace) -> str:
     from tasks.extract.weights import read_weights
 
-    backbone, wanted = subject.config.get("extract", {}).get("backbone", ""), subject.tags.get("backbone.digest")
     reasons = []
-    for source, path in _places_of_weights(subject, workspace):
+    for source, path in _places_of_weights(subject, section.get("weights", "builtin"), place, workspace):
         try:
-            digest = read_weights(backbone, source, path).digest
+            digest = read_weights(section.get("backbone", ""), source, path).digest
         except WeightsError as error:
             reasons.append(str(error))
             continue
@@ -137,14 +149,14 @@ def restore_weights(subject: Subject, workspace: Workspace) -> str:
     )
 
 
-def _places_of_weights(subject: Subject, workspace: Workspace) -> Iterator[tuple[str, Path]]:
-    """What `tasks.extract.weights.read_weights` takes, the next where one does not do."""
-    from tasks.model.bundle import BACKBONE
+def _places_of_weights(subject: Subject, named: str, place: int, workspace: Workspace) -> Iterator[tuple[str, Path]]:
+    """What `tasks.extract.weights.read_weights` takes for the first backbone (1), or another, the next where one does
+    not do."""
+    from tasks.model.bundle import backbone_file
 
-    named = subject.config.get("extract", {}).get("weights", "builtin")
     yield named, Path() if named in ANY_FILE else workspace.resolve(named)
     if subject.version and missing_files(subject.client, subject.version) is None:
-        packaged = fetch_bundle(subject.client, subject.version) / BACKBONE
+        packaged = fetch_bundle(subject.client, subject.version) / backbone_file(place)
         yield str(packaged), packaged
 
 

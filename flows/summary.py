@@ -68,7 +68,7 @@ def describe(record: Record, cached: bool) -> str:
         case FeatureSet():
             new = 0 if cached else record.new
             rate = f", {new / record.seconds:,.0f} img/s" if new else ""
-            return f"extract\t{_backbone(record)}: {new:,} new, {record.new + record.reused - new:,} reused{rate}"
+            return f"extract\t{_backbones(record)}: {new:,} new, {record.new + record.reused - new:,} reused{rate}"
         case Candidate():
             return f"train\t{_candidate(record)}"
         case Evaluation():
@@ -96,7 +96,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     rows = [
         ("dataset", f"{_dataset(dataset)}\n{splits}\nversion {dataset.version}"),
         ("features", f"{outcome.new:,} new, {outcome.reused:,} reused; {features.width} an image\n"
-         f"{_backbone(features)}, layer {' + '.join(features.layers)}, {features.precision} on {features.device}"),
+         f"{_backbones(features, layers=True)}, {features.precision} on {features.device}"),
         ("candidate", _candidate(outcome.candidate)),
     ]  # fmt: skip
     if outcome.choice:
@@ -196,6 +196,13 @@ def _alias(model: RegisteredModel) -> str:
 def _dataset(dataset: Dataset) -> str:
     kept_out = f", {dataset.quarantined:,} quarantined" if dataset.quarantined else ""
     return f"{dataset.source}: {sum(dataset.counts.values()):,} images, {len(dataset.classes):,} classes{kept_out}"
+
+
+def _backbones(features: FeatureSet, layers: bool = False) -> str:
+    return " + ".join(
+        f"{_backbone(each)}{', layer ' + ' + '.join(each.layers) if layers else ''}"
+        for each in (features, *features.beside)
+    )
 
 
 def _backbone(features: FeatureSet) -> str:

@@ -40,15 +40,15 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.fingerprint import fingerprint
 from tasks.leak import Leak
 from tasks.limits import ALLOWED, Limits
+from tasks.place import Place
 from tasks.ruling import Ruling
-from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,20 +59,6 @@ Alias = Literal["champion", "challenger"]
 
 STORED = "stored.parquet"
 """Name of the file that notes the objects of a version."""
-
-
-def _written(path: Path) -> str:
-    root = Workspace.find().root
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
-
-
-def _read(path: Path) -> Path:
-    return Workspace.find().root / path
-
-
-Place = Annotated[Path, PlainSerializer(_written, when_used="json"), AfterValidator(_read)]
-"""A file or folder. Kept as JSON it begins at the workspace's root, if it lies in there, so that a workspace that was
-moved finds its own, and a copy never the other's."""
 
 
 class Record(BaseModel):
@@ -197,7 +183,9 @@ class FeatureSet(Record):
         store: folder of the feature space (see `tasks.extract.store`).
         weights: the backbone's weights as the configuration names them; ``digest`` is their SHA-256.
         variants: folders of the spaces of augmented views of the training images.
-        width: features per image.
+        width: features per image; of them, those of each layer, of all backbones: widths.
+        geometry: how the backbone looks at images (see `Preprocessed.geometry`).
+        beside: what further backbones see, whose features follow (see `tasks.extract.joined`); counts are of all.
         new, reused: images computed by this extraction, and found in the store.
         extraction: the section of the configuration that asked for it, by which a tuned backbone is looked at, too.
         look_alikes: folder with ``look_alikes.csv`` and ``look_alikes.png``; None where ingestion found none.
@@ -212,6 +200,9 @@ class FeatureSet(Record):
     layers: tuple[str, ...]
     pool: Literal["avg", "flatten", "token"]
     width: int
+    widths: tuple[int, ...] = ()
+    geometry: dict[str, Any] = {}
+    beside: tuple[FeatureSet, ...] = ()
     precision: str
     device: str
     new: int
@@ -221,6 +212,9 @@ class FeatureSet(Record):
     look_alikes: Place | None = None
     confirmed: int = 0
     straddling: int = 0
+
+    def files(self) -> list[Path]:
+        return [*super().files(), *(path for part in self.beside for path in part.files())]
 
 
 class Candidate(Record):

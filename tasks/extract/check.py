@@ -89,6 +89,7 @@ def weights_file(config: ExtractConfig, workspace: Workspace) -> Path | None:
 
 
 def weights_state(config: ExtractConfig, workspace: Workspace) -> list[float]:
-    """Size and time of the weights' file where the configuration names one: another may take its name."""
-    path = workspace.resolve(config.weights)
-    return [path.stat().st_size, path.stat().st_mtime] if path.is_file() else []
+    """Size and time of the weights' files where the configuration names some: others may take their names."""
+    named = [config.weights, *(each.weights for each in config.beside)]
+    paths = [workspace.resolve(weights) for weights in named]
+    return [value for path in paths if path.is_file() for value in (path.stat().st_size, path.stat().st_mtime)]

@@ -18,6 +18,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.extract.check import check_workers
 from tasks.extract.config import ExtractConfig, WorkersConfig
+from tasks.extract.joined import join
 from tasks.extract.look_alikes import confirm
 from tasks.extract.precision import choose_device
 from tasks.extract.space import Space, open_space, wanted_keys
@@ -45,9 +46,23 @@ def extract_features(
         ConfigurationError: there is no such backbone, layer, device or runner.
         StorageError: the features cannot be written or are damaged.
     """
+    sets = [
+        _extract(alone, dataset, preprocessed, geometry, workspace, splits)
+        for alone, geometry in config.alone(preprocessed.geometry)
+    ]
+    features = join(sets)
+    changes: dict[str, Any] = {} if splits else _look_alikes(dataset, sets[0], workspace)
+    return features.model_copy(update={"extraction": config.model_dump(mode="json"), **changes})
+
+
+def _extract(
+    config: ExtractConfig, dataset: Dataset, preprocessed: Preprocessed, geometry: dict[str, Any],
+    workspace: Workspace, splits: tuple[Split, ...],
+) -> FeatureSet:  # fmt: skip
+    """As `extract_features`, of one backbone, which looks at images by a geometry of its own."""
     started = time.monotonic()
     device = choose_device(config.device)
-    recipe = Recipe(**preprocessed.geometry, limits=dataset.limits)
+    recipe = Recipe(**geometry, limits=dataset.limits)
     space = open_space(config, recipe, dataset, workspace, device)
     new = reused = 0
     augmented = 0 if splits else preprocessed.augmented
@@ -58,7 +73,6 @@ def extract_features(
         if len(missing):
             _compute(config, variant, replace(recipe, variant=number), missing, dataset, workspace, device)
         new, reused = new + len(missing), reused + len(wanted) - len(missing)
-    name = fingerprint(space.about, dataset.fingerprint, dataset.report.name)
     return FeatureSet(
         fingerprint=fingerprint(space.about, dataset.fingerprint, augmented, *splits),
         store=space.store.folder,
@@ -68,14 +82,15 @@ def extract_features(
         digest=space.weights.digest,
         layers=space.outline.layers,
         pool=config.pool,
-        width=space.width,
+        width=sum(space.widths),
+        widths=space.widths,
+        geometry=geometry,
         precision=str(space.precision).removeprefix("torch."),
         device=str(device),
         new=new,
         reused=reused,
         seconds=time.monotonic() - started,
         extraction=config.model_dump(mode="json"),
-        **({} if splits else _look_alikes(dataset, space.store, workspace.cache / "look_alikes" / name)),
     )
 
 
@@ -90,7 +105,7 @@ def _compute(
         work = Work(
             config.backbone, config.weights, workspace.resolve(config.weights), space.outline.layers, config.pool,
             recipe, str(space.precision).removeprefix("torch."), config.batch_size, config.compile,
-            config.decode, space.store.folder, dataset.images, keys, shard_size(space.width),
+            config.decode, space.store.folder, dataset.images, keys, shard_size(sum(space.widths)),
         )  # fmt: skip
         if config.workers.runner != "none":
             size = config.workers.shard
@@ -147,11 +162,13 @@ def _runner(workers: WorkersConfig) -> TaskRunner[Any]:
             return ThreadPoolTaskRunner(max_workers=workers.count or 1)
 
 
-def _look_alikes(dataset: Dataset, store: FeatureStore, final: Path) -> dict[str, Any]:
-    """What the features say about the pairs that look alike, where there are any."""
+def _look_alikes(dataset: Dataset, features: FeatureSet, workspace: Workspace) -> dict[str, Any]:
+    """What a backbone's features say about the pairs that look alike, where there are any."""
     with (dataset.report / "near_duplicates.csv").open() as pairs:
         if sum(1 for _ in islice(pairs, 2)) < 2:
             return {}
+    name = fingerprint(features.store.name, dataset.fingerprint, dataset.report.name)
+    final = workspace.cache / "look_alikes" / name
     with fresh_folder(final) as folder:
-        confirmed, straddling = confirm(dataset, store, folder)
+        confirmed, straddling = confirm(dataset, FeatureStore(features.store), folder)
     return {"look_alikes": final, "confirmed": confirmed, "straddling": straddling}

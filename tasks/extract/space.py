@@ -15,7 +15,7 @@ import pyarrow.parquet as parquet
 import torch
 
 from tasks.extract import backbones, inference
-from tasks.extract.backbones import Backbone, Outline, load_backbone
+from tasks.extract.backbones import Backbone, Outline, load_backbone, pooled
 from tasks.extract.config import ExtractConfig
 from tasks.extract.precision import CHECKED, MOST_NOISE, choose_precision, noise
 from tasks.extract.store import FeatureStore, keys_of
@@ -40,7 +40,7 @@ class Space:
     Attributes:
         about: everything that a feature depends on, as written to ``space.json``.
         precision: of the forward pass.
-        width: features of an image.
+        widths: features of an image, of each layer.
     """
 
     store: FeatureStore
@@ -48,7 +48,7 @@ class Space:
     outline: Outline
     weights: Weights
     precision: torch.dtype
-    width: int
+    widths: tuple[int, ...]
 
     def variant(self, number: int) -> Space:
         """The space of an augmented view of the same images; 0 is this one."""
@@ -83,10 +83,17 @@ def open_space(
     if config.decode == "device":
         about = about | {"decoder": device.type}
     about = about | {"precision": str(precision).removeprefix("torch.")}
-    with torch.inference_mode():
-        width = backbone(torch.zeros(1, 3, recipe.size, recipe.size, dtype=torch.uint8)).shape[1]
     store = FeatureStore.open(_folder(about, workspace.cache / "features"), about)
-    return Space(store, about, outline, weights, precision, width)
+    return Space(store, about, outline, weights, precision, _widths(backbone, recipe.size))
+
+
+@torch.inference_mode()
+def _widths(backbone: Backbone, size: int) -> tuple[int, ...]:
+    found = backbone.trunk(torch.zeros(1, 3, size, size))
+    outputs = [
+        pooled(found[layer], backbone.pool, backbone.channels_last, backbone.prefix) for layer in backbone.layers
+    ]
+    return tuple(output.shape[1] for output in outputs)
 
 
 def _folder(about: dict[str, object], spaces: Path) -> Path:

@@ -13,8 +13,20 @@ REFERENCE = "reference.safetensors"
 
 def describe(folder: Path) -> dict[str, Any]:
     """What `tasks.model.classifier.package` noted: ``classes``, ``backbone`` (an outline), ``recipe``, ``precision``
-    (``float32`` or ``bfloat16``) and ``weights`` (where those of the backbone came from)."""
+    (``float32`` or ``bfloat16``) and ``weights`` (where those of the backbone came from); ``beside``: the last four of
+    each further backbone."""
     return json.loads((folder / DESCRIPTION).read_text())
+
+
+def backbones_in(folder: Path) -> list[tuple[dict[str, Any], Path]]:
+    """What is noted of each backbone of a packaged classifier, in the order of their features, and its weights."""
+    first = describe(folder)
+    return [(about, folder / backbone_file(place)) for place, about in enumerate((first, *first.get("beside", ())), 1)]
+
+
+def backbone_file(place: int) -> str:
+    """Name of the weights of the first backbone (1), or of another."""
+    return BACKBONE if place == 1 else f"{Path(BACKBONE).stem}_{place}{Path(BACKBONE).suffix}"
 
 
 def bundle_in(folder: Path) -> Path:

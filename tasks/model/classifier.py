@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,58 @@ from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import Weights
 from tasks.ingest.decode import ImageLike
 from tasks.limits import Limits
-from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, REFERENCE, describe
+from tasks.model.bundle import DESCRIPTION, HEAD, REFERENCE, backbone_file, backbones_in, describe
 from tasks.model.decisions import given_labels
 from tasks.model.reference import Reference
 from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import Head, predict_probabilities
 
 
+@dataclass(frozen=True)
+class Eye:
+    """A backbone as it goes into a package.
+
+    Attributes:
+        recipe: how it looks at images.
+        precision: that the head was trained behind, ``float32`` or ``bfloat16``.
+    """
+
+    outline: Outline
+    weights: Weights
+    recipe: Recipe
+    precision: str
+
+    def backbone(self) -> Backbone:
+        """A network with its weights."""
+        outline = self.outline
+        return load_backbone(outline.name, self.weights, outline.layers, outline.pool, outline.size)[0]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What is noted of it."""
+        return {
+            "backbone": asdict(self.outline), "recipe": asdict(self.recipe), "precision": self.precision,
+            "weights": self.weights.source,
+        }  # fmt: skip
+
+
 def package(
     folder: Path, *, outline: Outline, weights: Weights, recipe: Recipe, precision: str, head: Path,
-    classes: Sequence[str], reference: Path | None = None,
+    classes: Sequence[str], reference: Path | None = None, beside: Sequence[Eye] = (),
 ) -> None:  # fmt: skip
     """Write everything that a prediction needs into an empty folder: JSON and safetensors, no pickles.
 
     Args:
         reference: what the model is used to (see `tasks.model.reference`), which goes with it.
+        beside: further backbones, whose features follow.
     """
-    description = {
-        "classes": list(classes), "backbone": asdict(outline), "recipe": asdict(recipe), "precision": precision,
-        "weights": weights.source,
-    }  # fmt: skip
+    eyes = [Eye(outline, weights, recipe, precision), *beside]
+    description: dict[str, Any] = {"classes": list(classes), **eyes[0].description}
+    if beside:
+        description["beside"] = [eye.description for eye in beside]
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
-    weights.save(folder / BACKBONE)
+    for place, eye in enumerate(eyes, 1):
+        eye.weights.save(folder / backbone_file(place))
     shutil.copyfile(head, folder / HEAD)
     if reference:
         shutil.copyfile(reference, folder / REFERENCE)
@@ -54,6 +84,7 @@ class ImageClassifier:
     >>> classifier.predict(["photo.jpg"])[["label", "probability"]]
 
     Attributes:
+        engines: a backbone each, made ready; their features stand side by side.
         multi_label: whether an image may have several of the classes, or none.
         reference: what it is used to; None of models of earlier versions.
         seen: called with features and probabilities of each batch, where somebody wants to know of them.
@@ -61,36 +92,28 @@ class ImageClassifier:
 
     def __init__(
         self, backbone: Backbone, head: Head, recipe: Recipe, classes: Sequence[str], device: torch.device,
-        precision: torch.dtype,
+        precision: torch.dtype, beside: Sequence[Engine] = (),
     ) -> None:  # fmt: skip
         self.head, self.recipe, self.classes = head, recipe, list(classes)
         self.multi_label = head.multi_label
         self.reference: Reference | None = None
         self.seen: Callable[[torch.Tensor, torch.Tensor], None] | None = None
-        self.engine = Engine(backbone, recipe, device, precision, compile="never")
+        self.engines = [Engine(backbone, recipe, device, precision, compile="never"), *beside]
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> ImageClassifier:
         """Rebuild the model that `package` wrote."""
-        description = describe(folder)
-        outline = Outline(**description["backbone"] | {"layers": tuple(description["backbone"]["layers"])})
-        with safe_open(folder / BACKBONE, "pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            mean, std = ([float(x) for x in file.metadata()[key].split(",")] for key in ("mean", "std"))
-        weights = Weights(state, tuple(mean), tuple(std), description["weights"])  # type: ignore[arg-type]
-        backbone, _ = load_backbone(outline.name, weights, outline.layers, outline.pool, outline.size)
         where = choose_device(device)
-        # The precision that the head was trained behind, as far as this machine has it.
         native = choose_precision("auto", where)
-        precision = native if description["precision"] == "bfloat16" else torch.float32
-        classifier = cls(
-            backbone,
-            Head.load(folder / HEAD),
-            _recipe(description["recipe"]),
-            description["classes"],
-            where,
-            precision,
-        )
+        eyes = [_eye(about, weights) for about, weights in backbones_in(folder)]
+        # The precision that the head was trained behind, as far as this machine has it.
+        precise = [native if eye.precision == "bfloat16" else torch.float32 for eye in eyes]
+        beside = [
+            Engine(eye.backbone(), eye.recipe, where, precision, compile="never")
+            for eye, precision in list(zip(eyes, precise, strict=True))[1:]
+        ]
+        head, classes = Head.load(folder / HEAD), describe(folder)["classes"]
+        classifier = cls(eyes[0].backbone(), head, eyes[0].recipe, classes, where, precise[0], beside)
         if (folder / REFERENCE).is_file():
             classifier.reference = Reference.load(folder / REFERENCE)
         return classifier
@@ -103,7 +126,7 @@ class ImageClassifier:
         """
         if not len(images):
             return torch.empty(0, len(self.classes))
-        features = torch.cat(list(self.engine.run(images, len(images))))
+        features = torch.cat([torch.cat(list(engine.run(images, len(images)))) for engine in self.engines], 1)
         found = predict_probabilities(self.head, features)
         if self.seen:
             self.seen(features, found)
@@ -161,6 +184,16 @@ class ImageClassifier:
         # Halving finds the few bad ones without giving up batches for the many good ones.
         middle = len(images) // 2
         return self.rows_of_each(images[:middle], top_k) + self.rows_of_each(images[middle:], top_k)
+
+
+def _eye(about: dict[str, Any], file: Path) -> Eye:
+    """A backbone of a package, as it was put there."""
+    outline = Outline(**about["backbone"] | {"layers": tuple(about["backbone"]["layers"])})
+    with safe_open(file, "pt") as opened:
+        state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        mean, std = ([float(x) for x in opened.metadata()[key].split(",")] for key in ("mean", "std"))
+    weights = Weights(state, tuple(mean), tuple(std), about["weights"])  # type: ignore[arg-type]
+    return Eye(outline, weights, _recipe(about["recipe"]), about["precision"])
 
 
 def _recipe(described: dict[str, Any]) -> Recipe:

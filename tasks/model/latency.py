@@ -69,7 +69,7 @@ def held_out(dataset: Dataset) -> list[Path]:
 
 
 def _device(classifier: ImageClassifier) -> str:
-    device = classifier.engine.device
+    device = classifier.engines[0].device
     if device.type == "cuda":
         import torch
 

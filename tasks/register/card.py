@@ -81,6 +81,11 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
         "images": f"{preprocessed.size}×{preprocessed.size} pixels, {preprocessed.fit}, "
         f"views: {preprocessed.views}, {preprocessed.interpolation}, crop: {preprocessed.crop:g}",
         "backbone": f"{features.backbone}, {features.weights}, layer {' + '.join(features.layers)}",
+        **{
+            f"beside it, {place}": f"{other.backbone}, {other.weights}, layer {' + '.join(other.layers)}, "
+            f"{other.geometry['size']} pixels"
+            for place, other in enumerate(features.beside, 1)
+        },
         "method": f"{candidate.method} ({trained}), {chosen} chosen on validation",
     }
     if candidate.teachers:

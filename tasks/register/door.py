@@ -21,7 +21,6 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
 
-from tasks.errors import WeightsError
 from tasks.extract.facts import TIMM
 from tasks.fingerprint import code_version
 from tasks.model.bundle import REFERENCE
@@ -144,9 +143,10 @@ def _tags(
     duel = Duel.fought(comparison)
     learned_from = [*EARLIER.split(","), *[dataset.choose_on] * candidate.cross_validated]
     value, *_ = evaluation.metrics[f"{dataset.report_on}/{figure}"]
+    backbones = [f"{each.backbone}/{each.weights}" for each in (features, *features.beside)]
     return {
         CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
-        HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": f"{features.backbone}/{features.weights}",
+        HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": " + ".join(backbones),
         "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
         **(duel.tags if duel else {}), **({TEACHERS: ",".join(candidate.teachers)} if candidate.teachers else {}),
     }  # fmt: skip
@@ -179,24 +179,17 @@ def log_model(
         WeightsError: the backbone's weights are no longer those that the features were computed with.
     """
     # A run that has nothing new to register does without torch.
-    from tasks.extract.backbones import load_backbone
-    from tasks.extract.weights import read_weights
     from tasks.model.classifier import package
-    from tasks.preprocess.recipe import Recipe
+    from tasks.model.eyes import eyes_of
     from tasks.train.heads import Head
 
-    weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
-    if weights.digest != features.digest:
-        raise WeightsError(f"{features.weights} changed while the pipeline ran; run it again")
-    _, outline = load_backbone(features.backbone, weights, features.layers, features.pool, preprocessed.size)
+    eye, *beside = eyes_of(features, preprocessed, dataset.limits, workspace)
     manifest = dataset.read_manifest()
     example = dataset.image(manifest.loc[manifest["split"] == dataset.report_on, "hash"].iloc[0]).read_bytes()
-    recipe = Recipe(**preprocessed.geometry, limits=dataset.limits)
     with tempfile.TemporaryDirectory() as bundle, _code_for_others() as code:
         package(
-            Path(bundle), outline=outline, weights=weights, recipe=recipe,
-            precision=features.precision, head=candidate.head, classes=dataset.classes,
-            reference=reference if reference and reference.is_file() else None,
+            Path(bundle), **vars(eye), head=candidate.head, classes=dataset.classes,
+            reference=reference if reference and reference.is_file() else None, beside=beside,
         )  # fmt: skip
         mlflow.set_tracking_uri(workspace.tracking_uri)
         with mlflow.start_run(run_id=run_id):
@@ -213,7 +206,8 @@ def log_model(
 
 
 def _needed(features: FeatureSet) -> tuple[str, ...]:
-    return (*NEEDED, "timm") if features.backbone.startswith(TIMM) else NEEDED
+    named = [each.backbone for each in (features, *features.beside)]
+    return (*NEEDED, "timm") if any(name.startswith(TIMM) for name in named) else NEEDED
 
 
 @contextmanager

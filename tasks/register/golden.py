@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from tasks.model.bundle import describe
+from tasks.model.bundle import backbones_in
 from tasks.register.gating import Evidence, Finding
 from tasks.wording import REASON, brief
 
@@ -29,7 +29,7 @@ def largest_difference(evidence: Evidence, images: int, tolerance: float | None)
     batch = golden_batch(evidence, images)
     contents = [evidence.dataset.image(content).read_bytes() for content in batch["hash"]]
     try:
-        precise = describe(evidence.bundle)["precision"] == "float32"
+        precise = all(about["precision"] == "float32" for about, _ in backbones_in(evidence.bundle))
         most = (EXACT if precise else ROUGH) if tolerance is None else tolerance
         answers = served_answers(evidence.files, contents, len(evidence.dataset.classes))
         known = [_probabilities(row, evidence.dataset.classes) for row in batch.to_dict("records")]

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import file_digest, fingerprint
-from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in, describe
+from tasks.model.bundle import DESCRIPTION, HEAD, backbones_in, bundle_in, describe
 from tasks.progress import tell
 from tasks.records import Rival
 from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files, place_of
@@ -25,7 +25,7 @@ LEARNED_FROM = "learned_from"
 """Tag of a version: the splits whose labels it has seen."""
 EARLIER = "train,tune"
 """What versions have seen that do not say it."""
-GEOMETRY = {"size": None, "fit": None, "views": None, "crop": 1.0, "interpolation": "bilinear"}
+GEOMETRY = {"size": None, "fit": None, "crop": 1.0, "interpolation": "bilinear"}
 """What a package says of its recipe, and what those meant that do not say it."""
 
 
@@ -70,7 +70,8 @@ def find_teacher(version: ModelVersion, workspace: Workspace) -> tuple[Rival, Pa
 def packaged_teacher(bundle: Path) -> tuple[Rival, Path]:
     """The folder of a packaged classifier as one that is learned from, and the file of its head; nothing is known of
     the data that it has learned from."""
-    content = fingerprint(*(file_digest(bundle / name) for name in (DESCRIPTION, BACKBONE, HEAD)))
+    files = (bundle / DESCRIPTION, bundle / HEAD, *(weights for _, weights in backbones_in(bundle)))
+    content = fingerprint(*map(file_digest, files))
     return _rival(str(bundle), 0, {CANDIDATE: content}, bundle), bundle / HEAD
 
 
@@ -91,6 +92,8 @@ def _registered(version: ModelVersion, bundle: Path) -> Rival:
 
 def _rival(name: str, version: int, tags: dict[str, str], bundle: Path) -> Rival:
     about = describe(bundle)
+    (first, weights), *others = backbones_in(bundle)
+    beside = [_extraction(other, path) | _geometry(other) for other, path in others]
     return Rival(
         fingerprint=tags[CANDIDATE],
         name=name,
@@ -99,15 +102,20 @@ def _rival(name: str, version: int, tags: dict[str, str], bundle: Path) -> Rival
         classes=tuple(about["classes"]),
         data=tags.get(DATA, ""),
         learned_from=tuple(tags.get(LEARNED_FROM, EARLIER).split(",")),
-        extraction=_extraction(about, bundle),
-        geometry={key: about["recipe"].get(key, kept) for key, kept in GEOMETRY.items()},
+        extraction=_extraction(first, weights) | {"beside": beside},
+        geometry={"views": first["recipe"]["views"], **_geometry(first)},
     )
 
 
-def _extraction(about: dict[str, Any], bundle: Path) -> dict[str, Any]:
-    """The section ``extract`` that looks at images as the packaged backbone does."""
+def _geometry(about: dict[str, Any]) -> dict[str, Any]:
+    """How a packaged backbone fits images to what it sees."""
+    return {key: about["recipe"].get(key, kept) for key, kept in GEOMETRY.items()}
+
+
+def _extraction(about: dict[str, Any], weights: Path) -> dict[str, Any]:
+    """The section ``extract`` that looks at images as a packaged backbone does."""
     outline = about["backbone"]
     return {
-        "backbone": outline["name"], "weights": str(bundle / BACKBONE), "layer": outline["layers"],
+        "backbone": outline["name"], "weights": str(weights), "layer": outline["layers"],
         "pool": outline["pool"], "precision": "bf16" if about["precision"] == "bfloat16" else "fp32",
     }  # fmt: skip

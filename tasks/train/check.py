@@ -10,6 +10,7 @@ from tasks.records import Dataset
 from tasks.train.distillation.config import NOBODY, Distillation
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
+from tasks.train.methods.auto import Auto
 from tasks.train.tuning.config import TuningConfig
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tasks.extract.backbones import Backbone
+    from tasks.extract.config import ExtractConfig
 
 
 def check_labels(config: Method, source: str, multi_label: bool) -> None:
@@ -75,6 +77,29 @@ def check_pool(config: Method, dataset: Dataset) -> None:
             f"{dataset.source} has none: name the domain in ingest.split.target, or add images without labels "
             "(docs/adaptation.md)"
         )
+
+
+def check_parts(config: Method, extract: ExtractConfig) -> None:
+    """Whether a method suits how many backbones and layers there are.
+
+    Raises:
+        ConfigurationError: it trains through a backbone, or chooses one, and there are several; or it joins several,
+            and there is one.
+    """
+    for key, name in _named(config):
+        kind = METHODS[name]
+        if extract.beside and issubclass(kind, (TuningConfig, Auto)):
+            what = "chooses one backbone" if kind is Auto else "trains through one backbone"
+            able = ", ".join(each for each, other in METHODS.items() if not issubclass(other, (TuningConfig, Auto)))
+            raise ConfigurationError(
+                f"{name} ({key}) {what}, and extract.beside names further ones: leave extract.beside out, or "
+                f"take a method for features of several: {able}"
+            )
+        if kind.joins and not extract.beside and len(extract.layers) < 2:
+            raise ConfigurationError(
+                f"{name} ({key}) joins several backbones or layers, and there is one: name others in "
+                "extract.beside, or several in extract.layer, or take linear"
+            )
 
 
 def check_trainable(config: Method, network: nn.Module, backbone: Backbone, device: torch.device) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,10 @@ from torch import nn
 from torch.nn.functional import embedding_bag, normalize
 
 from tasks.extract import tensors
+from tasks.train.fusion.networks import Ensemble, Gated
+from tasks.train.fusion.parts import Part, scales
 
-Kind = Literal["linear", "mlp", "cosine", "neighbours"]
+Kind = Literal["linear", "mlp", "cosine", "neighbours", "gated", "ensemble"]
 
 TOGETHER = 1 << 24
 """Similarities of images to examples that are held at a time: 64 MiB."""
@@ -20,7 +23,7 @@ TOGETHER = 1 << 24
 LEAST_SPREAD = 0.1
 """Standard deviation that a feature is divided by at least, in units of the median of those above zero. A feature that
 is almost constant over the images as they are would be a hundred times as large in a random part of an image, or once
-the backbone has moved. Where several layers stand side by side, one of far smaller values than most counts for less."""
+the backbone has moved."""
 
 
 class Cosine(nn.Module):
@@ -81,10 +84,13 @@ class Head(nn.Module):
     """Maps features float32 ``[N, width]`` to class logits ``[N, classes]``.
 
     Features are standardised with the statistics of the training images first, so that one step size and one
-    range of regularisation fit every backbone. Logits are divided by a temperature; see `tasks.train.calibration`.
+    range of regularisation fit every backbone. Of several parts, layers or backbones, each counts by its weight,
+    however wide it is (`tasks.train.fusion.parts.scales`). Logits are divided by a temperature; see
+    `tasks.train.calibration`.
 
     Attributes:
         multi_label: whether each logit is a decision of its own (sigmoid), as where an image has several labels.
+        parts: what features are put together from; by default one part.
     """
 
     mean: torch.Tensor
@@ -93,12 +99,13 @@ class Head(nn.Module):
 
     def __init__(
         self, width: int, classes: int, hidden: int | None = None, *, kind: Kind | None = None, examples: int = 0,
-        multi_label: bool = False,
+        multi_label: bool = False, parts: Sequence[Part] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.classes, self.hidden, self.examples = width, classes, hidden, examples
         self.kind: Kind = kind or ("linear" if hidden is None else "mlp")
         self.multi_label = multi_label
+        self.parts = tuple(parts) or (Part(width),)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("temperature", torch.ones(()))
@@ -106,11 +113,11 @@ class Head(nn.Module):
 
     def standardise_like(self, features: torch.Tensor) -> Head:
         """Take the statistics from training features ``[N, width]``. What hardly varies is divided by `LEAST_SPREAD`
-        of the median deviation of what varies at all."""
+        of the median deviation of what varies at all of its part."""
         self.mean.copy_(features.mean(0))
-        std = features.std(0, correction=0)
-        varies = std[std > 0]
-        self.std.copy_(std.clamp(min=LEAST_SPREAD * float(varies.median()) if len(varies) else 1.0))
+        deviations = features.std(0, correction=0).split([part.width for part in self.parts])
+        scaled = zip(deviations, scales(self.parts), strict=True)
+        self.std.copy_(torch.cat([_at_least(std) * scale for std, scale in scaled]))
         return self
 
     def standardised(self, features: torch.Tensor) -> torch.Tensor:
@@ -124,7 +131,7 @@ class Head(nn.Module):
         """Write weights and what it takes to rebuild the head to a safetensors file."""
         shape = {
             "width": self.width, "classes": self.classes, "hidden": self.hidden, "kind": self.kind,
-            "examples": self.examples, "multi_label": self.multi_label,
+            "examples": self.examples, "multi_label": self.multi_label, "parts": self.parts,
         }  # fmt: skip
         tensors.write(path, self.state_dict(), {"head": json.dumps(shape, sort_keys=True)})
 
@@ -132,14 +139,21 @@ class Head(nn.Module):
     def load(cls, path: Path) -> Head:
         """Read a head back, in eval mode."""
         state, metadata = tensors.read(path)
-        head = cls(**json.loads(metadata["head"]))
+        shape = json.loads(metadata["head"])
+        head = cls(**shape | {"parts": [Part(*part) for part in shape.get("parts", ())]})
         # Heads of earlier versions had none.
         head.load_state_dict({"temperature": torch.ones(())} | state)
         return head.eval()
 
 
+def _at_least(std: torch.Tensor) -> torch.Tensor:
+    varies = std[std > 0]
+    return std.clamp(min=LEAST_SPREAD * float(varies.median()) if len(varies) else 1.0)
+
+
 def _layers(head: Head) -> nn.Module:
     width, classes = head.width, head.classes
+    widths = [part.width for part in head.parts]
     match head.kind:
         case "linear":
             return nn.Linear(width, classes)
@@ -150,6 +164,11 @@ def _layers(head: Head) -> nn.Module:
             return Cosine(width, classes)
         case "neighbours":
             return Neighbours(width, classes, head.examples, head.multi_label)
+        case "gated":
+            assert head.hidden is not None
+            return Gated(widths, classes, head.hidden)
+        case "ensemble":
+            return Ensemble(widths, classes, head.multi_label)
 
 
 @torch.inference_mode()

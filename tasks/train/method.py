@@ -56,6 +56,9 @@ class Method(Section, ABC):
     unlabelled: ClassVar[bool] = False
     """Whether it learns from images without labels, too: those of the pool."""
 
+    joins: ClassVar[bool] = False
+    """Whether it is made for several backbones or layers, and has nothing to do with one."""
+
     @property
     def tried(self) -> tuple[str, list[str]]:
         """The key of this section that names methods to try, and these."""

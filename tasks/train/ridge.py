@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 from torch import nn
 
 from tasks.progress import progress
+from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.kinds import Balance
 from tasks.train.solvers import L2_PATH, Fit
@@ -16,10 +19,12 @@ SHARPNESS = 10.0
 """What regression values, 0 and 1 for wrong and right, are multiplied by to serve as logits until calibrated."""
 
 
-def fit_ridge(train: Labelled, validation: Labelled, classes: int, balance: Balance = "none") -> Fit:
+def fit_ridge(
+    train: Labelled, validation: Labelled, classes: int, balance: Balance = "none", parts: Sequence[Part] = ()
+) -> Fit:
     """Least squares onto ones and zeros; the L2 strength is chosen on validation."""
     features, targets = train
-    head = Head(features.shape[1], classes, multi_label=is_multi_label(targets)).standardise_like(features)
+    head = Head(features.shape[1], classes, multi_label=is_multi_label(targets), parts=parts).standardise_like(features)
     weights = class_weights(targets, classes)[targets] if balance != "none" else None
     x, held_out = head.standardised(features), head.standardised(validation[0])
     path = ridge_path(x, indicators(targets, classes), L2_PATH, weights)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tasks.extract.weights import Weights
 from tasks.progress import progress, tell
 from tasks.train.folds import parts_of
+from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.kinds import Balance
 from tasks.train.logistic import FINE, ROUGH, Regression, Solutions, measure
@@ -66,14 +67,16 @@ class Fit:
     held_out: torch.Tensor | None = field(default=None, repr=False)
 
 
-def fit_linear(train: Labelled, validation: Labelled, classes: int, balance: Balance = "none") -> Fit:
+def fit_linear(
+    train: Labelled, validation: Labelled, classes: int, balance: Balance = "none", parts: Sequence[Part] = ()
+) -> Fit:
     """Logistic regression for a path of L2 strengths; validation picks the strength.
 
     Minimises mean cross-entropy + l2/2·‖W‖² (the bias is free) on standardised features, which is
     scikit-learn's `LogisticRegression` with C = 1/(l2·N). All strengths are solved as exactly as it takes to choose,
     the chosen one to convergence. The head is on the device of the features.
     """
-    head = _empty(train, classes)
+    head = _empty(train, classes, parts)
     fitting, choosing = standardised(head, train), standardised(head, validation)
     return solve_path(head, _regression(fitting, classes, balance), fitting, choosing)
 
@@ -100,7 +103,7 @@ def solve_path(head: Head, regression: Regression, fitting: Labelled, choosing: 
 
 def fit_linear_cross_validated(
     train: Labelled, classes: int, balance: Balance = "none", folds: int = 5, seed: int = 0,
-    groups: np.ndarray | None = None,
+    groups: np.ndarray | None = None, parts: Sequence[Part] = (),
 ) -> Fit:  # fmt: skip
     """As `fit_linear`, for training sets too small to give a part away: the strength is chosen by cross-validation,
     repeated until at least `HELD_OUT` predictions decide, and fitted once more to all images.
@@ -115,13 +118,13 @@ def fit_linear_cross_validated(
     """
     features, targets = train
     several = is_multi_label(targets)
-    parts = parts_of(targets.cpu(), classes, folds, -(-HELD_OUT // len(targets)), seed, groups)
+    rounds = parts_of(targets.cpu(), classes, folds, -(-HELD_OUT // len(targets)), seed, groups)
     paths = []
     held_out = features.new_full((len(L2_PATH), len(targets), classes), torch.nan)
-    with progress("train", total=len(parts) * len(L2_PATH), unit="fit") as advance:
-        for kept, left in parts:
+    with progress("train", total=len(rounds) * len(L2_PATH), unit="fit") as advance:
+        for kept, left in rounds:
             part = (features[kept], targets[kept])
-            head = _empty(part, classes)
+            head = _empty(part, classes, parts)
             fitting, rest = standardised(head, part), standardised(head, (features[left], targets[left]))
             solutions = _regression(fitting, classes, balance).solve(L2_PATH, advance, ROUGH)
             paths.append(_curves(solutions, L2_PATH, fitting, rest))
@@ -131,7 +134,7 @@ def fit_linear_cross_validated(
     curves = pd.concat(paths).rename_axis("step").groupby("step").mean().reset_index()
     best = _best(curves)
     l2 = float(curves["l2"][best])
-    head = _empty(train, classes)
+    head = _empty(train, classes, parts)
     solutions = _regression(standardised(head, train), classes, balance).solve([l2], stop=FINE)
     _tell_of_early_ends(solutions, [l2])
     score = float(curves[f"validation/{merit_name(several)}"][best])
@@ -142,12 +145,13 @@ def fit_linear_cross_validated(
 def fit_mlp(
     train: Labelled, validation: Labelled, classes: int, *, hidden: int, epochs: int, learning_rate: float,
     batch_size: int, seed: int, weight_decay: float = 0.0, label_smoothing: float = 0.0, balance: Balance = "none",
+    parts: Sequence[Part] = (),
 ) -> Fit:  # fmt: skip
     """One hidden ReLU layer trained with AdamW (Loshchilov & Hutter 2019), the rate falling to zero along a cosine
     (Loshchilov & Hutter 2017); the best epoch on validation is kept."""
     torch.manual_seed(seed)
     several = is_multi_label(train[1])
-    head = Head(train[0].shape[1], classes, hidden, multi_label=several).to(train[0].device)
+    head = Head(train[0].shape[1], classes, hidden, multi_label=several, parts=parts).to(train[0].device)
     head.standardise_like(train[0])
     fitting, choosing = standardised(head, train), standardised(head, validation)
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
@@ -191,10 +195,10 @@ def _one_epoch(
     return total.item() / len(order)
 
 
-def _empty(train: Labelled, classes: int) -> Head:
+def _empty(train: Labelled, classes: int, parts: Sequence[Part]) -> Head:
     """A linear head of zeros that knows the training images' statistics."""
     features, targets = train
-    head = Head(features.shape[1], classes, multi_label=is_multi_label(targets))
+    head = Head(features.shape[1], classes, multi_label=is_multi_label(targets), parts=parts)
     return head.to(features.device).standardise_like(features)
 
 

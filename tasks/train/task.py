@@ -13,13 +13,15 @@ import torch
 from torch import nn
 
 from tasks.extract.backbones import Backbone, load_network
-from tasks.extract.store import FeatureStore, keys_of
+from tasks.extract.joined import JoinedStore, widths_of
+from tasks.extract.keys import keys_of
 from tasks.extract.weights import Weights, read_weights
 from tasks.groups import group_numbers
 from tasks.preprocess.pictures import Pictures, Squares
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.teachers import Teachers
+from tasks.train.fusion.parts import Part, parts_of
 from tasks.train.targets import Labelled
 
 LEARNED = ("train", "tune")
@@ -56,6 +58,11 @@ class Task:
     @property
     def classes(self) -> int:
         return len(self.dataset.classes)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the features of an image are put together from."""
+        return parts_of(widths_of(self.features))
 
     @property
     def is_cross_validated(self) -> bool:
@@ -156,7 +163,8 @@ def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augment
 
 def read_features(features: FeatureSet, rows: pd.DataFrame, augmented: bool = False) -> torch.Tensor:
     """Those of `labelled`, whatever is known of the images."""
-    stores = [FeatureStore(folder) for folder in (features.store, *(features.variants if augmented else ()))]
+    variants = len(features.variants) if augmented else 0
+    stores = [JoinedStore(features, variant) for variant in range(variants + 1)]
     keys, count = keys_of(rows["hash"]), len(rows)
     matrix = np.empty((len(stores) * count, features.width), np.float32)
     for number, store in enumerate(stores):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tasks.evaluate.inspection.inspect import inspect_candidate
 from tasks.evaluate.inspection.looking import Looker, draw, goodness
 from tasks.evaluate.inspection.robustness import fragile
 from tasks.evaluate.inspection.saliency import Saliency, enlarged
+from tasks.evaluate.inspection.together import saliency_of
 from tasks.evaluate.scores.intervals import Sample
 from tasks.extract.backbones import load_backbone
 from tasks.extract.engine import Engine
@@ -24,7 +26,9 @@ from tasks.extract.store import FeatureStore, keys_of
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
+from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head, Kind
+from tasks.train.solvers import fit_linear
 from tasks.workspace import Workspace
 from tests.evaluate.test_door import make_dataset
 
@@ -82,6 +86,32 @@ def test_the_map_is_where_the_patch_is_that_decides(engine: Engine, kind: Kind) 
     maps = enlarged(Saliency(engine.backbone, head).maps(pixels[has], labels[has]), 32).clamp(min=0)
     inside = (maps * where[has]).sum((1, 2)) / maps.sum((1, 2))
     assert inside.mean() > 4 * 64 / 1024, inside.mean()  # four times its share of the image
+
+
+def test_maps_of_several_networks_add_up_to_what_all_of_them_say() -> None:
+    weights = read_weights("resnet_32px", "builtin", Path("nowhere"))
+    recipes = Recipe(32), Recipe(32, crop=0.8)
+    backbones = [load_backbone("resnet_32px", weights, [layer])[0] for layer in ("blocks.1", "blocks.2")]
+    first, other = (
+        Engine(backbone, recipe, CPU, torch.float32, compile="never")
+        for backbone, recipe in zip(backbones, recipes, strict=True)
+    )
+    pixels, labels, where = patched(120)
+    looker = Looker(first, Head(1, 1), Recipe(40), (other,))
+    large = torch.nn.functional.interpolate(pixels.float(), size=[40, 40], mode="nearest").to(torch.uint8)
+    features = looker.features(large)
+    parts = [Part(engine.forward(pixels[:1]).shape[1]) for engine in looker.engines]
+    head = fit_linear((features, labels), (features, labels), 2, parts=parts).head.requires_grad_(False)
+    looker = replace(looker, head=head)
+    assert looker.part(first, large).shape[-1] == looker.part(other, large).shape[-1] == 32
+    ones = torch.ones(120, dtype=torch.int64)
+    maps = saliency_of(looker).maps(large, ones)
+    slope = (head.layers.weight[1] - head.layers.weight[0]) / head.std
+    torch.testing.assert_close(maps.sum((1, 2)), features @ slope, rtol=1e-2, atol=1e-2)
+    has = labels == 1
+    found = enlarged(maps[has], 32).clamp(min=0)
+    inside = (found * where[has]).sum((1, 2)) / found.sum((1, 2))
+    assert inside.mean() > 3 * 64 / 1024, inside.mean()
 
 
 def test_good_maps_are_told_from_random_ones(engine: Engine) -> None:

@@ -26,6 +26,29 @@ def pipeline(**sections: Any) -> PipelineConfig:
 SEVERAL = {"source": {"table": "labels.csv", "separator": ";"}}
 
 
+BESIDE = {"beside": [{"backbone": "resnet_32px", "weights": "random"}]}
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"extract": BESIDE, "train": {"method": "lp_ft"}}, "lp_ft (train.method) trains through one backbone, and"),
+        ({"extract": BESIDE, "train": {"search": {"methods": ["linear", "full"]}}}, "full (train.method) trains"),
+        ({"extract": BESIDE, "train": {"method": "auto"}}, "auto (train.method) chooses one backbone, and"),
+        ({"train": {"method": "gated_fusion"}}, "gated_fusion (train.method) joins several backbones or layers, and"),
+        ({"train": {"search": {"methods": ["linear", "logits_ensemble"]}}}, "logits_ensemble (train.method) joins"),
+        ({"train": {"method": "auto", "methods": ["gated_fusion"]}}, "gated_fusion (train.method) joins several"),
+    ],
+)  # fmt: skip
+def test_a_method_that_does_not_suit_how_many_backbones_there_are_is_told_with_what_does(
+    sections: dict[str, Any], told: str, workspace: Workspace
+) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        check_pipeline(pipeline(ingest={"source": {"embedded": "digits"}}, **sections), workspace)
+    assert told in str(raised.value) and "\n" not in str(raised.value)
+    assert "linear" in str(raised.value)  # what works instead
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "kind", "told"),
@@ -57,6 +80,10 @@ SEVERAL = {"source": {"table": "labels.csv", "separator": ";"}}
         ({"extract": {"backbone": "vit_b_32", "weights": "random"}, "preprocess": {"size": 224},
           "train": {"method": "lora", "sizes": [160, 224]}}, ConfigurationError, "train.sizes: images of 160"),
         ({"train": {"method": "lora"}}, ConfigurationError, "take lp_ft or partial"),
+        ({"extract": {"beside": [{"backbone": "resnet_32px", "weights": "gone.pth"}]}}, WeightsError,
+         "extract.beside.0 (resnet_32px): extract.weights: "),
+        ({"extract": {"beside": [{"backbone": "resnet_32px", "layer": "blocks.9"}]}}, ConfigurationError,
+         "extract.beside.0 (resnet_32px): extract.layer: the network has no layer 'blocks.9'"),
         ({"train": {"method": "lp_ft", "search": {"methods": ["lp_ft", "lora"]}}}, ConfigurationError, "take lp_ft or"),
         ({"train": {"method": "partial", "layers": ["blocks.9"]}}, ConfigurationError, "no block of the network is"),
     ],

@@ -44,7 +44,7 @@ def test_where_an_image_may_have_several_labels_each_is_given_by_itself(several:
     head = classifier.head
     pictures = np.random.default_rng(1).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     images = [photo, *pictures]
-    features = torch.cat(list(classifier.engine.run(images, len(images))))
+    features = torch.cat(list(classifier.engines[0].run(images, len(images))))
     torch.testing.assert_close(classifier.probabilities(images), head(features).sigmoid().detach())
     answers = classifier.predict(images, top_k=99)
     assert list(answers.columns) == list(classifier.predict([]).columns) == [*COLUMNS, "labels"]

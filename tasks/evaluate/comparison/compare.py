@@ -20,8 +20,7 @@ from tasks.evaluate.figures import mistakes_figure
 from tasks.evaluate.report import Answers, small
 from tasks.evaluate.scores.paired import detectable, p_value
 from tasks.evaluate.slices.parts import declared
-from tasks.extract.keys import keys_of
-from tasks.extract.store import FeatureStore
+from tasks.extract.joined import JoinedStore
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.model.bundle import HEAD
@@ -79,7 +78,7 @@ def compare_with(
 
 
 def _their_answers(answers: Answers, head: Head, theirs: FeatureSet) -> np.ndarray:
-    inputs = FeatureStore(theirs.store).read(keys_of(answers.rows["hash"]))
+    inputs = JoinedStore(theirs).read(answers.rows["hash"])
     return predict_probabilities(head, torch.from_numpy(inputs)).numpy()
 
 

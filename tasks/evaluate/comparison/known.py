@@ -17,7 +17,8 @@ import pandas as pd
 from tasks.errors import DataError
 from tasks.evaluate.neighbours.leaks import find_near
 from tasks.evaluate.neighbours.nearest import Learned, directions
-from tasks.extract.store import FeatureStore, keys_of
+from tasks.extract.joined import JoinedStore
+from tasks.extract.keys import keys_of
 from tasks.ingest.versioning import read_manifest
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Rival
 from tasks.train.task import LEARNED
@@ -84,7 +85,7 @@ def _near_theirs(
 ) -> tuple[set[str], tuple[str, ...]]:  # fmt: skip
     """Contents of ``rows`` that are near to what the version learned from, as far as its features are at hand."""
     keys = keys_of(theirs["hash"])
-    there = [~FeatureStore(space.store).missing(keys) for space in spaces]
+    there = [~JoinedStore(space).missing(keys) for space in spaces]
     features, held = max(zip(spaces, there, strict=True), key=lambda each: int(each[1].sum()))
     findings = () if held.all() else (_unseen(rival, int((~held).sum())),)
     if not held.any():

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tasks.evaluate.figures import BLUE, ORANGE
-from tasks.evaluate.inspection.saliency import Saliency, enlarged
+from tasks.evaluate.inspection.saliency import enlarged
+from tasks.evaluate.inspection.together import Mapper
 from tasks.lettering import literal
 from tasks.model.decisions import THRESHOLD
 
@@ -70,7 +71,7 @@ def _several(targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 
 
 def explain_answers(
-    saliency: Saliency, answers: pd.DataFrame, pixels: torch.Tensor, rows: pd.DataFrame,
+    saliency: Mapper, answers: pd.DataFrame, pixels: torch.Tensor, rows: pd.DataFrame,
     classes: Sequence[str], split: str, folder: Path,
 ) -> pd.DataFrame:  # fmt: skip
     """Write a small picture for each map, a sheet of all and a table into a folder; returns the table.
@@ -109,7 +110,7 @@ def explain_answers(
     return found
 
 
-def _overlays(saliency: Saliency, pixels: torch.Tensor, classes: torch.Tensor) -> tuple[list[np.ndarray], list[bool]]:
+def _overlays(saliency: Mapper, pixels: torch.Tensor, classes: torch.Tensor) -> tuple[list[np.ndarray], list[bool]]:
     """Maps laid over images, uint8 ``[S, S, 3]``; each map by its own largest value, only what speaks for a class. And
     whether anything does: of a label that was not given, often nothing."""
     if not len(pixels):

@@ -14,7 +14,7 @@ from tasks.evaluate.door import answer
 from tasks.evaluate.inspection import faithfulness, robustness
 from tasks.evaluate.inspection.explanations import choose_answers, explain_answers
 from tasks.evaluate.inspection.looking import Looker, draw
-from tasks.evaluate.inspection.saliency import Saliency
+from tasks.evaluate.inspection.together import Mapper, saliency_of
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.intervals import Interval, Sample
 from tasks.fingerprint import code_version, fingerprint
@@ -93,7 +93,7 @@ def _explain(
     config: EvaluateConfig, looker: Looker, dataset: Dataset, answers: Answers, folder: Path,
     metrics: dict[str, Interval], images: dict[str, int], findings: list[str],
 ) -> int:  # fmt: skip
-    saliency = Saliency(looker.engine.backbone, looker.head)
+    saliency = saliency_of(looker)
     chosen = choose_answers(answers.targets, answers.probabilities, config.explain)
     rows = answers.rows.iloc[chosen["row"]].reset_index(drop=True)
     if len(rows):
@@ -111,7 +111,7 @@ def _explain(
 
 
 def _judge(
-    looker: Looker, saliency: Saliency, dataset: Dataset, rows: pd.DataFrame, answers: Answers, places: np.ndarray,
+    looker: Looker, saliency: Mapper, dataset: Dataset, rows: pd.DataFrame, answers: Answers, places: np.ndarray,
     folder: Path, findings: list[str],
 ) -> Interval:  # fmt: skip
     pixels = looker.see(dataset, rows)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tasks.errors import WeightsError
-from tasks.extract.backbones import load_backbone
 from tasks.extract.engine import Engine
 from tasks.extract.precision import choose_device
-from tasks.extract.weights import read_weights
+from tasks.model.eyes import eyes_of
 from tasks.preprocess.recipe import Recipe, load_pixels
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.heads import Head, predict_probabilities
@@ -31,13 +30,18 @@ LEAST = 8
 class Looker:
     """A candidate's network and head. It looks at the plain view of an image, also where it is served with ten.
 
+    Of several networks, each with a size and crop of its own, each looks at its part of one square that is large enough
+    for all. That costs a second scaling, and what one of them would have seen beyond the square of the first.
+
     Attributes:
-        recipe: of that view.
+        recipe: of that view, or square.
+        beside: further networks, whose features follow.
     """
 
     engine: Engine
     head: Head
     recipe: Recipe
+    beside: tuple[Engine, ...] = ()
 
     @classmethod
     def load(
@@ -49,14 +53,24 @@ class Looker:
         Raises:
             WeightsError: the backbone's weights are no longer those that the features were computed with.
         """
-        weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
-        if weights.digest != features.digest:
-            raise WeightsError(f"{features.weights} changed while the pipeline ran; run it again")
-        backbone, _ = load_backbone(features.backbone, weights, features.layers, features.pool, preprocessed.size)
-        recipe = Recipe(**preprocessed.geometry | {"views": "one"}, limits=dataset.limits)
         device = choose_device(features.extraction.get("device", "auto"))
-        engine = Engine(backbone, recipe, device, getattr(torch, features.precision), compile="never")
-        return cls(engine, Head.load(candidate.head), recipe)
+        engines = [
+            Engine(
+                eye.backbone(), replace(eye.recipe, views="one"), device, getattr(torch, eye.precision), compile="never"
+            )
+            for eye in eyes_of(features, preprocessed, dataset.limits, workspace)
+        ]
+        first, *beside = engines
+        recipe = first.recipe
+        if beside:
+            side = max(math.ceil(each.recipe.size / each.recipe.crop) for each in engines)
+            recipe = replace(recipe, size=side, crop=1.0)
+        return cls(first, Head.load(candidate.head), recipe, tuple(beside))
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """One for each network."""
+        return (self.engine, *self.beside)
 
     def see(self, dataset: Dataset, rows: pd.DataFrame) -> torch.Tensor:
         """The pixels of images: uint8 ``[N, 3, S, S]``."""
@@ -64,9 +78,15 @@ class Looker:
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Features float32 ``[N, width]`` of pixels ``[N, 3, S, S]``."""
-        batch = self.engine.batch
-        parts = [self.engine.forward(part.to(self.engine.device)).cpu() for part in pixels.split(batch)]
-        return torch.cat(parts)
+        return torch.cat([self._features(engine, pixels) for engine in self.engines], dim=1)
+
+    def part(self, engine: Engine, pixels: torch.Tensor) -> torch.Tensor:
+        """What one of the networks sees of pixels ``[N, 3, S, S]``."""
+        return engine.recipe.fitted(pixels) if self.beside else pixels
+
+    def _features(self, engine: Engine, pixels: torch.Tensor) -> torch.Tensor:
+        batches = self.part(engine, pixels).split(engine.batch)
+        return torch.cat([engine.forward(batch.to(engine.device)).cpu() for batch in batches])
 
     def probabilities(self, pixels: torch.Tensor) -> torch.Tensor:
         """Probabilities float32 ``[N, C]`` of pixels ``[N, 3, S, S]``."""

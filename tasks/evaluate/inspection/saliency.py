@@ -38,31 +38,36 @@ class Saliency:
     Args:
         backbone: made ready for inference; its weights stay as they are.
         head: of any kind.
+        begin: where the backbone's features begin among those that the head takes.
     """
 
-    def __init__(self, backbone: Backbone, head: Head) -> None:
-        self.backbone, self.head = backbone, head
+    def __init__(self, backbone: Backbone, head: Head, begin: int = 0) -> None:
+        self.backbone, self.head, self.begin = backbone, head, begin
         self._place: int | None = None
 
-    def maps(self, pixels: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    def maps(self, pixels: torch.Tensor, classes: torch.Tensor, whole: torch.Tensor | None = None) -> torch.Tensor:
         """What speaks for a class at each position, and, where negative, against it: float32 ``[N, h, w]``.
 
         Args:
             pixels: uint8 ``[N, 3, S, S]``.
             classes: of each image, the number of the class that is asked about, int64 ``[N]``.
+            whole: features ``[N, width]`` of all backbones, of which only this one's say where; by default there is
+                this one.
 
         Raises:
             ConfigurationError: no layer of the network has positions that the answer depends on.
         """
         batch = max(1, AT_ONCE.get(pixels.device.type, AT_ONCE["cpu"]) // pixels.shape[-1] ** 2)
-        parts = zip(pixels.split(batch), classes.split(batch), strict=True)
+        whole = torch.empty(len(pixels), 0) if whole is None else whole
+        parts = zip(pixels.split(batch), classes.split(batch), whole.split(batch), strict=True)
         return torch.cat([self._maps(*part) for part in parts])
 
-    def _maps(self, pixels: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    def _maps(self, pixels: torch.Tensor, classes: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
         device = self.backbone.mean.device
         images = pixels.to(device).float().requires_grad_()
         with torch.enable_grad(), _recorded(self.backbone.trunk, len(images)) as found:
-            features = self.backbone(images).cpu()
+            own = self.backbone(images).cpu()
+            features = torch.cat([whole[:, : self.begin], own, whole[:, self.begin + own.shape[1] :]], dim=1)
             score = evidence(self.head, features, classes).sum()
             if self._place is None:
                 gradients = torch.autograd.grad(score, found, allow_unused=True, retain_graph=True)

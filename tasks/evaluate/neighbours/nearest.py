@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
+from tasks.extract.joined import JoinedStore, widths_of
 from tasks.extract.keys import keys_of
-from tasks.extract.store import FeatureStore
 from tasks.records import Dataset, FeatureSet
+from tasks.train.fusion.parts import parts_of
 from tasks.train.heads import Head
 from tasks.train.task import LEARNED
 
@@ -52,9 +53,10 @@ def directions(features: FeatureSet, hashes: Sequence[str], like: Sequence[str])
     Args:
         like: contents that the features are standardised by: those of the training images.
     """
-    store = FeatureStore(features.store)
+    store = JoinedStore(features)
     step = max(1, len(like) // SAMPLE)
-    known = Head(features.width, 1).standardise_like(torch.from_numpy(store.read(keys_of(like[::step]))))
+    known = Head(features.width, 1, parts=parts_of(widths_of(features)))
+    known.standardise_like(torch.from_numpy(store.read(keys_of(like[::step]))))
     width = min(features.width, SKETCHED)
     result = torch.empty(len(hashes), width)
     rows = max(1, READ // features.width)

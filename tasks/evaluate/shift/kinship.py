@@ -18,13 +18,13 @@ from tasks.evaluate.inspection.looking import draw
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.paired import holm
 from tasks.evaluate.shift.two_samples import SMALL, SURE, Shift, compare_samples
-from tasks.extract.keys import keys_of
-from tasks.extract.store import FeatureStore
+from tasks.extract.joined import JoinedStore, widths_of
 from tasks.groups import group_numbers
 from tasks.lettering import literal
 from tasks.model.bundle import REFERENCE
 from tasks.model.reference import MOST, Reference, count_answers, embed
 from tasks.records import Candidate, Dataset, FeatureSet
+from tasks.train.fusion.parts import parts_of
 from tasks.train.heads import Head
 
 SAMPLE = 400
@@ -110,7 +110,7 @@ def _spread(rows: pd.DataFrame, groups: np.ndarray | None, count: int, seed: int
 
 
 def _read(features: FeatureSet, rows: pd.DataFrame) -> torch.Tensor:
-    return torch.from_numpy(FeatureStore(features.store).read(keys_of(rows["hash"])))
+    return torch.from_numpy(JoinedStore(features).read(rows["hash"]))
 
 
 def _standardising(candidate: Candidate, features: FeatureSet, rows: pd.DataFrame) -> Head:
@@ -119,7 +119,7 @@ def _standardising(candidate: Candidate, features: FeatureSet, rows: pd.DataFram
     if candidate.backbone is None:
         return head
     learned = rows[rows["split"] == "train"]
-    return Head(features.width, 2).standardise_like(_read(features, learned))
+    return Head(features.width, 2, parts=parts_of(widths_of(features))).standardise_like(_read(features, learned))
 
 
 def projection_figure(embeddings: np.ndarray, rows: pd.DataFrame, dataset: Dataset, title: str) -> Figure:

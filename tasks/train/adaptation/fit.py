@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from tasks.progress import progress, tell
 from tasks.train.adaptation.config import AdaptationConfig
 from tasks.train.adaptation.criteria import Criteria, agreement, density_ratios, judge
 from tasks.train.adaptation.terms import Activations, Nothing, Term
+from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled, measured
@@ -38,10 +39,12 @@ class Domains:
         ratios: how much more often each validation image's like occurs in the target, before anything was adapted.
     """
 
-    def __init__(self, train: Labelled, validation: Labelled, unlabelled: torch.Tensor, classes: int) -> None:
+    def __init__(
+        self, train: Labelled, validation: Labelled, unlabelled: torch.Tensor, classes: int, parts: Sequence[Part] = ()
+    ) -> None:
         self.classes = classes
         self.ours, self.theirs = (
-            Head(part.shape[1], classes).standardise_like(part) for part in (train[0], unlabelled)
+            Head(images.shape[1], classes, parts=parts).standardise_like(images) for images in (train[0], unlabelled)
         )
         self.source, self.validation = (
             (self.ours.standardised(features), labels) for features, labels in (train, validation)

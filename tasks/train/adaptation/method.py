@@ -17,4 +17,5 @@ class Adaptation(AdaptationConfig):
     def fit(self, task: Task) -> Fit:
         from tasks.train.adaptation.fit import Domains, adapt
 
-        return adapt(self, Domains(task.train, task.validation, task.unlabelled, task.classes), task.seed)
+        domains = Domains(task.train, task.validation, task.unlabelled, task.classes, task.parts)
+        return adapt(self, domains, task.seed)

@@ -6,7 +6,8 @@ import pandas as pd
 import torch
 
 from tasks.errors import ConfigurationError
-from tasks.extract.store import FeatureStore, keys_of
+from tasks.extract.joined import JoinedStore
+from tasks.extract.keys import keys_of
 from tasks.records import Dataset, FeatureSet
 from tasks.teachers import Teachers, name_of
 from tasks.train.distillation.check import check_classes
@@ -50,5 +51,4 @@ def answers(
 
 def seen(features: FeatureSet, rows: pd.DataFrame, view: int = 0) -> torch.Tensor:
     """What a teacher's backbone sees in some rows of a manifest: float32 ``[N, width]``."""
-    store = FeatureStore((features.store, *features.variants)[view])
-    return torch.from_numpy(store.read(keys_of(rows["hash"])))
+    return torch.from_numpy(JoinedStore(features, view).read(keys_of(rows["hash"])))

@@ -13,8 +13,10 @@ from tasks.train.methods.deep_coral import DeepCoral
 from tasks.train.methods.distill import Distill, DistillTuned
 from tasks.train.methods.dynamic import Dynamic
 from tasks.train.methods.full import Full
+from tasks.train.methods.gated_fusion import GatedFusion
 from tasks.train.methods.gradual import Gradual
 from tasks.train.methods.linear import Linear
+from tasks.train.methods.logits_ensemble import LogitsEnsemble
 from tasks.train.methods.lora import LoRA
 from tasks.train.methods.lp_ft import LpFt
 from tasks.train.methods.mcc import Mcc

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.train.method import Method
+from tasks.train.fusion.weighing import Weighing
 
 if TYPE_CHECKING:
+    from tasks.train.fusion.parts import Part
     from tasks.train.solvers import Fit
     from tasks.train.task import Task
 
 
-class Linear(Method):
+class Linear(Weighing):
     """Logistic regression, solved to convergence; the L2 strength is chosen on validation. In seconds."""
 
     method: Literal["linear"] = "linear"
@@ -21,9 +22,14 @@ class Linear(Method):
     def fit(self, task: Task) -> Fit:
         from tasks.train.solvers import fit_linear, fit_linear_cross_validated
 
-        if task.is_cross_validated:
-            return fit_linear_cross_validated(task.everything, task.classes, self.balance, groups=task.groups)
-        return fit_linear(task.train, task.validation, task.classes, self.balance)
+        def fit(parts: tuple[Part, ...]) -> Fit:
+            if task.is_cross_validated:
+                return fit_linear_cross_validated(
+                    task.everything, task.classes, self.balance, groups=task.groups, parts=parts
+                )
+            return fit_linear(task.train, task.validation, task.classes, self.balance, parts)
+
+        return self.weighed(fit, task.parts)
 
     @classmethod
     def space(cls, draw: Any) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Mlp(Method):
         from tasks.train.solvers import fit_mlp
 
         keys = {"epochs", "hidden", "learning_rate", "weight_decay", "batch_size", "label_smoothing", "balance"}
-        return fit_mlp(task.train, task.validation, task.classes, seed=task.seed, **self.model_dump(include=keys))
+        keyed = self.model_dump(include=keys)
+        return fit_mlp(task.train, task.validation, task.classes, seed=task.seed, parts=task.parts, **keyed)
 
     @classmethod
     def space(cls, draw: Any) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.train.method import Method
+from tasks.train.fusion.weighing import Weighing
 
 if TYPE_CHECKING:
     from tasks.train.solvers import Fit
     from tasks.train.task import Task
 
 
-class KNearest(Method):
+class KNearest(Weighing):
     """Weighted votes of the k most similar training images; k is chosen on validation. Nothing is trained."""
 
     method: Literal["knn"] = "knn"
@@ -23,4 +23,6 @@ class KNearest(Method):
     def fit(self, task: Task) -> Fit:
         from tasks.train.neighbours import fit_neighbours
 
-        return fit_neighbours(task.train, task.validation, task.classes, self.k)
+        return self.weighed(
+            lambda parts: fit_neighbours(task.train, task.validation, task.classes, self.k, parts), task.parts
+        )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from tasks.train.method import Method
+from tasks.train.fusion.weighing import Weighing
 
 if TYPE_CHECKING:
     from tasks.train.solvers import Fit
     from tasks.train.task import Task
 
 
-class Prototypes(Method):
+class Prototypes(Weighing):
     """The nearest class mean (Snell et al. 2017, "Prototypical networks for few-shot learning"): for few images."""
 
     method: Literal["prototypes"] = "prototypes"
@@ -23,4 +23,6 @@ class Prototypes(Method):
     def fit(self, task: Task) -> Fit:
         from tasks.train.prototypes import fit_prototypes
 
-        return fit_prototypes(task.train, task.validation, task.classes, self.distance)
+        return self.weighed(
+            lambda parts: fit_prototypes(task.train, task.validation, task.classes, self.distance, parts), task.parts
+        )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from tasks.train.method import Method
+from tasks.train.fusion.weighing import Weighing
 
 if TYPE_CHECKING:
     from tasks.train.solvers import Fit
     from tasks.train.task import Task
 
 
-class Ridge(Method):
+class Ridge(Weighing):
     """Least squares onto ones and zeros, all L2 strengths from one decomposition; chosen on validation."""
 
     method: Literal["ridge"] = "ridge"
@@ -21,4 +21,6 @@ class Ridge(Method):
     def fit(self, task: Task) -> Fit:
         from tasks.train.ridge import fit_ridge
 
-        return fit_ridge(task.train, task.validation, task.classes, self.balance)
+        return self.weighed(
+            lambda parts: fit_ridge(task.train, task.validation, task.classes, self.balance, parts), task.parts
+        )

@@ -1,0 +1,1 @@
+"""Fusion: one head for the features of several backbones or layers."""

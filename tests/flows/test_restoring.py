@@ -1,0 +1,50 @@
+"""The weights of every backbone are found again by their hash, where the configuration names them or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.restoring import restore_config, restore_weights
+from flows.subject import Subject
+from tasks.errors import WeightsError
+from tasks.extract.weights import read_weights
+from tasks.workspace import Workspace
+
+OURS, THEIRS = (read_weights("resnet_32px", source, Path()).digest for source in ("builtin", "random"))
+
+
+class Made(Subject):
+    """What a run keeps that was made from two backbones."""
+
+    digests = f"{OURS} + {THEIRS}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        other = {"backbone": "resnet_32px", "weights": "random", "size": 24}
+        return {"name": "x", "extract": {"backbone": "resnet_32px", "weights": "builtin", "beside": [other]}}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {"backbone.digest": self.digests}
+
+
+def test_each_backbone_is_restored_in_its_place(workspace: Workspace, tmp_path: Path) -> None:
+    made = Made(None, None, None)  # type: ignore[arg-type]
+    weights = restore_weights(made, workspace)
+    assert weights == ["builtin", "random"]
+    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], tmp_path / "config.yaml")
+    extract = yaml.safe_load(path.read_text())["extract"]
+    assert extract["weights"] == "a.pth"
+    assert extract["beside"] == [{"backbone": "resnet_32px", "weights": "b.pth", "size": 24}]
+
+
+def test_weights_that_are_others_now_are_told_with_the_backbone_s_hash(workspace: Workspace) -> None:
+    class Changed(Made):
+        digests = f"{OURS} + {OURS}"
+
+    with pytest.raises(WeightsError, match=rf"SHA-256 {OURS[:12]}\) is gone: random holds others"):
+        restore_weights(Changed(None, None, None), workspace)  # type: ignore[arg-type]
