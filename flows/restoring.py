@@ -25,6 +25,9 @@ from tasks.workspace import Workspace, write_whole
 
 Environment = Literal["same", "here", "new"]
 
+COMPILED = {"True": "always", "False": "never"}
+"""What ``extract.compile`` has to be, by what a run says of its features."""
+
 ANY_FILE = ("builtin", "pretrained", "imagenet", "random")
 """What ``extract.weights`` names that is no file."""
 
@@ -99,7 +102,9 @@ def restore_config(subject: Subject, source: dict[str, Any], weights: list[str],
     config["ingest"] = ingest | {"source": source, "split": {"by": "given"}}
     first, *others = weights
     beside = [named | {"weights": other} for named, other in zip(extract.get("beside", []), others, strict=True)]
-    config["extract"] = extract | {"weights": first} | ({"beside": beside} if beside else {})
+    # By a stopwatch, the forward pass might be compiled this time and not the other, which rounds otherwise.
+    compile = COMPILED.get(subject.tags.get("backbone.compiled", ""), extract.get("compile", "auto"))
+    config["extract"] = extract | {"weights": first, "compile": compile} | ({"beside": beside} if beside else {})
     write_whole(path, yaml.safe_dump(config, sort_keys=False))
     return path
 

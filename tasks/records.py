@@ -184,6 +184,7 @@ class FeatureSet(Record):
         weights: the backbone's weights as the configuration names them; ``digest`` is their SHA-256.
         variants: folders of the spaces of augmented views of the training images.
         width: features per image; of them, those of each layer, of all backbones: widths.
+        compiled: whether they are of a compiled forward pass, which rounds otherwise (see `FeatureStore.compiled`).
         geometry: how the backbone looks at images (see `Preprocessed.geometry`).
         beside: what further backbones see, whose features follow (see `tasks.extract.joined`); counts are of all.
         new, reused: images computed by this extraction, and found in the store.
@@ -201,6 +202,7 @@ class FeatureSet(Record):
     pool: Literal["avg", "flatten", "token"]
     width: int
     widths: tuple[int, ...] = ()
+    compiled: bool | None = None
     geometry: dict[str, Any] = {}
     beside: tuple[FeatureSet, ...] = ()
     precision: str

@@ -84,6 +84,7 @@ def _extract(
         pool=config.pool,
         width=sum(space.widths),
         widths=space.widths,
+        compiled=space.store.compiled,
         geometry=geometry,
         precision=str(space.precision).removeprefix("torch."),
         device=str(device),

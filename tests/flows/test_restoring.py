@@ -42,6 +42,20 @@ def test_each_backbone_is_restored_in_its_place(workspace: Workspace, tmp_path: 
     assert extract["beside"] == [{"backbone": "resnet_32px", "weights": "b.pth", "size": 24}]
 
 
+@pytest.mark.parametrize(("said", "asked"), [("True", "always"), ("False", "never"), (None, "auto")])
+def test_features_are_made_again_by_the_same_forward_pass_whatever_a_stopwatch_says(
+    said: str | None, asked: str, tmp_path: Path
+) -> None:
+    class Timed(Made):
+        @property
+        def tags(self) -> dict[str, str]:
+            return {"backbone.compiled": said} if said else {}
+
+    made = Timed(None, None, None)  # type: ignore[arg-type]
+    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], tmp_path / "config.yaml")
+    assert yaml.safe_load(path.read_text())["extract"]["compile"] == asked
+
+
 def test_weights_that_are_others_now_are_told_with_the_backbone_s_hash(workspace: Workspace) -> None:
     class Changed(Made):
         digests = f"{OURS} + {OURS}"

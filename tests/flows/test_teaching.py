@@ -95,6 +95,6 @@ def test_a_student_is_made_again_with_its_teachers_as_they_lie_packaged(
         run, yaml.safe_dump({"name": "x", "train": {"method": "distill", "teacher": ["birds"]}}), "config.yaml"
     )
     subject = Subject(client, None, client.get_run(run))
-    made = restore_config(subject, {"version": "v"}, "builtin", tmp_path / "config.yaml")
+    made = restore_config(subject, {"version": "v"}, ["builtin"], tmp_path / "config.yaml")
     taught = yaml.safe_load(made.read_text())["train"]["teacher"]
     assert taught == [str(birds / "artifacts" / "bundle"), str(tmp_path)]

@@ -19,7 +19,7 @@ from tasks.model.bundle import backbones_in
 from tasks.model.classifier import ImageClassifier, package
 from tasks.model.eyes import eyes_of
 from tasks.records import Dataset, FeatureSet
-from tasks.register.rivals import _rival
+from tasks.register.rivals import _registered
 from tasks.train.fusion.parts import parts_of
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace
@@ -62,7 +62,7 @@ def test_a_fused_version_is_looked_at_as_it_was_packaged(workspace: Workspace, t
     class Version:
         name, version, tags = "photos", "3", {"candidate": "c"}
 
-    rival = _rival(Version(), tmp_path / "packed")  # type: ignore[arg-type]
+    rival = _registered(Version(), tmp_path / "packed")  # type: ignore[arg-type]
     sees = RECIPE.seen_as(rival.geometry)
     looks = CONFIG.model_validate(CONFIG.model_dump(include={"device", "batch_size"}) | rival.extraction)
     theirs = extract_features(looks, images, sees, workspace)
