@@ -33,6 +33,7 @@ def test_a_student_names_its_teacher_wherever_it_is_told_of(home: Home, tmp_path
     made = home.headstart("run", str(config), *QUICK)
     assert made.returncode == 0 and made.stderr == "", made.stderr
     assert "digits@1 looked at 0 images, 1,797 it knew" in made.stdout and "taught by digits@1" in made.stdout
+    assert "pass: chance, champion, leak, parity" in made.stdout
     version = home.client.get_model_version_by_alias("student", "champion")
     assert version.tags["teachers"] == "digits@1" and "| **teachers** | digits@1 |" in version.description
     metrics = home.client.get_run(version.run_id).data.metrics

@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, kl_div, one_hot, smooth_l1_loss
 
 from tasks.errors import ConfigurationError
+from tasks.extract.config import ExtractConfig
+from tasks.extract.door import extract_features
 from tasks.records import FeatureSet, Rival
 from tasks.teachers import Teachers
 from tasks.train.distillation.head import Errors
@@ -25,6 +28,7 @@ from tasks.train.methods.linear import Linear
 from tasks.train.methods.mlp import Mlp
 from tasks.train.task import labelled
 from tasks.train.tuning.run import tune
+from tasks.workspace import Workspace
 from tests.train.killed import assert_same, kill
 from tests.train.prepared import Prepared
 
@@ -252,10 +256,6 @@ def test_a_search_varies_what_is_taught(shots: Prepared, digits: Prepared, teach
 
 def views_of(prepared: Prepared) -> Prepared:
     """With two augmented views of each image."""
-    from tasks.extract.config import ExtractConfig
-    from tasks.extract.door import extract_features
-    from tasks.workspace import Workspace
-
     seen = prepared.preprocessed.model_copy(update={"augmented": 2})
     extract = ExtractConfig(precision="fp32", device="cpu", compile="never")
     features: FeatureSet = extract_features(extract, prepared.dataset, seen, Workspace(home_of(prepared)))
@@ -280,8 +280,6 @@ def test_of_augmented_views_each_is_taught_by_what_the_teacher_saw(shots: Prepar
     rows = task.rows("train")
     path = ready.dataset.image(rows["hash"].iloc[4])
     for view in range(3):
-        import numpy as np
-
         shown = pictures.random(view * count + 4, 32, "crop", 0.4, np.random.default_rng(0))
         assert torch.equal(shown, replace(task.recipe, variant=view)(path))
 
