@@ -35,7 +35,8 @@ def test_a_fused_model_is_registered_explained_and_held_against_a_single_one(hom
     assert run.data.metrics["test/accuracy"] > 0.95 and run.data.metrics["chosen/gate_1"] > 0
     one, other = run.data.tags["backbone.digest"].split(" + ")
     assert len(one) == len(other) == 64 and one != other
-    assert "gate.parity" not in version.tags or "pass" in version.tags["gate.parity"]
+    rulings = [json.loads(text)["ruling"] for key, text in version.tags.items() if key.startswith("gate.")]
+    assert {each["gate"]: each["outcome"] for each in rulings}["parity"] == "pass"
     features = json.loads(home.headstart("lineage", "digits@champion", "--json").stdout)
     assert one in json.dumps(features) and other in json.dumps(features)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.train import solvers
 from tasks.train.fusion.ensemble import fit_ensemble, fit_ensemble_cross_validated, shares_of
 from tasks.train.fusion.gated import Schedule, disagreement, fit_gated, fit_gated_cross_validated
 from tasks.train.fusion.networks import Ensemble, Gated
@@ -206,7 +207,8 @@ def test_images_may_have_several_labels(method, shapes: Prepared, tmp_path: Path
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.method)
-def test_few_images_are_all_learned_from_and_classes_may_have_none(method) -> None:
+def test_few_images_are_all_learned_from_and_classes_may_have_none(method, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solvers, "HELD_OUT", 100)  # in fewer rounds
     (features, labels), parts = blobs(60, classes=2), PARTS
     if isinstance(method, GatedFusion):
         fit = fit_gated_cross_validated((features, labels), 4, parts, SHORT, seed=0)
