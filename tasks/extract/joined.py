@@ -36,6 +36,12 @@ def widths_of(features: FeatureSet) -> tuple[int, ...]:
     return features.widths or (features.width,)
 
 
+def counted_alike(features: FeatureSet) -> tuple[int, ...]:
+    """Of these, what counts alike, however wide it is: each where there are several backbones. The layers of one are
+    of one scale, and count by their widths."""
+    return widths_of(features) if features.beside else (features.width,)
+
+
 def backbones_of(features: FeatureSet) -> list[FeatureSet]:
     """What each backbone sees by itself, in the order in which it stands in the whole."""
     others = features.beside

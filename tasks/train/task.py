@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tasks.extract.backbones import Backbone, load_network
-from tasks.extract.joined import JoinedStore, widths_of
+from tasks.extract.joined import JoinedStore, counted_alike, widths_of
 from tasks.extract.keys import keys_of
 from tasks.extract.weights import Weights, read_weights
 from tasks.groups import group_numbers
@@ -63,6 +63,11 @@ class Task:
     def parts(self) -> tuple[Part, ...]:
         """What the features of an image are put together from."""
         return parts_of(widths_of(self.features))
+
+    @property
+    def counted(self) -> tuple[Part, ...]:
+        """What counts alike of these, however wide it is."""
+        return parts_of(counted_alike(self.features))
 
     @property
     def is_cross_validated(self) -> bool:

@@ -13,7 +13,7 @@ import torch
 from tasks.extract.backbones import load_backbone
 from tasks.extract.config import BesideConfig, ExtractConfig
 from tasks.extract.door import extract_features
-from tasks.extract.joined import JoinedStore, backbones_of, widths_of
+from tasks.extract.joined import JoinedStore, backbones_of, counted_alike, widths_of
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet
@@ -49,6 +49,7 @@ def test_features_stand_side_by_side_in_the_order_of_the_configuration(workspace
     keys = images.read_manifest()["hash"].tolist()[::-1]
     both = [JoinedStore(each).read(keys) for each in (first, second)]
     assert widths_of(fused) == (first.width, second.width) and fused.width == first.width + second.width
+    assert counted_alike(fused) == widths_of(fused) and counted_alike(first) == (first.width,)
     np.testing.assert_array_equal(JoinedStore(fused).read(keys), np.concatenate(both, axis=1))
     assert [each.width for each in backbones_of(fused)] == [first.width, second.width]
     assert fused.fingerprint not in (first.fingerprint, second.fingerprint)
@@ -71,6 +72,7 @@ def test_layers_of_a_backbone_are_parts_with_widths_of_their_own(workspace: Work
     config = CONFIG.model_copy(update={"layer": ["blocks.1", "flatten"], "beside": FUSED.beside})
     found = extracted(workspace, dataset(workspace, 2), config)
     assert widths_of(found) == (*backbones_of(found)[0].widths, found.beside[0].width) and len(found.widths) == 3
+    assert counted_alike(backbones_of(found)[0]) == (sum(found.widths[:2]),)
     assert sum(found.widths) == found.width and found.widths[1] == 512
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
-from tasks.extract.joined import JoinedStore, widths_of
+from tasks.extract.joined import JoinedStore, counted_alike
 from tasks.extract.keys import keys_of
 from tasks.records import Dataset, FeatureSet
 from tasks.train.fusion.parts import parts_of
@@ -55,7 +55,7 @@ def directions(features: FeatureSet, hashes: Sequence[str], like: Sequence[str])
     """
     store = JoinedStore(features)
     step = max(1, len(like) // SAMPLE)
-    known = Head(features.width, 1, parts=parts_of(widths_of(features)))
+    known = Head(features.width, 1, parts=parts_of(counted_alike(features)))
     known.standardise_like(torch.from_numpy(store.read(keys_of(like[::step]))))
     width = min(features.width, SKETCHED)
     result = torch.empty(len(hashes), width)

@@ -18,7 +18,7 @@ from tasks.evaluate.inspection.looking import draw
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.paired import holm
 from tasks.evaluate.shift.two_samples import SMALL, SURE, Shift, compare_samples
-from tasks.extract.joined import JoinedStore, widths_of
+from tasks.extract.joined import JoinedStore, counted_alike
 from tasks.groups import group_numbers
 from tasks.lettering import literal
 from tasks.model.bundle import REFERENCE
@@ -119,7 +119,7 @@ def _standardising(candidate: Candidate, features: FeatureSet, rows: pd.DataFram
     if candidate.backbone is None:
         return head
     learned = rows[rows["split"] == "train"]
-    return Head(features.width, 2, parts=parts_of(widths_of(features))).standardise_like(_read(features, learned))
+    return Head(features.width, 2, parts=parts_of(counted_alike(features))).standardise_like(_read(features, learned))
 
 
 def projection_figure(embeddings: np.ndarray, rows: pd.DataFrame, dataset: Dataset, title: str) -> Figure:

@@ -23,7 +23,7 @@ class Weighing(Method):
 
     weigh: bool = False
     """Of features of several backbones or layers: whether how much each counts is chosen on validation, by a few more
-    fits for each; else all count alike."""
+    fits for each; else networks count alike, and layers of one by their widths."""
 
     def weighed(self, fit: Fits, parts: tuple[Part, ...]) -> Fit:
         """The fit with all parts alike or, where asked for and there are several, with the weights that let it expect

@@ -29,7 +29,7 @@ class Linear(Weighing):
                 )
             return fit_linear(task.train, task.validation, task.classes, self.balance, parts)
 
-        return self.weighed(fit, task.parts)
+        return self.weighed(fit, task.parts if self.weigh else task.counted)
 
     @classmethod
     def space(cls, draw: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Mlp(Method):
 
         keys = {"epochs", "hidden", "learning_rate", "weight_decay", "batch_size", "label_smoothing", "balance"}
         keyed = self.model_dump(include=keys)
-        return fit_mlp(task.train, task.validation, task.classes, seed=task.seed, parts=task.parts, **keyed)
+        return fit_mlp(task.train, task.validation, task.classes, seed=task.seed, parts=task.counted, **keyed)
 
     @classmethod
     def space(cls, draw: Any) -> dict[str, Any]:

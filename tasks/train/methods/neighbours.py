@@ -24,5 +24,6 @@ class KNearest(Weighing):
         from tasks.train.neighbours import fit_neighbours
 
         return self.weighed(
-            lambda parts: fit_neighbours(task.train, task.validation, task.classes, self.k, parts), task.parts
+            lambda parts: fit_neighbours(task.train, task.validation, task.classes, self.k, parts),
+            task.parts if self.weigh else task.counted,
         )

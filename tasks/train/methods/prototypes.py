@@ -24,5 +24,6 @@ class Prototypes(Weighing):
         from tasks.train.prototypes import fit_prototypes
 
         return self.weighed(
-            lambda parts: fit_prototypes(task.train, task.validation, task.classes, self.distance, parts), task.parts
+            lambda parts: fit_prototypes(task.train, task.validation, task.classes, self.distance, parts),
+            task.parts if self.weigh else task.counted,
         )

@@ -22,5 +22,6 @@ class Ridge(Weighing):
         from tasks.train.ridge import fit_ridge
 
         return self.weighed(
-            lambda parts: fit_ridge(task.train, task.validation, task.classes, self.balance, parts), task.parts
+            lambda parts: fit_ridge(task.train, task.validation, task.classes, self.balance, parts),
+            task.parts if self.weigh else task.counted,
         )
