@@ -30,8 +30,8 @@ def check_labels(config: Method, source: str, multi_label: bool) -> None:
     if not multi_label:
         return
     able = [name for name, kind in METHODS.items() if kind.multi_label]
-    for key, name in _named(config):
-        if name not in able:
+    for key, name, kind in _named(config):
+        if not kind.multi_label:
             raise ConfigurationError(
                 f"the images of {source} have several labels each, and {name} ({key}) gives one: "
                 f"name one label column in ingest.source.label, or take one of {', '.join(able)}"
@@ -49,8 +49,8 @@ def check_teacher(config: Method) -> None:
     Raises:
         ConfigurationError: it has nobody.
     """
-    for key, name in _named(config):
-        if issubclass(METHODS[name], Distillation) and not getattr(config, "teacher", []):
+    for key, name, kind in _named(config):
+        if issubclass(kind, Distillation) and not getattr(config, "teacher", []):
             if isinstance(config, Distillation):
                 raise ConfigurationError(NOBODY)
             raise ConfigurationError(
@@ -59,10 +59,11 @@ def check_teacher(config: Method) -> None:
             )
 
 
-def _named(config: Method) -> list[tuple[str, str]]:
-    """The methods that a section names, and the key of each."""
+def _named(config: Method) -> list[tuple[str, str, type[Method]]]:
+    """The methods that a section names: the key of each, its name, and what it is."""
     key, tried = config.tried
-    return [("train.method", config.method), *((f"train.{key}", name) for name in tried)]
+    others = ((f"train.{key}", name, METHODS[name]) for name in tried)
+    return [("train.method", config.method, type(config)), *others]
 
 
 def check_pool(config: Method, dataset: Dataset) -> None:
@@ -86,8 +87,7 @@ def check_parts(config: Method, extract: ExtractConfig) -> None:
         ConfigurationError: it trains through a backbone, or chooses one, and there are several; or it joins several,
             and there is one.
     """
-    for key, name in _named(config):
-        kind = METHODS[name]
+    for key, name, kind in _named(config):
         if extract.beside and issubclass(kind, (TuningConfig, Auto)):
             what = "chooses one backbone" if kind is Auto else "trains through one backbone"
             able = ", ".join(each for each, other in METHODS.items() if not issubclass(other, (TuningConfig, Auto)))

@@ -33,6 +33,7 @@ def photos(shared: Path, tmp_path: Path) -> tuple[list[Path], torch.Tensor]:
     return paths, torch.tensor([names.index(path.parent.name) for path in paths])
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_a_head_on_bf16_features_decides_as_one_on_fp32_features(
     photos: tuple[list[Path], torch.Tensor], shared: Path

@@ -46,6 +46,10 @@ FOREIGNERS = {
 }  # fmt: skip
 
 
+pytestmark = pytest.mark.slow
+"""Both servers are started, which takes half a minute."""
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Page, Page]]:
     """A workspace with both servers: its Prefect's page and its MLflow's."""

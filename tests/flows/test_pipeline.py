@@ -218,6 +218,7 @@ def test_a_search_over_tunings_is_on_record_and_the_tuned_backbone_is_what_predi
     assert (pd.read_parquet(output)["label"] == "3").mean() > 0.95
 
 
+@pytest.mark.slow
 def test_an_application_with_modules_of_the_same_names_loads_the_champion(home: Home, first, tmp_path: Path) -> None:
     for name in ("tasks", "flows"):
         (tmp_path / f"{name}.py").write_text(f"def send(): return {name!r}\n")
@@ -234,6 +235,7 @@ def test_an_application_with_modules_of_the_same_names_loads_the_champion(home: 
     assert ran.stdout.split() == ["tasks", "flows", "5"], ran.stderr
 
 
+@pytest.mark.slow
 def test_mlflow_serves_the_champion_over_rest(home: Home, first) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

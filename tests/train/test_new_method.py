@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.train.prepared import Prepared
 
@@ -34,6 +36,7 @@ print(candidate.method, config.train.shrink, candidate.score)
 """
 
 
+@pytest.mark.slow
 def test_the_method_that_the_page_shows_is_found_by_its_name_and_learns(digits: Prepared, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "methods.md").read_text()
     (source,) = re.findall(rf"```python\n(# {FILE}\n.*?)```", page, re.DOTALL)
