@@ -24,7 +24,7 @@ from tasks.train.heads import Head
 from tasks.train.methods import METHODS
 from tasks.train.targets import class_weights, merit
 from tasks.train.task import Task
-from tasks.train.tuning import run as run_module
+from tasks.train.tuning import labels as labels_module
 from tasks.train.tuning.batches import Batches
 from tasks.train.tuning.blocks import blocks_of
 from tasks.train.tuning.clock import Clock
@@ -287,10 +287,10 @@ def test_trials_and_seeds_decode_the_images_and_solve_the_probe_once(
 ) -> None:
     decoded: list[object] = []
     solved: list[object] = []
-    pixels_of, fit_linear = pictures_module.pixels_of, run_module.fit_linear
+    pixels_of, fit_linear = pictures_module.pixels_of, labels_module.fit_linear
     for module in (pictures_module, recipe_module):
         monkeypatch.setattr(module, "pixels_of", lambda path, *_: decoded.append(path) or pixels_of(path))
-    monkeypatch.setattr(run_module, "fit_linear", lambda *given: solved.append(given) or fit_linear(*given))
+    monkeypatch.setattr(labels_module, "fit_linear", lambda *given: solved.append(given) or fit_linear(*given))
     first = tune(method("lp_ft"), replace(task, folder=task.folder / "first"))
     count = len(decoded)
     assert count == len(set(decoded)) > 0
