@@ -200,8 +200,7 @@ def _dataset(dataset: Dataset) -> str:
 
 def _backbones(features: FeatureSet, layers: bool = False) -> str:
     return " + ".join(
-        f"{_backbone(each)}{', layer ' + ' + '.join(each.layers) if layers else ''}"
-        for each in (features, *features.beside)
+        f"{_backbone(each)}{', layer ' + ' + '.join(each.layers) if layers else ''}" for each in features.sets
     )
 
 

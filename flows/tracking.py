@@ -165,10 +165,10 @@ class TrackedRun:
         self._has_features = True
         self._log_metrics({"features/new": new, "features/reused": features.new + features.reused - new})
         shown = features.model_dump(include={"precision", "device"})
-        shown["compiled"] = any(each.compiled for each in (features, *features.beside))
+        shown["compiled"] = any(each.compiled for each in features.sets)
         for key in ("backbone", "weights", "digest"):
-            shown[key] = " + ".join(getattr(each, key) for each in (features, *features.beside))
-        shown["layer"] = " + ".join(layer for each in (features, *features.beside) for layer in each.layers)
+            shown[key] = " + ".join(getattr(each, key) for each in features.sets)
+        shown["layer"] = " + ".join(layer for each in features.sets for layer in each.layers)
         self.set_tags(**{f"backbone_{key}": value for key, value in shown.items()})
         if features.look_alikes:
             self._log_metrics(

@@ -186,7 +186,7 @@ class FeatureSet(Record):
         width: features per image; of them, those of each layer, of all backbones: widths.
         compiled: whether they are of a compiled forward pass, which rounds otherwise (see `FeatureStore.compiled`).
         geometry: how the backbone looks at images (see `Preprocessed.geometry`).
-        beside: what further backbones see, whose features follow (see `tasks.extract.joined`); counts are of all.
+        beside: what further backbones see, whose features follow; counts are of all. ``sets``: this one, and those.
         new, reused: images computed by this extraction, and found in the store.
         extraction: the section of the configuration that asked for it, by which a tuned backbone is looked at, too.
         look_alikes: folder with ``look_alikes.csv`` and ``look_alikes.png``; None where ingestion found none.
@@ -214,6 +214,10 @@ class FeatureSet(Record):
     look_alikes: Place | None = None
     confirmed: int = 0
     straddling: int = 0
+
+    @property
+    def sets(self) -> tuple[FeatureSet, ...]:
+        return self, *self.beside
 
     def files(self) -> list[Path]:
         return [*super().files(), *(path for part in self.beside for path in part.files())]

@@ -143,7 +143,7 @@ def _tags(
     duel = Duel.fought(comparison)
     learned_from = [*EARLIER.split(","), *[dataset.choose_on] * candidate.cross_validated]
     value, *_ = evaluation.metrics[f"{dataset.report_on}/{figure}"]
-    backbones = [f"{each.backbone}/{each.weights}" for each in (features, *features.beside)]
+    backbones = [f"{each.backbone}/{each.weights}" for each in features.sets]
     return {
         CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
         HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": " + ".join(backbones),
@@ -206,7 +206,7 @@ def log_model(
 
 
 def _needed(features: FeatureSet) -> tuple[str, ...]:
-    named = [each.backbone for each in (features, *features.beside)]
+    named = [each.backbone for each in features.sets]
     return (*NEEDED, "timm") if any(name.startswith(TIMM) for name in named) else NEEDED
 
 

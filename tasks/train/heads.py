@@ -122,7 +122,7 @@ class Head(nn.Module):
 
     def standardised(self, features: torch.Tensor) -> torch.Tensor:
         """Features ``[N, width]`` as ``layers`` take them."""
-        return (features - self.mean) / self.std
+        return (features - self.mean).div_(self.std)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.layers(self.standardised(features)) / self.temperature

@@ -204,7 +204,7 @@ def _empty(train: Labelled, classes: int, parts: Sequence[Part]) -> Head:
 
 def standardised(head: Head, images: Labelled) -> Labelled:
     """Images as a head's layers take them."""
-    return (images[0] - head.mean).div_(head.std), images[1]
+    return head.standardised(images[0]), images[1]
 
 
 def _regression(train: Labelled, classes: int, balance: Balance) -> Regression:
