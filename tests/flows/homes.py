@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 
 from tests.flows.asking import ask
@@ -58,3 +59,11 @@ def eventually(holds: Callable[[], Any], seconds: float = 20) -> bool:
     while not (result := holds()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return bool(result)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process works no more; it may still be listed, for a parent that has not asked how it ended."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

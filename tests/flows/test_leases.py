@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import psutil  # type: ignore[import-untyped]
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
@@ -26,7 +25,7 @@ from tasks.register.store import connect
 from tasks.workspace import Workspace
 from tests.flows.asking import ask
 from tests.flows.hearing import heard
-from tests.flows.homes import DIGITS, ROOT, Home, eventually
+from tests.flows.homes import DIGITS, ROOT, Home, eventually, is_gone
 
 START = "import sys, pathlib, flows.server as server; server.ensure_server(pathlib.Path(sys.argv[1]))"
 
@@ -178,7 +177,7 @@ def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_
         server = server_status(tmp_path)
         assert server is not None
         os.kill(server.pid, signal.SIGKILL)
-        assert eventually(lambda: not psutil.pid_exists(server.pid))
+        assert eventually(lambda: is_gone(server.pid))
         if then != "nobody":
             port.enter_context(heard(httpx.URL(server.url).port, status=401))
         assert eventually(lambda: registered(home), 300)

@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.flows.asking import ask
+from tests.flows.homes import is_gone
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,7 @@ def test_a_moved_workspace_predicts_runs_and_finds_what_it_has_computed(places: 
     told = headstart(now, "models", "d")
     assert f"this workspace was {was} and is {now} now" in told.stderr and "champion" in told.stdout
     predictions(now)
-    assert not psutil.pid_exists(left.pid), "the server of the old place goes on"
+    assert is_gone(left.pid), "the server of the old place goes on"
     assert server_of(now)
 
     again = headstart(now, "run", "d.yaml")

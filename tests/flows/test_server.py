@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from flows.environment import prepare_environment
 from flows.server import OPEN_TO_ALL, ensure_server, server_status, stop_server
 from tasks.errors import ServerError
 from tests.flows.asking import ask, client
+from tests.flows.homes import eventually, is_gone
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,13 +115,6 @@ def servers_of(workspace: Path) -> list[int]:
             if "flows.guarded" in process.cmdline() and process.environ().get("PREFECT_HOME") == home:
                 found.append(process.pid)
     return found
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (result := holds()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return result
 
 
 def test_import_does_not_import_prefect() -> None:
@@ -247,7 +241,7 @@ def test_server_that_hangs_is_replaced_soon(workspace: Path) -> None:
         with pytest.raises(pytest.fail.Exception) as told:
             ensure_server(workspace)
     assert int(str(told.value).split()[0]) < 30
-    assert not psutil.pid_exists(hanging)
+    assert is_gone(hanging)
 
 
 @pytest.mark.slow
