@@ -219,6 +219,7 @@ def test_filling_computes_what_is_missing_in_the_given_order_and_each_once(store
     assert store.fill([], 2, compute) == 0
 
 
+@pytest.mark.slow
 def test_processes_some_of_them_killed_compute_nothing_twice_but_what_the_killed_had_in_hand(
     store: FeatureStore, tmp_path: Path
 ) -> None:

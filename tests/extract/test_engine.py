@@ -170,6 +170,7 @@ def test_other_errors_of_the_device_are_not_taken_for_a_lack_of_memory(backbone:
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["compiled", "no compiler"])
+@pytest.mark.slow
 def test_compiling_changes_no_feature_and_its_absence_ends_no_run(
     backbone: Backbone, missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_features(
     assert {path.name.split("-")[0] for path in work.store.iterdir()} <= {"part", "space.json", ".lock"}
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_the_work_and_compute_nothing_twice(
     undisturbed: tuple[np.ndarray, float], images: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_two_runs_at_once_share_the_work_and_compute_nothing_twice(
     np.testing.assert_array_equal(features(work), undisturbed[0])
 
 
+@pytest.mark.slow
 def test_a_run_does_what_a_killed_one_beside_it_had_in_hand(
     undisturbed: tuple[np.ndarray, float], images: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_store_that_may_only_be_read(workspace: Workspace) -> None:
     assert f"{workspace.mlruns}/mlflow.db cannot be written" in line(raised_by(write), workspace, StorageError)
 
 
+@pytest.mark.slow
 def test_a_schema_of_another_version(workspace: Workspace) -> None:
     connect(workspace).create_registered_model("digits")
     path = workspace.mlruns / "mlflow.db"

@@ -196,6 +196,7 @@ def messy(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_every_file_of_a_collection_of_odd_images_is_accepted_or_kept_out_as_it_should_be(messy: Dataset) -> None:
     sizes = {row.path: (row.height, row.width, 3) for row in messy.read_manifest().itertuples()}
     listed = pd.read_csv(messy.report / "quarantine.csv")

@@ -139,11 +139,13 @@ def test_over_ssh(original, other: Workspace, openssh, tmp_path: Path) -> None:
     travel(original, other)
 
 
+@pytest.mark.slow
 def test_over_s3(original, other: Workspace, bucket: dict[str, str]) -> None:
     configure([original[0], other], "s3://datasets/photos", **bucket)
     travel(original, other)
 
 
+@pytest.mark.slow
 def test_over_http(original, other: Workspace, web: tuple[str, Path]) -> None:
     configure([original[0], other], web[0], method="PUT")
     travel(original, other)

@@ -31,6 +31,7 @@ def test_a_turn_is_waited_for_and_given_back_even_after_an_error(client: MlflowC
         assert mine.number < second.number < other.number
 
 
+@pytest.mark.slow
 def test_the_turn_of_a_killed_process_ends_with_it(client: MlflowClient, workspace: Workspace) -> None:
     holder = apart.start(workspace.tracking_uri, "hold", "birds")
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"

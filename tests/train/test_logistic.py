@@ -174,6 +174,7 @@ def test_with_several_labels_an_image_each_class_has_scikit_learns_minimum(count
         assert found.objectives[at].item() == pytest.approx(value.item(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_logits_in_the_thousands_stay_numbers() -> None:
     features, labels = clouds(200, 10, 3)
     features[:5] *= 3e3

@@ -134,6 +134,7 @@ def test_the_merged_network_computes_what_the_changed_one_does(few: Prepared, tm
     assert len(changes(tuning)) == 2 * len(changed)  # and the network that is trained goes on
 
 
+@pytest.mark.slow
 def test_only_matrices_move_and_a_killed_training_ends_as_an_unbroken_one(few: Prepared, tmp_path: Path) -> None:
     method = LoRA(epochs=2, batch_size=20, rank=2, augment="flip", precision="fp32", ema=0.5, l2_sp=0.01)
     fit = tune(method, tiny(few, tmp_path / "whole"))

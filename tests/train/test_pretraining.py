@@ -43,6 +43,7 @@ def test_without_shift_an_image_is_itself_or_its_mirror() -> None:
     assert (same | mirrored).all() and same.any() and mirrored.any()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.Module, "compile", lambda self: None)
     train, val = images(64, seed=2), images(16, seed=3)

@@ -167,6 +167,7 @@ def killed_at(number: int, kind: type, name: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_ends_as_an_unbroken_one(
     number: int, few: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +188,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_an_unbroken_one(
     assert_same(search(method, few.task(tmp_path / "broken")), unbroken)
 
 
+@pytest.mark.slow
 def test_a_lock_that_a_killed_search_left_is_taken_away(few: Prepared, tmp_path: Path) -> None:
     unbroken = search(mlp(trials=1), few.task(tmp_path))
     (tmp_path / "trials.log.lock").symlink_to("trials.log")

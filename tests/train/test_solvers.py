@@ -145,6 +145,7 @@ def test_a_class_that_a_fold_lacks_does_no_harm() -> None:
     assert np.isfinite(fit.curves.to_numpy()).all() and fit.score > 0.5
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_early_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solvers, "FINE", replace(logistic.FINE, size=0.0, limit=2))
     watcher = Mock()
