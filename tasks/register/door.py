@@ -54,7 +54,7 @@ from tasks.register.registry import (
 from tasks.register.rivals import EARLIER, LEARNED_FROM
 from tasks.register.rulings import findings_as_tags
 from tasks.register.store import connect
-from tasks.register.tags import CANDIDATE, DATA, HELD_OUT, TEACHERS
+from tasks.register.tags import BACKBONES, CANDIDATE, DATA, HELD_OUT, TEACHERS
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
@@ -149,6 +149,7 @@ def _tags(
         HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": " + ".join(backbones),
         "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
         **(duel.tags if duel else {}), **({TEACHERS: ",".join(candidate.teachers)} if candidate.teachers else {}),
+        **({BACKBONES: str(len(backbones))} if len(backbones) > 1 else {}),
     }  # fmt: skip
 
 

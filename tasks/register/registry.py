@@ -13,10 +13,10 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
-from tasks.model.bundle import BACKBONE, DESCRIPTION, HEAD, bundle_in
+from tasks.model.bundle import DESCRIPTION, HEAD, backbone_file, bundle_in
 from tasks.records import Alias
 from tasks.register.numbers import FLEETING
-from tasks.register.tags import CANDIDATE, GATE, PREFIX
+from tasks.register.tags import BACKBONES, CANDIDATE, GATE, PREFIX
 from tasks.ruling import Ruling
 
 CHAMPION: Alias = "champion"
@@ -96,7 +96,8 @@ def missing_files(client: MlflowClient, version: ModelVersion) -> str | None:
     """Which files of a version are gone, and from where; None where all are there, or nobody can tell."""
     needed = {"MLmodel"}
     if CANDIDATE in version.tags:
-        needed |= {DESCRIPTION, BACKBONE, HEAD}
+        count = int(version.tags.get(BACKBONES, 1))
+        needed |= {DESCRIPTION, HEAD, *map(backbone_file, range(1, count + 1))}
     try:
         folder = place_of(client, version)
         gone = sorted(needed - set(_files(folder, client.tracking_uri)))

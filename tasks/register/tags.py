@@ -5,6 +5,8 @@ SCORE = "score"
 """On validation; see `tasks.register.merits`."""
 TEACHERS = "teachers"
 """Registered versions that it learned from, with commas between them."""
+BACKBONES = "backbones"
+"""How many networks look at an image, where it is more than one."""
 GATE = "gate."
 """How the tags begin that say what gates found and said: ``gate.1``, ``gate.2``...; see `tasks.register.rulings`."""
 

@@ -45,6 +45,11 @@ def test_a_fused_model_is_registered_explained_and_held_against_a_single_one(hom
     assert "0 new, 1,797 reused" in single.stdout  # of the first network
     assert "compare" in single.stdout and "digits version 2" in single.stdout
 
+    [second] = (home.root / "mlruns" / "artifacts").rglob("backbone_2.safetensors")
+    second.unlink()
+    refused = home.headstart("promote", "digits", "1", "--why", "both look")
+    assert refused.returncode != 0 and "has lost its files (backbone_2.safetensors in " in refused.stderr
+
 
 def test_a_ranking_is_of_single_backbones() -> None:
     with pytest.raises(ConfigurationError, match=r"`-s extract\.beside=\[\]` ranks without them"):
