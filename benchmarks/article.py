@@ -99,7 +99,10 @@ class Images:
 
     @classmethod
     def read(cls, workspace: Path, split: str) -> Images:
-        folder = ImageFolder(str(unpack("cifar10-jpeg.tar.gz", workspace / "unpacked") / split))
+        unpacked = workspace / "unpacked"
+        if not unpacked.exists():
+            unpack("cifar10-jpeg.tar.gz", workspace / "unpacking").rename(unpacked)
+        folder = ImageFolder(str(unpacked / split))
         return cls(torch.stack([pil_to_tensor(image) for image, _ in folder]), torch.tensor(folder.targets))
 
 
