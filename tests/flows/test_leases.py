@@ -183,7 +183,7 @@ def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_
         assert eventually(lambda: registered(home), 300)
         began = time.monotonic()
         out, err = process.communicate(timeout=120)
-        assert time.monotonic() - began < 30 and process.returncode == 0, err
+        assert time.monotonic() - began < 60 and process.returncode == 0, err  # it was minutes
         assert "digits version 1 (champion)" in out and "Traceback" not in err
         assert len(err.strip().splitlines()) == 1 and "went away: it hears of this run with the next command" in err
         [run] = home.client.search_runs([home.client.get_experiment_by_name("digits").experiment_id])
