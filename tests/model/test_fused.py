@@ -15,11 +15,13 @@ from tasks.extract.door import extract_features
 from tasks.extract.joined import JoinedStore, widths_of
 from tasks.extract.weights import build_network, read_weights
 from tasks.limits import ALLOWED
-from tasks.model.bundle import backbones_in
+from tasks.model.bundle import HEAD, backbones_in
 from tasks.model.classifier import ImageClassifier, package
 from tasks.model.eyes import eyes_of
-from tasks.records import Dataset, FeatureSet
+from tasks.records import Dataset, FeatureSet, Rival
 from tasks.register.rivals import _registered
+from tasks.teachers import Teachers
+from tasks.train.distillation.teachers import answers
 from tasks.train.fusion.parts import parts_of
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace
@@ -69,6 +71,24 @@ def test_a_fused_version_is_looked_at_as_it_was_packaged(workspace: Workspace, t
     assert (theirs.new, theirs.reused) == (0, 8)
     keys = images.read_manifest()["hash"].tolist()
     np.testing.assert_array_equal(JoinedStore(theirs).read(keys), JoinedStore(features).read(keys))
+
+
+def test_a_fused_teacher_answers_as_its_package_does(workspace: Workspace, tmp_path: Path) -> None:
+    images = dataset(workspace, 5).model_copy(update={"classes": tuple(reversed(CLASSES))})
+    features, _ = packed(workspace, images, tmp_path / "packed")
+    version = Rival(
+        fingerprint="t", name="photos", version=1, bundle=tmp_path / "packed", classes=tuple(CLASSES), data="d",
+        learned_from=("train",), extraction={}, geometry={},
+    )  # fmt: skip
+    heads = (tmp_path / "packed" / HEAD,)
+    taught = answers(
+        Teachers(fingerprint="t", versions=(version,), heads=heads, features=(features,)),
+        images,
+        images.read_manifest(),
+    )
+    paths = [images.image(key) for key in images.read_manifest()["hash"]]
+    found = ImageClassifier.load(tmp_path / "packed", device="cpu").probabilities(paths)
+    torch.testing.assert_close(taught, found.flip(1), rtol=1e-4, atol=1e-5)  # the student's classes are the other way
 
 
 def test_a_package_names_each_backbone_and_holds_its_weights(workspace: Workspace, tmp_path: Path) -> None:
