@@ -114,8 +114,8 @@ class Base:
     """
 
     def __init__(self, normalised: bool) -> None:
-        weights = read_weights("vgg16", str(WEIGHTS), Path())
-        self.network = load_network("vgg16", weights, ["features"]).eval()
+        weights = read_weights("vgg16", WEIGHTS.name, WEIGHTS)
+        self.network = load_network("vgg16", weights, ["features"]).eval().features
         self.mean, self.std = (weights.mean, weights.std) if normalised else ((0.0,) * 3, (1.0,) * 3)
 
     @torch.inference_mode()
