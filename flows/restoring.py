@@ -105,6 +105,10 @@ def restore_config(subject: Subject, source: dict[str, Any], weights: list[str],
     # By a stopwatch, the forward pass might be compiled this time and not the other, which rounds otherwise.
     compile = COMPILED.get(subject.tags.get("backbone.compiled", ""), extract.get("compile", "auto"))
     config["extract"] = extract | {"weights": first, "compile": compile} | ({"beside": beside} if beside else {})
+    # By it, too, as many images would be looked through again as this machine has time for.
+    images = {name: subject.metrics.get(f"images/{name}") for name in ("robustness", "faithfulness")}
+    sampled = {name: int(count) for name, count in images.items() if count is not None}
+    config["evaluate"] = config.get("evaluate", {}) | sampled
     write_whole(path, yaml.safe_dump(config, sort_keys=False))
     return path
 

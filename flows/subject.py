@@ -36,6 +36,11 @@ class Subject:
         """Of the run."""
         return dict(self.run.data.tags) if self.run else {}
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of the run."""
+        return dict(self.run.data.metrics) if self.run else {}
+
     def text(self, artifact: str) -> str | None:
         """A text that the run keeps; None where it has none of that name."""
         content = self.content(artifact)

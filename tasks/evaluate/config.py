@@ -61,6 +61,9 @@ class EvaluateConfig(Section):
     where the network is slow, as many as pass through in some five seconds."""
     explain: int = Field(default=12, ge=0, le=60)
     """Answers that are shown with a heat map of what they rest on, as many wrong as right; 0: none."""
+    faithfulness: int | None = Field(default=None, ge=0)
+    """Answers whose heat maps are held against random ones; 0: none. By default 20 or, where the network is slow, as
+    many as pass through in some five seconds."""
 
     @property
     def inspects(self) -> bool:

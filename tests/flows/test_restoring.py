@@ -56,6 +56,17 @@ def test_features_are_made_again_by_the_same_forward_pass_whatever_a_stopwatch_s
     assert yaml.safe_load(path.read_text())["extract"]["compile"] == asked
 
 
+def test_as_many_images_are_looked_through_again_as_were_whatever_a_stopwatch_says(tmp_path: Path) -> None:
+    class Timed(Made):
+        @property
+        def metrics(self) -> dict[str, float]:
+            return {"images/robustness": 17.0, "images/test": 365.0}
+
+    made = Timed(None, None, None)  # type: ignore[arg-type]
+    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], tmp_path / "config.yaml")
+    assert yaml.safe_load(path.read_text())["evaluate"] == {"robustness": 17}
+
+
 def test_weights_that_are_others_now_are_told_with_the_backbone_s_hash(workspace: Workspace) -> None:
     class Changed(Made):
         digests = f"{OURS} + {OURS}"

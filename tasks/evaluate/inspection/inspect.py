@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -25,6 +24,11 @@ from tasks.workspace import Workspace, fresh_folder
 
 ROBUSTNESS, FAITHFULNESS = 64, 20
 """Images that are corrupted, and that maps are judged on, by default and at most."""
+
+SLOW = (
+    "inspect\tthe network is too slow here to pass images through it again: evaluate.robustness: 20 and "
+    "evaluate.faithfulness: 20 do so"
+)
 
 
 def inspect_candidate(
@@ -49,7 +53,7 @@ def inspect_candidate(
     images: dict[str, int] = {}
     findings: list[str] = []
     with fresh_folder(final) as folder:
-        if places := _drawn(config.robustness, robustness.PASSES, ROBUSTNESS, looker, dataset, answers, config.seed):
+        if places := _drawn(config.robustness, robustness.PASSES, ROBUSTNESS, looker, answers, config.seed):
             images["robustness"] = len(places)
             metrics[f"{dataset.report_on}/robustness"] = _bear(looker, dataset, answers, places, folder, findings)
         if config.explain and len(answers.rows):
@@ -62,16 +66,12 @@ def inspect_candidate(
     return inspection
 
 
-def _drawn(
-    asked: int | None, passes: int, most: int, looker: Looker, dataset: Dataset, answers: Answers, seed: int
-) -> list[int]:
+def _drawn(asked: int | None, passes: int, most: int, looker: Looker, answers: Answers, seed: int) -> list[int]:
     """Positions of the images to measure with; none, and a word why, where a slow network would take too long."""
     if asked is None:
         asked = looker.affordable(passes, most)
         if not asked:
-            tell(
-                "inspect\tthe network is too slow here to pass images through it again: evaluate.robustness: 20 does so"
-            )
+            tell(SLOW)
     return list(map(int, draw(answers.rows, asked, seed)))
 
 
@@ -99,8 +99,7 @@ def _explain(
     if len(rows):
         pixels = looker.see(dataset, rows)
         explain_answers(saliency, chosen, pixels, rows, dataset.classes, answers.split, folder)
-    most = looker.affordable(faithfulness.PASSES, FAITHFULNESS)
-    places = draw(answers.rows, most, config.seed)
+    places = _drawn(config.faithfulness, faithfulness.PASSES, FAITHFULNESS, looker, answers, config.seed)
     if len(places) > 1:
         images["faithfulness"] = len(places)
         rows = answers.rows.iloc[places].reset_index(drop=True)
@@ -111,7 +110,7 @@ def _explain(
 
 
 def _judge(
-    looker: Looker, saliency: Mapper, dataset: Dataset, rows: pd.DataFrame, answers: Answers, places: np.ndarray,
+    looker: Looker, saliency: Mapper, dataset: Dataset, rows: pd.DataFrame, answers: Answers, places: list[int],
     folder: Path, findings: list[str],
 ) -> Interval:  # fmt: skip
     pixels = looker.see(dataset, rows)
