@@ -18,12 +18,13 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from tasks.extract.backbones import last_classifier, without_values
 from tasks.extract.facts import BUILTIN, FILE, TIMM, Facts, facts
-from tasks.extract.weights import IMAGENET_MEAN, IMAGENET_STD
+from tasks.extract.weights import IMAGENET_MEAN, IMAGENET_STD, build_network
 
 NOT_COMMERCIAL = ("vit_h_14", "regnet_y_128gf")
 """Of torchvision's networks, those whose default weights are of SWAG (Singh et al. 2022), under CC-BY-NC."""
@@ -122,7 +123,15 @@ def of_timm() -> Iterator[Facts]:
 
 def counted(name: str, size: int) -> tuple[int, int, int]:
     """Parameters without the classifier, and of an image of ``size`` pixels the operations and outputs."""
-    network = without_values(name, 2, size).requires_grad_(False).eval()
+    try:
+        with FakeTensorMode():  # shapes alone, also of what is computed while the network is built
+            return _counted(build_network(name, 2, size), size)
+    except Exception:  # of many types: some networks look at values while they are built
+        return _counted(without_values(name, 2, size), size)
+
+
+def _counted(network: torch.nn.Module, size: int) -> tuple[int, int, int]:
+    network.requires_grad_(False).eval()
     parent, _, last = last_classifier(network).rpartition(".")
     setattr(network.get_submodule(parent), last, TwoOf())
     device = next(network.parameters()).device
