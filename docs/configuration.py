@@ -20,6 +20,7 @@ from tasks.register.gating import Gate
 from tasks.train.config import DEFAULT
 from tasks.train.method import Method, SearchConfig
 from tasks.train.methods import METHODS
+from tasks.train.tuning.config import AttackConfig
 from tasks.train.tuning.method import ThroughBackbone
 
 
@@ -51,7 +52,7 @@ def describe(name: str, model: type[BaseModel], level: str) -> Iterator[str]:
             yield "One of these; the first key of each tells it apart. docs/data.md has examples."
             for kind in SOURCES:
                 yield from describe(f"source: {kind.key()}", kind, "####")
-        elif inner := section(field):
+        elif inner := section(field) or optional(field):
             yield from describe(f"{name}.{key}", inner, f"{level}#")
 
 
@@ -71,6 +72,7 @@ def describe_train() -> Iterator[str]:
     yield "### train: all methods through the backbone"
     yield "Where a method below gives another default, that one holds."
     yield table(added(ThroughBackbone, Method))
+    yield from describe("train.attack", AttackConfig, "###")
     for name, kind in METHODS.items():
         if issubclass(kind, ThroughBackbone):
             yield from describe_method(name, kind, ThroughBackbone)
@@ -114,6 +116,13 @@ def section(field: FieldInfo) -> type[BaseModel] | None:
     if get_origin(kind) is list:
         kind = get_args(kind)[0]
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Source else None
+
+
+def optional(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a key may hold, and does not by default."""
+    return next(
+        (kind for kind in get_args(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+    )
 
 
 def table(rows: Iterable[str]) -> str:

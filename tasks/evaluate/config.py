@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.section import Section
+from tasks.train.radius import Radius
 
 Slice = Literal["domain", "group", "size", "shape", "bytes", "brightness"]
 OTHERS = "*"
@@ -39,6 +40,25 @@ class OperatingPointConfig(Section):
         return self
 
 
+class AttackConfig(Section):
+    """Held-out images are moved within each radius so that the model errs, by projected gradient ascent on the network
+    and head that are served (PGD, Madry et al. 2018); an image counts by the worst answer found."""
+
+    radii: Annotated[tuple[Radius, ...], Field(min_length=1), AfterValidator(lambda radii: tuple(sorted({*radii})))] = (
+        Field(default=("2/255", "4/255"), validate_default=True)
+    )
+    """How far every channel of every pixel may be moved (L∞), as a share of its range, 0 to 1, such as `8/255`."""
+    steps: int = Field(default=20, ge=1)
+    """Steps of each attack."""
+    step: Radius | None = None
+    """Length of a step, as a share as well; by default 2.5 · radius / steps."""
+    restarts: int = Field(default=1, ge=1)
+    """Random starts that are tried for each image and radius."""
+    images: int = Field(default=200, ge=1)
+    """Held-out images that are attacked, each label's share as in all. Each costs a forward pass, a backward pass and
+    another forward pass for each step, radius and restart, until it falls."""
+
+
 class EvaluateConfig(Section):
     """How the figures of merit are computed."""
 
@@ -59,6 +79,8 @@ class EvaluateConfig(Section):
     robustness: int | None = Field(default=None, ge=0)
     """Held-out images that are corrupted in 30 ways and passed through the network again; 0: none. By default 64 or,
     where the network is slow, as many as pass through in some five seconds."""
+    attack: AttackConfig | None = None
+    """Accuracy under attack, on request: `{radii: [2/255, 4/255]}`; `{}` takes these."""
     explain: int = Field(default=12, ge=0, le=60)
     """Answers that are shown with a heat map of what they rest on, as many wrong as right; 0: none."""
     faithfulness: int | None = Field(default=None, ge=0)
@@ -68,4 +90,4 @@ class EvaluateConfig(Section):
     @property
     def inspects(self) -> bool:
         """Whether the network is looked through at all."""
-        return self.robustness != 0 or self.explain > 0
+        return self.robustness != 0 or self.explain > 0 or self.attack is not None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from tasks.report.charts import robustness_chart
 from tasks.report.facts import Facts, rows, table
 from tasks.report.pictures import drawn
+from tasks.train.radius import levels
 
 
 def explanation(facts: Facts) -> dict[str, Any] | None:
@@ -21,19 +24,41 @@ def explanation(facts: Facts) -> dict[str, Any] | None:
 
 
 def robustness(facts: Facts) -> dict[str, Any] | None:
-    """Accuracy under corruptions of rising severity."""
-    found = table(facts.inspection.report if facts.inspection else None, "robustness.csv")
+    """Accuracy under corruptions of rising severity, and under attacks."""
+    folder = facts.inspection.report if facts.inspection else None
+    corrupted, attacked = _corrupted(table(folder, "robustness.csv")), table(folder, "attacks.csv")
+    if corrupted is None and attacked is None:
+        return None
+    return {"corrupted": corrupted, "attacked": None if attacked is None else _attacked(attacked)}
+
+
+def _corrupted(found: pd.DataFrame | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    figure = "accuracy" if "accuracy" in found else "f1_samples"
-    corrupted = found[found["severity"] > 0]
+    figure = _figure_of(found)
+    spoilt = found[found["severity"] > 0]
     return {
         "chart": robustness_chart(found, figure),
         "figure": figure,
         "images": int(found["images"].max()),
-        "severities": sorted(corrupted["severity"].unique().tolist()),
-        "rows": [(name, rows(of)) for name, of in corrupted.groupby("corruption", sort=False)],
+        "severities": sorted(spoilt["severity"].unique().tolist()),
+        "rows": [(name, rows(of)) for name, of in spoilt.groupby("corruption", sort=False)],
     }
+
+
+def _attacked(found: pd.DataFrame) -> dict[str, Any]:
+    figure = _figure_of(found)
+    radii = [f"{levels(radius)}/255" if radius else "none" for radius in found["radius"]]
+    bounds = zip(found[figure], found["low"], found["high"], strict=True)
+    return {
+        "figure": figure,
+        "images": int(found["images"].max()),
+        "rows": list(zip(radii, bounds, strict=True)),
+    }
+
+
+def _figure_of(found: pd.DataFrame) -> str:
+    return "accuracy" if "accuracy" in found else "f1_samples"
 
 
 def shift(facts: Facts) -> dict[str, Any] | None:

@@ -59,6 +59,22 @@ def check_teacher(config: Method) -> None:
             )
 
 
+def check_attack(config: Method) -> None:
+    """Whether all methods that are tried learn under the attack that one is to learn under.
+
+    Raises:
+        ConfigurationError: one does not, so that accuracy under attack would be held against accuracy without.
+    """
+    if getattr(config, "attack", None) is None:
+        return
+    for key, name, kind in _named(config):
+        if not issubclass(kind, TuningConfig):
+            raise ConfigurationError(
+                f"train.attack is for methods that train through the backbone, and {name} ({key}) does not: leave one "
+                "of them out"
+            )
+
+
 def _named(config: Method) -> list[tuple[str, str, type[Method]]]:
     """The methods that a section names: the key of each, its name, and what it is."""
     key, tried = config.tried

@@ -16,7 +16,7 @@ from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.teachers import Teachers
 from tasks.train.calibration import calibrate
-from tasks.train.check import check_labels, check_pool, check_teacher
+from tasks.train.check import check_attack, check_labels, check_pool, check_teacher
 from tasks.train.distillation.config import Distillation
 from tasks.train.heads import as_probabilities, predict_probabilities
 from tasks.train.method import Method
@@ -46,6 +46,7 @@ def train_head(
     check_labels(config, dataset.source, dataset.multi_label)
     check_pool(config, dataset)
     check_teacher(config)
+    check_attack(config)
     code = code_version(Path(__file__).parent)
     taught = [teachers.fingerprint] if teachers else []
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint, *taught)
@@ -60,7 +61,7 @@ def train_head(
         fits[seed] = search(config, task) if config.search else config.fit(task)
         if not fits[seed].cross_validated:  # else it has learned from the images that choices are made on
             _finish(fits[seed], config, task, workspace)
-    best = max(fits.values(), key=lambda fit: fit.score)
+    best = max(fits.values(), key=lambda fit: fit.compared)
     best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
     # A search within so many minutes may end another way the next time.
     name = fingerprint(name, best.method, best.chosen, best.score)

@@ -22,7 +22,6 @@ from tasks.progress import progress, tell
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.solvers import Fit
-from tasks.train.targets import merit_name
 from tasks.train.task import Task
 from tasks.train.tuning.method import ThroughBackbone
 
@@ -121,8 +120,8 @@ def _attempt(study: optuna.Study, trial: optuna.Trial, configured: Method, task:
             tell(f"{told} {other.value:.4f}, as trial {other.number + 1}")
             return None
     fit, pruned = _fit(method, task, trial, ends)
-    study.tell(trial, None if pruned else fit.score, TrialState.PRUNED if pruned else TrialState.COMPLETE)
-    tell(f"{told} {fit.score:.4f}{', ended early' if pruned else ''}")
+    study.tell(trial, None if pruned else fit.compared, TrialState.PRUNED if pruned else TrialState.COMPLETE)
+    tell(f"{told} {fit.compared:.4f}{', ended early' if pruned else ''}")
     return fit
 
 
@@ -174,7 +173,7 @@ def _fit(method: Method, task: Task, trial: Any, ends: float) -> tuple[Fit, bool
     from tasks.train.tuning.run import tune  # Lightning takes seconds to import
     from tasks.train.tuning.watch import Pruning
 
-    merit = f"validation/{merit_name(task.dataset.multi_label)}"
+    merit = method.compared_by(task.dataset.multi_label)
     # The trial is asked once more, for a training that was over when it was killed hears of no epoch now.
     return tune(method, task, Pruning(trial, merit, ends)), trial.should_prune()
 

@@ -42,6 +42,7 @@ class Fit:
 
     Attributes:
         score: accuracy or, with several labels an image, average precision (see `tasks.train.targets.merit`).
+        attacked: the same under the attack that it was trained under, if any.
         backbone: weights of the backbone where these were trained, too.
         rates: learning rates of its blocks by epoch (epoch, block, rate), where they were chosen in training.
         trials: what a search tried, a row for each.
@@ -65,6 +66,12 @@ class Fit:
     method: str | None = None
     cross_validated: bool = False
     held_out: torch.Tensor | None = field(default=None, repr=False)
+    attacked: float | None = None
+
+    @property
+    def compared(self) -> float:
+        """What seeds and trials are compared by: the score, under attack where one was trained under."""
+        return self.score if self.attacked is None else self.attacked
 
 
 def fit_linear(

@@ -135,6 +135,17 @@ def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Pat
     assert "ant missed (10%); nothing in the image speaks for it" in read.words and "wasp (70%)" in read.words
 
 
+def test_what_is_left_under_attack_is_shown_with_corruptions_or_without(tmp_path: Path) -> None:
+    (seen := tmp_path / "seen").mkdir()
+    attacks = {"radius": [0, 0.007843, 0.015686], "images": 40, "accuracy": [0.9, 0.45, 0.1], "low": [0.8, 0.3, 0.04],
+               "high": [0.95, 0.6, 0.23]}  # fmt: skip
+    pd.DataFrame(attacks).to_csv(seen / "attacks.csv", index=False)
+    read = Reading(page(facts(tmp_path, inspection=Inspection(fingerprint="i", report=seen, metrics={}, images={}))))
+    assert "robustness" in read.sections and "A sample of" not in read.words
+    assert "40 images of test" in read.words
+    assert "none 0.9000 0.8000 to 0.9500 2/255 0.4500 0.3000 to 0.6000 4/255 0.1000" in read.words
+
+
 def test_a_choice_within_a_budget_is_told_step_by_step(tmp_path: Path) -> None:
     tune = Step("tune", "resnet_32px", "lp_ft", 100, 2, predicted=12.0, took=10.5, score=0.9, frozen=0.85, state="done")
     rank = Step("rank", "", predicted=50.0, state="left out", why="50 s, and there are 20 s for it")

@@ -1,4 +1,4 @@
-"""The door of the inspection: what a candidate looks at, and how it bears corrupted images."""
+"""The door of the inspection: what a candidate looks at, and how it bears corrupted and attacked images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.door import answer
-from tasks.evaluate.inspection import faithfulness, robustness
+from tasks.evaluate.inspection import attacks, faithfulness, robustness
 from tasks.evaluate.inspection.explanations import choose_answers, explain_answers
 from tasks.evaluate.inspection.looking import Looker, draw
 from tasks.evaluate.inspection.together import Mapper, saliency_of
@@ -56,6 +56,8 @@ def inspect_candidate(
         if places := _drawn(config.robustness, robustness.PASSES, ROBUSTNESS, looker, answers, config.seed):
             images["robustness"] = len(places)
             metrics[f"{dataset.report_on}/robustness"] = _bear(looker, dataset, answers, places, folder, findings)
+        if config.attack and len(answers.rows):
+            metrics |= _attack(config, looker, dataset, answers, folder, images, findings)
         if config.explain and len(answers.rows):
             images["explained"] = _explain(config, looker, dataset, answers, folder, metrics, images, findings)
         inspection = Inspection(
@@ -87,6 +89,22 @@ def _bear(
     robustness.robustness_figure(table, title).savefig(folder / "robustness.png", dpi=110)
     findings += robustness.fragile(table, answers.split)
     return mean
+
+
+def _attack(
+    config: EvaluateConfig, looker: Looker, dataset: Dataset, answers: Answers, folder: Path, images: dict[str, int],
+    findings: list[str],
+) -> dict[str, Interval]:  # fmt: skip
+    assert config.attack is not None
+    places = draw(answers.rows, config.attack.images, config.seed)
+    rows = answers.rows.iloc[places].reset_index(drop=True)
+    sample = Sample(len(rows), group_numbers(rows))
+    pixels, targets = looker.see(dataset, rows), answers.targets[places]
+    table, figures, flat = attacks.measure_attacks(looker, pixels, targets, sample, config.attack, config.seed)
+    table.to_csv(folder / "attacks.csv", index=False, float_format="%.6f")
+    findings += attacks.told(table, flat, answers.split)
+    images |= dict.fromkeys(figures, len(rows))
+    return {f"{answers.split}/{name}": figure for name, figure in figures.items()}
 
 
 def _explain(

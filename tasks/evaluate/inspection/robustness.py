@@ -53,7 +53,7 @@ def measure_robustness(
             embeddings = embed(looker.head, features)
             clean = embeddings if clean is None else clean
             right = goodness(targets, predict_probabilities(looker.head, features).numpy(), THRESHOLD)
-            value, low, high = _mean(right, sample)
+            value, low, high = mean_of(right, sample)
             shift = effect_size(clean, embeddings, paired=True) if severity and len(pixels) > 1 else 0.0
             rows.append(
                 {
@@ -68,10 +68,10 @@ def measure_robustness(
             )
             marks += [right] * bool(severity)
             advance(len(pixels))
-    return pd.DataFrame(rows), _mean(np.mean(marks, axis=0), sample)
+    return pd.DataFrame(rows), mean_of(np.mean(marks, axis=0), sample)
 
 
-def _mean(values: np.ndarray, sample: Sample) -> Interval:
+def mean_of(values: np.ndarray, sample: Sample) -> Interval:
     """Over images, or groups of them; Wilson's interval where values are yes or no."""
     if set(np.unique(values)) <= {0.0, 1.0}:
         return sample.share(values > 0)

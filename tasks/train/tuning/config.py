@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from tasks.preprocess.kinds import Augment
+from tasks.section import Section
 from tasks.train.kinds import Balance
 from tasks.train.method import Method
+from tasks.train.radius import Radius
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +20,24 @@ if TYPE_CHECKING:
     from tasks.train.task import Task
     from tasks.train.tuning.blocks import Block
     from tasks.train.tuning.network import Material, Tuning
+
+
+class AttackConfig(Section):
+    """Adversarial training: images are changed within a radius so that the network errs, and learned from so (Madry et
+    al. 2018). It costs about as many passes more as there are steps, and accuracy on images that nobody attacks."""
+
+    radius: Radius = Field(default="4/255", validate_default=True)
+    """How far every channel of every pixel may be changed (L∞), as a share of its range, 0 to 1, before whatever the
+    network does with it."""
+    steps: int = Field(default=7, ge=1)
+    """Steps of projected gradient ascent from a random start."""
+    step: Radius | None = None
+    """Length of a step, as a share as well; by default 2.5 · radius / steps."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of each batch that is attacked; the others are learned from as they are."""
+    trades: float | None = Field(default=None, gt=0)
+    """Images are learned from as they are, and answers under attack are drawn to those without, by this weight (TRADES,
+    Zhang et al. 2019, 1/λ there, 6 usually); by default they are learned from under attack."""
 
 
 class TuningConfig(Method):
@@ -61,6 +81,9 @@ class TuningConfig(Method):
     """Share of the target that is spread over all classes."""
     balance: Balance = "none"
     """Classes of unequal size: `weights` counts every class alike, `sampling` draws from every class as often."""
+    attack: AttackConfig | None = None
+    """Adversarial training, `{radius: 4/255}`; epochs, seeds and trials are then compared by what is right on
+    validation under the same attack."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better validation figure after which training ends."""
     wise_ft: bool = False
@@ -83,9 +106,17 @@ class TuningConfig(Method):
             raise ValueError(f"sizes must be at least 8 pixels, and no more of them than epochs ({self.epochs})")
         if self.wise_ft and self.head != "probe":
             raise ValueError("wise_ft goes back towards the solved head that training begins from: take head: probe")
+        if self.attack and (self.wise_ft or self.soup or (self.search and self.search.soup)):
+            raise ValueError("wise_ft and soup choose by images that nobody attacks: leave them out beside attack")
         if self.devices != "auto" and self.devices < 1:
             raise ValueError("devices must be auto or at least 1")
         return self
+
+    def compared_by(self, multi_label: bool) -> str:
+        """Column of the curves that tells which epoch is the best."""
+        from tasks.train.targets import merit_name
+
+        return f"validation/{'attacked_' * (self.attack is not None)}{merit_name(multi_label)}"
 
     def prepare(self, network: nn.Module, blocks: list[Block]) -> None:
         """Change the network before training, such as by adding parameters."""

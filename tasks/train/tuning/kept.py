@@ -35,8 +35,15 @@ def is_over(method: TuningConfig, folder: Path) -> bool:
 def ranked_epochs(task: Task) -> list[int]:
     """Epochs by their numbers, the best on validation first."""
     curves = pd.DataFrame(_kept(task)["rows"])
-    merits = curves[f"validation/{merit_name(task.dataset.multi_label)}"]
+    merits = curves[compared_by(curves, task.dataset.multi_label)]
     return [int(place) + 1 for place in merits.sort_values(ascending=False, kind="stable").index]
+
+
+def compared_by(curves: pd.DataFrame, multi_label: bool) -> str:
+    """The column that epochs are compared by: what is right under attack, where that was measured."""
+    merit = f"validation/{merit_name(multi_label)}"
+    attacked = f"validation/attacked_{merit_name(multi_label)}"
+    return attacked if attacked in curves else merit
 
 
 def _kept(task: Task) -> dict[str, Any]:
@@ -49,8 +56,8 @@ def fit_of(task: Task, epoch: int | None = None) -> Fit:
     kept = _kept(task)
     curves = pd.DataFrame(kept["rows"])
     several = f"validation/{merit_name(True)}" in curves
-    merit = f"validation/{merit_name(several)}"
-    best = epoch - 1 if epoch else int(curves[merit].argmax())
+    compared, merit = compared_by(curves, several), f"validation/{merit_name(several)}"
+    best = epoch - 1 if epoch else int(curves[compared].argmax())
     folder = _of_epoch(task.folder, best + 1)
     state = load_file(folder / HEAD)
     classes, width = state["layers.weight"].shape
@@ -60,6 +67,7 @@ def fit_of(task: Task, epoch: int | None = None) -> Fit:
         head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,
         backbone=replace(task.weights, state=load_file(folder / BACKBONE), source=str(folder / BACKBONE)),
         rates=pd.DataFrame(kept["chosen"]),
+        attacked=None if compared == merit else float(curves[compared][best]),
     )  # fmt: skip
 
 

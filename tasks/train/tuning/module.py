@@ -15,7 +15,8 @@ from torchvision.transforms import v2
 from tasks.extract.backbones import Backbone
 from tasks.extract.weights import State
 from tasks.preprocess.policies import changed
-from tasks.train.targets import measured
+from tasks.train.targets import is_multi_label, measured, merit
+from tasks.train.tuning.adversary import logits_under_attack, loss_under_attack
 from tasks.train.tuning.batches import Batches
 from tasks.train.tuning.clock import Clock
 from tasks.train.tuning.config import TuningConfig
@@ -48,6 +49,7 @@ class TuningModule(L.LightningModule):
         # In a list, so that it is no part of what is trained.
         self._looks_with: list[Backbone] = []
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._attacked: list[torch.Tensor] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: list[dict[str, Any]] = []
@@ -113,7 +115,10 @@ class TuningModule(L.LightningModule):
         images = changed(images, self.method.augment)
         if self._mix is not None:
             images, targets = self._mix(images.float(), targets)
-        loss = self.tuning.loss(images, targets)
+        if self.method.attack is None:
+            loss = self.tuning.loss(images, targets)
+        else:
+            loss = loss_under_attack(self.tuning, images, targets, self.method.attack)
         self._losses.append(loss.detach())
         # Of several processes, whose gradients are averaged, some may have an image more than others.
         _, processes = self.batches.share
@@ -142,18 +147,27 @@ class TuningModule(L.LightningModule):
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
         images, targets = batch
         with torch.autocast(self.device.type, enabled=False):
-            logits = self.tuning.head(self._looks_with[0](images))
+            logits = self._served(images)
+            if self.method.attack is not None:
+                moved = logits_under_attack(self._served, images, targets, self.method.attack)
+                self._attacked.append(moved.cpu())
         self._seen.append((logits.cpu(), targets.cpu()))
+
+    def _served(self, images: torch.Tensor) -> torch.Tensor:
+        return self.tuning.head(self._looks_with[0](images))
 
     def on_validation_epoch_end(self) -> None:
         self._looks_with = []
         logits, targets = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         loss = torch.stack(self._losses).mean().item()
+        figures = measured("validation", logits, targets)
+        if self._attacked:
+            figures[self.method.compared_by(is_multi_label(targets))] = merit(torch.cat(self._attacked), targets)
         # Of several processes, each has statistics of batch norms of its own; what is kept is the first one's.
-        figures = self.trainer.strategy.broadcast(measured("validation", logits, targets))
+        figures = self.trainer.strategy.broadcast(figures)
         self.rows.append({"step": self.current_epoch + 1, "train/loss": loss} | figures)
         self.log_dict(figures)
-        self._seen, self._losses = [], []
+        self._seen, self._attacked, self._losses = [], [], []
 
     def on_train_epoch_end(self) -> None:
         # Of several processes, one is watched.

@@ -75,14 +75,15 @@ class Tuning(nn.Module):
         self._whole = [network]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self._answers(self.backbone(images))
+        return self.answers(self.backbone(images))
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What a batch costs."""
         features = self.backbone(images)
-        return self.criterion(self._answers(features), targets, features)
+        return self.criterion(self.answers(features), targets, features)
 
-    def _answers(self, features: torch.Tensor) -> torch.Tensor:
+    def answers(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of features ``[N, width]``."""
         # As it will be served: the head costs nothing, and logits of eight bits are often equal.
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features)
@@ -161,6 +162,24 @@ class Tuning(nn.Module):
                 parameter.requires_grad_(wanted)
             for module, mode in modes:  # the outer ones first
                 module.train(mode)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Nothing of the network follows what it sees: neither parameters nor statistics; and nothing is dropped."""
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        # Not by `train`, at which a trunk changes its graph, and compiles it.
+        moving = [module for module in self.modules() if module.training]
+        try:
+            for parameter in learned:
+                parameter.requires_grad_(False)
+            for module in moving:
+                module.training = False
+            yield
+        finally:
+            for parameter in learned:
+                parameter.requires_grad_(True)
+            for module in moving:
+                module.training = True
 
     def states(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Parameters of the whole network, under torchvision's names, and of the head; copies on the CPU."""

@@ -30,7 +30,7 @@ from tasks.machine import freed_memory_kept, usable_cores
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import is_multi_label, merit_name
+from tasks.train.targets import is_multi_label
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
@@ -136,7 +136,7 @@ def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
 def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: Callback | None) -> None:
     """One process's share of the training. What it comes to lies in the task's folder."""
     module, held_out = _module(method, task, parts, rank)
-    merit = f"validation/{merit_name(module.tuning.head.multi_label)}"
+    merit = method.compared_by(module.tuning.head.multi_label)
     device = torch.device(task.features.device)
     precision = choose_precision(method.precision, device)
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +165,7 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
+            inference_mode=method.attack is None,  # validation images are attacked by gradients
             default_root_dir=task.folder,
         )
         last = task.folder / LAST
