@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Preprocessed
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Inspection, Preprocessed
 from tasks.ruling import Ruling
 from tasks.wording import REASON, brief, shorten
 
@@ -34,10 +34,10 @@ headstart rollback {name} --why "..."
 
 def card(
     run_id: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
-    evaluation: Evaluation, comparison: Comparison | None,
+    evaluation: Evaluation, comparison: Comparison | None, inspection: Inspection | None = None,
 ) -> str:  # fmt: skip
     """The card of a version that is about to be made; what the gates say of it comes before it (`with_verdict`)."""
-    parts = [_facts(dataset, preprocessed, features, candidate), _figures(evaluation)]
+    parts = [_facts(dataset, preprocessed, features, candidate), _figures(evaluation), *_attacked(inspection)]
     if comparison and comparison.images:
         parts.append(_compared(comparison))
     parts += [
@@ -104,6 +104,20 @@ def _figures(evaluation: Evaluation) -> str:
     known = [figure for figure in FIGURES if f"{splits[0]}/{figure}" in evaluation.metrics]
     rows = ((figure, *(cell(split, figure) for split in splits)) for figure in known)
     return f"### Figures\n\n{_table(('with 95% intervals', *splits), rows)}"
+
+
+def _attacked(inspection: Inspection | None) -> Iterator[str]:
+    """What is left of right answers when pixels are moved by so many levels of 255, where that was measured."""
+    if inspection is None:
+        return
+    found = {name.partition("/attacked_")[2]: interval for name, interval in inspection.metrics.items()}
+    told = [
+        f"{radius.replace('_', '/')}: {value:.4f} [{low:.4f}, {high:.4f}]"
+        for radius, (value, low, high) in found.items()
+        if radius
+    ]
+    if told:
+        yield f"Right under attack, each pixel moved by at most {', '.join(told)}."
 
 
 def _compared(comparison: Comparison) -> str:

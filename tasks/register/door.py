@@ -117,7 +117,7 @@ def register_candidate(
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
             tags |= findings_as_tags(config.gates, evidence)
             mine.check()
-            about = card(run_id, dataset, preprocessed, features, candidate, evaluation, comparison)
+            about = card(run_id, dataset, preprocessed, features, candidate, evaluation, comparison, inspection)
             made = client.create_model_version(
                 name, uri, run_id, tags, description=about, model_id=uri.removeprefix("models:/")
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.records import Comparison, Preprocessed
+from tasks.records import Comparison, Inspection, Preprocessed
 from tasks.register.card import MOST, card
 from tests.flows.test_summary import HERE, outcome
 
@@ -41,6 +41,20 @@ def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_again
     ):
         assert line in text.splitlines(), line
     assert "recall_macro" not in text  # the tables have it
+
+
+def test_what_is_left_under_attack_is_said_where_it_was_measured() -> None:
+    run = outcome(False)
+    figures = {
+        "test/robustness": (0.7, 0.6, 0.8),
+        "test/attacked_2_255": (0.5, 0.4, 0.6),
+        "test/attacked_4_255": (0, 0, 0.1),
+    }
+    seen = Inspection(fingerprint="i", report=HERE, metrics=figures, images={})
+    text = card("abc", run.dataset, SIZES, run.features, run.candidate, run.evaluation, None, seen)
+    told = "moved by at most 2/255: 0.5000 [0.4000, 0.6000], 4/255: 0.0000 [0.0000, 0.1000]."
+    assert f"Right under attack, each pixel {told}" in text.splitlines()
+    assert "under attack" not in made()
 
 
 def test_of_the_first_version_and_of_several_labels_it_says_what_there_is() -> None:
