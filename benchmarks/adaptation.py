@@ -26,8 +26,8 @@ from tasks.ingest.door import ingest_images
 from tasks.ingest.splits import position
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
-from tasks.train.adaptation.criteria import agreement
-from tasks.train.adaptation.fit import Domains, Learned, both, is_trusted, learn
+from tasks.train.adaptation.criteria import Verdict
+from tasks.train.adaptation.fit import Domains, Learned, both, learn
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.methods import METHODS
 from tasks.train.targets import Labelled
@@ -98,14 +98,14 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
         PLAIN[source, target, seed] = domains, learn(section, domains, seed)
     domains, unadapted = PLAIN[source, target, seed]
     plain, adapted = both(section, domains, seed, unadapted)
-    taken = is_trusted(adapted, plain)
+    verdict = Verdict.of(adapted.answers, plain.answers)
     with torch.inference_mode():
         before, after = ((each.head(test[0]).argmax(1) == test[1]).double().mean().item() for each in (plain, adapted))
     told = {f"{name}.{key}": value for name, each in (("plain", plain), ("adapted", adapted))
             for key, value in vars(each.criteria).items()}  # fmt: skip
     return {
         "method": method, "source": source, "target": target, "seed": seed, "plain": before, "adapted": after,
-        "kept": after if taken else before, "taken": taken, "agreement": agreement(adapted.answers, plain.answers),
+        "kept": after if verdict.trusted else before, "taken": verdict.trusted, "agreement": verdict.agreement,
     } | told  # fmt: skip
 
 
