@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
-from tasks.train.adaptation.images import Adapting, adapting, trusted
+from tasks.train.adaptation.images import Adapting, adapting, answers, trusted
 from tasks.train.adaptation.terms import (
     TERMS,
     Activations,
@@ -173,38 +174,45 @@ class Parts(Callback):
 def test_the_last_epoch_is_kept_and_the_adversary_learns_through_the_whole_training(task: Task) -> None:
     section = AdaptTuned(term="dann", epochs=3, batch_size=20, cautious=False)
     fit = tune(section, task, watch := Parts())
-    assert fit.chosen["epoch"] == 3 and fit.chosen["adapted"] == 1 and fit.backbone is not None
+    assert fit.chosen["epoch"] == 3 and fit.backbone is not None
     assert np.allclose(watch.over, np.arange(9) / 9)
     assert not torch.equal(watch.learned[0], watch.learned[-1])
 
 
-def collapsed(task: Task) -> Fit:
-    """The pretrained backbone under a head that calls everything a 3."""
-    head = Head(task.features.width, task.classes)
-    for parameter in head.parameters():
-        parameter.data.zero_()
-    head.layers.bias.data[3] = 20.0  # type: ignore[union-attr,operator]
+def answering(task: Task, temperature: float = 1.0, always: bool = False) -> Fit:
+    """The pretrained backbone under a head that was solved on its features or, always, calls everything a 3."""
+    head = copy.deepcopy(AdaptTuned().probe(task))
+    head.temperature.fill_(temperature)
+    if always:
+        head.layers.bias.data[3] = 1e4  # type: ignore[union-attr,operator]
     whole = replace(task.weights, state=task.network()[0].state_dict())
     return Fit(head, 0.1, {"epoch": 1.0}, pd.DataFrame(), backbone=whole)
 
 
-def test_what_is_not_trusted_gives_way_to_a_head_on_the_pretrained_backbone(task: Task) -> None:
-    probe = AdaptTuned().probe(task)
-    kept, forced = (trusted(collapsed(task), task, probe, cautious) for cautious in (True, False))
-    assert kept.backbone is None and kept.chosen["adapted"] == 0 and kept.chosen["information"] < 1e-3
-    assert torch.equal(kept.head.layers.weight, probe.layers.weight) and kept.head is not probe  # type: ignore[union-attr,arg-type]
-    features, labels = task.validation
-    assert kept.score == (probe(features).argmax(1) == labels).double().mean().item()
-    assert forced.backbone is not None and forced.chosen == kept.chosen | {"adapted": 1.0}
+def test_what_is_not_trusted_gives_way_to_what_has_not_seen_the_target(task: Task) -> None:
+    plain = answering(task)
+    kept = trusted(answering(task, always=True), plain, task)
+    assert kept.head is plain.head and kept.chosen["adapted"] == 0 and kept.chosen["information"] < 1e-3
+    surer = answering(task, temperature=0.7)
+    kept = trusted(surer, plain, task)
+    assert kept.head is surer.head and kept.chosen["adapted"] == 1 and kept.chosen["agreement"] > 0.99
 
 
-def test_what_answers_as_before_and_more_surely_is_trusted(task: Task) -> None:
-    probe = AdaptTuned().probe(task)
-    surer = replace(collapsed(task), head=Head(task.features.width, task.classes))
-    surer.head.load_state_dict(probe.state_dict())
-    surer.head.temperature.fill_(0.7)
-    fit = trusted(surer, task, probe, True)
-    assert fit.backbone is not None and fit.chosen["agreement"] > 0.95 and fit.head is surer.head
+def test_answers_about_the_pool_are_those_of_the_frozen_features_where_nothing_was_tuned(task: Task) -> None:
+    plain = answering(task)
+    with torch.inference_mode():
+        expected = plain.head(task.unlabelled).softmax(1)
+    found = answers(plain, task)
+    # In another order.
+    assert len(found) == len(expected) == task.dataset.counts["pool"]
+    torch.testing.assert_close(found.sum(0), expected.sum(0), rtol=1e-2, atol=1e-2)
+
+
+def test_source_only_is_alike_in_all_but_the_target() -> None:
+    section = AdaptTuned(epochs=7, layer_decay=0.8, term="cdan", batch_norm="frozen", head="probe")
+    plain = section.source_only
+    assert plain.method == "full" and (plain.epochs, plain.layer_decay) == (7, 0.8)
+    assert (plain.batch_norm, plain.head) == ("frozen", "probe")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +273,7 @@ def of_target(prepared: Prepared, head: Path, backbone: Path | None) -> float:
 
 @pytest.mark.slow
 def test_an_adapted_training_that_was_killed_ends_as_an_unbroken_one(dusk: Prepared, tmp_path: Path) -> None:
-    section = AdaptTuned(term="cdan", epochs=3, batch_size=20, ema=0.8, cautious=False)
+    section = AdaptTuned(term="cdan", epochs=3, batch_size=20, ema=0.8)
     whole = tune(section, dusk.task(tmp_path / "whole"))
     kill(section, task := dusk.task(tmp_path / "broken"))
     assert_same(tune(section, task), whole)

@@ -14,9 +14,7 @@ from tasks.preprocess.pictures import Pictures, Squares
 from tasks.progress import tell
 from tasks.train.adaptation.criteria import MOST, Verdict
 from tasks.train.adaptation.terms import TERMS, Activations, Term
-from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import merit
 from tasks.train.task import Task
 from tasks.train.tuning.batches import HeldOut
 from tasks.train.tuning.config import TuningConfig
@@ -62,35 +60,27 @@ class Adapting(nn.Module):
             return loss + self.strength * self.term(source, target, over)
 
 
-def trusted(fit: Fit, task: Task, probe: Head, cautious: bool) -> Fit:
-    """The adapted network or, where caution is asked for and it is not trusted (`Verdict`), the head that is solved on
-    features of the pretrained backbone: both answer about up to `MOST` images of the pool.
-
-    Args:
-        probe: that head.
-    """
-    rows = task.rows("pool")
-    places = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST]
-    plain = deepcopy(probe).eval()
-    with torch.inference_mode():
-        before = plain(task.unlabelled[places]).softmax(1)
-    verdict = Verdict.of(_answers(fit, task, rows.iloc[places.numpy()]), before)
-    better = not cautious or verdict.trusted
-    chosen = fit.chosen | verdict.chosen(better)
-    if better:
-        return replace(fit, chosen=chosen)
-    tell("train\tcriteria do not agree that adapting does good, so head and backbone are kept as they were before")
-    features, targets = task.validation
-    return replace(fit, head=plain, backbone=None, score=merit(plain(features), targets), chosen=chosen)
+def trusted(adapted: Fit, plain: Fit, task: Task) -> Fit:
+    """The adapted network or, where it is not trusted (`Verdict`), one that has seen no image of the target."""
+    verdict = Verdict.of(*(answers(fit, task) for fit in (adapted, plain)))
+    if not verdict.trusted:
+        tell("train\tcriteria do not agree that adapting does good, so the network is kept that is not adapted")
+    kept = adapted if verdict.trusted else plain
+    return replace(kept, chosen=kept.chosen | verdict.chosen(verdict.trusted))
 
 
 @torch.inference_mode()
-def _answers(fit: Fit, task: Task, rows: pd.DataFrame) -> torch.Tensor:
-    """Of a tuned network about images of the pool, as it would be served: probabilities ``[N, C]``."""
+def answers(fit: Fit, task: Task) -> torch.Tensor:
+    """Of a tuned network, as it would be served, about images of the pool, up to `MOST`: probabilities ``[N, C]``."""
     assert fit.backbone is not None
     device = torch.device(task.features.device)
     backbone = Served(*task.network(), getattr(torch, task.features.precision)).backbone_of(fit.backbone.state, device)
     head = deepcopy(fit.head).to(device)
-    squares = task.once("squares of the pool", lambda: Squares(task.paths(rows), task.recipe)).load("decode")
-    images = HeldOut(squares, torch.zeros(len(rows)))
+    squares = task.once("squares of the pool", lambda: _some_of_pool(task)).load("decode")
+    images = HeldOut(squares, torch.zeros(len(squares)))
     return torch.cat([head(backbone(batch.to(device))).softmax(1).cpu() for batch, _ in images])
+
+
+def _some_of_pool(task: Task) -> Squares:
+    rows = task.rows("pool")
+    return Squares(task.paths(rows.sample(min(len(rows), MOST), random_state=0)), task.recipe)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.train.methods.full import Full
 from tasks.train.tuning.method import ThroughBackbone
 
 if TYPE_CHECKING:
@@ -26,10 +28,10 @@ class AdaptTuned(ThroughBackbone):
     strength: float = Field(default=1.0, gt=0)
     """How much the term counts."""
     cautious: bool = True
-    """Whether a logistic regression on features of the pretrained backbone is kept where criteria without labels do
-    not agree that the adapted network is better."""
+    """Whether a network is trained as well, and alike, that sees no image of the target, and kept where criteria that
+    need no labels do not agree that the adapted one is better; half as many steps again."""
     head: Literal["zero", "probe"] = "zero"
-    """What the head starts from: zeros, or that regression, for `batch_norm: frozen`."""
+    """What the head starts from: zeros or, for `batch_norm: frozen`, the logistic regression on the frozen features."""
     batch_norm: Literal["update", "frozen"] = "update"
     """Whether batch norms follow the new images, each domain normalised by its own statistics and the target's kept, or
     all statistics stay as they were pretrained."""
@@ -61,5 +63,15 @@ class AdaptTuned(ThroughBackbone):
 
     def settle(self, fit: Fit, task: Task) -> Fit:
         from tasks.train.adaptation.images import trusted
+        from tasks.train.tuning.run import tune
 
-        return trusted(fit, task, self.probe(task), self.cautious)
+        if not self.cautious:
+            return fit
+        plain = tune(self.source_only, replace(task, folder=task.folder / "source-only"))
+        return trusted(fit, plain, task)
+
+    @property
+    def source_only(self) -> Full:
+        """What learns from the labelled images alone, alike in all else."""
+        shared = Full.model_fields.keys() - {"method", "search", "seeds"}
+        return Full.model_validate({key: getattr(self, key) for key in shared})
