@@ -26,18 +26,20 @@ from tasks.ingest.door import ingest_images
 from tasks.ingest.splits import position
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
-from tasks.train.adaptation.criteria import agreement
-from tasks.train.adaptation.fit import Domains, Learned, both, is_trusted, learn
+from tasks.train.adaptation.coral import both as coral
+from tasks.train.adaptation.criteria import Verdict
+from tasks.train.adaptation.fit import Domains, Learned, both, learn
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.methods import METHODS
+from tasks.train.methods.coral import Coral
 from tasks.train.targets import Labelled
 from tasks.train.task import labelled
 from tasks.workspace import Workspace
 
 WEIGHTS = SHARED.parent / "weights" / "mobilenet_v2-imagenet.safetensors"
 PLAIN: dict[tuple[str, str, int], tuple[Domains, Learned]] = {}
-"""What is not adapted is the same for all methods, by source, target and seed."""
-ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation)]
+"""What is not adapted is the same for all methods but `coral`, whose heads are linear: by source, target and seed."""
+ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation | Coral)]
 
 
 def main() -> None:
@@ -91,21 +93,28 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
     train_images, validation = (take(images, part) for part in (ours & ~chosen, ours & chosen))
     test = take(images, theirs & (rows["position"] >= 0.5))
     unlabelled = take(images, theirs & (rows["position"] < 0.5))[0]
-    section = METHODS[method].model_validate({})
-    assert isinstance(section, Adaptation)
-    if (source, target, seed) not in PLAIN:
-        domains = Domains(train_images, validation, unlabelled, int(images[1].max()) + 1)
-        PLAIN[source, target, seed] = domains, learn(section, domains, seed)
-    domains, unadapted = PLAIN[source, target, seed]
-    plain, adapted = both(section, domains, seed, unadapted)
-    taken = is_trusted(adapted, plain)
+    section, classes = METHODS[method].model_validate({}), int(images[1].max()) + 1
+    told: dict[str, float] = {}
+    if isinstance(section, Coral):
+        heads = [fit.head for fit in coral(train_images, validation, unlabelled, classes, section.shrinkage)]
+        with torch.inference_mode():
+            answers = [head(unlabelled).softmax(1) for head in heads]
+    else:
+        assert isinstance(section, Adaptation)
+        if (source, target, seed) not in PLAIN:
+            domains = Domains(train_images, validation, unlabelled, classes)
+            PLAIN[source, target, seed] = domains, learn(section, domains, seed)
+        domains, unadapted = PLAIN[source, target, seed]
+        trained = both(section, domains, seed, unadapted)
+        heads, answers = [each.head for each in trained], [each.answers for each in trained]
+        told = {f"{name}.{key}": value for name, each in zip(("plain", "adapted"), trained, strict=True)
+                for key, value in vars(each.criteria).items()}  # fmt: skip
+    verdict = Verdict.of(answers[1], answers[0])
     with torch.inference_mode():
-        before, after = ((each.head(test[0]).argmax(1) == test[1]).double().mean().item() for each in (plain, adapted))
-    told = {f"{name}.{key}": value for name, each in (("plain", plain), ("adapted", adapted))
-            for key, value in vars(each.criteria).items()}  # fmt: skip
+        before, after = ((head(test[0]).argmax(1) == test[1]).double().mean().item() for head in heads)
     return {
         "method": method, "source": source, "target": target, "seed": seed, "plain": before, "adapted": after,
-        "kept": after if taken else before, "taken": taken, "agreement": agreement(adapted.answers, plain.answers),
+        "kept": after if verdict.trusted else before, "taken": verdict.trusted, "agreement": verdict.agreement,
     } | told  # fmt: skip
 
 

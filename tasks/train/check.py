@@ -86,8 +86,14 @@ def check_pool(config: Method, dataset: Dataset) -> None:
     """Whether there are unlabelled images for a method that learns from them.
 
     Raises:
-        ConfigurationError: there are none.
+        ConfigurationError: there are none; or such a method is tried among others.
     """
+    for key, name, kind in _named(config):
+        if kind.unlabelled and not config.unlabelled:
+            raise ConfigurationError(
+                f"{name} ({key}) is for a domain without labels, and what is tried is compared by images of the "
+                f"others: take train.method: {name} (docs/adaptation.md)"
+            )
     if config.unlabelled and dataset.counts.get("pool", 0) < 2:
         raise ConfigurationError(
             f"{config.method} (train.method) learns from unlabelled images of the target domain, and the pool of "

@@ -40,3 +40,18 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         rows.append({"path": path} | {name: int(str(digit) in members) for name, members in SHAPES.items()})
     pd.DataFrame(rows).to_csv(workspace.root / "shapes.csv", index=False)
     return prepare({"table": "shapes.csv", "label": list(SHAPES)}, workspace)
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Digits by day, with labels, and dark ones, to adapt to and to be tested on."""
+    workspace = Workspace(tmp_path_factory.mktemp("night"))
+    digits = load_digits()
+    for number, (grey, digit) in enumerate(zip(digits.images[:400], digits.target[:400], strict=True)):
+        domain = "night" if number % 2 else "day"
+        values = grey * 255 / 16 * (0.2 if domain == "night" else 1) + (30 if domain == "night" else 0)
+        folder = workspace.root / "photos" / domain / str(digit)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.round().astype(np.uint8)).save(folder / f"{number}.png")
+    source = {"folder": str(workspace.root / "photos"), "layout": "domain/label"}
+    return prepare(source, workspace, split={"target": ["night"]})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -13,8 +12,10 @@ from torch.nn.functional import cross_entropy
 
 from tasks.errors import ConfigurationError
 from tasks.train.adaptation import criteria
-from tasks.train.adaptation.criteria import Criteria
-from tasks.train.adaptation.fit import Domains, Trained, adapt, both, is_trusted, learn
+from tasks.train.adaptation.coral import Covariance
+from tasks.train.adaptation.coral import both as coral
+from tasks.train.adaptation.criteria import Verdict
+from tasks.train.adaptation.fit import Domains, adapt, both, learn
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.adaptation.terms import (
     Activations,
@@ -28,7 +29,7 @@ from tasks.train.adaptation.terms import (
 from tasks.train.heads import Head
 from tasks.train.methods import METHODS
 from tasks.train.targets import Labelled
-from tests.train.prepared import Prepared, prepare
+from tests.train.prepared import Prepared
 
 ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation)]
 
@@ -185,6 +186,45 @@ def test_a_target_that_was_moved_is_recognised_again(name: str) -> None:
     assert fit.score == pytest.approx(fit.curves["validation/accuracy"].iloc[-1])
 
 
+@pytest.mark.parametrize("count", [200, 5], ids=["more images than units", "fewer"])
+def test_powers_of_a_covariance_are_the_matrixs(count: int) -> None:
+    images = torch.randn(count, 8, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 9.0)
+    matrix = images.T.cov() + 0.5 * torch.eye(8)
+    covariance, points = Covariance(images, 0.5), torch.randn(3, 8)
+    torch.testing.assert_close(covariance.power(points, 1), points @ matrix, rtol=1e-3, atol=1e-3)
+    white = covariance.power(points, -0.5)
+    torch.testing.assert_close(white @ white.T, points @ matrix.inverse() @ points.T, rtol=1e-3, atol=1e-3)
+
+
+def test_of_many_units_some_images_tell_the_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.train.adaptation.coral.MOST", 6)
+    covariance = Covariance(torch.randn(50, 8), 1.0)
+    assert covariance.axes.shape == (8, 6)
+
+
+def mixed() -> tuple[Labelled, Labelled, Labelled]:
+    """Two classes apart along the first of four axes that have nothing to do with each other, and images of them in
+    which all axes are mixed, and moved: of train, validation, target."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(count: int) -> Labelled:
+        labels = torch.arange(count) % 2
+        points = torch.randn(count, 4, generator=generator)
+        points[:, 0] = 0.3 * points[:, 0] + 0.95 * (2 * labels - 1)
+        return points, labels
+
+    features, labels = drawn(400)
+    return drawn(400), drawn(100), (features @ (0.2 * torch.eye(4) + 0.8) + 3.0, labels)
+
+
+def test_coral_gives_labelled_features_the_targets_covariance_and_serves_the_targets_statistics() -> None:
+    train, validation, target = mixed()
+    plain, adapted = coral(train, validation, target[0], 2, shrinkage=1e-3)
+    assert correct(plain.head, train) > 0.95 and correct(plain.head, target) < 0.8
+    assert correct(adapted.head, target) > 0.95
+    assert torch.allclose(adapted.head.mean, target[0].mean(0), atol=0.05)
+
+
 def test_statistics_alone_leave_what_was_learned_as_it_is() -> None:
     plain, adapted = both(section_of("adabn"), moved()[0], 0)
     assert torch.equal(plain.head.layers[0].weight, adapted.head.layers[0].weight)  # type: ignore[index]
@@ -208,19 +248,19 @@ def test_where_criteria_disagree_the_plain_head_is_kept_unless_caution_is_off() 
     assert torch.equal(kept.head.mean, domains.ours.mean) and torch.equal(forced.head.mean, domains.theirs.mean)
 
 
-def answering(answers: list[int], sure: float) -> Trained:
-    """A head that gives images these classes, of two, with so high a probability."""
-    given = torch.tensor([[sure, 1 - sure] if answer == 0 else [1 - sure, sure] for answer in answers])
-    known = Criteria(source=0.9, risk=1.0, density=1.0, information=criteria.information(given), entropy=1.0)
-    return Trained(Head(1, 2), pd.DataFrame(), given, known)
+def answering(answers: list[int], sure: float) -> torch.Tensor:
+    """Images are given these classes, of two, with so high a probability."""
+    return torch.tensor([[sure, 1 - sure] if answer == 0 else [1 - sure, sure] for answer in answers])
 
 
 def test_adapted_answers_are_trusted_that_tell_more_and_are_not_others_altogether() -> None:
-    plain = answering([0, 1, 0, 1], 0.7)
-    assert is_trusted(answering([0, 1, 0, 1], 0.9), plain) and is_trusted(answering([0, 1, 0, 0], 0.99), plain)
-    assert not is_trusted(answering([0, 1, 0, 1], 0.6), plain)  # they tell less
-    assert not is_trusted(answering([0, 0, 0, 0], 0.99), plain)  # one answer for all
-    assert not is_trusted(answering([1, 0, 1, 0], 0.99), plain)  # sure, and others altogether
+    def trusted(answers: list[int], sure: float) -> bool:
+        return Verdict.of(answering(answers, sure), answering([0, 1, 0, 1], 0.7)).trusted
+
+    assert trusted([0, 1, 0, 1], 0.9) and trusted([0, 1, 0, 0], 0.99)
+    assert not trusted([0, 1, 0, 1], 0.6)  # they tell less
+    assert not trusted([0, 0, 0, 0], 0.99)  # one answer for all
+    assert not trusted([1, 0, 1, 0], 0.99)  # sure, and others altogether
 
 
 def test_agreement_is_beyond_chance() -> None:
@@ -228,27 +268,6 @@ def test_agreement_is_beyond_chance() -> None:
     observed, chance = 4 / 6, (2 * 2 + 2 * 3 + 2 * 1) / 36
     assert criteria.agreement(one, other) == pytest.approx((observed - chance) / (1 - chance))
     assert criteria.agreement(one[:2], one[:2]) == 1
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Digits by day, with labels, and dark ones, to adapt to and to be tested on."""
-    import numpy as np
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    from tasks.workspace import Workspace
-
-    workspace = Workspace(tmp_path_factory.mktemp("night"))
-    digits = load_digits()
-    for number, (grey, digit) in enumerate(zip(digits.images[:400], digits.target[:400], strict=True)):
-        domain = "night" if number % 2 else "day"
-        values = grey * 255 / 16 * (0.2 if domain == "night" else 1) + (30 if domain == "night" else 0)
-        folder = workspace.root / "photos" / domain / str(digit)
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values.round().astype(np.uint8)).save(folder / f"{number}.png")
-    source = {"folder": str(workspace.root / "photos"), "layout": "domain/label"}
-    return prepare(source, workspace, split={"target": ["night"]})
 
 
 def home_of(prepared: Prepared) -> Path:
@@ -264,6 +283,21 @@ def test_a_dataset_with_a_target_domain_is_adapted_to_it(night: Prepared, tmp_pa
     pool = night.task(tmp_path).unlabelled
     assert len(pool) == counts["pool"]
     assert torch.allclose(Head.load(candidate.head).mean, pool.mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("cautious", [False, True])
+def test_coral_adapts_a_dataset_too_and_keeps_the_plain_head_where_criteria_disagree(
+    night: Prepared, tmp_path: Path, cautious: bool
+) -> None:
+    section = METHODS["coral"].model_validate({"cautious": cautious, "calibrate": False})
+    candidate = night.train(section, home_of(night))
+    task = night.task(tmp_path)
+    agreed = candidate.chosen["information"] > candidate.chosen["plain_information"]
+    trusted = agreed and candidate.chosen["agreement"] >= criteria.LEAST_AGREEMENT
+    assert candidate.chosen["adapted"] == (trusted or not cautious)
+    plain, adapted = coral(task.train, task.validation, task.unlabelled, task.classes, 1.0)
+    kept = adapted if candidate.chosen["adapted"] else plain
+    torch.testing.assert_close(Head.load(candidate.head).mean, kept.head.mean)
 
 
 def test_without_images_to_adapt_to_one_line_says_what_to_do(digits: Prepared, tmp_path: Path) -> None:

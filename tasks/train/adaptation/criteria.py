@@ -19,6 +19,43 @@ SHARPNESS = 0.05
 MOST = 4_000
 """Images that are compared with each other: 64 MB of similarities."""
 
+LEAST_AGREEMENT = 0.1
+"""Cohen's kappa of the adapted and the plain model on the target from which on the adapted one is trusted; chosen on
+the twelve pairs of PACS' domains for `mcc` (benchmarks/adaptation.py)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a model that was adapted is to be trusted, by what it answers on the target and what a plain one does.
+
+    Attributes:
+        agreement: of both, Cohen's kappa.
+        information, plain_information: of their answers, in nats.
+    """
+
+    agreement: float
+    information: float
+    plain_information: float
+
+    @classmethod
+    def of(cls, adapted: torch.Tensor, plain: torch.Tensor) -> Verdict:
+        """On answers of both models on the same images, ``[N, C]``."""
+        return cls(agreement(adapted, plain), information(adapted), information(plain))
+
+    @property
+    def trusted(self) -> bool:
+        """Whether two criteria agree that adapting does no harm: answers tell more of the target's images than before,
+        and they are not others altogether, by `LEAST_AGREEMENT`.
+
+        The first alone is fooled by answers that are sure and wrong (Musgrave et al. 2022, "Benchmarking validation
+        methods for unsupervised domain adaptation"); such answers have little to do with what the labels taught.
+        """
+        return self.information > self.plain_information and self.agreement >= LEAST_AGREEMENT
+
+    def chosen(self, adapted: bool) -> dict[str, float]:
+        """What a run records of it, and of which one was kept."""
+        return {"adapted": float(adapted), **vars(self)}
+
 
 @dataclass(frozen=True)
 class Criteria:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from tasks.progress import progress, tell
 from tasks.train.adaptation.config import AdaptationConfig
-from tasks.train.adaptation.criteria import Criteria, agreement, density_ratios, judge
+from tasks.train.adaptation.criteria import Criteria, Verdict, density_ratios, judge
 from tasks.train.adaptation.terms import Activations, Nothing, Term
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
@@ -23,10 +23,6 @@ from tasks.train.targets import Labelled, measured
 
 LEAST_STEPS = 20
 """Steps of an epoch, where there are few labelled images."""
-
-LEAST_AGREEMENT = 0.1
-"""Cohen's kappa of the adapted and the plain head on the target from which on the adapted one is trusted; chosen on the
-twelve pairs of PACS' domains for `mcc` (benchmarks/adaptation.py)."""
 
 
 class Domains:
@@ -72,24 +68,21 @@ class Trained:
 
 
 def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
-    """The adapted head or, where it is not trusted (`is_trusted`) and the section is cautious, a plain one, which
+    """The adapted head or, where it is not trusted (`Verdict`) and the section is cautious, a plain one, which
     learned without the section's term and is served with the source's statistics.
 
     Both see the images in the same order, from the same weights. No label of the target is in reach, so the last epoch
     is kept.
     """
     plain, adapted = both(section, domains, seed)
-    better = not section.cautious or is_trusted(adapted, plain)
-    chosen = {
-        "adapted": float(better), "agreement": agreement(adapted.answers, plain.answers),
-        "information": adapted.criteria.information, "plain_information": plain.criteria.information,
-    }  # fmt: skip
+    verdict = Verdict.of(adapted.answers, plain.answers)
+    better = not section.cautious or verdict.trusted
     if not better:
         tell(
             f"train\t{section.method}: criteria do not agree that it does good, so the head is kept that is not adapted"
         )
     kept = adapted if better else plain
-    return Fit(kept.head, kept.criteria.source, chosen, kept.curves)
+    return Fit(kept.head, kept.criteria.source, verdict.chosen(better), kept.curves)
 
 
 def both(
@@ -103,17 +96,6 @@ def both(
     unadapted = unadapted or learn(section, domains, seed)
     adapted = unadapted if section.statistics_only else learn(section, domains, seed, section.term)
     return serve(unadapted, domains, adapted=False), serve(adapted, domains, adapted=True)
-
-
-def is_trusted(adapted: Trained, plain: Trained) -> bool:
-    """Whether two criteria agree that adapting does no harm: answers tell more of the target's images than before, and
-    they are not others altogether, by `LEAST_AGREEMENT` with the plain head's.
-
-    The first alone is fooled by answers that are sure and wrong (Musgrave et al. 2022, "Benchmarking validation methods
-    for unsupervised domain adaptation"); such answers have little to do with what the labelled images taught.
-    """
-    more = adapted.criteria.information > plain.criteria.information
-    return more and agreement(adapted.answers, plain.answers) >= LEAST_AGREEMENT
 
 
 def serve(learned: Learned, domains: Domains, adapted: bool) -> Trained:

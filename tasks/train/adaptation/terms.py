@@ -7,6 +7,7 @@ the share of the training that is over, and gives a loss. Those with parameters 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -60,17 +61,34 @@ class Adversary(Term):
 
 class ConditionalAdversary(Adversary):
     """As `Adversary`, by hidden layer and answer together: their outer product (CDAN+E, Long et al. 2018, "Conditional
-    adversarial domain adaptation", 3.2). Images count 1 + exp(-entropy of the answer), so sure ones count for more."""
+    adversarial domain adaptation", 3.2). Images count 1 + exp(-entropy of the answer), so sure ones count for more.
+
+    Of more than `MOST_PAIRS` products, `DRAWN` random sums are taken in their place, (R h) ⊙ (S p) / √d with R and S of
+    unit normals (their 3.1, eq. 5), whose inner products are on average those of the products themselves.
+    """
+
+    MOST_PAIRS = 16_384
+    DRAWN = 1024
+    of_hidden: torch.Tensor
+    of_answers: torch.Tensor
 
     def __init__(self, width: int, classes: int) -> None:
-        super().__init__(width * classes)
+        several = width * classes > self.MOST_PAIRS
+        super().__init__(self.DRAWN if several else width * classes)
+        if several:
+            self.register_buffer("of_hidden", torch.randn(width, self.DRAWN) / math.sqrt(self.DRAWN))
+            self.register_buffer("of_answers", torch.randn(classes, self.DRAWN))
+        self.several = several
+
+    def together(self, hidden: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """Hidden layer and answers as one: ``[B, width]`` and ``[B, C]`` to ``[B, pairs]``."""
+        if self.several:
+            return (hidden @ self.of_hidden) * (answers @ self.of_answers)
+        return (answers[:, :, None] * hidden[:, None]).flatten(1)
 
     def forward(self, source: Activations, target: Activations, over: float) -> torch.Tensor:
         answers = [part.logits.detach().softmax(1) for part in (source, target)]
-        joint = [
-            (answer[:, :, None] * part.hidden[:, None]).flatten(1)
-            for answer, part in zip(answers, (source, target), strict=True)
-        ]
+        joint = [self.together(part.hidden, given) for part, given in zip((source, target), answers, strict=True)]
         sure = [1 + torch.exp(-entropies(answer)) for answer in answers]
         weights = torch.cat([part / part.mean() for part in sure])
         return self._told_apart(joint[0], joint[1], over, weights)
@@ -96,11 +114,17 @@ class Discrepancy(Term):
 
 class Correlation(Term):
     """Squared distance of the hidden layers' covariances, divided by 4·width² (Deep CORAL, Sun & Saenko 2016, eq. 1)
-    and multiplied by the width, so that one strength suits all widths."""
+    and multiplied by the width, so that one strength suits all widths.
+
+    For centred X and Y, ‖XᵀX - YᵀY‖² = ‖XXᵀ‖² + ‖YYᵀ‖² - 2 ‖XYᵀ‖²: as many numbers as pairs of images, not of units.
+    """
 
     def forward(self, source: Activations, target: Activations, over: float) -> torch.Tensor:
-        one, other = source.hidden.T.cov(), target.hidden.T.cov()
-        return (one - other).square().sum() / (4 * len(one))
+        one, other = (
+            (part.hidden - part.hidden.mean(0)) / math.sqrt(max(1, len(part.hidden) - 1)) for part in (source, target)
+        )
+        squares = [(left @ right.T).square().sum() for left, right in ((one, one), (other, other), (one, other))]
+        return (squares[0] + squares[1] - 2 * squares[2]) / (4 * one.shape[1])
 
 
 class Confusion(Term):
@@ -135,6 +159,16 @@ class PseudoLabels(Term):
             return target.logits.sum() * 0.0
         weight = (over - self.BEGIN) / (1 - self.BEGIN) * kept.float().mean()
         return weight * cross_entropy(target.logits[kept], answers[kept])
+
+
+TERMS: dict[str, Callable[[int, int], Term]] = {
+    "mcc": lambda width, classes: Confusion(),
+    "cdan": ConditionalAdversary,
+    "dann": lambda width, classes: Adversary(width),
+    "dan": lambda width, classes: Discrepancy(),
+    "deep_coral": lambda width, classes: Correlation(),
+}
+"""Each for a width of the hidden layer and a number of classes, under the name that configurations have."""
 
 
 def entropies(answers: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,9 @@ class Taught(nn.Module):
         self.lesson, self.hidden, self.strength = lesson, hidden, strength
         self.of_labels = loss_of(lesson.multi_label, smoothing)
 
-    def forward(self, logits: torch.Tensor, numbers: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, numbers: torch.Tensor, features: torch.Tensor, over: float = 0.0
+    ) -> torch.Tensor:
         numbers = numbers.cpu()
         with torch.autocast(logits.device.type, enabled=False):
             loss = self._by_answers(logits.float(), numbers)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from tasks.train.method import Method
 from tasks.train.methods.adabn import AdaBn
+from tasks.train.methods.adapt_tuned import AdaptTuned
 from tasks.train.methods.auto import Auto
 from tasks.train.methods.cdan import Cdan
+from tasks.train.methods.coral import Coral
 from tasks.train.methods.dan import Dan
 from tasks.train.methods.dann import Dann
 from tasks.train.methods.deep_coral import DeepCoral

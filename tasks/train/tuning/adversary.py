@@ -39,7 +39,7 @@ def loss_under_attack(
     moved = _drawn_away(tuning, images[:count], attack)
     features = tuning.backbone(images)
     logits = tuning.answers(features)
-    loss = tuning.criterion(logits, targets, features)
+    loss = tuning.criterion(logits, targets, features, tuning.over)
     return loss + attack.trades * _apart(tuning, tuning(moved), logits[:count]).sum() / len(images)
 
 

@@ -20,6 +20,9 @@ from tasks.train.targets import order_of
 class Batches:
     """Shuffled batches of random views: uint8 ``[N, 3, S, S]`` with targets. The last, smaller batch is left out.
 
+    Pictures beyond those that have targets stand behind the others in a batch, as many of the one as of the other, and
+    so ``[2 N, 3, S, S]``; an epoch is a pass over those with targets.
+
     Order and views of an epoch depend on the seed and the epoch's number alone, so a training that is picked up again,
     or that several processes share, sees what an unbroken one sees.
 
@@ -53,23 +56,37 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         rank, count = self.share
-        chosen = self._order(self.epoch).split(self.batch_size)[: len(self)]
-        orders = [(indices, self.epoch, number, self.size) for number, indices in enumerate(chosen)]
-        bytes_of_a_batch = 3 * self.size**2 * -(-self.batch_size // count)
+        order = self._order(self.epoch)
+        orders = [(indices, self.epoch, number, self.size) for number, indices in enumerate(order)]
+        bytes_of_a_batch = 3 * self.size**2 * self._parts * -(-self.batch_size // count)
         made = made_ahead(self._views, orders, self.processes, bytes_of_a_batch)
-        for indices, images in zip(chosen, made, strict=True):
-            yield images, self.targets[indices[rank::count]]
+        for indices, images in zip(order, made, strict=True):
+            yield images, self.targets[indices[: len(indices) // self._parts][rank::count]]
 
-    def _order(self, epoch: int) -> torch.Tensor:
+    @property
+    def _parts(self) -> int:
+        """Of a batch: those with targets and, where there are some, those without."""
+        return 1 + (len(self.pictures) > len(self.targets))
+
+    def _order(self, epoch: int) -> list[torch.Tensor]:
+        """Pictures of an epoch by number, batch by batch."""
         generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
-        return order_of(self.targets, self.classes, self.balance, generator)
+        order = order_of(self.targets, self.classes, self.balance, generator)
+        batches = list(order.split(self.batch_size)[: len(self)])
+        if not (others := len(self.pictures) - len(self.targets)):
+            return batches
+        # Where they are fewer, all of them come once before any comes again.
+        rounds = [torch.randperm(others, generator=generator) for _ in range(-(-len(order) // others))]
+        beside = (len(order) + torch.cat(rounds)[: len(order)]).split(self.batch_size)
+        return [torch.cat(pair) for pair in zip(batches, beside, strict=False)]
 
     def _views(self, order: tuple[torch.Tensor, int, int, int]) -> torch.Tensor:
         (rank, count), (indices, epoch, number, size) = self.share, order
         views = []
-        for place in range(rank, len(indices), count):
-            draw = np.random.default_rng([self.seed, epoch, number, place])
-            views.append(self.pictures.random(int(indices[place]), size, self.augment, self.least, draw))
+        for part in torch.arange(len(indices)).chunk(self._parts):
+            for place in part[rank::count].tolist():
+                draw = np.random.default_rng([self.seed, epoch, number, place])
+                views.append(self.pictures.random(int(indices[place]), size, self.augment, self.least, draw))
         return torch.stack(views)
 
     def __deepcopy__(self, memo: Any) -> Batches:

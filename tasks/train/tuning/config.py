@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tasks.train.heads import Head
+    from tasks.train.solvers import Fit
     from tasks.train.task import Task
     from tasks.train.tuning.blocks import Block
     from tasks.train.tuning.network import Material, Tuning
@@ -141,6 +143,14 @@ class TuningConfig(Method):
     def by_depth(self, count: int) -> list[float]:
         """Full rate for the last of ``count`` blocks, ``layer_decay`` times as much for each below."""
         return [self.layer_decay ** (count - 1 - depth) for depth in range(count)]
+
+    def epoch_kept(self, merits: Sequence[float]) -> int:
+        """Which epoch's weights are kept of those that are over, from 0; the first of the best on validation."""
+        return max(range(len(merits)), key=merits.__getitem__)
+
+    def settle(self, fit: Fit, task: Task) -> Fit:
+        """What becomes of a training that is over."""
+        return fit
 
     @classmethod
     def space(cls, draw: Any) -> dict[str, Any]:

@@ -46,6 +46,12 @@ def compared_by(curves: pd.DataFrame, multi_label: bool) -> str:
     return attacked if attacked in curves else merit
 
 
+def kept_epoch(method: TuningConfig, task: Task) -> int:
+    """Of the epochs, the one whose weights the method keeps."""
+    compared = method.compared_by(task.dataset.multi_label)
+    return 1 + method.epoch_kept([row[compared] for row in _kept(task)["rows"]])
+
+
 def _kept(task: Task) -> dict[str, Any]:
     kept: dict[str, Any] = torch.load(task.folder / LAST, map_location="cpu", weights_only=True, mmap=True)["tuning"]
     return kept
@@ -87,20 +93,21 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class KeepBest(Callback):
-    """Writes the weights of the best epoch on validation, or of every one, as they were evaluated.
+    """Writes the weights of the epoch that the method keeps, the best on validation, or of every one, as they were
+    evaluated.
 
     Those of the best one before are removed when the next epoch begins. Killed before the checkpoint is written, the
     epoch is trained again, on a GPU not to the same bits, and it may be the earlier one that is the best.
     """
 
-    def __init__(self, folder: Path, merit: str, every: bool = False) -> None:
-        self.folder, self.merit, self.every = folder, merit, every
+    def __init__(self, folder: Path, merit: str, method: TuningConfig) -> None:
+        self.folder, self.merit, self.method = folder, merit, method
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TuningModule)
-        figures = [row[self.merit] for row in pl_module.rows]
-        if trainer.is_global_zero and (self.every or figures[-1] > max(figures[:-1], default=-1.0)):
-            folder = _of_epoch(self.folder, len(figures))
+        count = len(pl_module.rows)
+        if trainer.is_global_zero and (self.method.soup or self._kept(pl_module) == count):
+            folder = _of_epoch(self.folder, count)
             folder.mkdir(exist_ok=True)
             for name, state in zip((BACKBONE, HEAD), pl_module.states, strict=True):
                 save_file(state, folder / f"{name}.new")
@@ -108,8 +115,11 @@ class KeepBest(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TuningModule)
-        if trainer.is_global_zero and pl_module.rows and not self.every:
-            best = max(pl_module.rows, key=lambda row: row[self.merit])["step"]
+        if trainer.is_global_zero and pl_module.rows and not self.method.soup:
+            kept = _of_epoch(self.folder, self._kept(pl_module))
             for folder in self.folder.glob("epoch-*"):
-                if folder != _of_epoch(self.folder, int(best)):
+                if folder != kept:
                     shutil.rmtree(folder)
+
+    def _kept(self, pl_module: TuningModule) -> int:
+        return 1 + self.method.epoch_kept([row[self.merit] for row in pl_module.rows])

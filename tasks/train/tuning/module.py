@@ -53,7 +53,9 @@ class TuningModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: list[dict[str, Any]] = []
-        pieces = [*(block.parameters for block in self.tuning.blocks), list(self.tuning.head.parameters())]
+        criterion = self.tuning.criterion
+        beside = [*criterion.parameters()] if isinstance(criterion, nn.Module) else []
+        pieces = [*(block.parameters for block in self.tuning.blocks), [*self.tuning.head.parameters(), *beside]]
         for number, parameters in enumerate(pieces):
             # Decay of biases and norms only hurts (He et al. 2019, "Bag of tricks").
             for decay, part in (
@@ -99,7 +101,9 @@ class TuningModule(L.LightningModule):
         ]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        factor = schedule(self._step(), self.steps, self.method.warmup)
+        step = self._step()
+        self.tuning.over = step / self.steps
+        factor = schedule(step, self.steps, self.method.warmup)
         for group in self._groups():
             group["lr"] = self.method.learning_rate * group["rate"] * factor
 

@@ -25,12 +25,17 @@ LOOKED_AT = 256
 SCALE = 2.0**12
 """What a loss is multiplied by before its gradients are measured: in fp16, small ones would be zero."""
 
-Criterion = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""The mean loss of logits ``[N, C]`` for targets, and of the features ``[N, width]`` that they are of."""
+Criterion = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""The mean loss of logits ``[N, C]`` for targets, and of the features ``[N, width]`` that they are of, when so large a
+share of the training is over. Of images without targets, which come last, there are logits and features as well."""
 
 
 class Material(NamedTuple):
-    """What is learned from: images by number, what the criterion is told of each ``[N, ...]``, and the criterion."""
+    """What is learned from: images by number, what the criterion is told of each ``[N, ...]``, and the criterion.
+
+    Images beyond those ``N`` are of another domain, of which a batch has as many (see `Batches`). A criterion that is a
+    module learns its parameters beside the head's.
+    """
 
     pictures: Pictures | Views
     targets: torch.Tensor
@@ -48,7 +53,7 @@ class Loss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(
-        self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor | None = None
+        self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor | None = None, over: float = 0.0
     ) -> torch.Tensor:
         return loss_of(self.multi_label, self.smoothing, self.weights)(logits, targets)
 
@@ -60,6 +65,7 @@ class Tuning(nn.Module):
         blocks: the backbone's, from its input to its features.
         criterion: what a batch costs.
         batches: what is learned from, of the epoch at hand.
+        over: share of the training that is over.
         frozen_statistics: whether batch norms keep the pretrained statistics.
     """
 
@@ -70,7 +76,7 @@ class Tuning(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
         self.blocks, self.criterion, self.batches = list(blocks), criterion, batches
-        self.frozen_statistics = frozen_statistics
+        self.frozen_statistics, self.over = frozen_statistics, 0.0
         # Not a submodule: its parameters are the backbone's.
         self._whole = [network]
 
@@ -79,8 +85,22 @@ class Tuning(nn.Module):
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What a batch costs."""
-        features = self.backbone(images)
-        return self.criterion(self.answers(features), targets, features)
+        features = self._seen(images, len(targets))
+        return self.criterion(self.answers(features), targets, features, self.over)
+
+    def _seen(self, images: torch.Tensor, count: int) -> torch.Tensor:
+        """Features of a batch, of which so many have targets.
+
+        The others are of the domain that the model is for. Each domain is normalised by its own statistics where norms
+        follow the images, and they keep the other one's (Li et al. 2017; Chang et al. 2019, "Domain-specific batch
+        normalization").
+        """
+        norms = [norm for block in self.blocks for norm in block.batch_norms if norm.training]
+        if not norms or count == len(images):
+            return self.backbone(images)
+        with _passed_over(norms):
+            ours = self.backbone(images[:count])
+        return torch.cat([ours, self.backbone(images[count:])])
 
     def answers(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of features ``[N, width]``."""
@@ -118,8 +138,8 @@ class Tuning(nn.Module):
         kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
         features: list[torch.Tensor] = []
         with torch.no_grad():
-            for images, _ in self.batches:
-                features.append(self.backbone(images.to(self.device)).float())
+            for images, targets in self.batches:
+                features.append(self._seen(images.to(self.device), len(targets)).float())
                 if sum(map(len, features)) >= LOOKED_AT:
                     break
         self.head.standardise_like(torch.cat(features))
@@ -184,6 +204,18 @@ class Tuning(nn.Module):
     def states(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Parameters of the whole network, under torchvision's names, and of the head; copies on the CPU."""
         return _copied(_merged(self._whole[0])), _copied(self.head.state_dict())
+
+
+@contextmanager
+def _passed_over(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Norms in training that normalise each batch by itself, and keep nothing of it."""
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def _merged(network: nn.Module) -> dict[str, torch.Tensor]:

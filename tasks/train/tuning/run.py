@@ -38,7 +38,7 @@ from tasks.train.tuning.clock import Clock
 from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
-from tasks.train.tuning.kept import LAST, KeepBest, WholeFiles, fit_of, is_over, ranked_epochs
+from tasks.train.tuning.kept import LAST, KeepBest, WholeFiles, fit_of, is_over, kept_epoch, ranked_epochs
 from tasks.train.tuning.mixing import greedy_soup, mixed_with_frozen
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Tuning
@@ -67,8 +67,9 @@ def tune(method: TuningConfig, task: Task, watch: Callback | None = None) -> Fit
 def _mixed(method: TuningConfig, task: Task) -> Fit:
     """What the training came to: the best epoch or, where that is asked for, an average."""
     epochs = [(f"epoch {epoch}", partial(fit_of, task, epoch)) for epoch in ranked_epochs(task)]
-    fit = greedy_soup(epochs, task) if method.soup and len(epochs) > 1 else fit_of(task)
-    return mixed_with_frozen(fit, task, method.probe(task)) if method.wise_ft else fit
+    averaged = method.soup and len(epochs) > 1
+    fit = greedy_soup(epochs, task) if averaged else fit_of(task, kept_epoch(method, task))
+    return method.settle(mixed_with_frozen(fit, task, method.probe(task)) if method.wise_ft else fit, task)
 
 
 @dataclass
@@ -143,7 +144,7 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
     module.tuning.to(memory_format=torch.channels_last)
     total = method.epochs * len(module.batches) * module.batches.batch_size
     with progress("train", total, "img") as advance, _quiet(), _own_settings(device), freed_memory_kept():
-        callbacks: list[Callback] = [KeepBest(task.folder, merit, method.soup), Report(advance, merit)]
+        callbacks: list[Callback] = [KeepBest(task.folder, merit, method), Report(advance, merit)]
         if method.ema:
             callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(method.ema)))
         if method.minutes:

@@ -1,0 +1,86 @@
+"""A backbone that is adapted to a domain: what it learns from, what a batch costs, and whether it is trusted."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.functional import batch_norm
+
+from tasks.preprocess.pictures import Pictures, Squares
+from tasks.progress import tell
+from tasks.train.adaptation.criteria import MOST, Verdict
+from tasks.train.adaptation.terms import TERMS, Activations, Term
+from tasks.train.solvers import Fit
+from tasks.train.task import Task
+from tasks.train.tuning.batches import HeldOut
+from tasks.train.tuning.config import TuningConfig
+from tasks.train.tuning.labels import labelled
+from tasks.train.tuning.network import Loss, Material
+from tasks.train.tuning.served import Served
+
+
+def adapting(method: TuningConfig, task: Task, term: str, strength: float) -> Material:
+    """The labelled images, then those of the pool, whose labels nobody knows.
+
+    Args:
+        term: one of `TERMS`.
+        strength: how much it counts.
+    """
+    _, targets, loss = labelled(method, task)
+    rows = pd.concat([task.rows("train"), task.rows("pool")])
+    pictures = task.once("pictures of both", lambda: Pictures(task.paths(rows), task.recipe))
+    assert isinstance(loss, Loss)
+    torch.manual_seed(task.seed)  # of several processes, each draws the same
+    drawn_together = TERMS[term](task.features.width, task.classes)
+    return Material(pictures, targets, Adapting(loss, drawn_together, strength))
+
+
+class Adapting(nn.Module):
+    """What a batch costs: the loss of images that have labels, and a term that draws both domains together.
+
+    The term sees features that are standardised over the batch, both domains alike: those of a frozen backbone say
+    little of what norms that follow the images give, and what is drawn together by being scaled down is no nearer.
+    """
+
+    def __init__(self, loss: Loss, term: Term, strength: float) -> None:
+        super().__init__()
+        self.loss, self.term, self.strength = loss, term, strength
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor, over: float) -> torch.Tensor:
+        count = len(targets)
+        with torch.autocast(logits.device.type, enabled=False):
+            hidden = batch_norm(features.float(), None, None, training=True)
+            source = Activations(hidden[:count], logits[:count].float())
+            target = Activations(hidden[count:], logits[count:].float())
+            loss: torch.Tensor = self.loss(source.logits, targets)
+            return loss + self.strength * self.term(source, target, over)
+
+
+def trusted(adapted: Fit, plain: Fit, task: Task) -> Fit:
+    """The adapted network or, where it is not trusted (`Verdict`), one that has seen no image of the target."""
+    verdict = Verdict.of(*(answers(fit, task) for fit in (adapted, plain)))
+    if not verdict.trusted:
+        tell("train\tcriteria do not agree that adapting does good, so the network is kept that is not adapted")
+    kept = adapted if verdict.trusted else plain
+    return replace(kept, chosen=kept.chosen | verdict.chosen(verdict.trusted))
+
+
+@torch.inference_mode()
+def answers(fit: Fit, task: Task) -> torch.Tensor:
+    """Of a tuned network, as it would be served, about images of the pool, up to `MOST`: probabilities ``[N, C]``."""
+    assert fit.backbone is not None
+    device = torch.device(task.features.device)
+    backbone = Served(*task.network(), getattr(torch, task.features.precision)).backbone_of(fit.backbone.state, device)
+    head = deepcopy(fit.head).to(device)
+    squares = task.once("squares of the pool", lambda: _some_of_pool(task)).load("decode")
+    images = HeldOut(squares, torch.zeros(len(squares)))
+    return torch.cat([head(backbone(batch.to(device))).softmax(1).cpu() for batch, _ in images])
+
+
+def _some_of_pool(task: Task) -> Squares:
+    rows = task.rows("pool")
+    return Squares(task.paths(rows.sample(min(len(rows), MOST), random_state=0)), task.recipe)

@@ -1,0 +1,79 @@
+"""Domain adaptation through the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.train.methods.full import Full
+from tasks.train.tuning.method import ThroughBackbone
+
+if TYPE_CHECKING:
+    from tasks.train.solvers import Fit
+    from tasks.train.task import Task
+    from tasks.train.tuning.network import Material, Tuning
+
+
+class AdaptTuned(ThroughBackbone):
+    """Domain adaptation through the backbone: all layers learn from labelled images of some domains and from as many
+    unlabelled ones of the target in each step, by one of the terms that the methods of these names add for a head. The
+    last epoch is kept, for the validation images are of the other domains."""
+
+    method: Literal["adapt_tuned"] = "adapt_tuned"
+    term: Literal["mcc", "cdan", "dann", "dan", "deep_coral"] = "mcc"
+    """What draws the domains together (docs/adaptation.md)."""
+    strength: float = Field(default=1.0, gt=0)
+    """How much the term counts."""
+    cautious: bool = True
+    """Whether a network is trained as well, and alike, that sees no image of the target, and kept where criteria that
+    need no labels do not agree that the adapted one is better; half as many steps again."""
+    head: Literal["zero", "probe"] = "zero"
+    """What the head starts from: zeros or, for `batch_norm: frozen`, the logistic regression on the frozen features."""
+    batch_norm: Literal["update", "frozen"] = "update"
+    """Whether batch norms follow the new images, each domain normalised by its own statistics and the target's kept, or
+    all statistics stay as they were pretrained."""
+
+    multi_label: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check_choices(self) -> AdaptTuned:
+        if self.mixup or self.cutmix:
+            raise ValueError("mixup and cutmix are not for adaptation: images of the target have no labels to be mixed")
+        if self.attack:
+            raise ValueError("attack is not for adaptation: images of the target have no labels that could be missed")
+        if self.patience or self.wise_ft or self.soup or (self.search and self.search.soup):
+            raise ValueError(
+                "patience, wise_ft and soup are not for adaptation: they choose by validation images, which are of the "
+                "labelled domains"
+            )
+        return self
+
+    def rates(self, epoch: int, tuning: Tuning) -> list[float]:
+        return self.by_depth(len(tuning.blocks))
+
+    def epoch_kept(self, merits: Sequence[float]) -> int:
+        return len(merits) - 1
+
+    def material(self, task: Task) -> Material:
+        from tasks.train.adaptation.images import adapting
+
+        return adapting(self, task, self.term, self.strength)
+
+    def settle(self, fit: Fit, task: Task) -> Fit:
+        from tasks.train.adaptation.images import trusted
+        from tasks.train.tuning.run import tune
+
+        if not self.cautious:
+            return fit
+        plain = tune(self.source_only, replace(task, folder=task.folder / "source-only"))
+        return trusted(fit, plain, task)
+
+    @property
+    def source_only(self) -> Full:
+        """What learns from the labelled images alone, alike in all else."""
+        shared = Full.model_fields.keys() - {"method", "search", "seeds"}
+        return Full.model_validate({key: getattr(self, key) for key in shared})
