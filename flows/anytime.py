@@ -201,7 +201,6 @@ def situation_of(
     return Situation(
         tuple(Contender(name, reckoned(each, first, milliseconds)) for name, each in pipelines.items()), heads, tuned,
         counts.get("train", 0), judged, held_out, OVERHEAD + EACH_JUDGED * (judged + held_out),
-        can_rank=not dataset.multi_label,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,7 +116,8 @@ def candidates(path: Path, overrides: list[str], named: str) -> list[PipelineCon
 
 
 def ranking_table(ranked: pd.DataFrame) -> Table:
-    """A ranking on a terminal: `=` before what may be as good as the first, `*` before what none beats in both."""
+    """A ranking on a terminal: `=` before what may be as good as the first, `*` before what none beats in both; n/a for
+    scores that several labels an image have not."""
     from flows.console import plain_table
 
     columns = ("", "backbone", "probe", "rank", "k-NN", "LogME", "H-score", "NLEEP", "GFLOPs", "ms", "MB")
@@ -129,7 +131,7 @@ def ranking_table(ranked: pd.DataFrame) -> Table:
         table.add_row(
             ("=" if row["ties"] else "") + ("*" if row["pareto"] else ""), row["backbone"],
             f"{row['probe']:.4f} [{row['probe_low']:.4f}, {row['probe_high']:.4f}]", rank, f"{row['neighbours']:.4f}",
-            f"{row['log_me']:.3f}", f"{row['h_score']:.2f}", f"{row['n_leep']:.3f}",
+            f"{row['log_me']:.3f}", f"{row['h_score']:.2f}", "n/a" if isnan(row["n_leep"]) else f"{row['n_leep']:.3f}",
             f"{row['gflops']:.2f}" if row["gflops"] else "?", f"{row['ms']:.1f}", f"{row['mb']:.1f}",
         )  # fmt: skip
     return table

@@ -36,7 +36,7 @@ def rank(configs: list[PipelineConfig], images: int = 2_000) -> pd.DataFrame:
             preprocessed = preprocess(config.preprocess, dataset)
             features = extract(config.extract, sample, preprocessed, ("train",))
             rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
-            tell(f"rank\t{rated[-1].name}: {rated[-1].hits.mean():.4f} by a linear probe")
+            tell(f"rank\t{rated[-1].name}: {rated[-1].probe.value:.4f} {rated[-1].merit} of a linear probe")
         table = ranking(rated, group_numbers(sample.read_manifest()))
         with tempfile.TemporaryDirectory() as folder:
             table.to_csv(Path(folder) / "ranking.csv", index=False, float_format="%.4f")

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 
 from tasks.evaluate.figures import BLUE, GREY
 from tasks.evaluate.scores.intervals import Sample
-from tasks.evaluate.transferability.scores import h_score, log_me, n_leep, nearest_hits, probe_hits
+from tasks.evaluate.scores.ranking import Linear
+from tasks.evaluate.transferability.left_out import neighbours, probe
+from tasks.evaluate.transferability.scores import Directions, h_score, log_me, n_leep
 from tasks.lettering import literal
 
 RESAMPLES = 2_000
@@ -26,7 +28,9 @@ class Rated:
         width: features of an image.
         milliseconds: from an image's file to its features, on this machine.
         flops, parameters: of one image, and of the network; 0 where they are not known.
-        hits: which images a linear probe labels right, bool ``[N]``.
+        merit: what `probe` and `neighbours` are: accuracy or, with several labels an image, average precision.
+        probe: of a linear probe on images that it has not learned from.
+        n_leep: NaN with several labels an image, for which it is not defined.
     """
 
     name: str
@@ -38,16 +42,26 @@ class Rated:
     h_score: float
     n_leep: float
     neighbours: float
-    hits: np.ndarray = field(repr=False)
+    merit: str
+    probe: Linear = field(repr=False)
 
 
 def rate(
-    name: str, features: np.ndarray, labels: np.ndarray, milliseconds: float, flops: int = 0, parameters: int = 0
-) -> Rated:
-    """Score a backbone's features, float ``[N, width]``, against labels, int64 ``[N]`` from 0."""
+    name: str, features: np.ndarray, targets: np.ndarray, milliseconds: float, flops: int = 0, parameters: int = 0,
+    groups: np.ndarray | None = None,
+) -> Rated:  # fmt: skip
+    """Score a backbone's features, float ``[N, width]``.
+
+    Args:
+        targets: int64 ``[N]`` from 0 or, where an image may have several labels, bool ``[N, C]``, none of them of all
+            images or of none.
+        groups: int64 ``[N]``, none of whose images tells of another one's labels.
+    """
+    several, found = targets.ndim == 2, Directions.around(features)
     return Rated(
-        name, features.shape[1], milliseconds, flops, parameters, log_me(features, labels), h_score(features, labels),
-        n_leep(features, labels), float(nearest_hits(features, labels).mean()), probe_hits(features, labels),
+        name, features.shape[1], milliseconds, flops, parameters, log_me(features, targets), h_score(found, targets),
+        float("nan") if several else n_leep(found, targets), neighbours(features, targets, groups),
+        "average precision" if several else "accuracy", probe(features, targets, groups),
     )  # fmt: skip
 
 
@@ -56,23 +70,24 @@ def ranking(rated: Sequence[Rated], groups: np.ndarray | None = None, seed: int 
 
     Columns: backbone, probe, probe_low, probe_high (95% interval, over images or groups), best_rank, worst_rank (in 95%
     of resamples of the images, the same for all), ties (whether it may be as good as the first: its best rank is 1),
-    log_me, h_score, n_leep, neighbours, width, ms, gflops, mb (fp32), pareto (whether none is both better and faster).
+    log_me, h_score, n_leep, neighbours, merit (what probe and neighbours are), width, ms, gflops, mb (fp32), pareto
+    (whether none is both better and faster).
 
     Args:
         groups: int64 ``[N]``, whose images are drawn together.
     """
-    hits = np.stack([each.hits for each in rated])
-    best, worst = rank_intervals(hits, groups, seed)
-    sample = Sample(hits.shape[1], groups, seed)
+    figures = [each.probe for each in rated]
+    best, worst = rank_intervals(figures, groups, seed)
+    sample = Sample(len(figures[0].influence), groups)
     rows = []
     for place, each in enumerate(rated):
-        value, low, high = sample.share(each.hits)
+        value, low, high = sample.linear(each.probe)
         rows.append(
             {
                 "backbone": each.name, "probe": value, "probe_low": low, "probe_high": high, "best_rank": best[place],
                 "worst_rank": worst[place], "ties": best[place] == 1, "log_me": each.log_me, "h_score": each.h_score,
-                "n_leep": each.n_leep, "neighbours": each.neighbours, "width": each.width, "ms": each.milliseconds,
-                "gflops": each.flops / 1e9, "mb": 4 * each.parameters / 1e6,
+                "n_leep": each.n_leep, "neighbours": each.neighbours, "merit": each.merit, "width": each.width,
+                "ms": each.milliseconds, "gflops": each.flops / 1e9, "mb": 4 * each.parameters / 1e6,
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
@@ -82,20 +97,20 @@ def ranking(rated: Sequence[Rated], groups: np.ndarray | None = None, seed: int 
     return table.sort_values(["probe", "ms"], ascending=[False, True], ignore_index=True)
 
 
-def rank_intervals(hits: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The best and the worst rank of each row in 95% of the resamples of the columns, from 1; equals share the better.
+def rank_intervals(
+    figures: Sequence[Linear], groups: np.ndarray | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best and the worst rank of each figure in 95% of the resamples of the images, the same for all, from 1;
+    equals share the better. What a figure is in a resample is told by its derivatives.
 
     Args:
-        hits: bool ``[B, N]``.
         groups: int64 ``[N]``, whose images are drawn together.
     """
-    units = np.arange(hits.shape[1]) if groups is None else np.unique(groups, return_inverse=True)[1]
-    count = int(units.max()) + 1
-    within = np.stack([np.bincount(units, weights=row, minlength=count) for row in hits])
-    sizes = np.bincount(units, minlength=count)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    shares = (draws @ within.T) / (draws @ sizes)[:, None]
-    ranks = 1 + (shares[:, None, :] > shares[:, :, None] + 1e-12).sum(2)
+    values = np.array([figure.value for figure in figures])
+    sample = Sample(len(figures[0].influence), groups, seed)
+    within = sample.within(np.stack([figure.influence for figure in figures], 1))
+    drawn = values + np.concatenate([part @ within for part in sample.draws(RESAMPLES, np.ones(sample.units))])
+    ranks = 1 + (drawn[:, None, :] > drawn[:, :, None] + 1e-12).sum(2)
     low, high = np.percentile(ranks, [2.5, 97.5], axis=0, method="inverted_cdf")
     return low.astype(int), high.astype(int)
 
@@ -103,7 +118,7 @@ def rank_intervals(hits: np.ndarray, groups: np.ndarray | None = None, seed: int
 def ranking_figure(table: pd.DataFrame, title: str) -> Figure:
     """Score against cost, with intervals; those that none beats in both are named in bold, along a line."""
     figure = Figure((7.5, 5), layout="constrained", dpi=110)
-    axes = figure.subplots()
+    axes, merit = figure.subplots(), table["merit"].iloc[0]
     front = table[table["pareto"]].sort_values("ms")
     axes.plot(front["ms"], front["probe"], color=BLUE, linewidth=1, alpha=0.5, drawstyle="steps-post")
     for row in table.to_dict("records"):
@@ -114,7 +129,7 @@ def ranking_figure(table: pd.DataFrame, title: str) -> Figure:
             literal(row["backbone"]), place, xytext=(6, 4), textcoords="offset points", fontsize=8,
             color=colour, fontweight="bold" if row["pareto"] else "normal",
         )  # fmt: skip
-    axes.set(xscale="log", xlabel="milliseconds an image, here", ylabel="accuracy of a linear probe, left-out images")
+    axes.set(xscale="log", xlabel="milliseconds an image, here", ylabel=f"{merit} of a linear probe, left-out images")
     axes.margins(x=0.25)
     axes.set_title(literal(title), loc="left", fontsize=11)
     axes.grid(alpha=0.25)

@@ -100,7 +100,7 @@ def _probe(situation: Situation, done: Sequence[Step], left: float) -> Step | No
 
 
 def _rank(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
-    if _any(done, "rank") or len(situation.contenders) < 2 or not situation.can_rank:
+    if _any(done, "rank") or len(situation.contenders) < 2:
         return None
     room = left - situation.reserve(situation.contenders[0].name, tuned=False)
     each = sum(contender.milliseconds for contender in situation.contenders) / 1000

@@ -34,7 +34,6 @@ class Situation:
         heads, tuned: methods on cached features, and through the backbone.
         train, judged, held_out: images to learn from, that choices are made on, and of the final figure.
         overhead: seconds from a candidate to its registered version: evaluation, inspection, registration, report.
-        can_rank: whether backbones can be ranked by these labels.
     """
 
     contenders: tuple[Contender, ...]
@@ -44,7 +43,6 @@ class Situation:
     judged: int
     held_out: int
     overhead: float
-    can_rank: bool = True
 
     @property
     def images(self) -> int:

@@ -17,10 +17,6 @@ def test_a_forecast_goes_as_far_as_the_time(left: float, last: str) -> None:
     assert sum(step.predicted for step in steps) <= left
 
 
-def test_without_methods_through_the_backbone_or_labels_to_rank_by_these_steps_are_not_there() -> None:
-    known = Situation(
-        (Contender("a", 4.0), Contender("b", 8.0)), ("linear",), (), 2_000, 400, 600, 25.0, can_rank=False
-    )
-    assert [(step.kind, step.backbone) for step in forecast(known, 600.0)] == [
-        ("probe", "a"), ("head", "a"), ("head", "b"),
-    ]  # fmt: skip
+def test_without_methods_through_the_backbone_or_a_second_backbone_these_steps_are_not_there() -> None:
+    known = Situation((Contender("a", 4.0),), ("linear",), (), 2_000, 400, 600, 25.0)
+    assert [(step.kind, step.backbone) for step in forecast(known, 600.0)] == [("probe", "a"), ("head", "a")]
