@@ -6,7 +6,7 @@ Every training has as many epochs, from the same start; epochs are chosen on val
 attack. A call goes on where an earlier one with the same workspace was killed.
 
 Command: PYTHONPATH=. python benchmarks/robustness.py [--sets digits,cifar10] [--seeds 0,1,2] [--workspace FOLDER]
-         (digits: some ten minutes on one core)
+         (digits: some ten minutes a seed on one core)
 """
 
 from __future__ import annotations
