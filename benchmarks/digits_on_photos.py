@@ -8,7 +8,7 @@ figure is of the last third on photos, which no method has seen in any form. 15%
 All start from the built-in backbone. `frozen` are heads on its features, the others train through it, all with as many
 steps. Source-only reads no image on a photo.
 
-Command: PYTHONPATH=. python benchmarks/digits_on_photos.py [--workspace FOLDER] [--seeds 0,1,2] [--epochs 20]
+Command: PYTHONPATH=. python benchmarks/digits_on_photos.py [--workspace FOLDER] [--seeds 0,1,2] [--epochs 8]
          [--only source-only,dann]
 """
 
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "headstart-digits-on-photos")
     parser.add_argument("--seeds", default="0,1,2", help="comma between them")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the labelled digits")
+    parser.add_argument("--epochs", type=int, default=8, help="passes over the labelled digits")
     parser.add_argument("--only", default=",".join(COMPARED), help="rows of the table; comma between them")
     options = parser.parse_args()
     options.workspace.mkdir(parents=True, exist_ok=True)
