@@ -224,6 +224,9 @@ def show(most: int, images: int) -> None:
     cases = [part for _, part in table.groupby(["dataset", "seed"], sort=False)]
     print(f"\nLinear heads: {len(cases)} folds of {table['dataset'].nunique()} sets, {most:,} images at most")
     agreement(cases, "accuracy")
+    near = [case["accuracy"].max() - case.loc[case["ties"], "accuracy"].max() <= POINT + 1e-9 for case in cases]
+    marked = sum(case["ties"].sum() for case in cases) / len(cases)
+    print(f"\nOne of those marked `=`, {marked:.1f} of the candidates, is within a point: {sum(near)} of {len(near)}")
     both = fine_tuned(table)
     parts = [part for _, part in both.groupby(["dataset", "seed"], sort=False) if len(part) > 2]
     if parts:
