@@ -36,16 +36,18 @@ def backbones(
 
     Example: headstart backbones --search dinov2 --fits 8GB
     """
-    from flows.console import plain_table, show_table
+    from flows.console import out, plain_table, show_table
 
-    found = list(matching(search))
+    found, unknown = list(matching(search)), 0
     if fits is not None:
-        room = memory_of(fits)
+        room, unknown = memory_of(fits), sum(not record.parameters for record in found)
         found = [record for record in found if record.parameters and record.memory <= room]
     table = plain_table(*COLUMNS, numbers=COLUMNS[1:5])
     for row in rows_of(found):
         table.add_row(*row)
     show_table(table, f"no backbone's name contains {search!r}" if fits is None else "none fits")
+    if unknown:
+        out.print(f"of {unknown:,} more it is not known how much memory they take")
 
 
 def rank(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from flows import backbones as commands
 from flows.backbones import candidates, memory_of, rows_of
 from flows.config import PipelineConfig
 from tasks.errors import ConfigurationError
@@ -36,6 +38,16 @@ def test_the_list_is_searched_without_torch_and_says_what_fits() -> None:
     assert "timm/vit_small_patch14_dinov2.lvd142m" in names and all("dinov2" in name for name in names)
     fitting = [row[0] for row in listed("--search", "vgg", "--fits", "4GB")]
     assert "vgg11" in fitting and "vgg19" not in fitting  # 2.3 and 5.6 GB of weights and moments, and more
+
+
+def test_of_networks_that_were_not_counted_nobody_says_that_they_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uncounted = replace(known("vgg11"), parameters=0)
+    monkeypatch.setattr(commands, "matching", lambda search: [known("resnet18"), uncounted])
+    commands.backbones("", "8GB")
+    told = capsys.readouterr().out
+    assert "resnet18" in told and "vgg11" not in told and "of 1 more it is not known" in told
 
 
 def test_the_record_of_a_network_is_what_counting_it_gives() -> None:
