@@ -45,7 +45,6 @@ WEIGHTS = SHARED.parent / "weights" / "vgg16-imagenet.safetensors"
 EPOCHS, BATCH, TEST = 10, 64, 10_000
 OURS = {
     "layers": ["article_vgg16_layers"],
-    "tuned": ["article_vgg16_tuned"],
     "soon": ["article_vgg16_layers", "ingest.split.shots=300", "evaluate.robustness=0", "evaluate.explain=0"],
 }
 """Configurations, and what of them is set otherwise; ``soon`` is what it takes to be as good as was published."""
