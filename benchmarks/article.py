@@ -28,7 +28,7 @@ from typing import Any
 import pandas as pd
 import torch
 from extract import SHARED, machine, unpack
-from learning_curves import is_there
+from learning_curves import interval, is_there
 from mlflow import MlflowClient
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -36,7 +36,6 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import normalize, pil_to_tensor
 from tqdm import tqdm
 
-from tasks.evaluate.scores.intervals import mean_interval, wilson
 from tasks.extract.backbones import load_network
 from tasks.extract.weights import read_weights
 
@@ -160,7 +159,7 @@ def tell(rows: pd.DataFrame) -> None:
     whose features were not there yet."""
     for what, seeds in rows.groupby("what", sort=False):
         values = list(seeds["accuracy"])
-        mean, low, high = mean_interval(values) if len(set(values)) > 1 else wilson(round(values[0] * TEST), TEST)
+        mean, low, high = interval(values, TEST) or ()
         print(f"{what:<12} {mean:.4f} [{low:.4f}, {high:.4f}]  {len(values)} seeds  {seeds['seconds'].iloc[0]:,.0f} s")
 
 

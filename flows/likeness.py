@@ -87,7 +87,7 @@ def _text(answer: Any) -> str:
 
 
 def _figures(subject: Subject) -> dict[str, float]:
-    metrics = subject.run.data.metrics if subject.run else {}
+    metrics = subject.metrics
     return {name: value for name, value in metrics.items() if f"{name}_low" in metrics and not name.startswith("gain/")}
 
 

@@ -91,7 +91,7 @@ def _run(subject: Subject) -> Facts:
 
 def _candidate(subject: Subject) -> Facts:
     version = subject.version.tags if subject.version else {}
-    chosen = {name[7:]: value for name, value in _metrics(subject).items() if name.startswith("chosen/")}
+    chosen = {name[7:]: value for name, value in subject.metrics.items() if name.startswith("chosen/")}
     return {
         "method": version.get("method") or subject.config.get("train", {}).get("method"),
         "fingerprint": subject.tags.get("candidate") or version.get(CANDIDATE),
@@ -111,7 +111,7 @@ def _features(subject: Subject) -> Facts:
 
 def _dataset(subject: Subject) -> Facts:
     version = subject.tags.get("data.version") or (subject.version.tags.get(DATA) if subject.version else None)
-    splits = {name[7:]: int(value) for name, value in _metrics(subject).items() if name.startswith("images/")}
+    splits = {name[7:]: int(value) for name, value in subject.metrics.items() if name.startswith("images/")}
     quarantined = splits.pop("quarantined", None)
     return {
         "version": version, "source": subject.tags.get("data.source"), "images": sum(splits.values()) or None,
@@ -138,7 +138,7 @@ def _environment(subject: Subject) -> Facts:
 
 def _evaluation(subject: Subject) -> dict[str, Facts]:
     """Figures with an interval."""
-    metrics = _metrics(subject)
+    metrics = subject.metrics
     return {
         name: {"value": value, "low": metrics[f"{name}_low"], "high": metrics[f"{name}_high"]}
         for name, value in sorted(metrics.items())
@@ -164,10 +164,6 @@ def _moves(subject: Subject) -> list[str]:
 
 def _kept(subject: Subject) -> Facts:
     return dict(json.loads(subject.text(ENVIRONMENT) or "{}"))
-
-
-def _metrics(subject: Subject) -> dict[str, float]:
-    return dict(subject.run.data.metrics) if subject.run else {}
 
 
 def _known(facts: Facts) -> Facts:

@@ -106,7 +106,7 @@ def restore_config(subject: Subject, source: dict[str, Any], weights: list[str],
     compile = COMPILED.get(subject.tags.get("backbone.compiled", ""), extract.get("compile", "auto"))
     config["extract"] = extract | {"weights": first, "compile": compile} | ({"beside": beside} if beside else {})
     # By it, too, as many images would be looked through again as this machine has time for.
-    images = {name: subject.metrics.get(f"images/{name}") for name in ("robustness", "faithfulness")}
+    images = {name: subject.metrics.get(f"inspected/{name}") for name in ("robustness", "faithfulness")}
     sampled = {name: int(count) for name, count in images.items() if count is not None}
     config["evaluate"] = config.get("evaluate", {}) | sampled
     write_whole(path, yaml.safe_dump(config, sort_keys=False))

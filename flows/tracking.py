@@ -232,7 +232,7 @@ class TrackedRun:
 
     def _log_inspection(self, inspection: Inspection) -> None:
         self._log_metrics(_with_intervals(inspection.metrics))
-        self._log_metrics({f"images/{name}": count for name, count in inspection.images.items()})
+        self._log_metrics({f"inspected/{name}": count for name, count in inspection.images.items()})
         if inspection.findings:
             self.set_tags(findings_of_inspection="\n".join(inspection.findings))
         if self._is_news(inspection):

@@ -60,7 +60,7 @@ def test_as_many_images_are_looked_through_again_as_were_whatever_a_stopwatch_sa
     class Timed(Made):
         @property
         def metrics(self) -> dict[str, float]:
-            return {"images/robustness": 17.0, "images/test": 365.0}
+            return {"inspected/robustness": 17.0, "images/test": 365.0}
 
     made = Timed(None, None, None)  # type: ignore[arg-type]
     path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], tmp_path / "config.yaml")

@@ -56,6 +56,8 @@ def inspect_candidate(
         if places := _drawn(config.robustness, robustness.PASSES, ROBUSTNESS, looker, answers, config.seed):
             images["robustness"] = len(places)
             metrics[f"{dataset.report_on}/robustness"] = _bear(looker, dataset, answers, places, folder, findings)
+        elif config.robustness is None and len(answers.rows):
+            tell(SLOW)
         if config.attack and len(answers.rows):
             metrics |= _attack(config, looker, dataset, answers, folder, images, findings)
         if config.explain and len(answers.rows):
@@ -69,12 +71,9 @@ def inspect_candidate(
 
 
 def _drawn(asked: int | None, passes: int, most: int, looker: Looker, answers: Answers, seed: int) -> list[int]:
-    """Positions of the images to measure with; none, and a word why, where a slow network would take too long."""
-    if asked is None:
-        asked = looker.affordable(passes, most)
-        if not asked:
-            tell(SLOW)
-    return list(map(int, draw(answers.rows, asked, seed)))
+    """Positions of the images to measure with; by default none where a slow network would take too long."""
+    count = looker.affordable(passes, most) if asked is None else asked
+    return list(map(int, draw(answers.rows, count, seed)))
 
 
 def _bear(

@@ -40,5 +40,7 @@ class AdaptationConfig(Method):
     """Whether the head learns as if there were no target, whose mean and deviations it is then served with."""
 
     def term(self, classes: int) -> Term:
-        """What is added to the loss of the labelled images."""
-        raise NotImplementedError
+        """What is added to the loss of the labelled images: by default what bears the method's name."""
+        from tasks.train.adaptation.terms import TERMS
+
+        return TERMS[self.method](self.hidden, classes)
