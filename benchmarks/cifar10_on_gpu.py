@@ -30,6 +30,7 @@ from tasks.extract.work import Work, fill
 from tasks.ingest.splits import position
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.target import one_task
 from tasks.train.heads import predict_probabilities
 from tasks.train.solvers import Fit
 from tasks.train.task import Task, targets_of
@@ -52,7 +53,7 @@ def ingested(scratch: Path, validation: float, count: int) -> Dataset:
     rows.to_parquet(scratch / "manifest.parquet")
     return Dataset(
         fingerprint="cifar10", source="archive", version="", manifest=scratch / "manifest.parquet", report=scratch,
-        images=scratch / "store", classes=tuple(sorted(rows["label"].unique())),
+        images=scratch / "store", targets=one_task(tuple(sorted(rows["label"].unique()))),
         counts=rows["split"].value_counts().to_dict(), choose_on="val", report_on="test", quarantined=0,
     )  # fmt: skip
 

@@ -24,7 +24,8 @@ from tasks.fingerprint import code_version, fingerprint
 from tasks.ingest.stage import ingest
 from tasks.preprocess.stage import preprocess
 from tasks.progress import tell
-from tasks.records import Dataset, FeatureSet, Preprocessed, Record
+from tasks.record import Record
+from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.train.anytime.notes import Notes
 from tasks.train.anytime.plan import RANKED, next_step, winner
 from tasks.train.anytime.recipe import section_of

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from tasks.records import Place, Record
+from tasks.place import Place
+from tasks.record import Record
 
 
 class Trial(Record):

@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from pydantic import BaseModel
 
 from tasks.fingerprint import code_version, fingerprint
-from tasks.records import Record
+from tasks.record import Record
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -4,10 +4,12 @@ Heavy things lie in the files that a record names. Their schemas:
 
 ========================  ==========================================================================
 manifest (Parquet)        path (str, relative to ``data/``), label (str; list of str where an image may have
-                          several; null where it has none), split (str: train, tune, val, test, or pool,
-                          which is not learned from), domain and group (str or null), hash (str, MD5 of the
-                          file as DVC computes it), size (int64, bytes), width and height (int32, pixels,
-                          upright), dhash (int64 or null, difference hash). In ``data/`` as CSV, without dhash
+                          several; float64 where it is a number; null where it has none), split (str: train,
+                          tune, val, test, pool, which is not learned from, or partial, which only further
+                          tasks are learned from), domain and group (str or null), hash (str, MD5 of the file
+                          as DVC computes it), size (int64, bytes), width and height (int32, pixels, upright),
+                          label:NAME (as label, of each further task), dhash (int64 or null, difference hash).
+                          In ``data/`` as CSV, without dhash
 classes (CSV)             class (str), and a column of counts for each split
 quarantine (CSV)          path, label, kind, reason
 checks (CSV)              finding, policy, count, what, example
@@ -38,52 +40,27 @@ metrics (JSON)            ``{"test/f1_macro": {"value": 0.98, "low": 0.96, "high
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tasks.fingerprint import fingerprint
 from tasks.leak import Leak
 from tasks.limits import ALLOWED, Limits
 from tasks.place import Place
+from tasks.record import Record
 from tasks.ruling import Ruling
+from tasks.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Split = Literal["train", "tune", "val", "test", "pool"]
+Split = Literal["train", "tune", "val", "test", "pool", "partial"]
 Alias = Literal["champion", "challenger"]
-
 
 STORED = "stored.parquet"
 """Name of the file that notes the objects of a version."""
-
-
-class Record(BaseModel):
-    """Base of all records.
-
-    Attributes:
-        fingerprint: names the content; equal fingerprints, equal content.
-        made: when, in seconds since the epoch. A record older than the run that hands it on was found in a
-            cache.
-        took: seconds that the stage worked, when it was made.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fingerprint: str
-    made: float = Field(default_factory=time.time)
-    took: float = 0.0
-
-    def files(self) -> list[Path]:
-        """The files without which this record is worth nothing."""
-        return [value for _, value in self if isinstance(value, Path)]
-
-    def is_complete(self) -> bool:
-        """Whether those files are there, as they were."""
-        return all(path.exists() for path in self.files())
 
 
 class Dataset(Record):
@@ -96,11 +73,10 @@ class Dataset(Record):
             was kept out, and why) and ``near_duplicates.csv``.
         images: DVC's content-addressed store. Reading from it, not from ``data/``, a run keeps its images even
             while another pipeline replaces ``data/``.
-        classes: in the order of the model's outputs.
+        targets: the tasks, the leading one first.
         counts: images per split.
         choose_on: the split that every choice is made on.
         report_on: the split that only the final figure is read from.
-        multi_label: whether an image may have several labels.
         limits: what each image was taken in under; whoever decodes them does so under these.
         findings: one line per thing worth knowing about the data.
     """
@@ -110,14 +86,33 @@ class Dataset(Record):
     manifest: Place
     report: Place
     images: Place
-    classes: tuple[str, ...]
+    targets: tuple[Target, ...]
     counts: dict[Split, int]
     choose_on: Split
     report_on: Split
-    multi_label: bool = False
     limits: Limits = ALLOWED
     quarantined: int
     findings: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Target:
+        """The leading task."""
+        return self.targets[0]
+
+    @property
+    def further(self) -> tuple[Target, ...]:
+        """The tasks beside it."""
+        return self.targets[1:]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the leading task, in the order of the model's outputs."""
+        return self.target.classes
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several of them."""
+        return self.target.kind == "labels"
 
     def read_manifest(self) -> pd.DataFrame:
         """The manifest, in the order of ``path``."""
@@ -203,14 +198,14 @@ class FeatureSet(Record):
     width: int
     widths: tuple[int, ...] = ()
     compiled: bool | None = None
-    geometry: dict[str, Any] = {}
+    geometry: dict[str, Any] = Field(default={})
     beside: tuple[FeatureSet, ...] = ()
     precision: str
     device: str
     new: int
     reused: int
     seconds: float
-    extraction: dict[str, Any] = {}
+    extraction: dict[str, Any] = Field(default={})
     look_alikes: Place | None = None
     confirmed: int = 0
     straddling: int = 0
@@ -227,7 +222,8 @@ class Candidate(Record):
     """A trained head, and the backbone where it was trained with it.
 
     Attributes:
-        head: weights (safetensors) whose metadata says how to build the head.
+        head: weights (safetensors) whose metadata says how to build the head; ``further``: those of further tasks, by
+            their names.
         backbone: weights of the backbone, under the names that the pretrained ones have; None where they are those.
         curves: how training went (Parquet); rates: how fast each block of the backbone learned in each epoch (Parquet).
         trials: what a search tried (Parquet); mixed: what weights were averaged: mixed (which), share and kept.
@@ -241,6 +237,7 @@ class Candidate(Record):
 
     method: str
     head: Place
+    further: dict[str, Place] = Field(default={})
     backbone: Place | None = None
     curves: Place
     rates: Place | None = None
@@ -249,9 +246,12 @@ class Candidate(Record):
     held_out: Place | None = None
     chosen: dict[str, float]
     score: float
-    scores: dict[int, float] = {}
+    scores: dict[int, float] = Field(default={})
     cross_validated: bool = False
     teachers: tuple[str, ...] = ()
+
+    def files(self) -> list[Path]:
+        return [*super().files(), *self.further.values()]
 
 
 class Evaluation(Record):
@@ -276,9 +276,9 @@ class Evaluation(Record):
 
     report: Place
     metrics: dict[str, tuple[float, float, float]]
-    groups: dict[str, int] = {}
-    classes: dict[str, int] = {}
-    leaks: dict[str, Leak] = {}
+    groups: dict[str, int] = Field(default={})
+    classes: dict[str, int] = Field(default={})
+    leaks: dict[str, Leak] = Field(default={})
     suspects: int = 0
     findings: tuple[str, ...] = ()
 
@@ -330,7 +330,7 @@ class Comparison(Record):
     judged_on: Split | None
     images: dict[str, int]
     left_out: dict[str, int]
-    near: dict[str, int] = {}
+    near: dict[str, int] = Field(default={})
     metrics: dict[str, tuple[float, float, float, float, float]]
     p_values: dict[str, float]
     detectable: dict[str, float]
@@ -338,7 +338,7 @@ class Comparison(Record):
     lost: dict[str, int]
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
-    renamed: dict[str, str] = {}
+    renamed: dict[str, str] = Field(default={})
     findings: tuple[str, ...] = ()
 
 

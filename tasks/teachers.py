@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.records import FeatureSet, Place, Record, Rival
+from tasks.place import Place
+from tasks.record import Record
+from tasks.records import FeatureSet, Rival
 
 
 def name_of(version: Rival) -> str:

@@ -30,6 +30,7 @@ from tasks.ingest.repository import object_store
 from tasks.ingest.splits import assign_splits, keep_given
 from tasks.ingest.versioning import Entry, write_version
 from tasks.records import STORED, Dataset, Split
+from tasks.target import one_task
 from tasks.wording import shorten
 from tasks.workspace import Workspace
 
@@ -91,11 +92,10 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         manifest=final / TABLE,
         report=final,
         images=store,
-        classes=classes,
+        targets=one_task(classes, multi_label),
         counts=cast(dict[Split, int], report["splits"]),
         choose_on=choose_on,
         report_on=report_on,
-        multi_label=multi_label,
         limits=limits,
         quarantined=report["quarantined"],
         findings=_findings(report),

@@ -18,6 +18,7 @@ from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.fingerprint import file_digest
 from tasks.records import Candidate, Dataset, FeatureSet
+from tasks.target import one_task
 from tasks.train.heads import Head, predict_probabilities
 from tasks.workspace import Workspace
 
@@ -42,7 +43,7 @@ def make_dataset(folder: Path, several: bool) -> Dataset:
     pd.DataFrame(rows).to_parquet(folder / "manifest.parquet", index=False)
     return Dataset(
         fingerprint="d", source="pictures", version="v", manifest=folder / "manifest.parquet", report=folder,
-        images=folder, classes=CLASSES, counts=IMAGES, choose_on="val", report_on="test", multi_label=several,
+        images=folder, targets=one_task(CLASSES, several), counts=IMAGES, choose_on="val", report_on="test",
         quarantined=0,
     )  # fmt: skip
 

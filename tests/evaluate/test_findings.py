@@ -13,14 +13,15 @@ from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.metrics import score
 from tasks.evaluate.scores.multi_label import score_multi_label
 from tasks.records import Dataset
+from tasks.target import one_task
 
 HERE = Path("nowhere")
 
 
 def dataset(several: bool = False, choose_on: str = "val") -> Dataset:
     return Dataset(
-        fingerprint="d", source="photos", version="v", manifest=HERE, report=HERE, images=HERE, classes=("a", "b"),
-        counts={}, choose_on=choose_on, report_on="test", multi_label=several, quarantined=0,
+        fingerprint="d", source="photos", version="v", manifest=HERE, report=HERE, images=HERE,
+        targets=one_task(("a", "b"), several), counts={}, choose_on=choose_on, report_on="test", quarantined=0,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tasks.evaluate.neighbours.suspects import doubt, report_suspects
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.records import Dataset, FeatureSet
+from tasks.target import one_task
 
 WIDTH, CLASSES = 8, ("ant", "bee", "cat", "dog")
 
@@ -36,7 +37,7 @@ def make(folder: Path, labels: list, points: np.ndarray, groups: list | None = N
     )  # fmt: skip
     dataset = Dataset(
         fingerprint="d", source="pictures", version="v", manifest=folder / "manifest.parquet", report=folder,
-        images=folder, classes=CLASSES, counts={}, choose_on="val", report_on="test", multi_label=several,
+        images=folder, targets=one_task(CLASSES, several), counts={}, choose_on="val", report_on="test",
         quarantined=0,
     )  # fmt: skip
     return dataset, features

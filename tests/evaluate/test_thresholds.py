@@ -18,14 +18,15 @@ from tasks.evaluate.decisions.thresholds import as_json, choose, state
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.selective import least_sure, risk_coverage
 from tasks.records import Dataset
+from tasks.target import one_task
 
 HERE = Path("nowhere")
 
 
 def dataset(*classes: str) -> Dataset:
     return Dataset(
-        fingerprint="d", source="photos", version="v", manifest=HERE, report=HERE, images=HERE, classes=classes,
-        counts={}, choose_on="val", report_on="test", quarantined=0,
+        fingerprint="d", source="photos", version="v", manifest=HERE, report=HERE, images=HERE,
+        targets=one_task(classes), counts={}, choose_on="val", report_on="test", quarantined=0,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset
+from tasks.target import one_task
 from tasks.workspace import Workspace
 
 
@@ -249,7 +250,7 @@ def with_labels(digits: Dataset, labels: Sequence[str | list[str]], several: boo
     rows = some(digits, len(labels)).assign(label=list(labels), split="train")
     rows.to_parquet(path := home.root / "labelled.parquet")
     classes = tuple(sorted({name for label in labels for name in (label if several else [label])}))
-    return digits.model_copy(update={"manifest": path, "multi_label": several, "classes": classes})
+    return digits.model_copy(update={"manifest": path, "targets": one_task(tuple(classes), several)})
 
 
 def some(digits: Dataset, count: int) -> pd.DataFrame:

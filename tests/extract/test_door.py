@@ -22,6 +22,7 @@ from tasks.extract.store import FeatureStore
 from tasks.extract.weights import build_network
 from tasks.fingerprint import fingerprint
 from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.target import one_task
 from tasks.workspace import Workspace
 
 CONFIG = ExtractConfig(precision="fp32", device="cpu", batch_size=4)
@@ -47,7 +48,7 @@ def dataset(workspace: Workspace, count: int, labels: str = "ab", split: str = "
     (workspace.root / "near_duplicates.csv").write_text("first,first_split,second,second_split,bits\n")
     return Dataset(
         fingerprint=name, source="test", version=name, manifest=manifest, report=workspace.root, images=images,
-        classes=tuple(labels), counts={}, choose_on="val", report_on="test", quarantined=0,
+        targets=one_task(tuple(labels)), counts={}, choose_on="val", report_on="test", quarantined=0,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from flows.summary import Outcome, comparison_lines, describe, one_line, summary_rows
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, RegisteredModel, Report
 from tasks.register.duels import Duel
+from tasks.target import one_task
 
 HERE = Path("nowhere")
 ONE = {"accuracy": 0.9, "precision_macro": 0.8, "f1_macro": 0.7, "roc_auc_macro": 0.95}
@@ -21,9 +22,9 @@ def outcome(several: bool) -> Outcome:
     return Outcome(
         run_id="r",
         dataset=Dataset(
-            fingerprint="d", source="photos", version="v", manifest=HERE, report=HERE, images=HERE, classes=("a", "b"),
-            counts={"train": 5, "val": 3, "test": 2}, choose_on="val", report_on="test", multi_label=several,
-            quarantined=0,
+            fingerprint="d", source="photos", version="v", manifest=HERE, report=HERE, images=HERE,
+            targets=one_task(("a", "b"), several), counts={"train": 5, "val": 3, "test": 2},
+            choose_on="val", report_on="test", quarantined=0,
         ),
         features=FeatureSet(
             fingerprint="f", store=HERE, backbone="b", weights="w", digest="0", layers=("x",), pool="avg", width=8,

@@ -20,6 +20,7 @@ from tasks.model.classifier import ImageClassifier, package
 from tasks.model.eyes import eyes_of
 from tasks.records import Dataset, FeatureSet, Rival
 from tasks.register.rivals import _registered
+from tasks.target import one_task
 from tasks.teachers import Teachers
 from tasks.train.distillation.teachers import answers
 from tasks.train.fusion.parts import parts_of
@@ -74,7 +75,7 @@ def test_a_fused_version_is_looked_at_as_it_was_packaged(workspace: Workspace, t
 
 
 def test_a_fused_teacher_answers_as_its_package_does(workspace: Workspace, tmp_path: Path) -> None:
-    images = dataset(workspace, 5).model_copy(update={"classes": tuple(reversed(CLASSES))})
+    images = dataset(workspace, 5).model_copy(update={"targets": one_task(tuple(reversed(CLASSES)))})
     features, _ = packed(workspace, images, tmp_path / "packed")
     version = Rival(
         fingerprint="t", name="photos", version=1, bundle=tmp_path / "packed", classes=tuple(CLASSES), data="d",

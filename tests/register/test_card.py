@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks.records import Comparison, Inspection, Preprocessed
 from tasks.register.card import MOST, card
+from tasks.target import one_task
 from tests.flows.test_summary import HERE, outcome
 
 SIZES = Preprocessed(
@@ -63,9 +64,9 @@ def test_of_the_first_version_and_of_several_labels_it_says_what_there_is() -> N
 
 
 def test_names_break_no_table_and_much_to_say_is_no_more_than_mlflow_keeps() -> None:
-    assert "| **classes** | 2: x\\|y, &lt;i> |" in made(classes=("x|y", "<i>"))
+    assert "| **classes** | 2: x\\|y, &lt;i> |" in made(targets=one_task(("x|y", "<i>")))
     names = tuple(f"{number:04d}" * 60 for number in range(1_000))
-    text = made(classes=names, source="s" * 400)
+    text = made(targets=one_task(names), source="s" * 400)
     assert len(text) <= MOST and "| **classes** | 1,000: 0000" in text and "| accuracy |" in text
     found = made(comparison=COMPARED.model_copy(update={"findings": tuple("f" * 99 for _ in range(100))}))
     assert len(found) <= MOST and "get-artifact" in found

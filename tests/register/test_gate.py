@@ -22,6 +22,7 @@ from tasks.register.registry import get_model
 from tasks.register.rulings import LEAK
 from tasks.register.succession import FEWEST
 from tasks.register.turns import turn
+from tasks.target import one_task
 
 HERE = Path("nowhere")
 FRUIT = '["apple", "pear", "plum"]'
@@ -240,7 +241,7 @@ def dataset(folder: Path, rows: list[tuple[str, Any, str, str | None]], **change
     pd.DataFrame(rows, columns=["hash", "label", "split", "group"]).to_parquet(manifest)
     fields = {
         "fingerprint": "d", "source": "s", "version": "v", "manifest": manifest, "report": HERE, "images": HERE,
-        "classes": ("a", "b"), "counts": {}, "choose_on": "val", "report_on": "test", "quarantined": 0,
+        "targets": one_task(("a", "b")), "counts": {}, "choose_on": "val", "report_on": "test", "quarantined": 0,
     }  # fmt: skip
     return Dataset(**fields | changes)
 
@@ -306,7 +307,7 @@ def test_a_score_of_cross_validation_is_one_of_other_images_than_of_tune_alone(t
 
 def test_with_several_labels_an_image_chance_is_how_common_a_class_is(tmp_path: Path) -> None:
     labelled = [(str(number), [["a"], ["a", "b"], [], ["b"]][number % 4], "val", None) for number in range(40)]
-    data = dataset(tmp_path, labelled, multi_label=True)
+    data = dataset(tmp_path, labelled, targets=one_task(("a", "b"), True))
     made = measured(data, 0.8)
     assert made.figure == "average precision" and made.chance == 0.5 and made.low == wilson(16, 20)[1]
     assert measured(data, 0.8, {"val/average_precision_macro": (0.8, 0.6, 0.9)}).low == 0.6

@@ -29,6 +29,7 @@ from tasks.register.gates import GATES
 from tasks.register.gating import Evidence, Finding, Gate, outcome_of
 from tasks.register.moves import Move
 from tasks.register.rulings import findings_as_tags, with_outcome
+from tasks.target import one_task
 from tests.register.test_gate import EVEN, merit, path
 
 NOWHERE = Path("nowhere")
@@ -58,7 +59,7 @@ def evidence(
     rows[["path", "label", "hash", "predicted"]].assign(probability=0.9).to_parquet(folder / "test_predictions.parquet")
     dataset = Dataset(
         fingerprint="d", source="s", version="v", manifest=folder / "manifest.parquet", report=folder, images=NOWHERE,
-        classes=("a", "b"), counts={}, choose_on="val", report_on="test", multi_label=several, quarantined=0,
+        targets=one_task(("a", "b"), several), counts={}, choose_on="val", report_on="test", quarantined=0,
     )  # fmt: skip
     candidate = Candidate(fingerprint="c", method="linear", head=NOWHERE, curves=NOWHERE, chosen={}, score=0.9)
     told = {"metrics": {"test/ece": (0.04, 0.02, 0.06)}, "leaks": known.get("leaks", {})}

@@ -23,6 +23,7 @@ from tasks.records import (
 )
 from tasks.report.facts import Facts
 from tasks.ruling import Ruling
+from tasks.target import one_task
 
 IMAGES = 40
 
@@ -64,8 +65,9 @@ def facts(
     Image.new("RGB", (64, 64)).save(report / "preview.png")
     dataset = Dataset(
         fingerprint="d", source="folder:insects", version="0123456789abcdef.dir", manifest=report / "manifest.parquet",
-        report=report, images=folder / "images", classes=classes, counts={"train": 27, "val": 9, "test": IMAGES},
-        choose_on="val", report_on="test", quarantined=2, findings=("2 files are no images",),
+        report=report, images=folder / "images", targets=one_task(classes),
+        counts={"train": 27, "val": 9, "test": IMAGES}, choose_on="val", report_on="test", quarantined=2,
+        findings=("2 files are no images",),
     )  # fmt: skip
     return Facts(
         config={"name": "insects", "train": {"method": "linear"}},
