@@ -289,7 +289,7 @@ def test_images_in_groups_count_as_many_as_there_are_groups(tmp_path: Path) -> N
 def test_the_same_images_and_classes_are_known_in_any_order_and_no_others(tmp_path: Path) -> None:
     base = rows(12)
     made = measured(dataset(tmp_path, base), 0.9)
-    same = measured(dataset(tmp_path, base[::-1] + rows(4, "train"), classes=("b", "a")), 0.9)
+    same = measured(dataset(tmp_path, base[::-1] + rows(4, "train"), targets=one_task(("b", "a"))), 0.9)
     assert (same.images, same.classes) == (made.images, made.classes)
     relabelled = [("val0", "b", "val", None), *base[1:]]
     for other in (base[1:], relabelled, [*base, ("x", "a", "val", None)]):
