@@ -294,7 +294,7 @@ def test_the_same_images_and_classes_are_known_in_any_order_and_no_others(tmp_pa
     relabelled = [("val0", "b", "val", None), *base[1:]]
     for other in (base[1:], relabelled, [*base, ("x", "a", "val", None)]):
         assert measured(dataset(tmp_path, other), 0.9).images != made.images
-    many = measured(dataset(tmp_path, base, classes=tuple(f"class {n}" for n in range(1200))), 0.9)
+    many = measured(dataset(tmp_path, base, targets=one_task(tuple(f"class {n}" for n in range(1200)))), 0.9)
     assert many.classes.startswith("1,200 classes, ") and len(many.classes) < LISTED and many.class_count == 1200
 
 
