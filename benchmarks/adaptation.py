@@ -1,9 +1,10 @@
 """What domain adaptation gains, and whether it is known without labels of the target: PACS, each pair of a domain with
-labels and one without, on features of a frozen MobileNetV2 (ImageNet) at 128 px.
+labels and one without, on features of a frozen MobileNetV2 (ImageNet or, by `--weights`, iNaturalist) at 128 px.
 
 Half of a target's images, by content, is adapted to; its labels are read by nobody. The figure is of the other half.
 
 Command: PYTHONPATH=. python benchmarks/adaptation.py [--workspace FOLDER] [--seeds 0] [--methods cdan,mcc]
+         [--weights inat_bird]
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tasks.preprocess.door import preview_recipe
 from tasks.train.adaptation.coral import both as coral
 from tasks.train.adaptation.criteria import Verdict
 from tasks.train.adaptation.fit import Domains, Learned, both, learn
+from tasks.train.adaptation.hedging import shares, together
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.methods import METHODS
 from tasks.train.methods.coral import Coral
@@ -36,7 +38,7 @@ from tasks.train.targets import Labelled
 from tasks.train.task import labelled
 from tasks.workspace import Workspace
 
-WEIGHTS = SHARED.parent / "weights" / "mobilenet_v2-imagenet.safetensors"
+WEIGHTS = SHARED.parent / "weights"
 PLAIN: dict[tuple[str, str, int], tuple[Domains, Learned]] = {}
 """What is not adapted is the same for all methods but `coral`, whose heads are linear: by source, target and seed."""
 ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation | Coral)]
@@ -47,11 +49,12 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "headstart-adaptation")
     parser.add_argument("--seeds", default="0", help="comma between them")
     parser.add_argument("--methods", default=",".join(ADAPTATIONS))
+    parser.add_argument("--weights", default="imagenet", choices=["imagenet", "inat_bird", "inat_insect"])
     arguments = parser.parse_args()
     arguments.workspace.mkdir(parents=True, exist_ok=True)
     os.environ["HEADSTART_WORKSPACE"] = str(arguments.workspace.resolve())
     print(machine())
-    rows, images = look()
+    rows, images = look(arguments.weights)
     tables = []
     for method in arguments.methods.split(","):
         started = time.monotonic()
@@ -72,13 +75,15 @@ def main() -> None:
         pd.concat(tables).to_csv(arguments.workspace / "adaptation.csv", index=False)
 
 
-def look() -> tuple[pd.DataFrame, Labelled]:
+def look(weights: str) -> tuple[pd.DataFrame, Labelled]:
     """All images of PACS: a row each, and features and labels."""
     workspace = Workspace.find()
     source = {"archive": str(SHARED / "pacs-128.tar.gz"), "layout": "domain/label"}
     dataset = ingest_images(IngestConfig.model_validate({"source": source}), workspace)
     preprocessed = preview_recipe(PreprocessConfig.model_validate({"size": 128}), dataset, workspace)
-    config = ExtractConfig.model_validate({"backbone": "mobilenet_v2", "weights": str(WEIGHTS)})
+    config = ExtractConfig.model_validate(
+        {"backbone": "mobilenet_v2", "weights": str(WEIGHTS / f"mobilenet_v2-{weights}.safetensors")}
+    )
     features = extract_features(config, dataset, preprocessed, workspace)
     rows = dataset.read_manifest().reset_index(drop=True)
     rows["position"] = rows["hash"].map(position)
@@ -86,8 +91,8 @@ def look() -> tuple[pd.DataFrame, Labelled]:
 
 
 def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, images: Labelled) -> dict[str, object]:
-    """A pair: accuracy on the target's other half of the head that is not adapted, of the one that is, and of the one
-    that the rule keeps; and the criteria of both."""
+    """A pair: accuracy on the target's other half of the head that is not adapted, of the one that is, and of what
+    caution keeps; and the criteria of both."""
     ours, theirs = rows["domain"] == source, rows["domain"] == target
     chosen = rows["position"] < 0.15
     train_images, validation = (take(images, part) for part in (ours & ~chosen, ours & chosen))
@@ -98,7 +103,7 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
     if isinstance(section, Coral):
         heads = [fit.head for fit in coral(train_images, validation, unlabelled, classes, section.shrinkage)]
         with torch.inference_mode():
-            answers = [head(unlabelled).softmax(1) for head in heads]
+            answers = [head(unlabelled) for head in heads]
     else:
         assert isinstance(section, Adaptation)
         if (source, target, seed) not in PLAIN:
@@ -106,15 +111,16 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
             PLAIN[source, target, seed] = domains, learn(section, domains, seed)
         domains, unadapted = PLAIN[source, target, seed]
         trained = both(section, domains, seed, unadapted)
-        heads, answers = [each.head for each in trained], [each.answers for each in trained]
+        heads, answers = [each.head for each in trained], [each.logits for each in trained]
         told = {f"{name}.{key}": value for name, each in zip(("plain", "adapted"), trained, strict=True)
                 for key, value in vars(each.criteria).items()}  # fmt: skip
-    verdict = Verdict.of(answers[1], answers[0])
+    verdict = Verdict.of(answers[1].softmax(1), answers[0].softmax(1))
+    heads.append(together((heads[0], heads[1]), shares(*answers)))
     with torch.inference_mode():
-        before, after = ((head(test[0]).argmax(1) == test[1]).double().mean().item() for head in heads)
+        before, after, both_ = ((head(test[0]).argmax(1) == test[1]).double().mean().item() for head in heads)
     return {
         "method": method, "source": source, "target": target, "seed": seed, "plain": before, "adapted": after,
-        "kept": after if verdict.trusted else before, "taken": verdict.trusted, "agreement": verdict.agreement,
+        "kept": both_ if verdict.trusted else before, "taken": verdict.trusted, "agreement": verdict.agreement,
     } | told  # fmt: skip
 
 

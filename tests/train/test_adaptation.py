@@ -16,6 +16,7 @@ from tasks.train.adaptation.coral import Covariance
 from tasks.train.adaptation.coral import both as coral
 from tasks.train.adaptation.criteria import Verdict
 from tasks.train.adaptation.fit import Domains, adapt, both, learn
+from tasks.train.adaptation.hedging import shares, together
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.adaptation.terms import (
     Activations,
@@ -181,9 +182,32 @@ def test_a_target_that_was_moved_is_recognised_again(name: str) -> None:
     section = section_of(name)
     plain, adapted = both(section, domains, 0)
     assert correct(plain.head, target) < 0.8 and correct(adapted.head, target) > 0.9
-    fit = adapt(section, domains, 0)
-    assert fit.chosen["adapted"] == 1 and correct(fit.head, target) == correct(adapted.head, target)
-    assert fit.score == pytest.approx(fit.curves["validation/accuracy"].iloc[-1])
+    alone = adapt(section.model_copy(update={"cautious": False}), domains, 0)
+    assert alone.chosen["adapted"] == 1 and correct(alone.head, target) == correct(adapted.head, target)
+    assert alone.score == pytest.approx(alone.curves["validation/accuracy"].iloc[-1])
+    hedged = adapt(section, domains, 0)
+    assert hedged.chosen["adapted"] == 1 and correct(hedged.head, target) > 0.9 and hedged.score > 0.9
+
+
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_two_heads_are_one_whose_logits_are_their_sum(hidden: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(50, 6, generator=generator) * scale + scale for scale in (1.0, 3.0)]
+    torch.manual_seed(0)
+    heads = tuple(Head(6, 3, hidden).standardise_like(each).eval() for each in features)
+    with torch.inference_mode():
+        logits = [head(features[1]) for head in heads]
+        assert isinstance(heads, tuple) and len(heads) == 2
+        one = together(heads, (0.3, 2.0))(features[1])
+    torch.testing.assert_close(one, 0.3 * logits[0] + 2.0 * logits[1], rtol=1e-4, atol=1e-4)
+
+
+def test_logits_count_by_their_share_however_large_they_are() -> None:
+    plain, adapted = torch.randn(40, 3), 20 * torch.randn(40, 3) + 7
+    weights = shares(plain, adapted)
+    ours, theirs = ((part - part.mean(1, keepdim=True)).std() for part in (plain, adapted))
+    assert weights[1] * theirs / (weights[0] * ours) == pytest.approx(2)
+    assert shares(plain, 5 * adapted)[0] == pytest.approx(5 * weights[0])
 
 
 @pytest.mark.parametrize("count", [200, 5], ids=["more images than units", "fewer"])

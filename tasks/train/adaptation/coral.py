@@ -9,6 +9,7 @@ import torch
 
 from tasks.progress import tell
 from tasks.train.adaptation.criteria import Verdict
+from tasks.train.adaptation.hedging import shares, together
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit, fit_linear
@@ -46,16 +47,19 @@ class Covariance:
 
 
 def fit_coral(task: Task, shrinkage: float, cautious: bool) -> Fit:
-    """The head that `both` gives for the target or, where caution is asked for and it is not trusted (`Verdict`), the
-    one for the source."""
+    """The head that `both` gives for the target or, where caution is asked for, it and the one for the source together
+    (`tasks.train.adaptation.hedging`) or, where it is not trusted (`Verdict`), the latter alone."""
     plain, adapted = both(task.train, task.validation, task.unlabelled, task.classes, shrinkage, task.counted)
     with torch.inference_mode():
-        verdict = Verdict.of(*(fit.head(task.unlabelled).softmax(1) for fit in (adapted, plain)))
+        logits = [fit.head(task.unlabelled) for fit in (plain, adapted)]
+    verdict = Verdict.of(logits[1].softmax(1), logits[0].softmax(1))
     better = not cautious or verdict.trusted
     if not better:
         tell("train\tcoral: criteria do not agree that it does good, so the head is kept that is not adapted")
     kept = adapted if better else plain
     kept.chosen = kept.chosen | verdict.chosen(better)
+    if cautious and better:
+        kept.head = together((plain.head, adapted.head), shares(*logits))
     return kept
 
 

@@ -15,11 +15,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tasks.progress import progress, tell
 from tasks.train.adaptation.config import AdaptationConfig
 from tasks.train.adaptation.criteria import Criteria, Verdict, density_ratios, judge
+from tasks.train.adaptation.hedging import shares, together
 from tasks.train.adaptation.terms import Activations, Nothing, Term
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled, measured
+from tasks.train.targets import Labelled, measured, merit
 
 LEAST_STEPS = 20
 """Steps of an epoch, where there are few labelled images."""
@@ -59,30 +60,47 @@ class Learned:
 
 @dataclass(frozen=True)
 class Trained:
-    """A head as it would be served, its curves, its answers on the target ``[N, C]``, and what can be said of these."""
+    """A head as it would be served, its curves, its logits ``[N, C]`` on the target and on the validation images, each
+    standardised by its own domain, and what can be said of these."""
 
     head: Head
     curves: pd.DataFrame
-    answers: torch.Tensor
+    logits: torch.Tensor
+    validated: torch.Tensor
     criteria: Criteria
+
+    @property
+    def answers(self) -> torch.Tensor:
+        """Probabilities ``[N, C]`` on the target."""
+        return self.logits.softmax(1)
 
 
 def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
-    """The adapted head or, where it is not trusted (`Verdict`) and the section is cautious, a plain one, which
-    learned without the section's term and is served with the source's statistics.
+    """The adapted head or, where the section is cautious, the adapted and a plain one together (`hedged`) or, where the
+    adapted one is not trusted (`Verdict`), the plain one, which learned without the section's term and is served with
+    the source's statistics.
 
     Both see the images in the same order, from the same weights. No label of the target is in reach, so the last epoch
     is kept.
     """
     plain, adapted = both(section, domains, seed)
     verdict = Verdict.of(adapted.answers, plain.answers)
-    better = not section.cautious or verdict.trusted
-    if not better:
+    if section.cautious and verdict.trusted:
+        head, score = hedged(plain, adapted, domains)
+        return Fit(head, score, verdict.chosen(True), adapted.curves)
+    if section.cautious:
         tell(
             f"train\t{section.method}: criteria do not agree that it does good, so the head is kept that is not adapted"
         )
-    kept = adapted if better else plain
-    return Fit(kept.head, kept.criteria.source, verdict.chosen(better), kept.curves)
+    kept = plain if section.cautious else adapted
+    return Fit(kept.head, kept.criteria.source, verdict.chosen(kept is adapted), kept.curves)
+
+
+def hedged(plain: Trained, adapted: Trained, domains: Domains) -> tuple[Head, float]:
+    """Both heads as one, and its accuracy on the validation images."""
+    weights = shares(plain.logits, adapted.logits)
+    validated = weights[0] * plain.validated + weights[1] * adapted.validated
+    return together((plain.head, adapted.head), weights), merit(validated, domains.validation[1])
 
 
 def both(
@@ -103,12 +121,11 @@ def serve(learned: Learned, domains: Domains, adapted: bool) -> Trained:
     head = deepcopy(learned.head)
     served, target = (domains.theirs, domains.target) if adapted else (domains.ours, domains.unadapted)
     with torch.inference_mode():
-        logits = head.layers(domains.validation[0])
-        answers = head.layers(target).softmax(1)
-        criteria = judge((logits, domains.validation[1]), domains.ratios, answers)
+        validated, logits = head.layers(domains.validation[0]), head.layers(target)
+        criteria = judge((validated, domains.validation[1]), domains.ratios, logits.softmax(1))
     head.mean.copy_(served.mean)
     head.std.copy_(served.std)
-    return Trained(head.eval(), learned.curves, answers, criteria)
+    return Trained(head.eval(), learned.curves, logits, validated, criteria)
 
 
 def learn(
