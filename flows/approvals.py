@@ -27,11 +27,10 @@ from tasks.errors import RegistryError
 from tasks.workspace import Workspace, write_whole
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
     from prefect.client.orchestration import SyncPrefectClient
 
     from tasks.register.approval import Decision
+    from tasks.register.client import Registry, Version
 
 
 @dataclass(frozen=True)
@@ -96,21 +95,24 @@ def apply_answers(workspace: Workspace) -> list[str]:
 def settle(workspace: Workspace, chosen: list[Asked] | None = None) -> list[str]:
     """Bring what was asked, or what of it is chosen, to where the registry and Prefect's server stand; returns a line
     for each answer that was done."""
-    from flows.flow_runs import client_of
-    from tasks.register.store import connect
+    chosen = asked(workspace) if chosen is None else chosen
+    if not chosen:
+        return []
+    from flows.flow_runs import client_of  # with Prefect, whose import takes seconds
+    from tasks.register.store import open_registry
 
     told: list[str] = []
-    for each in asked(workspace) if chosen is None else chosen:
+    for each in chosen:
         access = access_to(each.api, workspace)
         if access is None:
             continue
         with client_of(*access) as client:
-            if _settle(each, connect(workspace), client, told):
+            if _settle(each, open_registry(workspace), client, told):
                 _path(each, workspace).unlink(missing_ok=True)
     return told
 
 
-def _settle(each: Asked, registry: MlflowClient, client: SyncPrefectClient, told: list[str]) -> bool:
+def _settle(each: Asked, registry: Registry, client: SyncPrefectClient, told: list[str]) -> bool:
     """Whether nothing is left to be done."""
     from uuid import UUID
 
@@ -139,7 +141,7 @@ def _settle(each: Asked, registry: MlflowClient, client: SyncPrefectClient, told
 
 
 def _decide(
-    registry: MlflowClient, version: ModelVersion, answer: str, why: str, who: str
+    registry: Registry, version: Version, answer: str, why: str, who: str
 ) -> tuple[Decision | None, str | None]:
     """Do what was answered; returns what is decided now, or why nothing is."""
     from tasks.register import approval

@@ -22,10 +22,10 @@ def approve(name: Name, version: Version, why: Why) -> None:
     from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import approval
-    from tasks.register.store import connect
+    from tasks.register.store import open_registry
 
     with shown():
-        made = approval.approve(connect(workspace), name, version, why)
+        made = approval.approve(open_registry(workspace), name, version, why)
     settle(workspace)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}, approved by {made.who}", markup=False)
@@ -40,9 +40,9 @@ def reject(name: Name, version: Version, why: Why) -> None:
     from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import approval
-    from tasks.register.store import connect
+    from tasks.register.store import open_registry
 
     with shown():
-        decision = approval.reject(connect(workspace), name, version, why)
+        decision = approval.reject(open_registry(workspace), name, version, why)
     settle(workspace)
     out.print(f"{name}: version {version} was {decision}", markup=False)

@@ -115,7 +115,7 @@ def _forbidden(error: BaseException, workspace: Workspace) -> HeadstartError | N
 
 def _locked(error: BaseException, workspace: Workspace) -> HeadstartError | None:
     if "database is locked" in str(error):
-        from tasks.register.store import BUSY_SECONDS  # with MLflow, which it then was that waited
+        from tasks.register.store import BUSY_SECONDS
 
         return StorageError(
             f"{_store(workspace)} was held by another process for more than {BUSY_SECONDS} s: wait until that one is "

@@ -344,10 +344,10 @@ def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
     from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import moves
-    from tasks.register.store import connect
+    from tasks.register.store import open_registry
 
     with shown():
-        made = move(connect(workspace), moves)
+        made = move(open_registry(workspace), moves)
     settle(workspace)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from mlflow import MlflowClient
 from rich.table import Table
 
 from flows.console import out, plain_table, show_table
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.register.ledger import Move, missed
 from tasks.register.moves import TIME, full_history, notice
-from tasks.register.store import connect
+from tasks.register.store import open_registry
 from tasks.workspace import Workspace
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -27,7 +26,7 @@ def moves_of(workspace: Workspace, name: str) -> list[Move]:
     Raises:
         RegistryError: there is no such model.
     """
-    client: MlflowClient = connect(workspace)
+    client = open_registry(workspace)
     if workspace.is_writable:
         notice(client, name)
     return full_history(client, name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flows.console import plain_table
 from tasks.register.listing import Listed, ask_versions, read_versions
+from tasks.register.store import connect, open_registry, own_registry
 from tasks.register.tags import DATA, SCORE
 from tasks.workspace import Workspace
 
@@ -35,9 +37,8 @@ def pending_table(workspace: Workspace, name: str | None = None) -> Table:
     from tasks.register.approval import waiting
     from tasks.register.gate import VERDICT
     from tasks.register.registry import get_model
-    from tasks.register.store import connect
 
-    client = connect(workspace)
+    client = open_registry(workspace)
     table = plain_table("model", "version", "made", "verdict", numbers=("version",))
     for version in waiting(client, get_model(client, name).name if name else None):
         made = datetime.fromtimestamp(version.creation_timestamp / 1000).strftime("%Y-%m-%d %H:%M:%S")
@@ -46,14 +47,14 @@ def pending_table(workspace: Workspace, name: str | None = None) -> Table:
 
 
 def _versions(workspace: Workspace, name: str | None) -> Iterable[Listed]:
-    store = workspace.own_store
-    if name is None and store and store.is_file():
-        try:
-            return read_versions(store)
-        except sqlite3.Error:
-            pass  # MLflow knows what its other versions wrote, and says what it does not
+    if name:
+        from tasks.register.registry import get_model
+
+        get_model(open_registry(workspace), name)
+    if store := own_registry(workspace):
+        with suppress(sqlite3.Error):  # MLflow knows what its other versions wrote, and says what it does not
+            return [version for version in read_versions(store) if name in (None, version.name)]
     from tasks.register.registry import all_models, get_model
-    from tasks.register.store import connect
 
     client = connect(workspace)
     return ask_versions(client, [get_model(client, name)] if name else all_models(client))

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
+from tasks.register.client import Version
 from tasks.register.registry import CHAMPION, all_models, all_versions, get_model, get_version
 
 PARENT = "mlflow.parentRunId"
@@ -23,7 +23,7 @@ class Subject:
     """A version, the run that registered it, or both."""
 
     client: MlflowClient
-    version: ModelVersion | None
+    version: Version | None
     run: Run | None
 
     def __str__(self) -> str:
@@ -120,7 +120,7 @@ def _by_id(client: MlflowClient, beginning: str, models: list[str]) -> Run:
     )
 
 
-def _registered(client: MlflowClient, run: Run) -> ModelVersion | None:
+def _registered(client: MlflowClient, run: Run) -> Version | None:
     """The version that a run registered, or found."""
     name, number = run.data.tags.get("model.name"), run.data.tags.get("model.version")
     try:

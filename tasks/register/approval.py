@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-
 from tasks.errors import RegistryError
 from tasks.machine import user_name
+from tasks.register.client import Registry, Version
 from tasks.register.moves import GATE, TIME, Move, history, move_to, settle
 from tasks.register.registry import CHALLENGER, all_models, all_versions, check_files, get_model, get_version
 from tasks.register.turns import Turn, turn
@@ -34,7 +32,7 @@ class Decision:
         return f"{self.answer} by {self.who} on {self.when[:10]}" + (f" ({self.why})" if self.why else "")
 
 
-def approve(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Move:
+def approve(client: Registry, name: str, which: str | int, why: str, who: str | None = None) -> Move:
     """Make a version champion that waits for it, and write down who approved it and why.
 
     Raises:
@@ -50,7 +48,7 @@ def approve(client: MlflowClient, name: str, which: str | int, why: str, who: st
     return move
 
 
-def reject(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Decision:
+def reject(client: Registry, name: str, which: str | int, why: str, who: str | None = None) -> Decision:
     """Leave the champion where it is, and write down who rejected a version that waits and why.
 
     Raises:
@@ -67,7 +65,7 @@ def reject(client: MlflowClient, name: str, which: str | int, why: str, who: str
     return decision
 
 
-def waiting(client: MlflowClient, name: str | None = None) -> list[ModelVersion]:
+def waiting(client: Registry, name: str | None = None) -> list[Version]:
     """Versions of one or all models that wait for a person, the oldest of each model first."""
     names = [name] if name else [model.name for model in all_models(client)]
     found = []
@@ -78,7 +76,7 @@ def waiting(client: MlflowClient, name: str | None = None) -> list[ModelVersion]
     return found
 
 
-def decision_on(version: ModelVersion, moves: Sequence[Move]) -> Decision | None:
+def decision_on(version: Version, moves: Sequence[Move]) -> Decision | None:
     """What a person has decided of a version that needed it; None where nobody has, or need not. Promoting it by other
     means is approval, too."""
     if APPROVAL not in version.tags:
@@ -89,11 +87,11 @@ def decision_on(version: ModelVersion, moves: Sequence[Move]) -> Decision | None
     return Decision("approved", chosen[-1].who, chosen[-1].when, chosen[-1].why) if chosen else None
 
 
-def _is_marked(version: ModelVersion) -> bool:
+def _is_marked(version: Version) -> bool:
     return version.tags.get(APPROVAL) == PENDING
 
 
-def _waiting(client: MlflowClient, name: str, which: str | int) -> ModelVersion:
+def _waiting(client: Registry, name: str, which: str | int) -> Version:
     version = get_version(client, name, which)
     what = f"version {version.version} of {name!r}"
     if decision := decision_on(version, history(client, name)):
@@ -107,7 +105,7 @@ def _waiting(client: MlflowClient, name: str, which: str | int) -> ModelVersion:
     return version
 
 
-def _write(mine: Turn, version: ModelVersion, decision: Decision) -> None:
+def _write(mine: Turn, version: Version, decision: Decision) -> None:
     """The one place where a decision is recorded."""
     mine.check()
     text = json.dumps(asdict(decision), ensure_ascii=False)

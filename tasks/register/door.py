@@ -15,7 +15,6 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
@@ -37,6 +36,7 @@ from tasks.records import (
 )
 from tasks.register.approval import APPROVAL, PENDING
 from tasks.register.card import WELCOME, card
+from tasks.register.client import Version
 from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
 from tasks.register.gate import PROMOTE, VERDICT, decide
@@ -153,7 +153,7 @@ def _tags(
     }  # fmt: skip
 
 
-def _record(client: MlflowClient, name: str, number: int, known: ModelVersion | None) -> RegisteredModel:
+def _record(client: MlflowClient, name: str, number: int, known: Version | None) -> RegisteredModel:
     aliases = aliases_of(get_model(client, name)).get(number, [])
     alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in aliases), None)
     version = client.get_model_version(name, str(number))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from mlflow.entities.model_registry import ModelVersion
-
 from tasks.records import Comparison
+from tasks.register.client import Version
 from tasks.register.merits import ACCURACY, AVERAGE_PRECISION
 
 COMPARED = "compared"
@@ -58,7 +57,7 @@ class Duel:
         )  # fmt: skip
 
     @classmethod
-    def of(cls, version: ModelVersion) -> Duel | None:
+    def of(cls, version: Version) -> Duel | None:
         """As a version's tags tell it."""
         try:
             told = json.loads(version.tags[COMPARED])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mlflow.entities.model_registry import ModelVersion
-
 from tasks.register.approval import APPROVAL, PENDING
 from tasks.register.card import with_verdict
+from tasks.register.client import Version
 from tasks.register.gating import Standing
 from tasks.register.moves import GATE, Move, history, move_to
 from tasks.register.registry import CANDIDATE, CHALLENGER, all_versions, get_model
@@ -33,7 +32,7 @@ def decide(mine: Turn) -> None:
             mine.client.set_model_version_tag(mine.name, str(number), VERDICT, verdict)
 
 
-def _decided(mine: Turn, number: int, versions: Mapping[int, ModelVersion]) -> str:
+def _decided(mine: Turn, number: int, versions: Mapping[int, Version]) -> str:
     moves = history(mine.client, mine.name)
     if moves and moves[-1].version == number:
         return moves[-1].why if moves[-1].who == GATE else f"promoted by {moves[-1].who}"
@@ -54,7 +53,7 @@ def _decided(mine: Turn, number: int, versions: Mapping[int, ModelVersion]) -> s
 
 
 def judge(
-    version: ModelVersion, versions: Mapping[int, ModelVersion], moves: Sequence[Move]
+    version: Version, versions: Mapping[int, Version], moves: Sequence[Move]
 ) -> tuple[Outcome, str, dict[str, Ruling]]:
     """What becomes of a version, why, and what each gate says, by its tag: the worst word of all counts.
 
@@ -79,7 +78,7 @@ def _in_words(outcome: Outcome, rulings: Iterable[Ruling]) -> str:
     return f"{'rejected' if outcome == 'reject' else outcome}: {reasons}"
 
 
-def _write_down(mine: Turn, version: ModelVersion, rulings: Mapping[str, Ruling], verdict: str) -> None:
+def _write_down(mine: Turn, version: Version, rulings: Mapping[str, Ruling], verdict: str) -> None:
     number = str(version.version)
     for key, ruling in rulings.items():
         mine.client.set_model_version_tag(mine.name, number, key, with_outcome(version, key, ruling))

@@ -18,9 +18,8 @@ from tasks.ruling import Outcome
 from tasks.section import Section
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-
     from tasks.model.latency import Latency
+    from tasks.register.client import Version
     from tasks.register.moves import Move
 
 FAILURES: dict[str, Outcome] = {"approve": "needs approval", "reject": "reject", "warn": "pass"}
@@ -84,8 +83,8 @@ class Standing:
         moves: of the alias ``champion``, the last one where it is now.
     """
 
-    version: ModelVersion
-    versions: Mapping[int, ModelVersion]
+    version: Version
+    versions: Mapping[int, Version]
     moves: Sequence[Move]
 
     @property

@@ -17,10 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
-
+from tasks.register.client import Model, Registry, Version, refusals
 from tasks.register.numbers import FLEETING, Series, draw
 from tasks.register.registry import every, rulings_of
 from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
@@ -77,7 +74,7 @@ class Move:
     after: int = 0
 
 
-def read_ledger(client: MlflowClient, model: RegisteredModel) -> list[Move]:
+def read_ledger(client: Registry, model: Model) -> list[Move]:
     """What is written down of a model, oldest first, also of those that had its name before."""
     rows = {int(row.version): row for row in _rows(client, MODEL, model.name)}
     born = str(model.creation_timestamp)
@@ -92,12 +89,12 @@ def read_ledger(client: MlflowClient, model: RegisteredModel) -> list[Move]:
     return sorted(known.values(), key=lambda move: move.when)
 
 
-def tagged(model: RegisteredModel) -> list[Move]:
+def tagged(model: Model) -> list[Move]:
     """Moves that are tags of the model still."""
     return [read_move(model.tags[key]) for key in sorted(model.tags) if key.startswith(MOVE)]
 
 
-def add(client: MlflowClient, model: RegisteredModel, move: Move, written: Sequence[Move]) -> Move:
+def add(client: Registry, model: Model, move: Move, written: Sequence[Move]) -> Move:
     """Write a move down, after those that are; nobody else does so meanwhile.
 
     Raises:
@@ -112,7 +109,7 @@ def add(client: MlflowClient, model: RegisteredModel, move: Move, written: Seque
     return replace(whole, number=number)
 
 
-def take_over(client: MlflowClient, model: RegisteredModel) -> None:
+def take_over(client: Registry, model: Model) -> None:
     """Move to the ledger what is written in tags of the model."""
     if not (old := tagged(model)):
         return
@@ -131,7 +128,7 @@ def missed(moves: Iterable[Move]) -> list[int]:
     return sorted({move.after for move in moves if move.after} - there)
 
 
-def facts_of(client: MlflowClient, name: str, version: int | None) -> dict[str, Any]:
+def facts_of(client: Registry, name: str, version: int | None) -> dict[str, Any]:
     """What an entry tells of a version; nothing where there is none."""
     found = find_version(client, name, version)
     if found is None:
@@ -141,11 +138,11 @@ def facts_of(client: MlflowClient, name: str, version: int | None) -> dict[str, 
     return ({"run": found.run_id} if found.run_id else {}) | facts | ({"gates": said} if said else {})
 
 
-def find_version(client: MlflowClient, name: str, version: int | None) -> ModelVersion | None:
+def find_version(client: Registry, name: str, version: int | None) -> Version | None:
     """A version by its number; None where there is none, or none any more."""
     try:
         return client.get_model_version(name, str(version)) if version else None
-    except MlflowException as error:
+    except refusals() as error:
         if error.error_code in FLEETING:
             raise
         return None
@@ -163,16 +160,16 @@ def this_host() -> str:
     return socket.gethostname()
 
 
-def _rows(client: MlflowClient, tag: str, value: str) -> list[ModelVersion]:
+def _rows(client: Registry, tag: str, value: str) -> list[Version]:
     wanted = f"name = '{SERIES.name}' and tags.{tag} = {value!r}"
     return list(every(lambda **page: client.search_model_versions(wanted, **page)))
 
 
-def _born(client: MlflowClient, name: str) -> str | None:
+def _born(client: Registry, name: str) -> str | None:
     """When a model was made; None where there is none of that name."""
     try:
         return str(client.get_registered_model(name).creation_timestamp)
-    except MlflowException as error:
+    except refusals() as error:
         if error.error_code in FLEETING:
             raise
         return None

@@ -18,7 +18,8 @@ from tasks.register.tags import HELD_OUT, PREFIX
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import RegisteredModel
+
+    from tasks.register.client import Model
 
 PATIENCE = 60.0
 """Seconds that another process may hold the store."""
@@ -66,7 +67,7 @@ def read_versions(store: Path) -> list[Listed]:
         ]
 
 
-def ask_versions(client: MlflowClient, models: list[RegisteredModel]) -> Iterator[Listed]:
+def ask_versions(client: MlflowClient, models: list[Model]) -> Iterator[Listed]:
     """The same of some models, by MLflow."""
     from tasks.register.registry import aliases_of, all_versions
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
 from tasks.fingerprint import RunningFingerprint, fingerprint
 from tasks.records import Candidate, Dataset, Evaluation
+from tasks.register.client import Version
 from tasks.register.tags import SCORE
 
 FIGURE, LOW, HIGH, CHANCE = "figure", "score_low", "score_high", "score_chance"
@@ -57,7 +57,7 @@ class Merit:
         return cls(figure, candidate.score, low, high, chance, _listed(dataset.classes), _named(rows))
 
     @classmethod
-    def of(cls, version: ModelVersion) -> Merit | None:
+    def of(cls, version: Version) -> Merit | None:
         """As a version's tags tell it; None where they do not, since it was registered by other means or long ago."""
         tags = version.tags
         try:

@@ -13,14 +13,11 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
-
 from tasks.errors import RegistryError
 from tasks.machine import user_name
 from tasks.progress import tell
 from tasks.register import ledger
+from tasks.register.client import Model, Registry, Version, refusals
 from tasks.register.ledger import Move, find_version, read_ledger, this_host
 from tasks.register.registry import (
     CHALLENGER,
@@ -49,7 +46,7 @@ LONGEST_WHY = 2000
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-def promote(client: MlflowClient, name: str, which: str | int, why: str, who: str | None = None) -> Move:
+def promote(client: Registry, name: str, which: str | int, why: str, who: str | None = None) -> Move:
     """Make a version champion, and write down who did it and why.
 
     Raises:
@@ -67,7 +64,7 @@ def promote(client: MlflowClient, name: str, which: str | int, why: str, who: st
         return move_to(mine, "promote", int(found.version), why, who)
 
 
-def rollback(client: MlflowClient, name: str, why: str, who: str | None = None, to: int | None = None) -> Move:
+def rollback(client: Registry, name: str, why: str, who: str | None = None, to: int | None = None) -> Move:
     """Give the alias back to the version that was champion before.
 
     Args:
@@ -85,7 +82,7 @@ def rollback(client: MlflowClient, name: str, why: str, who: str | None = None, 
         return move_to(mine, "rollback", _before(client, name, to), why, who)
 
 
-def notice(client: MlflowClient, name: str) -> None:
+def notice(client: Registry, name: str) -> None:
     """Write down what happened to the alias by other means, and what tags of old say, where this user may."""
     model = get_model(client, name)
     if not ledger.tagged(model) and not _unwritten(client, model, read_ledger(client, model)):
@@ -93,24 +90,24 @@ def notice(client: MlflowClient, name: str) -> None:
     try:
         with turn(client, name):
             settle(client, name)
-    except (RegistryError, MlflowException) as error:
+    except (RegistryError, *refusals()) as error:
         tell(f"register\tnot written down, since the registry takes no changes ({str(error).splitlines()[0]})")
 
 
-def history(client: MlflowClient, name: str) -> list[Move]:
+def history(client: Registry, name: str) -> list[Move]:
     """All moves of ``champion``, oldest first; the last one ends where the alias is."""
     born = get_model(client, name).creation_timestamp
     return [move for move in full_history(client, name) if move.born in (0, born)]
 
 
-def full_history(client: MlflowClient, name: str) -> list[Move]:
+def full_history(client: Registry, name: str) -> list[Move]:
     """All moves, also those of models that had the name before and were deleted."""
     model = get_model(client, name)
     written = read_ledger(client, model)
     return written + _unwritten(client, model, written)
 
 
-def settle(client: MlflowClient, name: str) -> None:
+def settle(client: Registry, name: str) -> None:
     """Write down what happened to the alias and was not, and take back what was announced and not done."""
     model = get_model(client, name)
     ledger.take_over(client, model)
@@ -180,7 +177,7 @@ def reigns(moves: Sequence[Move]) -> list[int | None]:
     return stack
 
 
-def _check_unmoved(client: MlflowClient, name: str, seen: Sequence[Move]) -> None:
+def _check_unmoved(client: Registry, name: str, seen: Sequence[Move]) -> None:
     moves = full_history(client, name)
     if len(moves) == len(seen):
         return
@@ -191,7 +188,7 @@ def _check_unmoved(client: MlflowClient, name: str, seen: Sequence[Move]) -> Non
     )
 
 
-def _before(client: MlflowClient, name: str, to: int | None = None) -> int:
+def _before(client: Registry, name: str, to: int | None = None) -> int:
     """The last champion before this one, or the one that is asked for, if it is still there."""
     versions = all_versions(client, name)
     earlier = _earlier(client, name, versions)
@@ -210,7 +207,7 @@ def _before(client: MlflowClient, name: str, to: int | None = None) -> int:
     return wanted
 
 
-def _earlier(client: MlflowClient, name: str, versions: Mapping[int, ModelVersion]) -> list[int]:
+def _earlier(client: Registry, name: str, versions: Mapping[int, Version]) -> list[int]:
     """Versions that were champion before this one, the last first; where the champion was deleted, which is what a
     roll-back is to mend, without it."""
     moves = history(client, name)
@@ -221,14 +218,14 @@ def _earlier(client: MlflowClient, name: str, versions: Mapping[int, ModelVersio
     return list(dict.fromkeys(number for number in reversed(earlier) if number and number not in left))
 
 
-def _gone(client: MlflowClient, versions: Mapping[int, ModelVersion], number: int) -> str | None:
+def _gone(client: Registry, versions: Mapping[int, Version], number: int) -> str | None:
     if number not in versions:
         return "it was deleted"
     gone = missing_files(client, versions[number])
     return f"it has lost its files ({gone})" if gone else None
 
 
-def _unwritten(client: MlflowClient, model: RegisteredModel, written: Sequence[Move]) -> list[Move]:
+def _unwritten(client: Registry, model: Model, written: Sequence[Move]) -> list[Move]:
     """The moves that took the alias to where it is, unless they are written down."""
     found = []
     before = written[-1].version if written else None
@@ -248,7 +245,7 @@ def _unwritten(client: MlflowClient, model: RegisteredModel, written: Sequence[M
     return [*found, Move("outside", now, before, UNKNOWN, _now([*written, *found]), why)]
 
 
-def _announced(model: RegisteredModel) -> Move:
+def _announced(model: Model) -> Move:
     return ledger.read_move(model.tags[ANNOUNCED])
 
 
@@ -261,7 +258,7 @@ def _told(move: Move) -> str:
     )
 
 
-def _drop_challenger(client: MlflowClient, model: RegisteredModel) -> None:
+def _drop_challenger(client: Registry, model: Model) -> None:
     """A champion is challenger no more."""
     if CHAMPION in model.aliases and model.aliases.get(CHALLENGER) == model.aliases[CHAMPION]:
         client.delete_registered_model_alias(model.name, CHALLENGER)

@@ -12,10 +12,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-
 from tasks.errors import RegistryError
+from tasks.register.client import Registry, refusals
 
 DRAWS = 10
 """Attempts to draw a number: MLflow gives up on one after three others were faster."""
@@ -41,7 +39,7 @@ class Series:
     source: str
 
 
-def draw(client: MlflowClient, series: Series, tags: dict[str, str], about: str, description: str | None = None) -> int:
+def draw(client: Registry, series: Series, tags: dict[str, str], about: str, description: str | None = None) -> int:
     """Add a number to a series, and the series where there is none yet.
 
     Args:
@@ -57,9 +55,9 @@ def draw(client: MlflowClient, series: Series, tags: dict[str, str], about: str,
                 series.name, series.source, tags=tags, description=description, await_creation_for=0
             )
             return int(made.version)
-        except MlflowException as error:
+        except refusals() as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                with suppress(MlflowException):  # another process was faster
+                with suppress(*refusals()):  # another process was faster
                     client.create_registered_model(series.name, description=series.description)
             elif error.error_code not in FLEETING or attempt == DRAWS - 1:
                 reason = str(error).splitlines()[0]

@@ -6,15 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import mlflow
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from tasks.errors import RegistryError
 from tasks.model.bundle import DESCRIPTION, HEAD, backbone_file, bundle_in
 from tasks.records import Alias
+from tasks.register.client import Model, Registry, Version, refusals
 from tasks.register.numbers import FLEETING
 from tasks.register.tags import BACKBONES, CANDIDATE, GATE, PREFIX
 from tasks.ruling import Ruling
@@ -23,7 +21,7 @@ CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
 
 
-def get_model(client: MlflowClient, name: str) -> RegisteredModel:
+def get_model(client: Registry, name: str) -> Model:
     """Look a registered model up.
 
     Raises:
@@ -31,7 +29,7 @@ def get_model(client: MlflowClient, name: str) -> RegisteredModel:
     """
     try:
         return client.get_registered_model(name)
-    except MlflowException as error:
+    except refusals() as error:
         if error.error_code in FLEETING:
             raise
         known = [model.name for model in all_models(client)]
@@ -45,7 +43,7 @@ def get_model(client: MlflowClient, name: str) -> RegisteredModel:
         ) from error
 
 
-def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersion:
+def get_version(client: Registry, name: str, which: str | int) -> Version:
     """Look a version up by its number or alias.
 
     Raises:
@@ -56,7 +54,7 @@ def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersi
         if str(which).isdigit():
             return client.get_model_version(name, str(which))
         return client.get_model_version_by_alias(name, str(which))
-    except MlflowException as error:
+    except refusals() as error:
         if error.error_code in FLEETING:
             raise
         numbers = ", ".join(map(str, sorted(all_versions(client, name)))) or "none"
@@ -66,25 +64,25 @@ def get_version(client: MlflowClient, name: str, which: str | int) -> ModelVersi
         ) from error
 
 
-def all_models(client: MlflowClient) -> list[RegisteredModel]:
+def all_models(client: Registry) -> list[Model]:
     """All registered models, but for those that are none (see `tasks.register.numbers`)."""
     return [model for model in every(client.search_registered_models) if not model.name.startswith(PREFIX)]
 
 
-def all_versions(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
+def all_versions(client: Registry, name: str) -> dict[int, Version]:
     """All versions of a model by their numbers, the oldest first."""
     found = every(lambda **page: client.search_model_versions(f"name = {name!r}", **page))
     return dict(sorted((int(version.version), version) for version in found))
 
 
-def find_candidate(client: MlflowClient, name: str, fingerprint: str) -> ModelVersion | None:
+def find_candidate(client: Registry, name: str, fingerprint: str) -> Version | None:
     """The newest version that a candidate was registered as and whose files are there."""
     versions = reversed(all_versions(client, name).values())
     same = (version for version in versions if version.tags.get(CANDIDATE) == fingerprint)
     return next((version for version in same if missing_files(client, version) is None), None)
 
 
-def aliases_of(model: RegisteredModel) -> dict[int, list[str]]:
+def aliases_of(model: Model) -> dict[int, list[str]]:
     """The aliases of each version that has any."""
     found: dict[int, list[str]] = {}
     for alias, version in model.aliases.items():
@@ -92,7 +90,7 @@ def aliases_of(model: RegisteredModel) -> dict[int, list[str]]:
     return found
 
 
-def missing_files(client: MlflowClient, version: ModelVersion) -> str | None:
+def missing_files(client: Registry, version: Version) -> str | None:
     """Which files of a version are gone, and from where; None where all are there, or nobody can tell."""
     needed = {"MLmodel"}
     if CANDIDATE in version.tags:
@@ -100,29 +98,31 @@ def missing_files(client: MlflowClient, version: ModelVersion) -> str | None:
         needed |= {DESCRIPTION, HEAD, *map(backbone_file, range(1, count + 1))}
     try:
         folder = place_of(client, version)
-        gone = sorted(needed - set(_files(folder, client.tracking_uri)))
+        gone = sorted(needed - _files(folder, client.tracking_uri))
     except Exception:  # a store that does not answer has lost nothing yet
         return None
     return f"{', '.join(gone)} in {folder}" if gone else None
 
 
-def place_of(client: MlflowClient, version: ModelVersion) -> str:
+def place_of(client: Registry, version: Version) -> str:
     """Address of a version's files."""
     return client.get_model_version_download_uri(version.name, str(version.version))
 
 
-def fetch_bundle(client: MlflowClient, version: ModelVersion, into: Path | None = None) -> Path:
+def fetch_bundle(client: Registry, version: Version, into: Path | None = None) -> Path:
     """The folder of a version's packaged classifier: where it lies on this machine, else a copy in a temporary folder.
 
     Args:
         into: an empty folder for a copy.
     """
+    import mlflow
+
     # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
     place, to = place_of(client, version), str(into) if into else None
     return bundle_in(Path(mlflow.artifacts.download_artifacts(place, dst_path=to, tracking_uri=client.tracking_uri)))
 
 
-def check_files(client: MlflowClient, version: ModelVersion) -> None:
+def check_files(client: Registry, version: Version) -> None:
     """Raise where files of a version are gone.
 
     Raises:
@@ -135,14 +135,36 @@ def check_files(client: MlflowClient, version: ModelVersion) -> None:
         )
 
 
-def _files(folder: str, tracking_uri: str) -> Iterator[str]:
+def _files(folder: str, tracking_uri: str) -> set[str]:
     """Names of the files of a model, but for its code."""
+    if here := _on_this_machine(folder):
+        return set(_lying(here)) if here.is_dir() else set()
+    return set(_listed(folder, tracking_uri))
+
+
+def _on_this_machine(folder: str) -> Path | None:
+    """A folder that can be looked into without MLflow, whose import takes seconds."""
+    parts = urlsplit(folder)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" and not parts.netloc else None
+
+
+def _lying(folder: Path) -> Iterator[str]:
+    for path in folder.iterdir():
+        if not path.is_dir():
+            yield path.name
+        elif path.name != "code":
+            yield from _lying(path)
+
+
+def _listed(folder: str, tracking_uri: str) -> Iterator[str]:
+    import mlflow
+
     for file in mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=tracking_uri):
         name = file.path.rpartition("/")[2]
         if not file.is_dir:
             yield name
         elif name != "code":
-            yield from _files(f"{folder.rstrip('/')}/{name}", tracking_uri)
+            yield from _listed(f"{folder.rstrip('/')}/{name}", tracking_uri)
 
 
 def every(search: Callable[..., Any]) -> Iterator[Any]:
@@ -155,13 +177,13 @@ def every(search: Callable[..., Any]) -> Iterator[Any]:
             return
 
 
-def rulings_of(version: ModelVersion) -> tuple[Ruling, ...]:
+def rulings_of(version: Version) -> tuple[Ruling, ...]:
     """What the gates said of a version; empty where it was not judged, or not by gates."""
     kept = (json.loads(version.tags[key]) for key in gate_tags(version))
     return tuple(Ruling.model_validate(entry["ruling"]) for entry in kept if "ruling" in entry)
 
 
-def gate_tags(version: ModelVersion) -> list[str]:
+def gate_tags(version: Version) -> list[str]:
     """The tags of the gates, in the order in which they were named."""
     numbered = (key for key in version.tags if key.startswith(GATE) and key.removeprefix(GATE).isdigit())
     return sorted(numbered, key=lambda key: int(key.removeprefix(GATE)))

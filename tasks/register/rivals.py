@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
@@ -16,6 +15,7 @@ from tasks.fingerprint import file_digest, fingerprint
 from tasks.model.bundle import DESCRIPTION, HEAD, backbones_in, bundle_in, describe
 from tasks.progress import tell
 from tasks.records import Rival
+from tasks.register.client import Version
 from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files, place_of
 from tasks.register.store import connect
 from tasks.register.tags import CANDIDATE, DATA
@@ -50,7 +50,7 @@ def looks_of(rival: Rival, here: ExtractConfig) -> ExtractConfig:
     return ExtractConfig.model_validate(here.model_dump(include={"device", "batch_size", "workers"}) | rival.extraction)
 
 
-def find_teacher(version: ModelVersion, workspace: Workspace) -> tuple[Rival, Path]:
+def find_teacher(version: Version, workspace: Workspace) -> tuple[Rival, Path]:
     """A registered version as one that is learned from, and the file of its head.
 
     Raises:
@@ -75,7 +75,7 @@ def packaged_teacher(bundle: Path) -> tuple[Rival, Path]:
     return _rival(str(bundle), 0, {CANDIDATE: content}, bundle), bundle / HEAD
 
 
-def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) -> Path:
+def _fetched(client: MlflowClient, version: Version, workspace: Workspace) -> Path:
     """The folder of the packaged classifier: where it lies on this machine, else a copy, made once."""
     if urlparse(place_of(client, version)).scheme in ("", "file"):
         return fetch_bundle(client, version)
@@ -86,7 +86,7 @@ def _fetched(client: MlflowClient, version: ModelVersion, workspace: Workspace) 
     return bundle_in(folder)
 
 
-def _registered(version: ModelVersion, bundle: Path) -> Rival:
+def _registered(version: Version, bundle: Path) -> Rival:
     return _rival(version.name, int(version.version), version.tags, bundle)
 
 

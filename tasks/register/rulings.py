@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mlflow.entities.model_registry import ModelVersion
 from pydantic import ValidationError
 
+from tasks.register.client import Version
 from tasks.register.gates import GATES
 from tasks.register.gates.champion import Champion
 from tasks.register.gates.chance import Chance
@@ -44,7 +44,7 @@ def rule(standing: Standing) -> dict[str, Ruling]:
     return {f"{GATE}{place}": ruling for place, ruling in enumerate(rulings, 1)}
 
 
-def with_outcome(version: ModelVersion, key: str, ruling: Ruling) -> str:
+def with_outcome(version: Version, key: str, ruling: Ruling) -> str:
     """The tag of a gate once it has spoken."""
     kept = json.loads(version.tags.get(key, "{}"))
     return _text(kept | {"ruling": ruling.model_dump()})

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mlflow import MlflowClient
-from sqlalchemy import Engine, event
-
+from tasks.register.client import Registry
+from tasks.register.own import OwnStore
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 BUSY_SECONDS = 90
 """How long a SQLite file is waited for that another process holds: a copy, a backup or a slow disk takes half a
 minute."""
 
+ELSEWHERE = ("MLFLOW_REGISTRY_URI", "MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPACE")
+"""Variables by which MLflow looks for registered models in other places than the tracking store, or other rows."""
+
+
+def open_registry(workspace: Workspace) -> Registry:
+    """What looks versions up and moves aliases: a workspace's own store without MLflow, whose import takes seconds, and
+    every other store, or a file of another version of MLflow, by its client."""
+    if file := own_registry(workspace):
+        own = OwnStore(file, workspace.tracking_uri, BUSY_SECONDS)
+        if own.is_known:
+            return own
+    return connect(workspace)
+
+
+def own_registry(workspace: Workspace) -> Path | None:
+    """The file of the workspace's own store, where registered models are in it; None where they are not."""
+    file = workspace.own_store
+    return file if file and file.is_file() and not any(map(os.environ.get, ELSEWHERE)) else None
+
 
 def connect(workspace: Workspace) -> MlflowClient:
     """A client of the workspace's store."""
+    from mlflow import MlflowClient
+
     wait_for_locks()
     return MlflowClient(workspace.tracking_uri)
 
@@ -29,6 +54,8 @@ def wait_for_locks() -> None:
     MLflow gives up after 5 s while it opens a file, Python's default, and after the 20 s that it sets itself before
     each of its transactions; it has no setting for either.
     """
+    from sqlalchemy import Engine, event
+
     event.listen(Engine, "connect", _be_patient)
     event.listen(Engine, "before_cursor_execute", _stay_patient, retval=True)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlflow.entities.model_registry import ModelVersion
-
+from tasks.register.client import Version
 from tasks.register.duels import Duel
 from tasks.register.gating import Finding, Standing
 from tasks.register.merits import ACCURACY, FIGURE, LOW, Merit
@@ -76,14 +75,14 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
     return found
 
 
-def _is_adapted(version: ModelVersion) -> bool:
+def _is_adapted(version: Version) -> bool:
     """Whether a version's method learned from images of a domain without labels, and so of other ones than it was
     measured on."""
     method = METHODS.get(version.tags.get("method", ""))
     return method is not None and method.unlabelled
 
 
-def _first(number: int, versions: Mapping[int, ModelVersion]) -> Finding:
+def _first(number: int, versions: Mapping[int, Version]) -> Finding:
     """There has been no champion. Versions that did not get through may be there, but none of other means."""
     if all(CANDIDATE in version.tags for other, version in versions.items() if other != number):
         return Finding(True, "the first version")
@@ -91,7 +90,7 @@ def _first(number: int, versions: Mapping[int, ModelVersion]) -> Finding:
 
 
 def _held_against(
-    duel: Duel, merit: Merit, bar: ModelVersion | None, champion: ModelVersion, must_be_better: bool,
+    duel: Duel, merit: Merit, bar: Version | None, champion: Version, must_be_better: bool,
     margin: float | None,
 ) -> Finding:  # fmt: skip
     least = 0.0 if must_be_better else -margin if margin is not None else None
@@ -116,7 +115,7 @@ def _leaked(duel: Duel) -> str:
     )
 
 
-def _compared(merit: Merit, bar: ModelVersion, champion: ModelVersion) -> Finding:
+def _compared(merit: Merit, bar: Version, champion: Version) -> Finding:
     theirs = Merit.of(bar)
     assert theirs is not None
     whose = f"{'champion' if bar is champion else 'an earlier champion'} (version {bar.version})"
@@ -127,7 +126,7 @@ def _compared(merit: Merit, bar: ModelVersion, champion: ModelVersion) -> Findin
     return Finding(merit.score >= theirs.low, f"{figures}, whose interval begins at {theirs.low:.4f}", asked, found)
 
 
-def _bar(merit: Merit, versions: Mapping[int, ModelVersion], moves: Sequence[Move]) -> ModelVersion | None:
+def _bar(merit: Merit, versions: Mapping[int, Version], moves: Sequence[Move]) -> Version | None:
     """The best of the champion and those that it followed by itself, among those that can be compared."""
     reigned = []
     for move in reversed(moves):
@@ -139,7 +138,7 @@ def _bar(merit: Merit, versions: Mapping[int, ModelVersion], moves: Sequence[Mov
     return max(reigned, key=lambda version: float(version.tags[SCORE]), default=None)
 
 
-def _unlike(merit: Merit, champion: ModelVersion) -> str | None:
+def _unlike(merit: Merit, champion: Version) -> str | None:
     """What differs in what two scores were measured on, in words; None where nothing does."""
     theirs = Merit.of(champion)
     figure = champion.tags.get(FIGURE, ACCURACY if SCORE in champion.tags else merit.figure)

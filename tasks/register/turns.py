@@ -22,13 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-
 from tasks.errors import RegistryError
 from tasks.owner import Owner
 from tasks.progress import tell
+from tasks.register.client import Registry, Version, refusals
 from tasks.register.numbers import Series, draw
 
 TICKETS = ".headstart-turns"
@@ -55,11 +52,11 @@ class Turn:
     ...     mine.check()  # before each change that follows long work
     """
 
-    client: MlflowClient
+    client: Registry
     name: str
     number: int
 
-    def check(self) -> dict[int, ModelVersion]:
+    def check(self) -> dict[int, Version]:
         """The tickets of all who want a turn; this one is among them, or it was taken away.
 
         Raises:
@@ -74,7 +71,7 @@ class Turn:
 
 
 @contextmanager
-def turn(client: MlflowClient, name: str) -> Iterator[Turn]:
+def turn(client: Registry, name: str) -> Iterator[Turn]:
     """Let one process at a time into the block, of all that use a registry, for one model; first come, first served.
 
     Raises:
@@ -93,7 +90,7 @@ def turn(client: MlflowClient, name: str) -> Iterator[Turn]:
         _drop(client, mine.number)
 
 
-def _draw(client: MlflowClient, name: str) -> int:
+def _draw(client: Registry, name: str) -> int:
     tags = {MODEL: name, OWNER: json.dumps(asdict(Owner.here())), ALIVE: "0"}
     return draw(client, SERIES, tags, name)
 
@@ -126,17 +123,17 @@ def _wait(mine: Turn) -> None:
         time.sleep(random.uniform(LOOK / 2, LOOK) * len(ahead))
 
 
-def _queue(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
+def _queue(client: Registry, name: str) -> dict[int, Version]:
     """Tickets for a model by their numbers."""
     tickets = client.search_model_versions(f"name = '{TICKETS}' and tags.{MODEL} = {name!r}", max_results=10_000)
     # MLflow reads tags after versions: those of a ticket that was deleted in between are missing.
     return {int(ticket.version): ticket for ticket in tickets if ALIVE in ticket.tags}
 
 
-def _owner(ticket: ModelVersion) -> Owner:
+def _owner(ticket: Version) -> Owner:
     return Owner(**json.loads(ticket.tags[OWNER]))
 
 
-def _drop(client: MlflowClient, number: int) -> None:
-    with suppress(MlflowException):  # gone already
+def _drop(client: Registry, number: int) -> None:
+    with suppress(*refusals()):  # gone already
         client.delete_model_version(TICKETS, str(number))

@@ -21,10 +21,12 @@ from mlflow import MlflowClient
 from tasks.errors import RegistryError
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Preprocessed
 from tasks.register import moves
+from tasks.register.client import Registry
 from tasks.register.config import RegisterConfig
 from tasks.register.door import register_candidate
+from tasks.register.own import OwnStore
 from tasks.register.turns import turn
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, sqlite_file
 
 ROOT = Path(__file__).parent.parent.parent
 CHANGES = ("create_", "set_registered", "delete_")
@@ -43,12 +45,20 @@ def run(uri: str, *what: str) -> str:
     return out
 
 
-def crowd(uri: str, name: str, versions: Iterable[int]) -> None:
-    """A promotion of each version, all at once; who is told that another was faster says it again."""
-    _fork_all([lambda version=version: _insist(MlflowClient(uri), name, version) for version in versions])
+def opened(uri: str, way: str) -> Registry:
+    """A store by MLflow, or a file by its rows."""
+    file = sqlite_file(uri)
+    return OwnStore(file, uri, patience=60) if way == "rows" and file else MlflowClient(uri)
 
 
-def _insist(client: MlflowClient, name: str, version: int) -> None:
+def crowd(uri: str, name: str, versions: Iterable[str]) -> None:
+    """A promotion of each version, as in ``3`` or ``3:rows``, all at once; who is told that another was faster says it
+    again."""
+    asked = [version.partition(":") for version in versions]
+    _fork_all([lambda number=number, way=way: _insist(opened(uri, way), name, int(number)) for number, _, way in asked])
+
+
+def _insist(client: Registry, name: str, version: int) -> None:
     told = 0
     while True:
         try:
@@ -59,9 +69,9 @@ def _insist(client: MlflowClient, name: str, version: int) -> None:
             told += 1
 
 
-def dying(uri: str, name: str, most: int) -> None:
+def dying(uri: str, name: str, most: int, way: str) -> None:
     """Promotions of version 2 of models ``name``-0, -1, ..., each killed after so many changes to the store."""
-    _fork_all([lambda after=after: _die(MlflowClient(uri), f"{name}-{after}", after) for after in range(most)])
+    _fork_all([lambda after=after: _die(opened(uri, way), f"{name}-{after}", after) for after in range(most)])
 
 
 def register(uri: str, name: str, files: Iterable[str]) -> None:
@@ -84,7 +94,7 @@ def hold(uri: str, name: str) -> None:
         time.sleep(600)
 
 
-def _die(client: MlflowClient, name: str, after: int) -> None:
+def _die(client: Registry, name: str, after: int) -> None:
     count = 0
 
     def counted(change: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,7 +109,7 @@ def _die(client: MlflowClient, name: str, after: int) -> None:
 
     for method in dir(client):
         if method.startswith(CHANGES):
-            setattr(client, method, counted(getattr(client, method)))
+            object.__setattr__(client, method, counted(getattr(client, method)))
     moves.promote(client, name, 2, "a try", "ada")
 
 
@@ -124,10 +134,10 @@ if __name__ == "__main__":
     uri, what, name, *more = sys.argv[1:]
     match what:
         case "crowd":
-            crowd(uri, name, map(int, more))
+            crowd(uri, name, more)
         case "register":
             register(uri, name, more)
         case "dying":
-            dying(uri, name, int(more[0]))
+            dying(uri, name, int(more[0]), more[1])
         case "hold":
             hold(uri, name)

@@ -19,14 +19,14 @@ def aliases(client: MlflowClient) -> dict[str, int]:
 
 
 @pytest.fixture
-def fruit(client: MlflowClient, fill: Fill) -> MlflowClient:
+def fruit(either: MlflowClient, fill: Fill) -> MlflowClient:
     """Version 1 is champion, 2 and 3 wait."""
-    fill(client, "fruit", 3)
-    moves.promote(client, "fruit", 1, "", "ada")
+    fill(either, "fruit", 3)
+    moves.promote(either, "fruit", 1, "", "ada")
     for number in ("2", "3"):
-        client.set_model_version_tag("fruit", number, APPROVAL, PENDING)
-    client.set_registered_model_alias("fruit", "challenger", "3")
-    return client
+        either.set_model_version_tag("fruit", number, APPROVAL, PENDING)
+    either.set_registered_model_alias("fruit", "challenger", "3")
+    return either
 
 
 def numbers(client: MlflowClient) -> list[int]:

@@ -17,9 +17,9 @@ from tests.register.conftest import Fill
 
 
 @pytest.fixture
-def birds(client: MlflowClient, fill: Fill) -> MlflowClient:
-    fill(client, "birds", 3)
-    return client
+def birds(either: MlflowClient, fill: Fill) -> MlflowClient:
+    fill(either, "birds", 3)
+    return either
 
 
 def steps(client: MlflowClient, name: str = "birds") -> list[tuple[str, int | None, int | None]]:
@@ -32,7 +32,7 @@ def numbers(client: MlflowClient) -> list[int]:
 
 def test_an_entry_tells_of_the_version_also_when_it_and_its_run_are_gone(birds: MlflowClient) -> None:
     run = birds.create_run("0").info.run_id
-    source = birds.get_model_version("birds", "1").source
+    source = birds.get_model_version_download_uri("birds", "1")
     said = json.dumps({"ruling": {"gate": "leak", "outcome": "pass", "reason": "no image has a near neighbour"}})
     birds.create_model_version("birds", source, run, tags={CANDIDATE: "c", "data_version": "d", "gate.1": said})
     moves.promote(birds, "birds", 4, why="good", who="ada")
@@ -59,7 +59,7 @@ def test_a_model_begun_anew_knows_of_the_one_before_and_does_not_roll_back_to_it
 ) -> None:
     for version in (1, 2):
         moves.promote(birds, "birds", version, why="")
-    sources = [birds.get_model_version("birds", str(number)).source for number in (1, 2)]
+    sources = [birds.get_model_version_download_uri("birds", str(number)) for number in (1, 2)]
     birds.delete_registered_model("birds")
     birds.create_registered_model("birds")
     for source in sources:

@@ -26,9 +26,9 @@ announcement and no challenger any more, the ticket given back."""
 
 
 @pytest.fixture
-def birds(client: MlflowClient, fill: Fill) -> MlflowClient:
-    fill(client, "birds", 3)
-    return client
+def birds(either: MlflowClient, fill: Fill) -> MlflowClient:
+    fill(either, "birds", 3)
+    return either
 
 
 class Told:
@@ -149,17 +149,19 @@ def test_where_the_champion_itself_was_deleted_roll_back_goes_to_the_one_before(
     assert [move.why for move in moves.history(birds, "birds")][2] == "version 2 was deleted outside headstart"
 
 
-def test_a_model_of_other_means_may_have_any_name(client: MlflowClient, fill: Fill) -> None:
-    fill(client, "ada's birds", 2)
+def test_a_model_of_other_means_may_have_any_name(either: MlflowClient, fill: Fill) -> None:
+    fill(either, "ada's birds", 2)
     for version in (1, 2):
-        moves.promote(client, "ada's birds", version, why="")
-    assert moves.rollback(client, "ada's birds", why="").version == 1 == champion(client, "ada's birds")
+        moves.promote(either, "ada's birds", version, why="")
+    assert moves.rollback(either, "ada's birds", why="").version == 1 == champion(either, "ada's birds")
 
 
 def test_what_has_lost_its_files_is_not_made_champion(birds: MlflowClient) -> None:
     for version in (1, 2):
         moves.promote(birds, "birds", version, why="")
-    folders = {number: Path(urlparse(birds.get_model_version("birds", str(number)).source).path) for number in (1, 3)}
+    folders = {
+        number: Path(urlparse(birds.get_model_version_download_uri("birds", str(number))).path) for number in (1, 3)
+    }
     (folders[1] / "head.safetensors").unlink()
     shutil.rmtree(folders[3])
     with pytest.raises(RegistryError, match=r"version 3 has lost its files \(MLmodel, .*run its configuration again"):
@@ -182,8 +184,9 @@ def test_a_clock_that_goes_after_another_does_not_change_the_order_of_moves(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["mlflow", "rows"])
 def test_wherever_a_promotion_is_killed_history_and_alias_agree_after_the_next_command(
-    client: MlflowClient, fill: Fill, workspace: Workspace
+    client: MlflowClient, fill: Fill, workspace: Workspace, way: str
 ) -> None:
     with turn(client, "the first turn makes the model whose versions are tickets"):
         pass
@@ -193,7 +196,7 @@ def test_wherever_a_promotion_is_killed_history_and_alias_agree_after_the_next_c
         ledger.add(client, get_model(client, f"birds-{after}"), first, [])
         client.set_registered_model_alias(f"birds-{after}", "champion", "1")
         client.set_registered_model_alias(f"birds-{after}", "challenger", "2")
-    apart.run(workspace.tracking_uri, "dying", "birds", str(STEPS + 1))
+    apart.run(workspace.tracking_uri, "dying", "birds", str(STEPS + 1), way)
     was, said = [], []
     for after in range(STEPS + 1):
         name = f"birds-{after}"
@@ -216,7 +219,8 @@ def test_of_ten_promotions_at_once_none_is_lost_and_the_last_on_record_is_where_
     client: MlflowClient, fill: Fill, workspace: Workspace
 ) -> None:
     fill(client, "birds", 10)
-    apart.run(workspace.tracking_uri, "crowd", "birds", *map(str, range(1, 11)))
+    ways = [f"{version}:{'rows' if version % 2 else 'mlflow'}" for version in range(1, 11)]
+    apart.run(workspace.tracking_uri, "crowd", "birds", *ways)
     made = moves.history(client, "birds")
     assert sorted(move.version for move in made if move.version) == list(range(1, 11))
     assert [move.previous for move in made] == [None, *(move.version for move in made[:-1])]
