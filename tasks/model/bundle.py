@@ -14,7 +14,8 @@ REFERENCE = "reference.safetensors"
 def describe(folder: Path) -> dict[str, Any]:
     """What `tasks.model.classifier.package` noted: ``classes``, ``backbone`` (an outline), ``recipe``, ``precision``
     (``float32`` or ``bfloat16``) and ``weights`` (where those of the backbone came from); ``beside``: the last four of
-    each further backbone."""
+    each further backbone; ``targets``: name, kind, classes and unit of each task, the leading one first. Models of
+    earlier versions do not note these: theirs is one task, of ``classes``."""
     return json.loads((folder / DESCRIPTION).read_text())
 
 
@@ -27,6 +28,11 @@ def backbones_in(folder: Path) -> list[tuple[dict[str, Any], Path]]:
 def backbone_file(place: int) -> str:
     """Name of the weights of the first backbone (1), or of another."""
     return BACKBONE if place == 1 else f"{Path(BACKBONE).stem}_{place}{Path(BACKBONE).suffix}"
+
+
+def head_file(name: str) -> str:
+    """Name of the head of a further task."""
+    return f"{Path(HEAD).stem}_{name}{Path(HEAD).suffix}"
 
 
 def bundle_in(folder: Path) -> Path:
