@@ -158,7 +158,7 @@ def measure_leak(answers: Answers, near: Near, seed: int = 0) -> Leak:
         near_figure=float(_headline(answers, close, close)(once)["figure"][0]),
         far=_alone(answers, ~close, sample),
         inflation=(found.value, found.low, found.high),
-        remedy=_remedy(near),
+        remedy=remedy_of(near),
     )
 
 
@@ -205,7 +205,7 @@ def _average_precision(answers: Answers, kept: np.ndarray) -> Figures:
     return figures
 
 
-def _remedy(near: Near) -> str | None:
+def remedy_of(near: Near) -> str | None:
     """What to write into the configuration so that near images stand in one split; None where neither names nor hashes
     tell which belong together."""
     if near.named:

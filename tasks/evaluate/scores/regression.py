@@ -52,8 +52,8 @@ def score_numbers(
     """Measure predictions of a number.
 
     Intervals are as those of `tasks.evaluate.scores.metrics.score`: of errors by the variance of their logarithm in the
-    bootstrap's resamples, of r2 so that of what is not explained, of bias and nll, which may be any number, normal; over
-    groups, with Student's quantile.
+    bootstrap's resamples, of r2 so that of what is not explained; of bias and nll, which may be any number, normal.
+    Over groups, they are with Student's quantile.
 
     Args:
         targets: true numbers, float ``[N]``.
