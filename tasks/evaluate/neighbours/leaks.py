@@ -221,14 +221,14 @@ def leak_findings(leaks: dict[str, Leak]) -> Iterator[str]:
             yield f"{split}: {leak.told}"
 
 
-def near_table(answers: Answers, near: Near, learned: Learned) -> pd.DataFrame:
-    """The images that have a near neighbour, the nearest first."""
-    rows = np.flatnonzero(near.near)
-    rows = rows[np.lexsort((-near.similarity[rows], near.chance[rows]))]
-    theirs = learned.rows.iloc[near.index[rows]]
+def near_table(rows: pd.DataFrame, near: Near, learned: Learned) -> pd.DataFrame:
+    """Of the rows of a split those that have a near neighbour, the nearest first."""
+    places = np.flatnonzero(near.near)
+    places = places[np.lexsort((-near.similarity[places], near.chance[places]))]
+    theirs = learned.rows.iloc[near.index[places]]
     return pd.DataFrame(
-        {"path": answers.rows["path"].to_numpy()[rows], "hash": answers.rows["hash"].to_numpy()[rows],
+        {"path": rows["path"].to_numpy()[places], "hash": rows["hash"].to_numpy()[places],
          "neighbour": theirs["path"].to_numpy(), "neighbour_hash": theirs["hash"].to_numpy(),
-         "neighbour_split": theirs["split"].to_numpy(), "similarity": near.similarity[rows], "bits": near.bits[rows],
-         "chance": near.chance[rows]}
+         "neighbour_split": theirs["split"].to_numpy(), "similarity": near.similarity[places],
+         "bits": near.bits[places], "chance": near.chance[places]}
     )  # fmt: skip

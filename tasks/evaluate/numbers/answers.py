@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 
 from tasks.evaluate.report import OfSplit
 from tasks.evaluate.scores.regression import PROMISED, quantile_of
+from tasks.groups import group_numbers
+from tasks.records import Candidate, Dataset, FeatureSet
+from tasks.train.heads import Head
+from tasks.train.task import read_features
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,21 @@ class Numbers(OfSplit):
         """Predictions: columns path, label, hash, predicted, low and high."""
         low, high = self.bounds
         return self.rows[["path", "label", "hash"]].assign(predicted=self.mean, low=low, high=high)
+
+
+def told_by(
+    head: Head, inputs: torch.Tensor, split: str, rows: pd.DataFrame, unit: str = "", task: str = ""
+) -> Numbers:
+    """What a head tells of features float32 ``[N, width]`` of rows whose ``label`` is the true number."""
+    from tasks.train.heads import predict_numbers
+
+    mean, spread = (each.double().numpy() for each in predict_numbers(head, inputs))
+    return Numbers(split, rows, rows["label"].to_numpy(np.float64), mean, spread, group_numbers(rows), unit, task)
+
+
+def answer_number(split: str, dataset: Dataset, features: FeatureSet, candidate: Candidate) -> Numbers:
+    """What a candidate makes of a split whose leading task is a number."""
+    manifest = dataset.read_manifest()
+    rows = manifest[manifest["split"] == split].reset_index(drop=True)
+    head = Head.load(candidate.head)
+    return told_by(head, read_features(features, rows), split, rows, dataset.target.unit)
