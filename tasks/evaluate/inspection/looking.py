@@ -115,8 +115,8 @@ class Looker:
 
 
 def draw(rows: pd.DataFrame, count: int, seed: int) -> np.ndarray:
-    """Positions of ``count`` rows of a manifest, in their order: drawn by a seed, a label's share as in all rows and, of
-    numbers, that of small and of large ones."""
+    """Positions of ``count`` rows of a manifest, in their order: drawn by a seed, each label's share, and that of small
+    and of large numbers, as in all rows."""
     order = np.random.default_rng(seed).permutation(len(rows))
     numbers = pd.api.types.is_float_dtype(rows["label"])
     labels = (rows["label"] if numbers else rows["label"].map(str)).to_numpy()[order]

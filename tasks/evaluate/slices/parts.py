@@ -58,9 +58,9 @@ def declared(rows: pd.DataFrame, dataset: Dataset, names: Sequence[str], seed: i
         if name == "brightness":
             measured = brightness_of([dataset.image(content) for content in rows["hash"]], dataset.limits, seed)
             note = f"of a sample of {MEASURED:,} images" if np.isnan(measured).any() else ""
-            found += _thirds(name, measured, ".2f", note)
+            found += by_thirds(name, measured, ".2f", note)
         elif (values := _numbers(name, rows)) is not None:
-            found += _thirds(name, values, ".2f" if name == "shape" else ",.0f")
+            found += by_thirds(name, values, ".2f" if name == "shape" else ",.0f")
     return found
 
 
@@ -81,7 +81,7 @@ def _by_value(name: str, column: pd.Series | None) -> Iterator[Part]:
             yield Part(f"{name} {value}", name, chosen)
 
 
-def _thirds(name: str, values: np.ndarray, spelt: str, note: str = "") -> Iterator[Part]:
+def by_thirds(name: str, values: np.ndarray, spelt: str, note: str = "") -> Iterator[Part]:
     """The lowest, middle and highest third of what is known; fewer where many are equal."""
     among = ~np.isnan(values)
     if not among.any():
