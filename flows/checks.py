@@ -38,7 +38,7 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     """
     source = config.ingest.source
     source.check(workspace)
-    check_labels(config.train, str(source), source.is_multi_label())
+    check_labels(config.train, str(source), "labels" if source.is_multi_label() else "class")
     check_teacher(config.train)
     check_attack(config.train)
     if isinstance(config.train, Distillation):

@@ -68,7 +68,7 @@ def _extract(
     augmented = 0 if splits else preprocessed.augmented
     for number in range(augmented + 1):
         variant = space.variant(number)
-        wanted = wanted_keys(dataset, *(("train",) if number else splits))
+        wanted = wanted_keys(dataset, *(("train", "partial") if number else splits))
         missing = wanted[variant.store.missing(wanted)]
         if len(missing):
             _compute(config, variant, replace(recipe, variant=number), missing, dataset, workspace, device)

@@ -29,7 +29,7 @@ from tasks.progress import tell
 from tasks.records import Dataset
 from tasks.workspace import Workspace
 
-LEARNED = ("train", "tune", "val", "test")
+LEARNED = ("train", "tune", "val", "test", "partial")
 """Splits whose images are learned from or evaluated on."""
 
 

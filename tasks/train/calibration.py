@@ -1,5 +1,5 @@
 """Temperature scaling: probabilities that mean what they say (Guo et al. 2017, "On calibration of modern neural
-networks")."""
+networks"), and standard deviations of numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ COLDEST, HOTTEST = 1e-4, 1e4
 def calibrate(head: Head, images: Labelled) -> None:
     """Give a fitted head the temperature that suits images best that it has not learned from."""
     features, targets = images
-    head.temperature.mul_(temperature(head(features), targets))
+    fitting = stretch if head.number else temperature
+    head.temperature.mul_(fitting(head(features), targets))
 
 
 @torch.no_grad()
@@ -42,3 +43,17 @@ def temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
         slope = ((shares - right) * logits).sum()
         low, high = (inverse, high) if slope < 0 else (low, inverse)
     return (low * high) ** -0.5
+
+
+@torch.no_grad()
+def stretch(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    """The factor on standard deviations under which numbers ``[N]`` that they were not fitted to are likeliest: the
+    root of the mean squared residual, each in units of its own deviation (Laves et al. 2020, "Well-calibrated
+    regression uncertainty in medical imaging with deep learning", eq. 9). One more image counts, of residual 1.
+
+    Args:
+        outputs: means and logarithms of variances, ``[N, 2]``.
+    """
+    means, variances = outputs.double().unbind(1)
+    squares = (targets.double() - means).square() * (-variances).exp()
+    return float(((squares.sum() + 1) / (len(targets) + 1)).sqrt())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset
+from tasks.target import Kind
 from tasks.train.distillation.config import NOBODY, Distillation
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.methods.auto import Auto
+from tasks.train.methods.linear import Linear
 from tasks.train.tuning.config import TuningConfig
 
 if TYPE_CHECKING:
@@ -21,14 +23,51 @@ if TYPE_CHECKING:
     from tasks.extract.config import ExtractConfig
 
 
-def check_labels(config: Method, source: str, multi_label: bool) -> None:
-    """Whether the configuration can do with the labels of a source.
+OF_CLASSES: dict[str, Any] = {
+    "balance": "none", "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "attack": None,
+}  # fmt: skip
+"""Keys that mean something for classes only, and what they are where they are left out."""
+
+
+def check_labels(config: Method, source: str, kind: Kind) -> None:
+    """Whether the configuration can do with what a source says of its images: the kind of its leading task.
 
     Raises:
-        ConfigurationError: images have several labels each, and a method gives one, or balances them.
+        ConfigurationError: images have several labels each, and a method gives one, or balances them; or a number, and
+            a method, or one of its keys, is for classes.
     """
-    if not multi_label:
-        return
+    if kind == "number":
+        _check_number(config, source)
+    if kind == "labels":
+        _check_several(config, source)
+
+
+def _check_number(config: Method, source: str) -> None:
+    able = [name for name, other in METHODS.items() if other.numbers]
+    for key, name, method in _named(config):
+        if not method.numbers:
+            raise ConfigurationError(
+                f"what is to be told of the images of {source} is a number, and {name} ({key}) tells classes: take one "
+                f"of {', '.join(able)}"
+            )
+    if unsuited := [key for key, unset in OF_CLASSES.items() if getattr(config, key, unset) != unset]:
+        raise ConfigurationError(
+            f"what is to be told of the images of {source} is a number, and train.{unsuited[0]} is for classes: leave "
+            "it out"
+        )
+
+
+def suited_to(config: Method, kind: Kind) -> Method:
+    """A method as it is used for a further task of some kind: without keys that mean nothing there; the linear head in
+    its place, where it can tell no such thing, or learns from others than labels."""
+    able = {"class": True, "labels": config.multi_label, "number": config.numbers}[kind]
+    if not able or config.unlabelled or isinstance(config, Distillation):
+        return Linear(seed=config.seed, calibrate=config.calibrate)
+    gone = {"class": (), "labels": ("balance",), "number": tuple(OF_CLASSES)}[kind]
+    return config.model_copy(update={key: OF_CLASSES[key] for key in gone if hasattr(config, key)})
+
+
+def _check_several(config: Method, source: str) -> None:
     able = [name for name, kind in METHODS.items() if kind.multi_label]
     for key, name, kind in _named(config):
         if not kind.multi_label:

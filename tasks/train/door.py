@@ -15,15 +15,15 @@ from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.teachers import Teachers
-from tasks.train.calibration import calibrate
 from tasks.train.check import check_attack, check_labels, check_pool, check_teacher
 from tasks.train.distillation.config import Distillation
-from tasks.train.heads import as_probabilities, predict_probabilities
+from tasks.train.further import check_further, fit_further, settle_head, tuned_task
+from tasks.train.heads import as_numbers, as_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.search import search
 from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled, is_multi_label, measured, merit, merit_name
+from tasks.train.targets import kind_of, measured, merit_name
 from tasks.train.task import LEARNED, Task, labelled
 from tasks.workspace import Workspace, fresh_folder
 
@@ -35,15 +35,17 @@ def train_head(
     teachers: Teachers | None = None,
 ) -> Candidate:  # fmt: skip
     """Fit a head, and the backbone where the method trains through it, with each of the seeds; the best one on
-    validation is kept.
+    validation is kept. Then each further task of the dataset gets a head on the same features (see
+    `tasks.train.further`).
 
     Args:
         teachers: registered versions that the method learns from, where it names some.
 
     Raises:
-        ConfigurationError: images have several labels, and the method gives one, or balances them.
+        ConfigurationError: the method is not made for what is to be told of the images, or a further task has too few
+            labels.
     """
-    check_labels(config, dataset.source, dataset.multi_label)
+    check_labels(config, dataset.source, dataset.target.kind)
     check_pool(config, dataset)
     check_teacher(config)
     check_attack(config)
@@ -53,6 +55,7 @@ def train_head(
     checkpoints = workspace.cache / "checkpoints" / name
     weights = workspace.resolve(features.weights)
     whole = Task(dataset, preprocessed, features, weights, checkpoints, teachers=teachers)
+    check_further(whole)
     if config.reads_pool and dataset.counts.get("pool"):
         extract_features(ExtractConfig.model_validate(features.extraction), dataset, preprocessed, workspace, ("pool",))
     fits: dict[int, Fit] = {}
@@ -61,11 +64,13 @@ def train_head(
         fits[seed] = search(config, task) if config.search else config.fit(task)
         if not fits[seed].cross_validated:  # else it has learned from the images that choices are made on
             _finish(fits[seed], config, task, workspace)
-    best = max(fits.values(), key=lambda fit: fit.compared)
+    seed = max(fits, key=lambda seed: fits[seed].compared)
+    best = fits[seed]
     best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
     # A search within so many minutes may end another way the next time.
     name = fingerprint(name, best.method, best.chosen, best.score)
-    candidate = _keep(best, config.method, workspace.cache / "candidates" / name, dataset, features)
+    further = fit_further(best, config, replace(whole, folder=checkpoints / str(seed), seed=seed), workspace)
+    candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, features)
     if teachers and issubclass(METHODS[candidate.method], Distillation):
         candidate = candidate.model_copy(update={"teachers": teachers.names})
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -75,36 +80,23 @@ def train_head(
 def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> None:
     """Calibrate a fit and score it by the very features that it is evaluated and served by, so that there is one
     figure of it, whatever the method made its choices by."""
-    images = task.validation if fit.backbone is None else _tuned_features(fit, task, workspace)
-    features, targets = images
+    images = task.validation if fit.backbone is None else tuned_task(fit, task, workspace).validation
     with torch.inference_mode():
-        seen = measured("validation", fit.head(features), targets)
-    if config.calibrate:
-        calibrate(fit.head, images)
-    fit.score = merit(predict_probabilities(fit.head, features), targets)
+        seen = measured("validation", fit.head(images[0]), images[1])
+    settle_head(fit, config.calibrate, images)
     if fit.backbone is not None and fit.mixed is None:  # an average is no epoch's
-        seen[f"validation/{merit_name(is_multi_label(targets))}"] = fit.score
+        seen[f"validation/{merit_name(kind_of(images[1]))}"] = fit.score
         fit.curves.loc[fit.curves["step"] == fit.chosen["epoch"], list(seen)] = list(seen.values())
 
 
-def _tuned_features(fit: Fit, task: Task, workspace: Workspace) -> Labelled:
-    """Features of the images that choices are made on, from the tuned backbone; where they are evaluated, too, they are
-    found in the store."""
-    assert fit.backbone is not None
-    task.folder.mkdir(parents=True, exist_ok=True)
-    fit.backbone.save(path := task.folder / "tuned.safetensors")
-    config = ExtractConfig.model_validate(task.features.extraction | {"weights": str(path)})
-    split = task.dataset.choose_on
-    features = extract_features(config, task.dataset, task.preprocessed, workspace, (split,))
-    manifest = task.dataset.read_manifest()
-    return labelled(task.dataset, features, manifest[manifest["split"] == split])
-
-
-def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: FeatureSet) -> Candidate:
-    curves = fit.curves.rename(columns=lambda column: column.replace("validation/", f"{dataset.choose_on}/"))
+def _keep(
+    fit: Fit, further: dict[str, Fit], method: str, final: Path, dataset: Dataset, features: FeatureSet
+) -> Candidate:
     with fresh_folder(final) as folder:
-        fit.head.save(folder / "head.safetensors")
-        curves.to_parquet(folder / "curves.parquet", index=False)
+        for suffix, each in {"": fit, **{f"_{name}": other for name, other in further.items()}}.items():
+            each.head.save(folder / f"head{suffix}.safetensors")
+            curves = each.curves.rename(columns=lambda column: column.replace("validation/", f"{dataset.choose_on}/"))
+            curves.to_parquet(folder / f"curves{suffix}.parquet", index=False)
         if fit.backbone is not None:
             fit.backbone.save(folder / "backbone.safetensors")
         tables = {"rates": fit.rates, "trials": fit.trials, "mixed": fit.mixed, "held_out": _held_out(fit, dataset)}
@@ -117,13 +109,15 @@ def _keep(fit: Fit, method: str, final: Path, dataset: Dataset, features: Featur
         fingerprint=fingerprint(dataset.version, features.fingerprint, *contents),
         method=fit.method or method,
         head=there["head"],
+        further={name: there[f"head_{name}"] for name in further},
         backbone=there.get("backbone"),
         curves=there["curves"],
         rates=there.get("rates"),
         trials=there.get("trials"),
         mixed=there.get("mixed"),
         held_out=there.get("held_out"),
-        chosen=fit.chosen,
+        chosen=fit.chosen
+        | {f"{name}/{key}": value for name, each in further.items() for key, value in each.chosen.items()},
         score=fit.score,
         scores=fit.scores,
         cross_validated=fit.cross_validated,
@@ -137,5 +131,7 @@ def _held_out(fit: Fit, dataset: Dataset) -> pd.DataFrame | None:
     manifest = dataset.read_manifest()
     paths = manifest.loc[manifest["split"].isin(LEARNED), "path"].to_numpy()
     known = ~fit.held_out.isnan().any(1).numpy()
+    if fit.head.number:
+        return pd.DataFrame({"path": paths[known], "value": as_numbers(fit.held_out)[0].numpy()[known]})
     probabilities = as_probabilities(fit.held_out, fit.head.multi_label).numpy()
     return pd.DataFrame({"path": paths[known], "probability": list(probabilities[known])})

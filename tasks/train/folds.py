@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import GroupKFold, RepeatedKFold, RepeatedStratifiedKFold, StratifiedGroupKFold
 
 from tasks.errors import ConfigurationError
-from tasks.train.targets import is_multi_label
+from tasks.train.targets import kind_of
 
 Parts = list[tuple[np.ndarray, np.ndarray]]
 """Indices of the images that are learned from, and of those that are left out."""
@@ -18,24 +18,29 @@ Parts = list[tuple[np.ndarray, np.ndarray]]
 def parts_of(
     targets: torch.Tensor, classes: int, folds: int, repeats: int, seed: int, groups: np.ndarray | None = None
 ) -> Parts:
-    """The parts of a cross-validation that is repeated; stratified, where an image has one label.
+    """The parts of a cross-validation that is repeated; stratified by class, where an image has one.
 
     Images of a group are left out together. There are no more folds than the rarest class has images, or groups, but
     two at least.
 
     Args:
-        targets: int64 ``[N]``, or zeros and ones float32 ``[N, C]``.
+        targets: int64 ``[N]``, zeros and ones float32 ``[N, C]``, or numbers float32 ``[N]``.
         groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
 
     Raises:
-        ConfigurationError: every class has a single image, or group.
+        ConfigurationError: every class has a single image, or group, or there is no more than one.
     """
-    several = is_multi_label(targets)
+    several = kind_of(targets) != "class"
     units = np.arange(len(targets)) if groups is None else groups
     folds = min(folds, len(np.unique(units)))
     if not several:
         sizes = np.array([len(np.unique(units[targets.numpy() == label])) for label in range(classes)])
         folds = max(2, min(folds, sizes.min())) if sizes.max() > 1 else 1
+    if folds < 2 and several:
+        raise ConfigurationError(
+            f"there is a single {'image' if groups is None else 'group of images'} to learn from, and it cannot be "
+            "left out to choose the strength of the regularisation by: label more of them"
+        )
     if folds < 2:
         raise ConfigurationError(
             f"every class has a single {'image' if groups is None else 'group of images'} to learn from, and none can "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,11 +14,19 @@ from torch.nn.functional import embedding_bag, normalize
 from tasks.extract import tensors
 from tasks.train.fusion.networks import Ensemble, Gated
 from tasks.train.fusion.parts import Part, scales
+from tasks.train.kinds import Answer
+from tasks.train.targets import kind_of
 
 Kind = Literal["linear", "mlp", "cosine", "neighbours", "gated", "ensemble"]
 
 TOGETHER = 1 << 24
 """Similarities of images to examples that are held at a time: 64 MiB."""
+
+NUMBER = 2
+"""Outputs of a head for a number: a mean, and the logarithm of a variance."""
+
+NARROW = 20.0
+"""Largest logarithm of a variance, and of its inverse, in units of the target's: beyond, exponentials overflow."""
 
 LEAST_SPREAD = 0.1
 """Standard deviation that a feature is divided by at least, in units of the median of those above zero. A feature that
@@ -39,7 +47,8 @@ class Cosine(nn.Module):
 
 class Neighbours(nn.Module):
     """Logarithms of the shares of votes that the nearest examples give to the classes, or of their odds where an image
-    may have ``several``.
+    may have ``several``; of a ``number``, the logarithm of the variance beside the mean, in the columns of
+    `as_examples`.
 
     The ``count`` examples of the highest cosine vote, each with weight exp(cosine / 0.07) (Wu et al. 2018,
     "Unsupervised feature learning via non-parametric instance discrimination", 3.4).
@@ -52,9 +61,9 @@ class Neighbours(nn.Module):
     targets: torch.Tensor
     count: torch.Tensor
 
-    def __init__(self, width: int, classes: int, examples: int, several: bool = False) -> None:
+    def __init__(self, width: int, classes: int, examples: int, several: bool = False, number: bool = False) -> None:
         super().__init__()
-        self.several = several
+        self.several, self.number = several, number
         self.register_buffer("examples", torch.zeros(examples, width))
         self.register_buffer("targets", torch.zeros(examples, classes))
         self.register_buffer("count", torch.tensor(1))
@@ -69,7 +78,10 @@ class Neighbours(nn.Module):
             nearest = (part @ self.examples.T).topk(min(max(counts), len(self.examples)))
             weights = ((nearest.values - nearest.values[:, :1]) / self.SHARPNESS).exp()
             parts.append(torch.stack([self._shares(nearest.indices, weights, count) for count in counts]))
-        shares = torch.cat(parts, dim=1).clamp(self.SMALLEST, 1 - self.SMALLEST)
+        shares = torch.cat(parts, dim=1)
+        if self.number:
+            return shares
+        shares = shares.clamp(self.SMALLEST, 1 - self.SMALLEST)
         return shares.logit() if self.several else shares.log()
 
     def _shares(self, nearest: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Tensor:
@@ -77,39 +89,80 @@ class Neighbours(nn.Module):
         indices, weights = nearest[:, :count], weights[:, :count]
         # Sums without the labels of every voter, ``[n, k, classes]``, which take gigabytes.
         votes = embedding_bag(indices, self.targets, mode="sum", per_sample_weights=weights)
-        return votes / weights.sum(1, keepdim=True)
+        total = weights.sum(1, keepdim=True)
+        return self._scattered(votes, total) if self.number else votes / total
+
+    @staticmethod
+    def _scattered(votes: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Means of standardised numbers, and logarithms of the variances about them, ``[n, 2]``: with one vote more, of
+        weight 1 and a variance of 1, as a single neighbour says nothing of how far numbers lie apart."""
+        means, squares = (votes / total).unbind(1)
+        apart = (squares - means.square()).clamp(min=0) * total[:, 0]
+        return torch.stack([means, ((apart + 1) / (total[:, 0] + 1)).log()], 1)
+
+
+def as_examples(numbers: torch.Tensor) -> torch.Tensor:
+    """Standardised numbers ``[N]`` as `Neighbours` holds them: beside their squares, ``[N, 2]``."""
+    return torch.stack([numbers, numbers.square()], 1)
 
 
 class Head(nn.Module):
-    """Maps features float32 ``[N, width]`` to class logits ``[N, classes]``.
+    """Maps features float32 ``[N, width]`` to class logits ``[N, classes]`` or, of a number, to its mean and the
+    logarithm of its variance, ``[N, 2]``, in the target's unit.
 
     Features are standardised with the statistics of the training images first, so that one step size and one
     range of regularisation fit every backbone. Of several parts, layers or backbones, each counts by its weight,
-    however wide it is (`tasks.train.fusion.parts.scales`). Logits are divided by a temperature; see
-    `tasks.train.calibration`.
+    however wide it is (`tasks.train.fusion.parts.scales`). Logits are divided by a temperature, and standard deviations
+    of a number multiplied by it; see `tasks.train.calibration`.
 
     Attributes:
         multi_label: whether each logit is a decision of its own (sigmoid), as where an image has several labels.
+        number: whether it tells a number; ``layers`` then give mean and logarithm of the variance in units in which
+            the training images' numbers have mean 0 and variance 1, which ``centre`` and ``scale`` lead back from.
         parts: what features are put together from; by default one part.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
     temperature: torch.Tensor
+    centre: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(
         self, width: int, classes: int, hidden: int | None = None, *, kind: Kind | None = None, examples: int = 0,
-        multi_label: bool = False, parts: Sequence[Part] = (),
+        multi_label: bool = False, number: bool = False, parts: Sequence[Part] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.classes, self.hidden, self.examples = width, classes, hidden, examples
         self.kind: Kind = kind or ("linear" if hidden is None else "mlp")
-        self.multi_label = multi_label
+        self.multi_label, self.number = multi_label, number
         self.parts = tuple(parts) or (Part(width),)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("temperature", torch.ones(()))
+        if number:
+            self.register_buffer("centre", torch.zeros(()))
+            self.register_buffer("scale", torch.ones(()))
         self.layers = _layers(self)
+
+    @classmethod
+    def suited_to(cls, targets: torch.Tensor, width: int, classes: int, hidden: int | None = None, **form: Any) -> Head:
+        """A head for what `targets` stand for (see `tasks.train.targets.kind_of`); it knows centre and scale of
+        numbers."""
+        kind = kind_of(targets)
+        outputs = NUMBER if kind == "number" else classes
+        head = cls(width, outputs, hidden, multi_label=kind == "labels", number=kind == "number", **form)
+        head.to(targets.device)
+        if head.number:
+            head.centre.copy_(targets.mean())
+            spread = targets.std(correction=0)
+            head.scale.copy_(torch.where(spread > 0, spread, 1.0))
+        return head
+
+    @property
+    def tells(self) -> Answer:
+        """What kind of answer it gives."""
+        return "number" if self.number else "labels" if self.multi_label else "class"
 
     def standardise_like(self, features: torch.Tensor) -> Head:
         """Take the statistics from training features ``[N, width]``. What hardly varies is divided by `LEAST_SPREAD`
@@ -125,13 +178,26 @@ class Head(nn.Module):
         return (features - self.mean).div_(self.std)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.layers(self.standardised(features)) / self.temperature
+        return self.answers(self.layers(self.standardised(features)))
+
+    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What outputs ``[N, classes]`` of ``layers`` stand for: logits over the temperature, or mean and logarithm of
+        the variance in the target's unit."""
+        if not self.number:
+            return outputs / self.temperature
+        variances = outputs[:, 1].clamp(-NARROW, NARROW) + 2 * (self.scale * self.temperature).log()
+        return torch.stack([self.centre + self.scale * outputs[:, 0], variances], 1)
+
+    def standardised_numbers(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Numbers ``[N]`` in the units that ``layers`` give them in."""
+        return (numbers - self.centre) / self.scale
 
     def save(self, path: Path) -> None:
         """Write weights and what it takes to rebuild the head to a safetensors file."""
         shape = {
             "width": self.width, "classes": self.classes, "hidden": self.hidden, "kind": self.kind,
             "examples": self.examples, "multi_label": self.multi_label, "parts": self.parts,
+            **({"number": True} if self.number else {}),
         }  # fmt: skip
         tensors.write(path, self.state_dict(), {"head": json.dumps(shape, sort_keys=True)})
 
@@ -163,7 +229,7 @@ def _layers(head: Head) -> nn.Module:
         case "cosine":
             return Cosine(width, classes)
         case "neighbours":
-            return Neighbours(width, classes, head.examples, head.multi_label)
+            return Neighbours(width, classes, head.examples, head.multi_label, head.number)
         case "gated":
             assert head.hidden is not None
             return Gated(widths, classes, head.hidden)
@@ -175,6 +241,19 @@ def _layers(head: Head) -> nn.Module:
 def predict_probabilities(head: Head, features: torch.Tensor) -> torch.Tensor:
     """Probabilities float32 ``[N, classes]`` for features ``[N, width]``, of one class or of each."""
     return as_probabilities(head(features), head.multi_label)
+
+
+@torch.inference_mode()
+def predict_numbers(head: Head, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a head for a number tells of features ``[N, width]``: means and standard deviations float32 ``[N]`` of
+    Gaussians, in the target's unit."""
+    return as_numbers(head(features))
+
+
+def as_numbers(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A head's outputs ``[N, 2]`` as means and standard deviations ``[N]``."""
+    means, variances = outputs.float().unbind(1)
+    return means, (variances / 2).exp()
 
 
 def as_probabilities(logits: torch.Tensor, multi_label: bool) -> torch.Tensor:

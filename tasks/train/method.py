@@ -53,6 +53,8 @@ class Method(Section, ABC):
 
     multi_label: ClassVar[bool] = True
     """Whether images may have several labels each."""
+    numbers: ClassVar[bool] = False
+    """Whether it can tell a number."""
     unlabelled: ClassVar[bool] = False
     """Whether it learns from images without labels, too: those of the pool."""
 

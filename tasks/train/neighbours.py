@@ -1,17 +1,18 @@
-"""Votes of the training images that are nearest by their features."""
+"""Votes of the training images that are nearest by their features; of numbers, their means."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
 from tasks.train.fusion.parts import Part
-from tasks.train.heads import Head, Neighbours
+from tasks.train.heads import Head, Neighbours, as_examples
 from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled, indicators, is_multi_label, measured, merit_name
+from tasks.train.targets import Labelled, indicators, is_number, measured, merit_column
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200)
 """Numbers of neighbours that are tried."""
@@ -22,22 +23,22 @@ def fit_neighbours(
 ) -> Fit:
     """A head that holds the training images; how many of them vote is chosen on validation where ``k`` is None."""
     (features, targets), (inputs, wanted) = train, validation
-    several = is_multi_label(targets)
-    head = Head(
-        features.shape[1], classes, kind="neighbours", examples=len(features), multi_label=several, parts=parts
-    ).standardise_like(features)  # fmt: skip
+    form: dict[str, Any] = {"kind": "neighbours", "examples": len(features), "parts": parts}
+    head = Head.suited_to(targets, features.shape[1], classes, **form).standardise_like(features)
     assert isinstance(head.layers, Neighbours)
     head.layers.examples.copy_(normalize(head.standardised(features), dim=1))
-    head.layers.targets.copy_(indicators(targets, classes))
+    numbers = is_number(targets)
+    told = as_examples(head.standardised_numbers(targets)) if numbers else indicators(targets, classes)
+    head.layers.targets.copy_(told)
     counts = [k] if k else [count for count in COUNTS if count <= len(features)]
     with torch.inference_mode():
-        votes = head.layers.votes(head.standardised(inputs), counts)
+        voted = head.layers.votes(head.standardised(inputs), counts)
         rows = [
-            {"step": step, "k": k} | measured("validation", logits, wanted)
-            for step, (k, logits) in enumerate(zip(counts, votes, strict=True))
+            {"step": step, "k": k} | measured("validation", head.answers(votes), wanted)
+            for step, (k, votes) in enumerate(zip(counts, voted, strict=True))
         ]
     curves = pd.DataFrame(rows)
-    merit = f"validation/{merit_name(several)}"
+    merit = merit_column(curves)
     best = int(curves[merit].argmax())
     head.layers.count.fill_(counts[best])
     return Fit(head.eval(), rows[best][merit], {"k": float(counts[best])}, curves)

@@ -1,4 +1,5 @@
-"""Ridge regression onto the classes: all strengths of regularisation from one decomposition."""
+"""Ridge regression onto the classes: all strengths of regularisation from one decomposition. `least_squares` is onto a
+number."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.kinds import Balance
 from tasks.train.solvers import L2_PATH, Fit
-from tasks.train.targets import Labelled, class_weights, indicators, is_multi_label, measured, merit_name
+from tasks.train.targets import Labelled, class_weights, indicators, is_multi_label, measured, merit_column
 
 SHARPNESS = 10.0
 """What regression values, 0 and 1 for wrong and right, are multiplied by to serve as logits until calibrated."""
@@ -41,7 +42,7 @@ def fit_ridge(
             candidates.append(layer)
             advance(1)
     curves = pd.DataFrame(rows)
-    merit = f"validation/{merit_name(head.multi_label)}"
+    merit = merit_column(curves)
     best = int(curves[merit].argmax())
     head.layers = candidates[best]
     return Fit(head.eval(), float(curves[merit][best]), {"l2": L2_PATH[best]}, curves)

@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from tasks.progress import progress, tell
+from tasks.target import Kind
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.solvers import Fit
@@ -73,7 +74,7 @@ def search(configured: Method, task: Task) -> Fit:
 
         best = greedy_soup(members, task)
         method = _method_of(study.best_trial)
-    best.method, best.trials = method.method, table_of(study)
+    best.method, best.settings, best.trials = method.method, _values(method), table_of(study)
     return best
 
 
@@ -110,7 +111,7 @@ def _next(study: optuna.Study, seed: int) -> optuna.Trial:
 
 def _attempt(study: optuna.Study, trial: optuna.Trial, configured: Method, task: Task, ends: float) -> Fit | None:
     """Carry a trial out; None where an earlier one was the same."""
-    method = configured if trial.number == 0 else _drawn(trial, configured, task.dataset.multi_label)
+    method = configured if trial.number == 0 else _drawn(trial, configured, task.aim.kind)
     trial.set_user_attr("method", method.method)
     trial.set_user_attr("settings", method.model_dump_json(exclude=NOT_TRIED, exclude_unset=True))
     told = f"search\ttrial {trial.number + 1}: {method.method}"
@@ -134,14 +135,16 @@ def _values(method: Method) -> dict[str, Any]:
     return method.model_dump(exclude=NOT_TRIED)
 
 
-def _drawn(trial: optuna.Trial, configured: Method, multi_label: bool) -> Method:
+def _drawn(trial: optuna.Trial, configured: Method, target: Kind) -> Method:
     assert configured.search is not None
     names = configured.search.methods or [configured.method]
     name = trial.suggest_categorical("method", names) if len(names) > 1 else names[0]
     kind = METHODS[name]
     drawn = kind.space(_Named(trial, name))
-    if multi_label:
-        drawn.pop("balance", None)  # images of several classes cannot be balanced by them
+    if target != "class":
+        drawn.pop("balance", None)  # images of several classes, or of none, cannot be balanced by them
+    if target == "number":
+        drawn.pop("label_smoothing", None)
     return kind.model_validate(_shared(configured, kind) | drawn)
 
 
@@ -173,7 +176,7 @@ def _fit(method: Method, task: Task, trial: Any, ends: float) -> tuple[Fit, bool
     from tasks.train.tuning.run import tune  # Lightning takes seconds to import
     from tasks.train.tuning.watch import Pruning
 
-    merit = method.compared_by(task.dataset.multi_label)
+    merit = method.compared_by(task.aim.kind)
     # The trial is asked once more, for a training that was over when it was killed hears of no epoch now.
     return tune(method, task, Pruning(trial, merit, ends)), trial.should_prune()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,10 @@ from tasks.train.targets import (
     Labelled,
     class_weights,
     is_multi_label,
+    kind_of,
     loss_of,
     measured,
-    merit_name,
+    merit_column,
     order_of,
 )
 
@@ -41,17 +43,18 @@ class Fit:
     """A fitted head, how it came about, and its merit on the validation set that it was chosen by.
 
     Attributes:
-        score: accuracy or, with several labels an image, average precision (see `tasks.train.targets.merit`).
+        score: accuracy, average precision with several labels an image, R² of a number (see
+            `tasks.train.targets.merit`).
         attacked: the same under the attack that it was trained under, if any.
         backbone: weights of the backbone where these were trained, too.
         rates: learning rates of its blocks by epoch (epoch, block, rate), where they were chosen in training.
         trials: what a search tried, a row for each.
         mixed: what weights were averaged, or tried to be (see `tasks.train.tuning.mixing`).
         scores: by seed, where there were several.
-        method: that a search chose.
+        method: that a search chose; settings: its keys.
         cross_validated: whether the validation images were learned from, too, and say nothing of the head.
         held_out: where they were, logits float32 ``[N, C]`` of all images that were learned from, each by a head that
-            had not learned from it; NaN where every head had.
+            had not learned from it; NaN where every head had. Of a number, `Head` says what they are.
     """
 
     head: Head
@@ -64,6 +67,7 @@ class Fit:
     mixed: pd.DataFrame | None = field(default=None, repr=False)
     scores: dict[int, float] = field(default_factory=dict)
     method: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict, repr=False)
     cross_validated: bool = False
     held_out: torch.Tensor | None = field(default=None, repr=False)
     attacked: float | None = None
@@ -104,7 +108,7 @@ def solve_path(head: Head, regression: Regression, fitting: Labelled, choosing: 
     exact = regression.solve([l2], stop=FINE, start=start)
     _tell_of_early_ends(exact, [l2])
     curves.loc[best, curves.columns[1:]] = _curves(exact, [l2], fitting, choosing).iloc[0]
-    score = float(curves[f"validation/{merit_name(head.multi_label)}"][best])
+    score = float(curves[merit_column(curves)][best])
     return Fit(_take(head, exact, 0), score, {"l2": l2}, curves)
 
 
@@ -124,7 +128,6 @@ def fit_linear_cross_validated(
         ConfigurationError: nothing can be left out; see `tasks.train.folds.parts_of`.
     """
     features, targets = train
-    several = is_multi_label(targets)
     rounds = parts_of(targets.cpu(), classes, folds, -(-HELD_OUT // len(targets)), seed, groups)
     paths = []
     held_out = features.new_full((len(L2_PATH), len(targets), classes), torch.nan)
@@ -144,7 +147,7 @@ def fit_linear_cross_validated(
     head = _empty(train, classes, parts)
     solutions = _regression(standardised(head, train), classes, balance).solve([l2], stop=FINE)
     _tell_of_early_ends(solutions, [l2])
-    score = float(curves[f"validation/{merit_name(several)}"][best])
+    score = float(curves[merit_column(curves)][best])
     head = _take(head, solutions, 0)
     return Fit(head, score, {"l2": l2}, curves, cross_validated=True, held_out=held_out[best].cpu())
 
@@ -157,14 +160,12 @@ def fit_mlp(
     """One hidden ReLU layer trained with AdamW (Loshchilov & Hutter 2019), the rate falling to zero along a cosine
     (Loshchilov & Hutter 2017); the best epoch on validation is kept."""
     torch.manual_seed(seed)
-    several = is_multi_label(train[1])
-    head = Head(train[0].shape[1], classes, hidden, multi_label=several, parts=parts).to(train[0].device)
-    head.standardise_like(train[0])
+    head = Head.suited_to(train[1], train[0].shape[1], classes, hidden, parts=parts).standardise_like(train[0])
     fitting, choosing = standardised(head, train), standardised(head, validation)
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = CosineAnnealingLR(optimiser, epochs)
     weights = class_weights(train[1], classes) if balance == "weights" else None
-    criterion = loss_of(several, label_smoothing, weights)
+    criterion = loss_of(kind_of(train[1]), label_smoothing, weights)
     generator = torch.Generator().manual_seed(seed)
     rows: list[dict[str, float]] = []
     best, kept = -1, head.state_dict()
@@ -173,28 +174,28 @@ def fit_mlp(
             order = order_of(train[1], classes, balance, generator)
             row = {
                 "step": epoch,
-                "train/loss": _one_epoch(head.layers, fitting, order, optimiser, criterion, batch_size),
+                "train/loss": _one_epoch(head, fitting, order, optimiser, criterion, batch_size),
             }
             with torch.inference_mode():
-                row |= measured("validation", head.layers(choosing[0]), choosing[1])
+                row |= measured("validation", head.answers(head.layers(choosing[0])), choosing[1])
             schedule.step()
             rows.append(row)
             if best != (best := _best(pd.DataFrame(rows))):
                 kept = copy.deepcopy(head.state_dict())
             advance(1)
     head.load_state_dict(kept)
-    score = rows[best][f"validation/{merit_name(several)}"]
+    score = rows[best][merit_column(rows[best])]
     return Fit(head.eval(), score, {"epoch": best + 1}, pd.DataFrame(rows))
 
 
 def _one_epoch(
-    layers: nn.Module, train: Labelled, order: torch.Tensor, optimiser: torch.optim.Optimizer,
+    head: Head, train: Labelled, order: torch.Tensor, optimiser: torch.optim.Optimizer,
     criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], batch_size: int,
 ) -> float:  # fmt: skip
     """Learn from the images in the order given; returns the mean loss of each batch just before its step."""
     total = torch.zeros((), device=train[0].device, dtype=torch.float64)
     for features, targets in zip(*(part[order].split(batch_size) for part in train), strict=True):
-        loss = criterion(layers(features), targets)
+        loss = criterion(head.answers(head.layers(features)), targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -250,6 +251,5 @@ def _take(head: Head, solutions: Solutions, index: int) -> Head:
 
 def _best(curves: pd.DataFrame) -> int:
     """The row of the highest merit; among equals, the smaller loss is the better calibrated model."""
-    merit = f"validation/{merit_name('validation/average_precision' in curves)}"
-    ranked = curves.sort_values([merit, "validation/loss"], ascending=[False, True], kind="stable")
+    ranked = curves.sort_values([merit_column(curves), "validation/loss"], ascending=[False, True], kind="stable")
     return int(ranked.index[0])

@@ -1,48 +1,87 @@
-"""What heads are fitted to: one label an image, or several; their losses, their weights and their figures of merit."""
+"""What heads are fitted to: one label an image, several, or a number; their losses, their weights and their figures of
+merit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Container
+from typing import get_args
 
 import torch
 from sklearn.metrics import average_precision_score
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from tasks.train.kinds import Balance
+from tasks.train.kinds import Answer, Balance
 
 Labelled = tuple[torch.Tensor, torch.Tensor]
-"""Features float32 ``[N, width]``, and labels int64 ``[N]`` or, where an image may have several, float32 ``[N, C]`` of
-zeros and ones."""
+"""Features float32 ``[N, width]``, and labels int64 ``[N]``, where an image may have several, float32 ``[N, C]`` of
+zeros and ones, or numbers float32 ``[N]``."""
+
+Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""The mean loss of a head's outputs ``[N, C]`` for targets."""
+
+TRUST = 0.5
+"""How much less an image counts that much is left open for, from 0, as the likelihood has it, to 1, all alike (Seitzer
+et al. 2022, β there and their choice)."""
+
+
+def kind_of(targets: torch.Tensor) -> Answer:
+    """What targets stand for, by their type and dimensions."""
+    if not targets.is_floating_point():
+        return "class"
+    return "number" if targets.ndim == 1 else "labels"
 
 
 def is_multi_label(targets: torch.Tensor) -> bool:
     """Whether targets stand for several labels an image."""
-    return targets.is_floating_point()
+    return kind_of(targets) == "labels"
+
+
+def is_number(targets: torch.Tensor) -> bool:
+    """Whether targets are numbers."""
+    return kind_of(targets) == "number"
 
 
 def indicators(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Targets of either kind as zeros and ones: float32 ``[N, C]``."""
+    """Labels of either kind as zeros and ones: float32 ``[N, C]``."""
     return targets if is_multi_label(targets) else one_hot(targets, classes).float()
 
 
-def loss_of(
-    multi_label: bool, smoothing: float = 0.0, weights: torch.Tensor | None = None
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The mean loss of logits ``[N, C]`` for targets, as a function of both.
+def loss_of(kind: Answer, smoothing: float = 0.0, weights: torch.Tensor | None = None) -> Criterion:
+    """The mean loss of a head's outputs ``[N, C]`` for targets, as a function of both.
 
-    With one label an image it is cross-entropy, and targets are int64 ``[N]`` or, where images were mixed, shares of
-    the classes float32 ``[N, C]``; with several it is binary cross-entropy, averaged over the classes.
+    Of a class it is cross-entropy, and targets are int64 ``[N]`` or, where images were mixed, shares of the classes
+    float32 ``[N, C]``; of several labels it is binary cross-entropy, averaged over the classes; of a number, `weighed`.
 
     Args:
         smoothing: share of a target that is spread over all classes (Szegedy et al. 2016, "Rethinking the Inception
             architecture", 7); with several labels it draws ones and zeros to ½.
         weights: float32 ``[C]``, how much an image of each class counts; for one label an image only.
     """
-    if multi_label:
+    if kind == "number":
+        return weighed
+    if kind == "labels":
         return lambda logits, targets: binary_cross_entropy_with_logits(
             logits.float(), targets * (1 - smoothing) + smoothing / 2
         )
     return lambda logits, targets: cross_entropy(logits.float(), targets, weight=weights, label_smoothing=smoothing)
+
+
+def surprise(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of numbers ``[N]``, in nats and each by itself, under Gaussians of which ``outputs``
+    ``[N, 2]`` are the means and the logarithms of the variances: ½ (y - m)² / v + ½ log 2πv."""
+    means, variances = outputs.float().unbind(1)
+    return 0.5 * ((targets - means).square() * (-variances).exp() + variances + math.log(2 * math.pi))
+
+
+def weighed(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """What numbers are learned by: the mean of `surprise`, each image weighed by vᵝ / mean(vᵝ), held still.
+
+    By the likelihood alone, what is fitted badly at first counts as noise ever after (Seitzer et al. 2022, "On the
+    pitfalls of heteroscedastic uncertainty estimation with probabilistic neural networks", eq. 5).
+    """
+    spread = (TRUST * outputs[:, 1].detach().float()).exp()
+    return (surprise(outputs, targets) * spread / spread.mean()).mean()
 
 
 def class_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
@@ -67,13 +106,22 @@ def order_of(labels: torch.Tensor, classes: int, balance: Balance, generator: to
     return torch.randperm(len(labels), generator=generator)
 
 
-def merit_name(multi_label: bool) -> str:
+def merit_name(kind: Answer) -> str:
     """Name of what `merit` measures."""
-    return "average_precision" if multi_label else "accuracy"
+    names: dict[Answer, str] = {"class": "accuracy", "labels": "average_precision", "number": "r2"}
+    return names[kind]
+
+
+def merit_column(columns: Container[str]) -> str:
+    """Which column of a training's curves is the merit on validation."""
+    return next(name for kind in get_args(Answer) if (name := f"validation/{merit_name(kind)}") in columns)
 
 
 def merit(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    """Accuracy or, with several labels an image, the average precision, averaged over the classes that occur."""
+    """Accuracy; with several labels an image, the average precision, averaged over the classes that occur; of numbers
+    R², the share of their variance that is explained, of outputs ``[N, 2]`` as `surprise` takes them."""
+    if is_number(targets):
+        return explained(logits[:, 0], targets)
     if not is_multi_label(targets):
         return (logits.argmax(1) == targets).double().mean().item()
     there = targets.any(0).cpu()
@@ -84,9 +132,19 @@ def merit(logits: torch.Tensor, targets: torch.Tensor) -> float:
     return float(average_precision_score(targets.cpu()[:, there], scores, average="macro"))
 
 
+def explained(answers: torch.Tensor, targets: torch.Tensor) -> float:
+    """R² of numbers ``[N]``: 1 - Σ(y - f)² / Σ(y - mean y)²; 0 where all are the same."""
+    answers, targets = answers.detach().double().nan_to_num(), targets.double()
+    around = (targets - targets.mean()).square().sum()
+    if not around > 0:
+        return 0.0
+    return float(1 - (targets - answers).square().sum() / around)
+
+
 @torch.inference_mode()
 def measured(name: str, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-    """Loss and merit of logits ``[N, C]`` as entries of a row of curves."""
-    several = is_multi_label(targets)
-    loss = loss_of(several)(logits, targets)
-    return {f"{name}/loss": loss.item(), f"{name}/{merit_name(several)}": merit(logits, targets)}
+    """Loss and merit of a head's outputs ``[N, C]`` as entries of a row of curves; of a number, the loss is the mean of
+    `surprise`."""
+    kind = kind_of(targets)
+    loss = surprise(logits, targets).mean() if kind == "number" else loss_of(kind)(logits, targets)
+    return {f"{name}/loss": loss.item(), f"{name}/{merit_name(kind)}": merit(logits, targets)}

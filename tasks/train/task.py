@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,17 @@ from tasks.groups import group_numbers
 from tasks.preprocess.pictures import Pictures, Squares
 from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.target import Target
 from tasks.teachers import Teachers
 from tasks.train.fusion.parts import Part, parts_of
+from tasks.train.heads import NUMBER
 from tasks.train.targets import Labelled
 
 LEARNED = ("train", "tune")
 """Splits that a model may have learned from."""
+
+PARTIAL = "partial"
+"""Split of images without a label of the leading task: further tasks learn from them as from those of ``train``."""
 
 CROSS_VALIDATED = 5_000
 """Up to this many training images, five fits cost less than the images that one validation part would take."""
@@ -41,6 +46,8 @@ class Task:
         seed: of everything random.
         compared: whether the fit is compared with other methods', all on the same validation images.
         teachers: whom the method learns from, where it names some.
+        target: what is to be told of an image; None for the leading task. Of a further one, only images that have a
+            label of it count.
         known: what has been read already. Tasks that `dataclasses.replace` makes of one another share it: seeds and
             trials read the features and decode the images once.
     """
@@ -53,11 +60,25 @@ class Task:
     seed: int = 0
     compared: bool = False
     teachers: Teachers | None = None
+    target: Target | None = None
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def aim(self) -> Target:
+        """What is to be told of an image."""
+        return self.target or self.dataset.target
+
+    @property
     def classes(self) -> int:
-        return len(self.dataset.classes)
+        """Outputs of a head: the classes or, of a number, its mean and spread."""
+        return NUMBER if self.aim.kind == "number" else len(self.aim.classes)
+
+    def on(self, target: Target) -> Task:
+        """The same for a further task of the dataset; nothing but the manifest and the weights is known of it yet."""
+        shared: dict[Hashable, Any] = {
+            what: value for what, value in self.known.items() if what in ("manifest", "weights")
+        }
+        return replace(self, target=target, folder=self.folder / f"task-{target.name}", known=shared)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -73,9 +94,10 @@ class Task:
     def is_cross_validated(self) -> bool:
         """Whether the validation images are a part of a small training split, so that a method that can do without
         them learns from all and chooses by cross-validation."""
-        counts = self.dataset.counts
         several = len(self.features.variants) > 0
-        small = counts.get("train", 0) + counts.get("tune", 0) <= CROSS_VALIDATED
+        counts = self.dataset.counts
+        count = len(self.rows(*LEARNED)) if self.target else counts.get("train", 0) + counts.get("tune", 0)
+        small = count <= CROSS_VALIDATED
         return self.dataset.choose_on == "tune" and small and not several and not self.compared
 
     @property
@@ -128,25 +150,34 @@ class Task:
     def pictures(self) -> tuple[Pictures, torch.Tensor]:
         """The images to learn from, and their targets."""
         rows = self.rows("train")
-        return self.once("pictures", lambda: Pictures(self.paths(rows), self.recipe)), targets_of(self.dataset, rows)
+        return self.once("pictures", lambda: Pictures(self.paths(rows), self.recipe)), targets_of(
+            self.dataset, rows, self.aim
+        )
 
     def squares(self) -> tuple[Squares, torch.Tensor]:
         """The images that choices are made on, as they are served, and their targets."""
         rows = self.rows(self.dataset.choose_on)
-        return self.once("squares", lambda: Squares(self.paths(rows), self.recipe)), targets_of(self.dataset, rows)
+        return self.once("squares", lambda: Squares(self.paths(rows), self.recipe)), targets_of(
+            self.dataset, rows, self.aim
+        )
 
     def paths(self, rows: pd.DataFrame) -> list[Path]:
         """Where the images of some rows of the manifest lie."""
         return [self.dataset.image(hash) for hash in rows["hash"]]
 
     def rows(self, *splits: str) -> pd.DataFrame:
-        """Those of the manifest that are of some splits."""
+        """Those of the manifest that are of some splits; of a further task, those that have a label of it, where
+        `PARTIAL` belongs to ``train``."""
         manifest = self.once("manifest", self.dataset.read_manifest)
-        return manifest[manifest["split"].isin(splits)]
+        if self.target is None:
+            return manifest[manifest["split"].isin(splits)]
+        wanted = (*splits, *[PARTIAL] * ("train" in splits))
+        return manifest[manifest["split"].isin(wanted) & manifest[self.target.column].notna()]
 
     def _labelled(self, *splits: str, augmented: bool = False) -> Labelled:
         return self.once(
-            (splits, augmented), lambda: labelled(self.dataset, self.features, self.rows(*splits), augmented)
+            (splits, augmented),
+            lambda: labelled(self.dataset, self.features, self.rows(*splits), augmented, self.aim),
         )
 
     def once(self, what: Hashable, read: Callable[[], Any]) -> Any:
@@ -156,13 +187,16 @@ class Task:
         return self.known[what]
 
 
-def labelled(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augmented: bool = False) -> Labelled:
+def labelled(
+    dataset: Dataset, features: FeatureSet, rows: pd.DataFrame, augmented: bool = False, target: Target | None = None
+) -> Labelled:
     """Features float32 ``[N, width]`` and targets of some rows of the manifest.
 
     Args:
         augmented: whether features of the augmented views follow those of the images.
+        target: of the dataset's tasks; by default the leading one.
     """
-    matrix, targets = read_features(features, rows, augmented), targets_of(dataset, rows)
+    matrix, targets = read_features(features, rows, augmented), targets_of(dataset, rows, target)
     return matrix, targets.repeat(1 + augmented * len(features.variants), *(1,) * (targets.ndim - 1))
 
 
@@ -177,13 +211,18 @@ def read_features(features: FeatureSet, rows: pd.DataFrame, augmented: bool = Fa
     return torch.from_numpy(matrix)
 
 
-def targets_of(dataset: Dataset, rows: pd.DataFrame) -> torch.Tensor:
-    """Labels int64 ``[N]`` of some rows of the manifest or, where an image may have several, float32 ``[N, C]``."""
-    if not dataset.multi_label:
-        codes = pd.Categorical(rows["label"], categories=list(dataset.classes)).codes
+def targets_of(dataset: Dataset, rows: pd.DataFrame, target: Target | None = None) -> torch.Tensor:
+    """Labels int64 ``[N]`` of some rows of the manifest, float32 ``[N, C]`` where an image may have several, or numbers
+    float32 ``[N]``; all of these rows have one of the task, which by default is the leading one."""
+    target = target or dataset.target
+    labels = rows[target.column]
+    if target.kind == "number":
+        return torch.tensor(labels.to_numpy(np.float32))
+    if target.kind == "class":
+        codes = pd.Categorical(labels, categories=list(target.classes)).codes
         return torch.tensor(codes, dtype=torch.int64)
-    places = {name: place for place, name in enumerate(dataset.classes)}
+    places = {name: place for place, name in enumerate(target.classes)}
     targets = torch.zeros(len(rows), len(places))
-    for row, names in enumerate(rows["label"]):
+    for row, names in enumerate(labels):
         targets[row, [places[name] for name in names]] = 1.0
     return targets

@@ -93,7 +93,7 @@ def tuning(name: str, rank: int = 0) -> tuple[Tuning, Weights]:
         fold_frozen_norms(backbone.trunk)
     with torch.no_grad():
         head = Head(backbone.eval()(images(size)).shape[1], 3)
-    return Tuning(network, backbone, head, blocks, Loss(False), [], frozen_statistics=True), weights
+    return Tuning(network, backbone, head, blocks, Loss("class"), [], frozen_statistics=True), weights
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tasks.target import Target
 from tasks.workspace import Workspace
 from tests.train.prepared import Prepared, prepare
 
@@ -26,6 +27,27 @@ def few(digits: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     rows = digits.dataset.read_manifest()
     kept = rows.groupby(["split", "label"]).head(8)
     return digits.with_rows(kept, tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture(scope="session")
+def inked(digits: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The digits, of which it is also told how much ink there is (a number, percent, leading), what digit it is, and
+    which of two shapes; every third image has no digit, and ten images have nothing but a digit."""
+    rows, folder = digits.dataset.read_manifest(), tmp_path_factory.mktemp("inked")
+    digit = rows["label"].copy()
+    inks = [np.asarray(Image.open(digits.dataset.image(hash)).convert("L")).mean() / 2.55 for hash in rows["hash"]]
+    rows["label"] = np.array(inks)
+    rows["label:digit"] = digit.where(rows.index % 3 > 0, None)
+    rows["label:shapes"] = [[name for name, members in SHAPES.items() if each in members] for each in digit]
+    partial = rows.index[(rows["split"] == "train") & rows["label:digit"].notna()][:10]
+    rows.loc[partial, "split"] = "partial"
+    rows.loc[partial, "label"] = np.nan
+    targets = (
+        Target(name="ink", kind="number", unit="%"),
+        Target(name="digit", column="label:digit", classes=digits.dataset.classes),
+        Target(name="shapes", column="label:shapes", kind="labels", classes=tuple(SHAPES)),
+    )
+    return digits.with_rows(rows, folder, targets=targets)
 
 
 @pytest.fixture(scope="session")

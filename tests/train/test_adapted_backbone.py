@@ -98,7 +98,7 @@ def test_processes_that_share_batches_of_two_domains_see_the_views_of_one(task: 
 def tuning_of(task: Task, term: Term, frozen: bool = False) -> Tuning:
     network, backbone = task.network()
     head = Head(task.features.width, task.classes).standardise_like(task.plain[0])
-    criterion = Adapting(Loss(False), term, 1.0)
+    criterion = Adapting(Loss("class"), term, 1.0)
     tuning = Tuning(network, backbone, head, blocks_of(network, backbone.trunk), criterion, [], frozen)
     tuning.set_rates([1.0] * len(tuning.blocks))
     return tuning
@@ -132,7 +132,7 @@ def test_a_batch_costs_what_its_labels_do_and_how_far_the_domains_are_apart() ->
 
     features, logits = 5 + 3 * torch.randn(6, 7), torch.randn(6, 10)
     targets = torch.tensor([0, 1, 2])
-    cost = Adapting(Loss(False), Far(), 2.0)(logits, targets, features, 0.25)
+    cost = Adapting(Loss("class"), Far(), 2.0)(logits, targets, features, 0.25)
     torch.testing.assert_close(cost, torch.nn.functional.cross_entropy(logits[:3], targets) + 6.0)
     ((source, target, over),) = seen
     expected = (features - features.mean(0)) / features.std(0, correction=0)

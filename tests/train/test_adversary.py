@@ -50,7 +50,7 @@ def learning(task: Task, multi_label: bool = False, std: float | None = None, fo
     torch.manual_seed(0)
     head = Head(task.features.width, task.classes, multi_label=multi_label).standardise_like(task.plain[0])
     blocks = blocks_of(network, backbone.trunk)
-    tuning = Tuning(network, backbone, head, blocks, Loss(multi_label), [], not follows)
+    tuning = Tuning(network, backbone, head, blocks, Loss("labels" if multi_label else "class"), [], not follows)
     tuning.set_rates([1.0] * len(blocks))
     return tuning
 

@@ -85,7 +85,7 @@ def tiny(few: Prepared, folder: Path, make: Any = transformer) -> Tiny:
 def adapted(task: Task, **keys: Any) -> Tuning:
     """What `tune` trains, without its training."""
     parts = _parts(LoRA(**keys), task)
-    return Tuning(parts.network, parts.backbone, Head(32, 10), parts.blocks, Loss(False), [], False)
+    return Tuning(parts.network, parts.backbone, Head(32, 10), parts.blocks, Loss("class"), [], False)
 
 
 def changes(tuning: Tuning) -> dict[str, torch.Tensor]:

@@ -177,17 +177,17 @@ def test_smoothing_spreads_a_share_of_the_target() -> None:
     labels = torch.arange(20) % 5
     spread = 0.8 * torch.eye(5)[labels] + 0.2 / 5
     wanted = -(spread * logits.log_softmax(1)).sum(1)
-    torch.testing.assert_close(loss_of(False, 0.2)(logits, labels), wanted.mean())
-    torch.testing.assert_close(loss_of(False)(logits, spread), wanted.mean())
+    torch.testing.assert_close(loss_of("class", 0.2)(logits, labels), wanted.mean())
+    torch.testing.assert_close(loss_of("class")(logits, spread), wanted.mean())
     several = (logits.roll(1, 0) > 0).float()
     towards = 0.8 * several + 0.1
     wanted = -(towards * logits.sigmoid().log() + (1 - towards) * (-logits).sigmoid().log())
-    torch.testing.assert_close(loss_of(True, 0.2)(logits, several), wanted.mean())
+    torch.testing.assert_close(loss_of("labels", 0.2)(logits, several), wanted.mean())
 
 
 def test_a_loss_with_weights_is_that_of_repeated_images() -> None:
     logits, labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 0, 0, 1, 1])
     times = torch.tensor([1, 1, 1, 1, 2, 2])
-    weighted = loss_of(False, weights=class_weights(labels, 3))(logits, labels)
-    repeated = loss_of(False)(logits.repeat_interleave(times, 0), labels.repeat_interleave(times))
+    weighted = loss_of("class", weights=class_weights(labels, 3))(logits, labels)
+    repeated = loss_of("class")(logits.repeat_interleave(times, 0), labels.repeat_interleave(times))
     torch.testing.assert_close(weighted, repeated)

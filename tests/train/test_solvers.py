@@ -19,7 +19,7 @@ from tasks.progress import watched_by
 from tasks.train import logistic, solvers
 from tasks.train.heads import Head, predict_probabilities
 from tasks.train.solvers import L2_PATH, fit_linear, fit_linear_cross_validated, fit_mlp
-from tasks.train.targets import Labelled, loss_of, measured, merit_name
+from tasks.train.targets import Labelled, kind_of, loss_of, measured, merit_name
 
 
 def blobs(classes: int, count: int, seed: int, spread: float = 1.5) -> Labelled:
@@ -93,7 +93,7 @@ def test_the_choice_is_as_good_as_that_of_the_exact_path_and_the_head_is_at_its_
     exact = []
     for l2, weights, biases in zip(L2_PATH, path.weights, path.biases, strict=True):
         exact.append({"l2": l2} | measured("validation", inputs @ weights.T + biases, validation[1]))
-    merit = f"validation/{merit_name(name == 'several')}"
+    merit = f"validation/{merit_name(kind_of(train[1]))}"
     merits = pd.DataFrame(exact).set_index("l2")[merit]
     # One image may be seen otherwise by a solution that is as exact as a choice needs.
     assert merits[fit.chosen["l2"]] >= merits.max() - 1.01 / len(validation[1])
@@ -102,7 +102,7 @@ def test_the_choice_is_as_good_as_that_of_the_exact_path_and_the_head_is_at_its_
     now = measured("validation", fit.head(validation[0]), validation[1])
     assert {key: chosen[key] for key in now} == pytest.approx(now, abs=1e-5) and chosen[merit] == fit.score
     weights, biases = (part.detach().clone().requires_grad_() for part in fit.head.layers.parameters())
-    loss = loss_of(name == "several")(x @ weights.T + biases, train[1]) * (classes if name == "several" else 1)
+    loss = loss_of(kind_of(train[1]))(x @ weights.T + biases, train[1]) * (classes if name == "several" else 1)
     (loss + fit.chosen["l2"] / 2 * weights.square().sum()).backward()
     assert max(float(part.grad.abs().max()) for part in (weights, biases)) <= 1.1 * logistic.FINE.size
 

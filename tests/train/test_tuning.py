@@ -62,7 +62,7 @@ def tuning_of(task: Task, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> T
     network, backbone = task.network()
     torch.manual_seed(0)
     head = Head(task.features.width, task.classes)
-    return Tuning(network, backbone, head, blocks_of(network, backbone.trunk), Loss(False), batches, False)
+    return Tuning(network, backbone, head, blocks_of(network, backbone.trunk), Loss("class"), batches, False)
 
 
 class Rates(Callback):

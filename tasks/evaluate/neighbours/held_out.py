@@ -8,7 +8,7 @@ import torch
 from tasks.errors import ConfigurationError
 from tasks.train.folds import Parts, parts_of
 from tasks.train.logistic import ROUGH, Regression
-from tasks.train.targets import indicators, is_multi_label, loss_of
+from tasks.train.targets import indicators, is_multi_label, kind_of, loss_of
 
 FOLDS = 5
 STRENGTHS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
@@ -57,7 +57,7 @@ def _strength(
 ) -> float:
     kept, left = parts[0]
     tried = _logits(features, targets, random.permutation(kept)[:CHOOSING], left, classes, STRENGTHS)
-    loss = loss_of(is_multi_label(targets))
+    loss = loss_of(kind_of(targets))
     return STRENGTHS[int(np.argmin([float(loss(logits, targets[left])) for logits in tried]))]
 
 

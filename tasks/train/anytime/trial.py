@@ -38,7 +38,7 @@ def try_method(
     if isinstance(method, TuningConfig):  # the probe that it began from is known already
         probe = task.once(("probe", "none"), lambda: fit_linear(task.plain, task.validation, task.classes))
         frozen = probe.score
-    curve = fit.curves.get(f"validation/{merit_name(dataset.multi_label)}")
+    curve = fit.curves.get(f"validation/{merit_name(dataset.target.kind)}")
     shutil.rmtree(folder, ignore_errors=True)
     return Trial(
         fingerprint=name, method=method.method, score=fit.score, frozen=frozen, images=part.counts["train"],

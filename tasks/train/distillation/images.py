@@ -47,7 +47,7 @@ class Taught(nn.Module):
     def __init__(self, lesson: Lesson, smoothing: float, hidden: list[torch.Tensor], strength: float) -> None:
         super().__init__()
         self.lesson, self.hidden, self.strength = lesson, hidden, strength
-        self.of_labels = loss_of(lesson.multi_label, smoothing)
+        self.of_labels = loss_of("labels" if lesson.multi_label else "class", smoothing)
 
     def forward(
         self, logits: torch.Tensor, numbers: torch.Tensor, features: torch.Tensor, over: float = 0.0

@@ -15,7 +15,7 @@ from tasks.train.fusion.networks import Ensemble, pooled
 from tasks.train.fusion.parts import Part, scales
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled, is_multi_label, measured, merit_name
+from tasks.train.targets import Labelled, is_multi_label, measured, merit_column
 
 STEPS = 1000
 """Of expectation and maximisation at most; a few dozen are the rule."""
@@ -101,7 +101,7 @@ def _joined(
     curves = pd.DataFrame([{"step": step} | row for step, row in enumerate(rows, 1)])
     chosen = {f"weight_{place}": share for place, share in enumerate(shares.tolist(), 1)}
     chosen |= {f"l2_{place}": one.chosen["l2"] for place, one in enumerate(fits, 1)}
-    score = rows[-1][f"validation/{merit_name(several)}"]
+    score = rows[-1][merit_column(rows[-1])]
     return Fit(_head([one.head for one in fits], heats, shares, parts), score, chosen, curves), answers
 
 

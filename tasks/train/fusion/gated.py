@@ -26,7 +26,7 @@ from tasks.train.targets import (
     is_multi_label,
     loss_of,
     measured,
-    merit_name,
+    merit_column,
     order_of,
 )
 
@@ -55,7 +55,6 @@ def fit_gated(
     train: Labelled, validation: Labelled, classes: int, parts: Sequence[Part], schedule: Schedule, seed: int
 ) -> Fit:
     """A gated network; the best epoch on validation is kept."""
-    several = is_multi_label(train[1])
     rows: list[dict[str, float]] = []
     best, kept = -1, Head(1, 1)
     with progress("train", schedule.epochs, "epoch") as advance:
@@ -63,11 +62,11 @@ def fit_gated(
             with torch.no_grad():
                 seen = measured("validation", head(validation[0]), validation[1])
             rows.append({"step": len(rows) + 1, "train/loss": loss} | seen)
-            if best != (best := _best(pd.DataFrame(rows), several)):
+            if best != (best := _best(pd.DataFrame(rows))):
                 kept = copy.deepcopy(head)
             advance(1)
     chosen = {"epoch": best + 1} | gates_of(kept, validation[0])
-    return Fit(kept, rows[best][f"validation/{merit_name(several)}"], chosen, pd.DataFrame(rows))
+    return Fit(kept, rows[best][merit_column(rows[best])], chosen, pd.DataFrame(rows))
 
 
 def fit_gated_cross_validated(
@@ -82,16 +81,15 @@ def fit_gated_cross_validated(
         calibrate: whether there is to be a temperature.
     """
     features, targets = images
-    several = is_multi_label(targets)
     logits, losses = _cross_validated(images, classes, parts, schedule, seed, groups)
     known = ~logits[0].isnan().any(1)
     seen = [measured("validation", each[known], targets[known]) for each in logits]
     curves = pd.DataFrame(seen).assign(step=range(1, schedule.epochs + 1), **{"train/loss": losses})
-    best = _best(curves, several)
+    best = _best(curves)
     head, _ = next(islice(_epochs(images, classes, parts, schedule, seed), best, None))
     if calibrate:
         head.temperature.fill_(temperature(logits[best][known], targets[known]))
-    score = float(curves[f"validation/{merit_name(several)}"][best])
+    score = float(curves[merit_column(curves)][best])
     chosen = {"epoch": best + 1} | gates_of(head, features)
     return Fit(head, score, chosen, curves, cross_validated=True, held_out=logits[best] / head.temperature)
 
@@ -137,7 +135,7 @@ def _epochs(
     )
     cosine = CosineAnnealingLR(optimiser, schedule.epochs)
     weights = class_weights(targets, classes) if schedule.balance == "weights" else None
-    criterion = loss_of(head.multi_label, schedule.label_smoothing, weights)
+    criterion = loss_of(head.tells, schedule.label_smoothing, weights)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(schedule.epochs):
         losses = []
@@ -180,8 +178,8 @@ def _batches(
     yield from order[:wanted].split(schedule.batch_size)
 
 
-def _best(curves: pd.DataFrame, several: bool) -> int:
+def _best(curves: pd.DataFrame) -> int:
     """The row of the highest merit; among equals, the smaller loss is the better calibrated model."""
-    merit = f"validation/{merit_name(several)}"
+    merit = merit_column(curves)
     ranked = curves.sort_values([merit, "validation/loss"], ascending=[False, True], kind="stable")
     return int(ranked.index[0])

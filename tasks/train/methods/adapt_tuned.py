@@ -38,6 +38,7 @@ class AdaptTuned(ThroughBackbone):
 
     multi_label: ClassVar[bool] = False
     unlabelled: ClassVar[bool] = True
+    numbers: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _check_choices(self) -> AdaptTuned:

@@ -1,4 +1,4 @@
-"""Linear head: logistic regression on cached features."""
+"""Linear head: logistic regression on cached features, or ridge regression onto a number."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ if TYPE_CHECKING:
 
 
 class Linear(Weighing):
-    """Logistic regression, solved to convergence; the L2 strength is chosen on validation. In seconds."""
+    """Logistic regression, solved to convergence, or ridge regression onto a number; the L2 strength is chosen on
+    validation. In seconds."""
+
+    numbers = True
 
     method: Literal["linear"] = "linear"
     balance: Literal["none", "weights"] = "none"
     """`weights`: every class counts alike, however many images it has."""
 
     def fit(self, task: Task) -> Fit:
+        from tasks.train.least_squares import fit_number, fit_number_cross_validated
         from tasks.train.solvers import fit_linear, fit_linear_cross_validated
 
         def fit(parts: tuple[Part, ...]) -> Fit:
+            if task.aim.kind == "number" and task.is_cross_validated:
+                return fit_number_cross_validated(task.everything, groups=task.groups, parts=parts)
+            if task.aim.kind == "number":
+                return fit_number(task.train, task.validation, parts)
             if task.is_cross_validated:
                 return fit_linear_cross_validated(
                     task.everything, task.classes, self.balance, groups=task.groups, parts=parts

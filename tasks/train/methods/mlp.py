@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Mlp(Method):
-    """One hidden layer trained with AdamW; the best epoch is chosen on validation."""
+    """One hidden layer trained with AdamW; the best epoch is chosen on validation. Of a number it also learns how far
+    off it may be of each image."""
+
+    numbers = True
 
     method: Literal["mlp"] = "mlp"
     epochs: int = Field(default=10, ge=1)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class KNearest(Weighing):
-    """Weighted votes of the k most similar training images; k is chosen on validation. Nothing is trained."""
+    """Weighted votes of the k most similar training images, or the mean of their numbers; k is chosen on validation.
+    Nothing is trained."""
+
+    numbers = True
 
     method: Literal["knn"] = "knn"
     k: int | None = Field(default=None, ge=1)

@@ -1,4 +1,4 @@
-"""Ridge regression onto the classes: a linear head in closed form."""
+"""Ridge regression onto the classes, or a number: a linear head in closed form."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ if TYPE_CHECKING:
 
 
 class Ridge(Weighing):
-    """Least squares onto ones and zeros, all L2 strengths from one decomposition; chosen on validation."""
+    """Least squares onto ones and zeros, or a number, all L2 strengths from one decomposition; chosen on validation."""
+
+    numbers = True
 
     method: Literal["ridge"] = "ridge"
     balance: Literal["none", "weights"] = "none"
     """`weights`: every class counts alike, however many images it has."""
 
     def fit(self, task: Task) -> Fit:
+        from tasks.train.least_squares import fit_number
         from tasks.train.ridge import fit_ridge
 
+        if task.aim.kind == "number":
+            return self.weighed(
+                lambda parts: fit_number(task.train, task.validation, parts), task.parts if self.weigh else task.counted
+            )
         return self.weighed(
             lambda parts: fit_ridge(task.train, task.validation, task.classes, self.balance, parts),
             task.parts if self.weigh else task.counted,

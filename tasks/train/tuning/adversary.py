@@ -9,7 +9,7 @@ import torch
 from tasks.train.distillation.losses import divergence
 from tasks.train.heads import as_probabilities
 from tasks.train.pgd import Objective, attacked
-from tasks.train.targets import is_multi_label, loss_of
+from tasks.train.targets import kind_of, loss_of
 from tasks.train.tuning.config import AttackConfig
 from tasks.train.tuning.network import SCALE, Tuning
 
@@ -52,7 +52,7 @@ def logits_under_attack(
         answer: from such images to logits.
         targets: labels ``[N]``, or zeros and ones ``[N, C]``.
     """
-    loss = loss_of(is_multi_label(targets))
+    loss = loss_of(kind_of(targets))
     return answer(
         attacked(
             images.float(), lambda moved: SCALE * len(images) * loss(answer(moved), targets), attack.radius,

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from tasks.preprocess.kinds import Augment
 from tasks.section import Section
+from tasks.target import Kind
 from tasks.train.kinds import Balance
 from tasks.train.method import Method
 from tasks.train.radius import Radius
@@ -114,11 +115,11 @@ class TuningConfig(Method):
             raise ValueError("devices must be auto or at least 1")
         return self
 
-    def compared_by(self, multi_label: bool) -> str:
+    def compared_by(self, kind: Kind) -> str:
         """Column of the curves that tells which epoch is the best."""
         from tasks.train.targets import merit_name
 
-        return f"validation/{'attacked_' * (self.attack is not None)}{merit_name(multi_label)}"
+        return f"validation/{'attacked_' * (self.attack is not None)}{merit_name(kind)}"
 
     def prepare(self, network: nn.Module, blocks: list[Block]) -> None:
         """Change the network before training, such as by adding parameters."""

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import merit_name
+from tasks.train.targets import merit_column
 from tasks.train.task import Task
 from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.module import TuningModule
@@ -35,20 +35,20 @@ def is_over(method: TuningConfig, folder: Path) -> bool:
 def ranked_epochs(task: Task) -> list[int]:
     """Epochs by their numbers, the best on validation first."""
     curves = pd.DataFrame(_kept(task)["rows"])
-    merits = curves[compared_by(curves, task.dataset.multi_label)]
+    merits = curves[compared_by(curves)]
     return [int(place) + 1 for place in merits.sort_values(ascending=False, kind="stable").index]
 
 
-def compared_by(curves: pd.DataFrame, multi_label: bool) -> str:
+def compared_by(curves: pd.DataFrame) -> str:
     """The column that epochs are compared by: what is right under attack, where that was measured."""
-    merit = f"validation/{merit_name(multi_label)}"
-    attacked = f"validation/attacked_{merit_name(multi_label)}"
+    merit = merit_column(curves)
+    attacked = merit.replace("/", "/attacked_")
     return attacked if attacked in curves else merit
 
 
 def kept_epoch(method: TuningConfig, task: Task) -> int:
     """Of the epochs, the one whose weights the method keeps."""
-    compared = method.compared_by(task.dataset.multi_label)
+    compared = method.compared_by(task.aim.kind)
     return 1 + method.epoch_kept([row[compared] for row in _kept(task)["rows"]])
 
 
@@ -61,13 +61,13 @@ def fit_of(task: Task, epoch: int | None = None) -> Fit:
     """What an epoch came to, by default the best."""
     kept = _kept(task)
     curves = pd.DataFrame(kept["rows"])
-    several = f"validation/{merit_name(True)}" in curves
-    compared, merit = compared_by(curves, several), f"validation/{merit_name(several)}"
+    compared, merit = compared_by(curves), merit_column(curves)
     best = epoch - 1 if epoch else int(curves[compared].argmax())
     folder = _of_epoch(task.folder, best + 1)
     state = load_file(folder / HEAD)
     classes, width = state["layers.weight"].shape
-    head = Head(width, classes, multi_label=several)
+    kind = task.aim.kind
+    head = Head(width, classes, multi_label=kind == "labels", number=kind == "number")
     head.load_state_dict(state)
     return Fit(
         head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,

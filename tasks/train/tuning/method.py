@@ -19,6 +19,8 @@ class ThroughBackbone(TuningConfig):
     A subclass says at what rate each block of the network learns in each epoch (`rates`).
     """
 
+    numbers = True
+
     def fit(self, task: Task) -> Fit:
         from tasks.train.tuning.run import tune
 

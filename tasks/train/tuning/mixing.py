@@ -55,7 +55,7 @@ class Judge:
         self.head, self.device = copy.deepcopy(head), torch.device(task.features.device)
         self.images = HeldOut(*task.squares())
         self.images.squares.load("decode")
-        self.merit = f"validation/{merit_name(head.multi_label)}"
+        self.merit = f"validation/{merit_name(head.tells)}"
 
     @torch.inference_mode()
     def __call__(self, mixture: Mixture) -> dict[str, float]:

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from tasks.extract.backbones import Backbone
 from tasks.extract.weights import State
 from tasks.preprocess.policies import changed
-from tasks.train.targets import is_multi_label, measured, merit
+from tasks.train.targets import kind_of, measured, merit
 from tasks.train.tuning.adversary import logits_under_attack, loss_under_attack
 from tasks.train.tuning.batches import Batches
 from tasks.train.tuning.clock import Clock
@@ -166,7 +166,7 @@ class TuningModule(L.LightningModule):
         loss = torch.stack(self._losses).mean().item()
         figures = measured("validation", logits, targets)
         if self._attacked:
-            figures[self.method.compared_by(is_multi_label(targets))] = merit(torch.cat(self._attacked), targets)
+            figures[self.method.compared_by(kind_of(targets))] = merit(torch.cat(self._attacked), targets)
         # Of several processes, each has statistics of batch norms of its own; what is kept is the first one's.
         figures = self.trainer.strategy.broadcast(figures)
         self.rows.append({"step": self.current_epoch + 1, "train/loss": loss} | figures)

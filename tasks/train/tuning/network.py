@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from tasks.extract.backbones import Backbone
 from tasks.preprocess.pictures import Pictures, Views
+from tasks.target import Kind
 from tasks.train.heads import Head
 from tasks.train.targets import loss_of
 from tasks.train.tuning.blocks import Block
@@ -47,15 +48,15 @@ class Loss(nn.Module):
 
     weights: torch.Tensor | None
 
-    def __init__(self, multi_label: bool, smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
+    def __init__(self, kind: Kind, smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.multi_label, self.smoothing = multi_label, smoothing
+        self.kind, self.smoothing = kind, smoothing
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(
         self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor | None = None, over: float = 0.0
     ) -> torch.Tensor:
-        return loss_of(self.multi_label, self.smoothing, self.weights)(logits, targets)
+        return loss_of(self.kind, self.smoothing, self.weights)(logits, targets)
 
 
 class Tuning(nn.Module):

@@ -30,7 +30,6 @@ from tasks.machine import freed_memory_kept, usable_cores
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import is_multi_label
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
@@ -124,11 +123,12 @@ def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
     """A linear head, of zeros or solved on the frozen features, that knows these features' statistics."""
     if rank.number or (task.folder / LAST).is_file():
         # It is given its values by the first process, or by the checkpoint; see `TuningModule`.
-        return Head(task.features.width, task.classes, multi_label=task.dataset.multi_label)
+        kind = task.aim.kind
+        return Head(task.features.width, task.classes, multi_label=kind == "labels", number=kind == "number")
     features, targets = task.plain
     if method.head == "probe":
         return copy.deepcopy(method.probe(task)).train()
-    head = Head(features.shape[1], task.classes, multi_label=is_multi_label(targets)).standardise_like(features)
+    head = Head.suited_to(targets, features.shape[1], task.classes).standardise_like(features)
     for parameter in head.parameters():
         parameter.data.zero_()
     return head
@@ -137,7 +137,7 @@ def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
 def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: Callback | None) -> None:
     """One process's share of the training. What it comes to lies in the task's folder."""
     module, held_out = _module(method, task, parts, rank)
-    merit = method.compared_by(module.tuning.head.multi_label)
+    merit = method.compared_by(module.tuning.head.tells)
     device = torch.device(task.features.device)
     precision = choose_precision(method.precision, device)
     task.folder.mkdir(parents=True, exist_ok=True)

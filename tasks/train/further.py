@@ -1,0 +1,104 @@
+"""Heads of further tasks: what is to be told of an image beside the leading task, from the same features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from tasks.errors import ConfigurationError
+from tasks.extract.config import ExtractConfig
+from tasks.extract.door import extract_features
+from tasks.progress import tell
+from tasks.records import Split
+from tasks.target import Target
+from tasks.train.calibration import calibrate
+from tasks.train.check import suited_to
+from tasks.train.heads import predict_probabilities
+from tasks.train.method import Method
+from tasks.train.methods import METHODS
+from tasks.train.methods.linear import Linear
+from tasks.train.solvers import Fit
+from tasks.train.targets import Labelled, merit, merit_name
+from tasks.train.task import LEARNED, Task
+from tasks.workspace import Workspace
+
+FEWEST = 2
+"""Images with a label of a task that it is learned from, at least."""
+
+
+LEARNED_FROM: tuple[Split, ...] = ("train", "tune", "val", "partial")
+"""Splits that further tasks are learned from, and choose on."""
+
+
+def check_further(task: Task) -> None:
+    """Whether there are labels enough of each further task of the dataset, before anything takes time.
+
+    Raises:
+        ConfigurationError: there are not.
+    """
+    for target in task.dataset.further:
+        alone = task.on(target)
+        learned = alone.rows(*(LEARNED if alone.is_cross_validated else ("train",)))
+        if len(learned) < FEWEST:
+            raise ConfigurationError(
+                f"the task {target.name!r} has {len(learned)} labelled images to learn from, and {FEWEST} are the "
+                "least: label more, or leave it out of ingest.source.label"
+            )
+        if not alone.is_cross_validated and alone.rows(task.dataset.choose_on).empty:
+            raise ConfigurationError(
+                f"the task {target.name!r} has no labelled images in the split {task.dataset.choose_on!r}, on which "
+                "choices are made: label some there, or leave it out of ingest.source.label"
+            )
+
+
+def fit_further(best: Fit, config: Method, task: Task, workspace: Workspace) -> dict[str, Fit]:
+    """A fit for each further task of the dataset, by its name: by the method of the leading one as far as it suits
+    (`tasks.train.check.suited_to`) or, where that has tuned the backbone, a linear head on what it sees now.
+
+    Args:
+        best: of the leading task.
+    """
+    if not task.dataset.further:
+        return {}
+    method = METHODS[best.method].model_validate(best.settings) if best.method else config
+    if best.backbone is not None:
+        task, method = tuned_task(best, task, workspace, LEARNED_FROM), Linear(calibrate=config.calibrate)
+    return {target.name: _fitted(method, task.on(target), target) for target in task.dataset.further}
+
+
+def _fitted(method: Method, task: Task, target: Target) -> Fit:
+    suited = suited_to(method, target.kind)
+    fit = suited.fit(task)
+    if not fit.cross_validated:
+        settle_head(fit, suited.calibrate, task.validation)
+    tell(
+        f"train\t{target.name}: {suited.method}, validation {merit_name(target.kind).replace('_', ' ')} {fit.score:.4f}"
+    )
+    return fit
+
+
+def settle_head(fit: Fit, calibrated: bool, images: Labelled) -> None:
+    """Calibrate a fitted head on images that it has not learned from, if it is to be, and score it by them."""
+    features, targets = images
+    if calibrated:
+        calibrate(fit.head, images)
+    with torch.inference_mode():
+        answers = fit.head(features) if fit.head.number else predict_probabilities(fit.head, features)
+    fit.score = merit(answers, targets)
+
+
+def tuned_task(fit: Fit, task: Task, workspace: Workspace, splits: tuple[Split, ...] = ()) -> Task:
+    """The same task on features of the tuned backbone, of some splits; where they are evaluated, too, they are found in
+    the store.
+
+    Args:
+        splits: by default the one that choices are made on.
+    """
+    assert fit.backbone is not None
+    task.folder.mkdir(parents=True, exist_ok=True)
+    fit.backbone.save(path := task.folder / "tuned.safetensors")
+    config = ExtractConfig.model_validate(task.features.extraction | {"weights": str(path)})
+    wanted = splits or (task.dataset.choose_on,)
+    features = extract_features(config, task.dataset, task.preprocessed, workspace, wanted)
+    return replace(task, features=features, weights_file=path, known={})
