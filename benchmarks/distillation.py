@@ -35,7 +35,8 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
-from tasks.records import Dataset, FeatureSet, Preprocessed, Rival
+from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.rival import Rival
 from tasks.teachers import Teachers
 from tasks.train.distillation.teachers import answers
 from tasks.train.method import Method

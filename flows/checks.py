@@ -10,7 +10,7 @@ from pathlib import Path
 from flows.config import PipelineConfig, PretrainConfig
 from flows.contenders import contenders
 from tasks.errors import ConfigurationError, StorageError, WeightsError
-from tasks.evaluate.check import check_decisions, check_one_label
+from tasks.evaluate.check import check_leading, check_one_label
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
@@ -73,7 +73,7 @@ def check_classes(config: PipelineConfig, dataset: Dataset) -> None:
     Raises:
         ConfigurationError: costs, the operating point or a gate name other classes.
     """
-    check_decisions(config.evaluate, dataset.classes, dataset.multi_label)
+    check_leading(config.evaluate, dataset.target)
     check_gate_classes(config.register_, dataset.classes)
 
 

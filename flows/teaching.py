@@ -12,9 +12,10 @@ from tasks.extract.stage import extract
 from tasks.fingerprint import fingerprint
 from tasks.model.bundle import DESCRIPTION
 from tasks.progress import tell
-from tasks.records import Dataset, FeatureSet, Preprocessed, Rival
+from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.register.rivals import find_teacher, looks_of, packaged_teacher
 from tasks.register.store import connect
+from tasks.rival import Rival
 from tasks.teachers import Teachers, name_of
 from tasks.train.distillation.check import check_classes
 from tasks.train.distillation.config import Distillation

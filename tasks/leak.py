@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.wording import quantity
+
 
 class Leak(BaseModel):
     """What images of a split that have a near neighbour among those that were learned from do to its headline.
@@ -13,6 +15,8 @@ class Leak(BaseModel):
         near_figure: accuracy, or average precision, of those; NaN, as below, where there are none.
         far: of the others, with the bounds of its 95% interval.
         inflation: the headline less the figure of the others, class by class, with its bounds: an upper estimate.
+        error: whether the figures are mean absolute errors, of which less is better: inflation is then the share by
+            which that of all images is below that of the others.
         remedy: what to write into the configuration so that such images stand in one split; None where nobody knows.
     """
 
@@ -24,6 +28,7 @@ class Leak(BaseModel):
     far: tuple[float, float, float]
     inflation: tuple[float, float, float]
     remedy: str | None = None
+    error: bool = False
 
     @property
     def share(self) -> float:
@@ -47,4 +52,7 @@ class Leak(BaseModel):
         line = f"{self.near:,} of {self.images:,} images have a near neighbour among those learned from"
         if self.near == self.images:
             return f"{line}: nothing is known of new images"
+        if self.error:
+            told = f"MAE {quantity(self.far[0])} without them: too small by up to {value:.1%}"
+            return f"{line}; {told} [{low:+.1%}, {high:+.1%}]"
         return f"{line}; {self.far[0]:.4f} without them: inflated by up to {value:.4f} [{low:+.4f}, {high:+.4f}]"

@@ -24,10 +24,11 @@ trials (Parquet)          trial (int64), method (str), settings (JSON), state (s
                           started and ended (float64, seconds since the epoch)
 steps (Parquet)           what `tasks.train.anytime.step.Step` has; times are float64, in seconds
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
-predictions (Parquet)     path, label, predicted (str), probability (float32), hash
+predictions (Parquet)     path, label, predicted (str), probability (float32), hash; numbers with low and high (float64)
 mistakes (CSV)            path, hash, label, predicted, probability (of several labels an image, of wrong, the one that
-                          is), and of each of the three nearest images learned from neighbour_1, neighbour_1_hash,
-                          neighbour_1_label, neighbour_1_similarity...; several labels are a JSON list
+                          is; numbers: low, high, error), and of each of the three nearest images learned from
+                          neighbour_1, neighbour_1_hash, neighbour_1_label, neighbour_1_similarity...; several labels
+                          are a JSON list
 confusions (CSV)          true, predicted, images, share (of the true class), example_1, example_1_hash... of up to 3
 near (CSV)                path, hash, neighbour, neighbour_hash, neighbour_split, similarity (cosine), bits (that differ
                           in perceptual hashes; -1 where there are none), chance (that an unrelated image is as near)
@@ -266,8 +267,8 @@ class Evaluation(Record):
             ``slice_images.csv`` (path, hash, label, predicted, right, slice); pictures have the same names, those of
             named slices are ``slice_1.png`` and so on, that of the operating point is ``operating_point.png``; and, of
             all splits, ``suspects.csv`` (path, hash, split, label, suggested, why, score: how sure, from 0 to 1).
-        metrics: ``split/name`` to (value, low, high), the bounds of a 95% interval.
-        groups: splits to the number of groups that their intervals are over, where images come in groups.
+        metrics: ``split/name``, of further tasks ``split/task/name``, to (value, low, high): a 95% interval's bounds.
+        groups: splits, and ``split/task``, to the number of groups that their intervals are over, where there are any.
         classes: macro figures, as in ``metrics``, to the number of classes that they are means over.
         leaks: splits to what their images with near neighbours in training do to the headline.
         suspects: labels that are likely wrong.
@@ -283,29 +284,6 @@ class Evaluation(Record):
     findings: tuple[str, ...] = ()
 
 
-class Rival(Record):
-    """A registered version that a candidate is held against: the champion. Its fingerprint is that of the candidate
-    that it was registered as.
-
-    Attributes:
-        name, version: of the registered model; the folder and 0 where it was found as one.
-        bundle: folder of its packaged classifier.
-        classes: their names, in the order of its answers.
-        data: the dataset version that it learned from.
-        learned_from: the splits whose images it has seen the labels of.
-        extraction, geometry: how it looks at images: the section ``extract``, and `Preprocessed.geometry`.
-    """
-
-    name: str
-    version: int
-    bundle: Place
-    classes: tuple[str, ...]
-    data: str
-    learned_from: tuple[str, ...]
-    extraction: dict[str, Any]
-    geometry: dict[str, Any]
-
-
 class Comparison(Record):
     """A candidate and a registered version on the same images, which neither has learned from.
 
@@ -317,11 +295,13 @@ class Comparison(Record):
         judged_on: the split that decides; None where the candidate has learned from all of its images.
         images, left_out: by split, how many were compared, and how many were not since one of the two knows them; near:
             of the latter, those that one of the two only knows nearly the same of.
-        metrics: ``split/name`` to (ours, theirs, difference, low, high), the bounds of the difference's 95% interval.
-        p_values: by split, of the difference of the shares of right answers.
+        metrics: ``split/name``, of further tasks ``split/task/name``, to (ours, theirs, difference, low, high), the
+            bounds of the difference's 95% interval.
+        p_values: by split, and ``split/task``, of the difference of the shares of right answers, or of mean errors.
         detectable: by split, the difference that four of five tests on so many images would have found.
-        gained, lost: by split, images that only we, or only they, have right.
-        new, gone: classes that only we, or only they, know; renamed: their name to ours.
+        gained, lost: by split, images that only we, or only they, have right, or tell more exactly.
+        new, gone: classes that only we, or only they, know; renamed: their name to ours; new_tasks, gone_tasks: tasks.
+        further: ``split/task`` to how many images were compared.
         findings: a line for each thing that has to be said beside the figures.
     """
 
@@ -339,6 +319,9 @@ class Comparison(Record):
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     renamed: dict[str, str] = Field(default={})
+    further: dict[str, int] = Field(default={})
+    new_tasks: tuple[str, ...] = ()
+    gone_tasks: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tasks.place import Place
 from tasks.record import Record
-from tasks.records import FeatureSet, Rival
+from tasks.records import FeatureSet
+from tasks.rival import Rival
 
 
 def name_of(version: Rival) -> str:

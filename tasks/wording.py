@@ -36,3 +36,11 @@ def shorten(names: Iterable[str], most: int = SHOWN) -> str:
     listed = list(names)
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return f"{', '.join(brief(name, REASON) for name in listed[:most])}{more}"
+
+
+def quantity(value: float, unit: str = "") -> str:
+    """A number as people write it, with four digits that count, and its unit: ``12.34 years``."""
+    if value != value:
+        return "–"
+    told = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+    return f"{told} {unit}" if unit else told

@@ -6,6 +6,34 @@ from collections.abc import Sequence
 
 from tasks.errors import ConfigurationError
 from tasks.evaluate.config import OTHERS, EvaluateConfig
+from tasks.target import Target
+
+FOR_CLASSES = ("costs", "operating_point", "abstain", "attack", "explain", "faithfulness")
+"""Keys of what is not done where the leading task is a number."""
+
+
+def check_leading(config: EvaluateConfig, target: Target) -> None:
+    """Whether what is asked for can be measured of the leading task.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if target.kind == "number":
+        check_number(config)
+    else:
+        check_decisions(config, target.classes, target.kind == "labels")
+
+
+def check_number(config: EvaluateConfig) -> None:
+    """Whether nothing is asked for that is for classes; what stands in every configuration is passed over in silence.
+
+    Raises:
+        ConfigurationError: something is.
+    """
+    for name in FOR_CLASSES:
+        value = getattr(config, name)
+        if value and value != type(config).model_fields[name].default:
+            raise ConfigurationError(f"evaluate.{name} is for classes, and the leading task is a number: leave it out")
 
 
 def check_decisions(config: EvaluateConfig, classes: Sequence[str], multi_label: bool) -> None:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tasks.evaluate.check import check_decisions
+from tasks.evaluate.check import check_leading
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.decisions.choices import report_choices
 from tasks.evaluate.figures import curves_figure, rates_figure
 from tasks.evaluate.findings import findings
+from tasks.evaluate.further import AnyScores, Further, classes_over, report_further
 from tasks.evaluate.neighbours.leaks import find_near, leak_findings, measure_leak, near_table
 from tasks.evaluate.neighbours.mistakes import list_confusions, show_mistakes
 from tasks.evaluate.neighbours.nearest import Learned
 from tasks.evaluate.neighbours.suspects import report_suspects
+from tasks.evaluate.numbers.answers import Numbers
+from tasks.evaluate.numbers.door import report_leading_number
 from tasks.evaluate.report import Answers, predicted, report_split, surest_mistakes
 from tasks.evaluate.scores.intervals import Interval
 from tasks.evaluate.scores.metrics import Scores
 from tasks.evaluate.scores.multi_label import MultiLabelScores
+from tasks.evaluate.scores.regression import NumberScores
 from tasks.evaluate.shift.kinship import report_kinship, write_reference
 from tasks.evaluate.slices.weak_spots import report_slices
 from tasks.evaluate.teachers import report_teachers
@@ -54,34 +60,76 @@ def evaluate_candidate(
         frozen: features of all images by the backbone as it was before training; ``features`` where it still is.
         teachers: that the candidate learned from, where it did.
     """
-    check_decisions(config, dataset.classes, dataset.multi_label)
+    check_leading(config, dataset.target)
     code = code_version(Path(__file__).parent)
     taught = [teachers.fingerprint] if teachers else []
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint, *taught)
     final = workspace.cache / "evaluations" / name
     splits = [dataset.report_on] if dataset.choose_on == "tune" else [dataset.choose_on, dataset.report_on]
-    found: list[tuple[Answers, Scores | MultiLabelScores]] = []
-    leaks: dict[str, Leak] = {}
     learned = Learned.of(dataset, frozen or features)
-    with fresh_folder(final) as folder, progress("evaluate", len(splits) + 1, "part") as advance:
-        for split in splits:
-            answers = answer(split, dataset, features, candidate)
-            found.append((answers, report_split(answers, dataset, config, folder)))
-            leaks[split] = _report_neighbours(answers, dataset, learned, folder)
-            advance(1)
+    steps = len(splits) + 1 + bool(dataset.further)
+    with fresh_folder(final) as folder, progress("evaluate", steps, "part") as advance:
+        if dataset.target.kind == "number":
+            numbers = report_leading_number(config, dataset, features, candidate, learned, splits, folder)
+            leading = Leading([*numbers.splits], {}, numbers.leaks, numbers.worse)
+            advance(len(splits))
+        else:
+            leading = _report_classes(
+                config, dataset, features, candidate, learned, splits, folder, workspace, advance, look_alikes, frozen,
+                teachers,
+            )  # fmt: skip
         _draw_training(candidate, folder)
-        _keep_reference(found, dataset, features, candidate, config, folder)
-        given, worse = _report_choices(config, dataset, features, candidate, found, folder)
         unlike = report_kinship(dataset, frozen or features, candidate, config.seed, folder)
-        suspects, wrong = report_suspects(dataset, frozen or features, look_alikes, config.seed, folder)
-        theirs, told = (
-            report_teachers(teachers, [answers for answers, _ in found], dataset, workspace) if teachers else ({}, [])
-        )
-        said = (*findings(found, dataset, look_alikes), *leak_findings(leaks), *told, *unlike, *worse, *wrong)
-        evaluation = _evaluation(name, final, found, given | theirs, leaks, said, suspects)
+        further = report_further(config, dataset, features, candidate, splits, folder)
+        advance(bool(dataset.further))
+        told = (*findings(leading.found, dataset, look_alikes), *leak_findings(leading.leaks))
+        said = (*told, *leading.taught, *unlike, *leading.worse, *leading.wrong, *further.findings)
+        evaluation = _evaluation(name, final, leading, further, said)
         (folder / "metrics.json").write_text(json.dumps(_as_json(evaluation), indent=2, allow_nan=False))
         advance(1)
     return evaluation
+
+
+@dataclass
+class Leading:
+    """What was found of the leading task.
+
+    Attributes:
+        found: the answers on each split, and what was measured of them.
+        given: what thresholds that were chosen, and teachers, give.
+        suspects: labels that are likely wrong.
+        worse, wrong, taught: what has to be said of slices, of labels and of teachers.
+    """
+
+    found: list[tuple[Answers | Numbers, AnyScores]]
+    given: dict[str, Interval]
+    leaks: dict[str, Leak]
+    worse: list[str]
+    suspects: int = 0
+    wrong: list[str] = field(default_factory=list)
+    taught: list[str] = field(default_factory=list)
+
+
+def _report_classes(
+    config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, learned: Learned,
+    splits: Sequence[str], folder: Path, workspace: Workspace, advance: Callable[[int], None],
+    look_alikes: Path | None, frozen: FeatureSet | None, teachers: Teachers | None,
+) -> Leading:  # fmt: skip
+    found: list[tuple[Answers, Scores | MultiLabelScores]] = []
+    leaks: dict[str, Leak] = {}
+    for split in splits:
+        answers = answer(split, dataset, features, candidate)
+        found.append((answers, report_split(answers, dataset, config, folder)))
+        leaks[split] = _report_neighbours(answers, dataset, learned, folder)
+        advance(1)
+    _keep_reference(found, dataset, features, candidate, config, folder)
+    given, worse = _report_choices(config, dataset, features, candidate, found, folder)
+    suspects, wrong = report_suspects(dataset, frozen or features, look_alikes, config.seed, folder)
+    theirs: dict[str, Interval] = {}
+    told: list[str] = []
+    if teachers:
+        theirs, told = report_teachers(teachers, [answers for answers, _ in found], dataset, workspace)
+    return Leading([*found], given | theirs, leaks, worse, suspects, wrong, told)
 
 
 def answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candidate) -> Answers:
@@ -138,24 +186,18 @@ def _held_out(dataset: Dataset, file: Path) -> Answers:
     return Answers(FOLDS, rows, targets, np.stack(given["probability"].to_list()), group_numbers(rows))
 
 
-def _evaluation(
-    name: str, final: Path, found: list[tuple[Answers, Scores | MultiLabelScores]], given: dict[str, Interval],
-    leaks: dict[str, Leak], said: tuple[str, ...], suspects: int,
-) -> Evaluation:  # fmt: skip
+def _evaluation(name: str, final: Path, leading: Leading, further: Further, said: tuple[str, ...]) -> Evaluation:
+    found = leading.found
     measured = {f"{of.split}/{figure}": value for of, scores in found for figure, value in scores.metrics.items()}
+    over = [classes_over(of.split, scores) for of, scores in found if not isinstance(scores, NumberScores)]
     return Evaluation(
         fingerprint=name,
         report=final,
-        metrics=measured | given,
-        groups={of.split: int(of.groups.max()) + 1 for of, _ in found if of.groups is not None},
-        classes={
-            f"{of.split}/{figure}": int(scores.per_class[figure.removesuffix("_macro")].notna().sum())
-            for of, scores in found
-            for figure in scores.metrics
-            if figure.endswith("_macro")
-        },
-        leaks=leaks,
-        suspects=suspects,
+        metrics=measured | leading.given | further.metrics,
+        groups={of.split: int(of.groups.max()) + 1 for of, _ in found if of.groups is not None} | further.groups,
+        classes={figure: count for each in (*over, further.classes) for figure, count in each.items()},
+        leaks=leading.leaks,
+        suspects=leading.suspects,
         findings=said,
     )
 
@@ -169,7 +211,7 @@ def _report_neighbours(answers: Answers, dataset: Dataset, learned: Learned, fol
         confusions.to_csv(folder / f"{split}_confusions.csv", index=False, float_format="%.4f")
     near = find_near(answers.rows, learned)
     if near.near.any():
-        near_table(answers, near, learned).to_csv(folder / f"{split}_near.csv", index=False, float_format="%.4g")
+        near_table(answers.rows, near, learned).to_csv(folder / f"{split}_near.csv", index=False, float_format="%.4g")
     return measure_leak(answers, near)
 
 
@@ -179,8 +221,8 @@ def _as_json(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
         entry = _bounds(interval)
         if figure in evaluation.classes:
             entry["classes"] = evaluation.classes[figure]
-        if (split := figure.partition("/")[0]) in evaluation.groups:
-            entry["groups"] = evaluation.groups[split]
+        if (of := figure.rpartition("/")[0]) in evaluation.groups:
+            entry["groups"] = evaluation.groups[of]
         entries[figure] = entry
     for split, leak in evaluation.leaks.items():
         for name, interval in (("inflation", leak.inflation), ("without_near", leak.far)):

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tasks.evaluate.further import AnyScores
+from tasks.evaluate.numbers.answers import Numbers
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.intervals import disagree
-from tasks.evaluate.scores.metrics import Scores, areas
-from tasks.evaluate.scores.multi_label import MultiLabelScores
+from tasks.evaluate.scores.metrics import areas
+from tasks.evaluate.scores.regression import NumberScores
 from tasks.records import Dataset
 from tasks.train.task import LEARNED
+from tasks.wording import quantity
 
 NAMED = 5
 """Most classes that a line names."""
@@ -26,7 +29,7 @@ FEW = 20
 
 
 def findings(
-    found: Sequence[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset, look_alikes: Path | None
+    found: Sequence[tuple[Answers | Numbers, AnyScores]], dataset: Dataset, look_alikes: Path | None
 ) -> Iterator[str]:
     """The findings of an evaluation.
 
@@ -36,14 +39,15 @@ def findings(
     """
     for answers, scores in found:
         yield from _groups(answers)
-        yield from _classes(answers.split, scores.per_class)
+        if not isinstance(scores, NumberScores):
+            yield from _classes(answers.split, scores.per_class)
         if look_alikes:
             yield from _look_alikes(answers, pd.read_csv(look_alikes / "look_alikes.csv"), dataset)
     if len(found) == 2:
         yield from _disagreement([(of.split, scores) for of, scores in found], dataset)
 
 
-def _groups(answers: Answers) -> Iterator[str]:
+def _groups(answers: Answers | Numbers) -> Iterator[str]:
     if answers.groups is not None and (count := int(answers.groups.max()) + 1) < FEW:
         which = "one group: nothing is known of others" if count == 1 else f"{count} groups, so intervals are rough"
         yield f"{answers.split}: its {len(answers.rows):,} images come in only {which}"
@@ -59,7 +63,7 @@ def _classes(split: str, per_class: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _look_alikes(answers: Answers, pairs: pd.DataFrame, dataset: Dataset) -> Iterator[str]:
+def _look_alikes(answers: Answers | Numbers, pairs: pd.DataFrame, dataset: Dataset) -> Iterator[str]:
     """Images so much like ones that were learned from that they tell little of new ones, as where a split was cut out
     of augmented copies."""
     known: set[str] = set()
@@ -73,11 +77,10 @@ def _look_alikes(answers: Answers, pairs: pd.DataFrame, dataset: Dataset) -> Ite
     if alike.all():
         yield f"{line}: its figures may be far too good"
     else:
-        name = _figure(dataset)
-        yield f"{line}, so its figures may be too good: {name} {_headline(answers, ~alike):.4f} without them"
+        yield f"{line}, so its figures may be too good: {_headline(answers, ~alike, dataset)} without them"
 
 
-def _disagreement(pair: Sequence[tuple[str, Scores | MultiLabelScores]], dataset: Dataset) -> Iterator[str]:
+def _disagreement(pair: Sequence[tuple[str, AnyScores]], dataset: Dataset) -> Iterator[str]:
     (chosen, one), (held_out, other) = pair
     if disagree(one.sure, other.sure):
         yield (
@@ -88,12 +91,16 @@ def _disagreement(pair: Sequence[tuple[str, Scores | MultiLabelScores]], dataset
 
 
 def _figure(dataset: Dataset) -> str:
-    return "average precision" if dataset.multi_label else "accuracy"
+    return {"class": "accuracy", "labels": "average precision", "number": "R²"}[dataset.target.kind]
 
 
-def _headline(answers: Answers, chosen: np.ndarray) -> float:
-    """The figure that models are judged by, of some of the images."""
+def _headline(answers: Answers | Numbers, chosen: np.ndarray, dataset: Dataset) -> str:
+    """The figure that models are judged by, of some of the images, in words."""
+    if isinstance(answers, Numbers):
+        return f"MAE {quantity(float(answers.errors[chosen].mean()), answers.unit)}"
     targets, probabilities = answers.targets[chosen], answers.probabilities[chosen]
     if targets.ndim == 2:
-        return areas(targets > 0, probabilities)["average_precision_macro"].value
-    return float((probabilities.argmax(1) == targets).mean())
+        value = areas(targets > 0, probabilities)["average_precision_macro"].value
+    else:
+        value = float((probabilities.argmax(1) == targets).mean())
+    return f"{_figure(dataset)} {value:.4f}"

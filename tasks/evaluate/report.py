@@ -28,8 +28,40 @@ SHOWN_MISTAKES, SIDE = 24, 256
 """Images, and pixels of their longer side."""
 
 
+class OfSplit:
+    """What answers of every kind have in common.
+
+    Attributes:
+        split: its name.
+        rows: the manifest's, ``N`` of them, numbered from 0; ``label`` is that of the task.
+        groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
+        task: its name, unless it leads.
+    """
+
+    split: str
+    rows: pd.DataFrame
+    groups: np.ndarray | None
+    task: str
+
+    @property
+    def file(self) -> str:
+        """How the names of its files begin."""
+        return f"{self.split}_{self.task}" if self.task else self.split
+
+    @property
+    def called(self) -> str:
+        """How it is spoken of, and how the names of its figures begin."""
+        return f"{self.split}/{self.task}" if self.task else self.split
+
+    @property
+    def size(self) -> str:
+        """How many images, and groups of them, in words."""
+        within = "" if self.groups is None else f" in {self.groups.max() + 1:,} groups"
+        return f"{len(self.rows):,} images{within}"
+
+
 @dataclass(frozen=True)
-class Answers:
+class Answers(OfSplit):
     """A split, and what the candidate makes of it.
 
     Attributes:
@@ -39,6 +71,7 @@ class Answers:
         probabilities: float32 ``[N, C]``.
         groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
         temperature: that the logits were divided by.
+        task: its name, unless it leads.
     """
 
     split: str
@@ -47,12 +80,7 @@ class Answers:
     probabilities: np.ndarray
     groups: np.ndarray | None = None
     temperature: float = 1.0
-
-    @property
-    def size(self) -> str:
-        """How many images, and groups of them, in words."""
-        within = "" if self.groups is None else f" in {self.groups.max() + 1:,} groups"
-        return f"{len(self.rows):,} images{within}"
+    task: str = ""
 
 
 def report_split(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> Scores | MultiLabelScores:
@@ -82,40 +110,40 @@ def predicted(answers: Answers, dataset: Dataset) -> pd.DataFrame:
 
 def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> Scores:
     """One label an image."""
-    split, labels, probabilities = answers.split, answers.targets, answers.probabilities
+    file, labels, probabilities = answers.file, answers.targets, answers.probabilities
     scores = score(
         labels, probabilities, dataset.classes, groups=answers.groups, resamples=config.resamples, seed=config.seed
     )
     value, low, high = scores.metrics["accuracy"]
-    title = f"{split}: accuracy {value:.2%} [{low:.2%}, {high:.2%}], {answers.size}"
-    confusion_figure(scores, dataset.classes, title).savefig(folder / f"{split}_confusion.png", dpi=120)
-    roc_figure(labels, probabilities, scores, dataset.classes, title).savefig(folder / f"{split}_roc.png", dpi=120)
+    title = f"{answers.called}: accuracy {value:.2%} [{low:.2%}, {high:.2%}], {answers.size}"
+    confusion_figure(scores, dataset.classes, title).savefig(folder / f"{file}_confusion.png", dpi=120)
+    roc_figure(labels, probabilities, scores, dataset.classes, title).savefig(folder / f"{file}_roc.png", dpi=120)
     report_reliability(answers, title, folder)
-    scores.per_class.to_csv(folder / f"{split}_per_class.csv", index=False, float_format="%.4f")
+    scores.per_class.to_csv(folder / f"{file}_per_class.csv", index=False, float_format="%.4f")
 
-    predicted(answers, dataset).to_parquet(folder / f"{split}_predictions.parquet", index=False)
+    predicted(answers, dataset).to_parquet(folder / f"{file}_predictions.parquet", index=False)
     return scores
 
 
 def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, folder: Path) -> MultiLabelScores:
     """An image may have several labels, or none."""
-    split, targets, probabilities = answers.split, answers.targets, answers.probabilities
+    file, targets, probabilities = answers.file, answers.targets, answers.probabilities
     scores = score_multi_label(
         targets, probabilities, dataset.classes, groups=answers.groups, resamples=config.resamples, seed=config.seed
     )
-    title = f"{split}: {_precision(scores.metrics, scores.per_class)}, {answers.size}"
+    title = f"{answers.called}: {_precision(scores.metrics, scores.per_class)}, {answers.size}"
     precision_recall_figure(targets, probabilities, scores, dataset.classes, title).savefig(
-        folder / f"{split}_precision_recall.png", dpi=120
+        folder / f"{file}_precision_recall.png", dpi=120
     )
-    roc_figure(targets, probabilities, scores, dataset.classes, title).savefig(folder / f"{split}_roc.png", dpi=120)
+    roc_figure(targets, probabilities, scores, dataset.classes, title).savefig(folder / f"{file}_roc.png", dpi=120)
     report_reliability(answers, title, folder)
-    scores.per_class.to_csv(folder / f"{split}_per_class.csv", index=False, float_format="%.4f")
+    scores.per_class.to_csv(folder / f"{file}_per_class.csv", index=False, float_format="%.4f")
 
     answers.rows[["path", "label", "hash"]].assign(
         label=pd.Series(named(targets > 0, dataset.classes)),
         predicted=pd.Series(given_labels(probabilities, dataset.classes)),
         probability=pd.Series(list(probabilities)),
-    ).to_parquet(folder / f"{split}_predictions.parquet", index=False)
+    ).to_parquet(folder / f"{file}_predictions.parquet", index=False)
     return scores
 
 
@@ -127,9 +155,9 @@ def report_reliability(answers: Answers, title: str, folder: Path) -> None:
         before = uncalibrated(served, answers.temperature, targets.ndim == 2)
     stages = {"served": served} if before is None else {"before": before, "served": served}
     tables = [reliability_table(targets, of).assign(stage=stage) for stage, of in stages.items()]
-    pd.concat(tables).to_csv(folder / f"{answers.split}_reliability.csv", index=False, float_format="%.4f")
+    pd.concat(tables).to_csv(folder / f"{answers.file}_reliability.csv", index=False, float_format="%.4f")
     reliability_figure(targets, served, title, before, answers.temperature).savefig(
-        folder / f"{answers.split}_reliability.png", dpi=120
+        folder / f"{answers.file}_reliability.png", dpi=120
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tasks.door import stage
 from tasks.evaluate.config import EvaluateConfig
-from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Inspection, Preprocessed, Rival
+from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Inspection, Preprocessed
+from tasks.rival import Rival
 from tasks.teachers import Teachers
 from tasks.workspace import Workspace
 

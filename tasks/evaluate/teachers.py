@@ -11,7 +11,8 @@ from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.intervals import Interval, Sample
 from tasks.evaluate.scores.metrics import areas
 from tasks.groups import groups_among
-from tasks.records import Dataset, Rival
+from tasks.records import Dataset
+from tasks.rival import Rival
 from tasks.teachers import Teachers, name_of
 from tasks.train.distillation.teachers import answers
 from tasks.workspace import Workspace

@@ -14,11 +14,11 @@ from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import file_digest, fingerprint
 from tasks.model.bundle import DESCRIPTION, HEAD, backbones_in, bundle_in, describe
 from tasks.progress import tell
-from tasks.records import Rival
 from tasks.register.client import Version
 from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files, place_of
 from tasks.register.store import connect
 from tasks.register.tags import CANDIDATE, DATA
+from tasks.rival import Rival
 from tasks.workspace import Workspace, fresh_folder
 
 LEARNED_FROM = "learned_from"

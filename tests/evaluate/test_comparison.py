@@ -21,7 +21,8 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
 from tasks.model.bundle import HEAD
-from tasks.records import Candidate, Comparison, Evaluation, Rival
+from tasks.records import Candidate, Comparison, Evaluation
+from tasks.rival import Rival
 from tasks.train.heads import Head
 from tasks.train.methods.prototypes import Prototypes
 from tasks.workspace import Workspace

@@ -12,7 +12,8 @@ from sklearn.datasets import load_digits
 
 from tasks.evaluate.door import answer
 from tasks.evaluate.teachers import report_teachers
-from tasks.records import Candidate, Rival
+from tasks.records import Candidate
+from tasks.rival import Rival
 from tasks.teachers import Teachers
 from tasks.train.heads import Head, predict_probabilities
 from tasks.train.methods.prototypes import Prototypes

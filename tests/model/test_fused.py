@@ -18,8 +18,9 @@ from tasks.limits import ALLOWED
 from tasks.model.bundle import HEAD, backbones_in
 from tasks.model.classifier import ImageClassifier, package
 from tasks.model.eyes import eyes_of
-from tasks.records import Dataset, FeatureSet, Rival
+from tasks.records import Dataset, FeatureSet
 from tasks.register.rivals import _registered
+from tasks.rival import Rival
 from tasks.target import one_task
 from tasks.teachers import Teachers
 from tasks.train.distillation.teachers import answers

@@ -15,7 +15,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
-from tasks.records import FeatureSet, Rival
+from tasks.records import FeatureSet
+from tasks.rival import Rival
 from tasks.teachers import Teachers
 from tasks.train.distillation.head import Errors
 from tasks.train.distillation.images import Taught

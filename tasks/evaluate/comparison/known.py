@@ -20,7 +20,8 @@ from tasks.evaluate.neighbours.nearest import Learned, directions
 from tasks.extract.joined import JoinedStore
 from tasks.extract.keys import keys_of
 from tasks.ingest.versioning import read_manifest
-from tasks.records import Candidate, Dataset, Evaluation, FeatureSet, Rival
+from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
+from tasks.rival import Rival
 from tasks.train.task import LEARNED
 from tasks.workspace import Workspace
 

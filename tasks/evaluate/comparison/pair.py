@@ -14,6 +14,7 @@ from tasks.evaluate.scores import metrics, multi_label
 from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.paired import (
     Difference,
+    detectable,
     difference_of_shares,
     differences,
     differences_of_areas,
@@ -37,6 +38,7 @@ class Pair:
         groups: of each image int64 ``[N]``, where images come in groups (see `tasks.groups`).
         left_out: images of the split that are not among them; near: those of them that neither has learned from, but
             one of the two from nearly the same.
+        task: its name, unless it leads.
     """
 
     split: str
@@ -48,6 +50,7 @@ class Pair:
     groups: np.ndarray | None
     left_out: int
     near: int = 0
+    task: str = ""
 
     @property
     def right(self) -> tuple[np.ndarray, np.ndarray]:
@@ -56,6 +59,27 @@ class Pair:
             return self.ours.argmax(1) == self.targets, self.theirs.argmax(1) == self.targets
         true = self.targets > 0
         return ((self.ours >= THRESHOLD) == true).all(1), ((self.theirs >= THRESHOLD) == true).all(1)
+
+    @property
+    def headline(self) -> str:
+        """Name of the figure that both are judged by."""
+        return "accuracy" if self.targets.ndim == 1 else "average_precision_macro"
+
+    @property
+    def p(self) -> float:
+        """See `tasks.evaluate.scores.paired.p_value`."""
+        return p_value(*self.right, self.groups)
+
+    @property
+    def detectable(self) -> float:
+        """See `tasks.evaluate.scores.paired.detectable`."""
+        return detectable(*self.right, self.groups)
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """How many images were gained, and how many lost."""
+        ours, theirs = self.right
+        return int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
 
     def differences(self, config: EvaluateConfig) -> dict[str, Difference]:
         """Of every figure in `tasks.evaluate.scores.metrics` or, with several labels, `.multi_label`."""

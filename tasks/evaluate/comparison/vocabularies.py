@@ -38,7 +38,7 @@ def compare_classes(
             most that had the old name have the new one, and the other way round.
     """
     new, gone = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
-    renamed = {} if their_rows is None else _renamed(new, gone, our_rows, their_rows)
+    renamed = {} if their_rows is None or not (new and gone) else _renamed(new, gone, our_rows, their_rows)
     shared = tuple(name for name in ours if name in theirs or name in renamed.values())
     return Changes(
         shared, tuple(name for name in new if name not in shared), tuple(name for name in gone if name not in renamed),

@@ -115,9 +115,11 @@ class Looker:
 
 
 def draw(rows: pd.DataFrame, count: int, seed: int) -> np.ndarray:
-    """Positions of ``count`` rows of a manifest, in their order: drawn by a seed, each label's share as in all rows."""
+    """Positions of ``count`` rows of a manifest, in their order: drawn by a seed, each label's share, and that of small
+    and of large numbers, as in all rows."""
     order = np.random.default_rng(seed).permutation(len(rows))
-    labels = rows["label"].map(str).to_numpy()[order]
+    numbers = pd.api.types.is_float_dtype(rows["label"])
+    labels = (rows["label"] if numbers else rows["label"].map(str)).to_numpy()[order]
     by_label = order[np.argsort(labels, kind="stable")]
     count = min(count, len(rows))
     places = ((np.arange(count) + 0.5) * len(rows) / max(1, count)).astype(int)

@@ -158,7 +158,7 @@ def measure_leak(answers: Answers, near: Near, seed: int = 0) -> Leak:
         near_figure=float(_headline(answers, close, close)(once)["figure"][0]),
         far=_alone(answers, ~close, sample),
         inflation=(found.value, found.low, found.high),
-        remedy=_remedy(near),
+        remedy=remedy_of(near),
     )
 
 
@@ -205,7 +205,7 @@ def _average_precision(answers: Answers, kept: np.ndarray) -> Figures:
     return figures
 
 
-def _remedy(near: Near) -> str | None:
+def remedy_of(near: Near) -> str | None:
     """What to write into the configuration so that near images stand in one split; None where neither names nor hashes
     tell which belong together."""
     if near.named:
@@ -221,14 +221,14 @@ def leak_findings(leaks: dict[str, Leak]) -> Iterator[str]:
             yield f"{split}: {leak.told}"
 
 
-def near_table(answers: Answers, near: Near, learned: Learned) -> pd.DataFrame:
-    """The images that have a near neighbour, the nearest first."""
-    rows = np.flatnonzero(near.near)
-    rows = rows[np.lexsort((-near.similarity[rows], near.chance[rows]))]
-    theirs = learned.rows.iloc[near.index[rows]]
+def near_table(rows: pd.DataFrame, near: Near, learned: Learned) -> pd.DataFrame:
+    """Of the rows of a split those that have a near neighbour, the nearest first."""
+    places = np.flatnonzero(near.near)
+    places = places[np.lexsort((-near.similarity[places], near.chance[places]))]
+    theirs = learned.rows.iloc[near.index[places]]
     return pd.DataFrame(
-        {"path": answers.rows["path"].to_numpy()[rows], "hash": answers.rows["hash"].to_numpy()[rows],
+        {"path": rows["path"].to_numpy()[places], "hash": rows["hash"].to_numpy()[places],
          "neighbour": theirs["path"].to_numpy(), "neighbour_hash": theirs["hash"].to_numpy(),
-         "neighbour_split": theirs["split"].to_numpy(), "similarity": near.similarity[rows], "bits": near.bits[rows],
-         "chance": near.chance[rows]}
+         "neighbour_split": theirs["split"].to_numpy(), "similarity": near.similarity[places],
+         "bits": near.bits[places], "chance": near.chance[places]}
     )  # fmt: skip

@@ -23,29 +23,43 @@ EXAMPLES, LISTED = 3, 100
 """Images of a pair of classes, and pairs."""
 
 
-def show_mistakes(wrong: pd.DataFrame, split: str, dataset: Dataset, learned: Learned, folder: Path) -> None:
+def show_mistakes(
+    wrong: pd.DataFrame,
+    split: str,
+    dataset: Dataset,
+    learned: Learned,
+    folder: Path,
+    what: str = "most confident mistakes",
+) -> None:
     """Write ``{split}_mistakes.csv`` and a picture of them; see `tasks.records` for the columns.
 
     Args:
-        wrong: columns path, hash, label, predicted, probability and caption; the surest first.
+        wrong: columns path, hash, label, predicted, probability (of numbers, low, high and error) and caption; the
+            worst first.
+        what: they are, in words.
     """
     if wrong.empty:
         return
     found = nearest(learned.place(wrong["hash"].tolist()), learned.directions, BESIDE)
     table = wrong.drop(columns="caption").reset_index(drop=True)
     for name in ("label", "predicted"):
-        table[name] = table[name].map(label_text)
+        table[name] = table[name].map(_as_cell)
     for place in range(found.index.shape[1]):
         theirs = learned.rows.iloc[found.index[:, place]].reset_index(drop=True)
         name = f"neighbour_{place + 1}"
         table[name], table[f"{name}_hash"] = theirs["path"], theirs["hash"]
-        table[f"{name}_label"] = theirs["label"].map(label_text)
+        table[f"{name}_label"] = theirs["label"].map(_as_cell)
         table[f"{name}_similarity"] = found.similarity[:, place]
     table.to_csv(folder / f"{split}_mistakes.csv", index=False, float_format="%.4f")
     beside = learned.rows["hash"].to_numpy()[found.index]
     images = [_sheet(own, row.tolist(), dataset) for own, row in zip(wrong["hash"], beside, strict=True)]
-    title = f"{split}: the most confident mistakes, above the nearest images that were learned from"
+    title = f"{split}: the {what}, above the nearest images that were learned from"
     mistakes_figure(images, list(wrong["caption"]), title).savefig(folder / f"{split}_mistakes.png", dpi=110)
+
+
+def _as_cell(label: object) -> object:
+    """A number stays one."""
+    return label if isinstance(label, float) else label_text(label)
 
 
 def _sheet(own: str, beside: list[str], dataset: Dataset) -> np.ndarray:

@@ -118,6 +118,15 @@ class Sample:
             return self._over_units(value, float(defined.var()), level)
         return self._positive(value, float(np.log(np.maximum(defined, 1e-12)).var()), level)
 
+    def anywhere(self, value: float, influence: np.ndarray, level: float = LEVEL) -> Interval:
+        """A figure that may be any number, by how it would change with each image (``influence``, float64 ``[N]``):
+        normal, over groups Student's; of one draw, no interval."""
+        if self.units == 1 or np.isnan(value):
+            return value, float("nan"), float("nan")
+        variance = float((self.within(influence) ** 2).sum()) * self.units / (self.units - 1)
+        half = self.quantile(level) * variance**0.5
+        return value, value - half, value + half
+
     def _over_units(
         self, value: float, variance: float, level: float, *, most: float = float("inf"), certain: float = float("inf")
     ) -> Interval:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, norm, t
 
-from tasks.evaluate.scores.intervals import LEVEL, Figures, Sample
+from tasks.evaluate.scores.intervals import LEVEL, TOGETHER, Figures, Sample
 from tasks.evaluate.scores.ranking import Linear
 
 FLIPS = 10_000
@@ -106,7 +106,15 @@ def p_value(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray | None = No
     McNemar's exact test (1947, "Note on the sampling error of the difference between correlated proportions"): each
     image that one of them has right alone is a toss of a coin. Where images come in groups, each group is: its sum
     keeps or changes its sign (the sign-flip test, of which McNemar's is the one with groups of one).
+
+    Args:
+        ours, theirs: bool ``[N]``, whether each has an image right, or float, how large its error is: then each image's
+            difference, or the sum of a group's, keeps or changes its sign.
     """
+    if ours.dtype != bool:
+        apart = ours - theirs
+        sums = apart if groups is None else np.bincount(groups, weights=apart)
+        return _sign_flip(sums[sums != 0], np.random.default_rng(seed))
     gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     if groups is None:
         return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
@@ -119,8 +127,11 @@ def _sign_flip(sums: np.ndarray, random: np.random.Generator) -> float:
     if 2 ** len(sums) <= FLIPS:
         signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
         return float((abs(signs @ sums) >= observed).mean())
-    flips = random.integers(0, 2, (FLIPS, len(sums)), np.int8) * 2 - 1
-    return float(((abs(flips @ sums) >= observed).sum() + 1) / (FLIPS + 1))
+    # A part of the flips at a time: of many images, all would take gigabytes.
+    rows = max(1, TOGETHER // len(sums))
+    parts = [random.integers(0, 2, (min(rows, FLIPS - start), len(sums)), np.int8) for start in range(0, FLIPS, rows)]
+    larger = sum(int((abs((2 * part - 1) @ sums) >= observed).sum()) for part in parts)
+    return (larger + 1) / (FLIPS + 1)
 
 
 def detectable(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray | None = None) -> float:
@@ -128,10 +139,13 @@ def detectable(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray | None =
     disagree as often as here (Connor 1987, "Sample size for testing differences in proportions for the paired-sample
     design", without its small correction); where images come in groups, by as much more as their sums vary more.
 
-    At least one image, as no sample shows less.
+    At least one image, as no sample shows less. Of errors, float ``[N]``, it is their mean difference.
     """
     count = len(ours)
     apart = ours.astype(float) - theirs
+    if ours.dtype != bool:
+        sums = apart - apart.mean() if groups is None else np.bincount(groups, weights=apart - apart.mean())
+        return float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * float((sums**2).sum()) ** 0.5 / count
     variance = max(float((apart**2).mean()), 1 / count) / count
     if groups is not None:
         variance = max(variance, float((np.bincount(groups, weights=apart) ** 2).sum()) / count**2)

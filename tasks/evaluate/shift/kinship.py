@@ -36,9 +36,19 @@ FEWEST = 20
 
 def write_reference(answers: Answers, features: np.ndarray, head: Head, seed: int, folder: Path) -> None:
     """Keep what the model makes of images that it has not learned from; of images in groups, few of each."""
-    places = _spread(answers.rows, answers.groups, MOST, seed)
+    counted = count_answers(answers.targets, answers.probabilities)
+    keep_embeddings(answers.rows, answers.groups, features, head, answers.split, seed, folder, counted)
+
+
+def keep_embeddings(
+    rows: pd.DataFrame, groups: np.ndarray | None, features: np.ndarray, head: Head, split: str, seed: int,
+    folder: Path, counted: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """As `write_reference`, of rows of a manifest and their features float32 ``[N, width]``; without ``counted``
+    answers, as where they are numbers, the table of these is empty."""
+    places = _spread(rows, groups, MOST, seed)
     embeddings = embed(head, torch.from_numpy(features[places]))
-    Reference(embeddings, count_answers(answers.targets, answers.probabilities), answers.split).save(folder / REFERENCE)
+    Reference(embeddings, np.zeros((0, 0)) if counted is None else counted, split).save(folder / REFERENCE)
 
 
 def report_kinship(
@@ -129,8 +139,7 @@ def projection_figure(embeddings: np.ndarray, rows: pd.DataFrame, dataset: Datas
     _, values, directions = np.linalg.svd(centred, full_matrices=False)
     points = centred @ directions[:2].T
     shares = values**2 / max(float((values**2).sum()), 1e-12)
-    labels = rows["label"].map(lambda label: label if isinstance(label, str) else (list(label) or ["none"])[0])
-    columns = {"split": rows["split"], "class": labels}
+    columns = {"split": rows["split"], **_by_label(rows["label"])}
     if "domain" in rows and rows["domain"].nunique() > 1:
         columns["domain"] = rows["domain"]
     figure = Figure(figsize=(4.2 * len(columns), 4.0), layout="constrained")
@@ -141,6 +150,18 @@ def projection_figure(embeddings: np.ndarray, rows: pd.DataFrame, dataset: Datas
         _scatter(axes, points, values_of.astype(str), what)
         axes.set(xlabel=f"1st component ({shares[0]:.0%})", ylabel=f"2nd component ({shares[1:2].sum():.0%})")
     return figure
+
+
+def _by_label(labels: pd.Series) -> dict[str, pd.Series]:
+    """What images are coloured by: the class, of several the first, of numbers the quarter that they are in."""
+    if pd.api.types.is_float_dtype(labels):
+        quarters = pd.qcut(labels, 4, duplicates="drop") if labels.nunique() > 1 else labels
+        return {
+            "number": quarters.map(
+                lambda part: f"{part.left:.4g} to {part.right:.4g}" if hasattr(part, "left") else f"{part:.4g}"
+            )
+        }
+    return {"class": labels.map(lambda label: label if isinstance(label, str) else (list(label) or ["none"])[0])}
 
 
 def _scatter(axes: Axes, points: np.ndarray, values: pd.Series, what: str) -> None:

@@ -39,10 +39,11 @@ def find_clusters(
 
     Args:
         known: features float32 ``[N, width]`` of the images that clusters are found on.
-        right: bool ``[N]``, whether their answers are; groups: of each, where images come in groups.
+        right: bool ``[N]``, whether their answers are or, of numbers, how good each is, float ``[N]``; groups: of each,
+            where images come in groups.
         new: features ``[M, width]`` of the images to test them on.
     """
-    if min(len(known), len(new)) < 2 * EACH or right.all():
+    if min(len(known), len(new)) < 2 * EACH or right.min() == right.max():
         return
     order = np.random.default_rng(seed).permutation(len(known))[:LEARNED_FROM]
     points, others = _components(known, new, known[torch.from_numpy(order)].float(), seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import hypergeom, t
+from scipy.stats import hypergeom, t, ttest_ind
 
 from tasks.evaluate.scores.intervals import Sample, share_among
 from tasks.evaluate.scores.paired import holm
@@ -58,9 +58,9 @@ def declared(rows: pd.DataFrame, dataset: Dataset, names: Sequence[str], seed: i
         if name == "brightness":
             measured = brightness_of([dataset.image(content) for content in rows["hash"]], dataset.limits, seed)
             note = f"of a sample of {MEASURED:,} images" if np.isnan(measured).any() else ""
-            found += _thirds(name, measured, ".2f", note)
+            found += by_thirds(name, measured, ".2f", note)
         elif (values := _numbers(name, rows)) is not None:
-            found += _thirds(name, values, ".2f" if name == "shape" else ",.0f")
+            found += by_thirds(name, values, ".2f" if name == "shape" else ",.0f")
     return found
 
 
@@ -81,7 +81,7 @@ def _by_value(name: str, column: pd.Series | None) -> Iterator[Part]:
             yield Part(f"{name} {value}", name, chosen)
 
 
-def _thirds(name: str, values: np.ndarray, spelt: str, note: str = "") -> Iterator[Part]:
+def by_thirds(name: str, values: np.ndarray, spelt: str, note: str = "") -> Iterator[Part]:
     """The lowest, middle and highest third of what is known; fewer where many are equal."""
     among = ~np.isnan(values)
     if not among.any():
@@ -124,7 +124,14 @@ def slice_table(parts: Sequence[Part], right: np.ndarray, groups: np.ndarray | N
 def worse(right: np.ndarray, chosen: np.ndarray, rest: np.ndarray, groups: np.ndarray | None = None) -> float:
     """How often as few of the ``chosen`` images would be right by chance if they were like the ``rest``: Fisher's exact
     test, one-sided. Where images come in groups, Student's of the groups' sums, with one degree of freedom less than
-    there are groups among the chosen; of fewer than five, nothing can be said."""
+    there are groups among the chosen; of fewer than five, nothing can be said.
+
+    Args:
+        right: whether each is or, where images have numbers, how good each answer is: then without groups it is Welch's
+            test (1947) of the means.
+    """
+    if groups is None and right.dtype != bool:
+        return float(ttest_ind(right[chosen], right[rest], equal_var=False, alternative="less").pvalue)
     if groups is None:
         both = chosen | rest
         return float(hypergeom.cdf(right[chosen].sum(), both.sum(), right[both].sum(), chosen.sum()))

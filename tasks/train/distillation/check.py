@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasks.errors import ConfigurationError
-from tasks.records import Dataset, Rival
+from tasks.records import Dataset
+from tasks.rival import Rival
 from tasks.teachers import name_of
 from tasks.wording import shorten
 
