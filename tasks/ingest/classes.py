@@ -132,7 +132,7 @@ def readable(name: str) -> str:
 def check_learnable(
     journal: Journal, needed: tuple[Split, ...], targets: tuple[Target, ...], numbers: bool = False
 ) -> tuple[Target, ...]:
-    """The tasks with their classes, in order, and how many images have labels, once it is clear that each can be learned.
+    """The tasks with their classes in order and the images that have labels, once it is clear that all can be learned.
 
     Args:
         needed: the splits to learn from, to choose on and to report on.
@@ -152,9 +152,7 @@ def check_learnable(
     return tuple(learnable)
 
 
-def _check_classes(
-    journal: Journal, needed: tuple[Split, ...], target: Target, numbers: bool
-) -> tuple[str, ...]:
+def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, numbers: bool) -> tuple[str, ...]:
     counts = count_classes(journal, target)
     classes = tuple(sorted(counts))
     if len(classes) < (1 if target.kind == "labels" else 2):
@@ -180,7 +178,9 @@ def _check_classes(
 def _check_numbers(journal: Journal, needed: tuple[Split, ...], target: Target, _: bool) -> tuple[str, ...]:
     value, table, known = values_of(target)
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED} AND {known}"):
-        raise DataError(f"{_of(target)}no image has a number, and without any there is nothing to learn{_because(journal)}")
+        raise DataError(
+            f"{_of(target)}no image has a number, and without any there is nothing to learn{_because(journal)}"
+        )
     _check_splits(journal, needed, target)
     splits = ", ".join(f"'{split}'" for split in TRAINING)
     where = f"{USED} AND {known} AND split IN ({splits})"

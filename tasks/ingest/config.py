@@ -19,9 +19,9 @@ class SplitConfig(Section):
 
     by: Literal["auto", "given", "hash", "stratified", "group"] = "auto"
     """How splits come about. ``given``: as the source says. ``hash``: by the image's content, so that adding images
-    never moves old ones. ``stratified``: the same share of every class, or of every tenth of the images by their number;
-    adding images may move a few. ``group``: by
-    the hash of the group, so that no patient or scene is in two splits. ``auto``: given where the source gives
+    never moves old ones. ``stratified``: the same share of every class, or of every tenth of the images by their
+    number; adding images may move a few. ``group``: by the hash of the group, so that no patient or scene is in two
+    splits. ``auto``: given where the source gives
     splits, by group where it gives groups, else by hash."""
     group: Literal["source", "stem", "near_duplicates"] = "source"
     """What groups images. ``source``: what it gives. ``stem``: the names of files without the counter at their end, so

@@ -105,14 +105,12 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
 def _fingerprint(
     version: str, choose_on: Split, report_on: Split, config: IngestConfig, targets: tuple[Target, ...]
 ) -> str:
-    """Of all that those who learn from the dataset go by; a version names all of it but units and what splits are for."""
+    """Of all that learning from the dataset goes by: its version, units, and what its splits are for."""
     units = {target.name: target.unit for target in targets if target.unit}
     return fingerprint(version, choose_on, report_on, config.checks.near_bits, *([units] if units else []))
 
 
-def _keep_report(
-    journal: Journal, config: IngestConfig, targets: tuple[Target, ...], table: Path, final: Path
-) -> None:
+def _keep_report(journal: Journal, config: IngestConfig, targets: tuple[Target, ...], table: Path, final: Path) -> None:
     """Put the report and the manifest into a folder that appears whole or not at all."""
     final.parent.mkdir(parents=True, exist_ok=True)
     folder = table.parent / "report"

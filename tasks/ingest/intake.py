@@ -19,9 +19,9 @@ from tasks.ingest.config import LimitsConfig
 from tasks.ingest.examine import Examined, Work, begin_work, examine_all
 from tasks.ingest.journal import Journal
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import Label
 from tasks.ingest.objects import tell_mended
 from tasks.ingest.sources.base import Item
-from tasks.ingest.labels import Label
 from tasks.ingest.told import cell_of, plain_label
 from tasks.limits import Limits
 from tasks.machine import usable_cores
@@ -42,7 +42,11 @@ Block = list[tuple[Item, Examined | None]]
 
 
 def take_in(
-    items: Iterator[Item], total: int, journal: Journal, store: Path, limits: LimitsConfig,
+    items: Iterator[Item],
+    total: int,
+    journal: Journal,
+    store: Path,
+    limits: LimitsConfig,
     targets: tuple[Target, ...],
 ) -> None:
     """Examine all items, put those that can be used into DVC's store, and note each in the journal.

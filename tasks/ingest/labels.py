@@ -23,9 +23,10 @@ LONGEST_LABEL = 1000
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
 """A task's name, which is part of names of columns, figures and files."""
 
-TAKEN = frozenset(
-    "label labels probability top_k value low high path error model train val test tune pool partial".split()
-)
+TAKEN = frozenset([
+    "label", "labels", "probability", "top_k", "value", "low", "high", "path", "error", "model",
+    "train", "val", "test", "tune", "pool", "partial",
+])  # fmt: skip
 """Names that columns of predictions, or splits, have already."""
 
 DERIVED = ("probability", "low", "high")
@@ -36,7 +37,8 @@ Label = tuple[str, ...] | float
 
 
 class Asked(Section):
-    """A task, and where a source tells it."""
+    """A task, and where a source tells it: ``label: {age: {column: age, kind: number, unit: years}}``. A column alone
+    is a class; the names are letters, digits and _, and the first task leads."""
 
     column: str | list[str]
     """Where the label stands; several columns of 0 and 1 give several labels."""
@@ -79,7 +81,9 @@ def read_label(value: Any) -> Any:
     for name, asked in tasks.items():
         for column in asked.columns:
             if (column, asked.settled) in seen:
-                raise ValueError(f"task {name!r}: column {column!r} is that of another task of its kind, or named twice")
+                raise ValueError(
+                    f"task {name!r}: column {column!r} is that of another task of its kind, or named twice"
+                )
             seen.add((column, asked.settled))
     return tasks
 

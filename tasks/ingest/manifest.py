@@ -36,8 +36,8 @@ COLUMNS = pa.schema([
     ("group", pa.string()), ("hash", pa.string()), ("size", pa.int64()), ("width", pa.int32()),
     ("height", pa.int32()),
 ])  # fmt: skip
-"""Of the text, in its order. The second is ``labels`` (JSON lists) where an image may have several, ``number`` where its
-label is one; where tasks have names, ``label:NAME`` and so on. Further tasks stand behind the others, called likewise."""
+"""Of the text, in its order. The second is ``labels`` (JSON lists) where an image may have several, ``number`` where
+its label is one; where tasks have names, ``label:NAME`` and so on, and further ones stand behind, called likewise."""
 
 HEADS: dict[Kind, str] = {"class": "label", "labels": "labels", "number": "number"}
 TYPES: dict[Kind, pa.DataType] = {"class": pa.string(), "labels": pa.list_(pa.string()), "number": pa.float64()}

@@ -128,7 +128,8 @@ def _task(journal: Journal, target: Target) -> dict[str, Any]:
         counts = count_classes(journal, target)
         return facts | {"classes": {name: sum(by_split.values()) for name, by_split in counts.items()}}
     found = journal.sql.execute(
-        f"SELECT MIN({value}), AVG({value}), MAX({value}), COUNT(DISTINCT {value}) FROM {table} WHERE {USED} AND {known}"
+        f"""SELECT MIN({value}), AVG({value}), MAX({value}), COUNT(DISTINCT {value})
+        FROM {table} WHERE {USED} AND {known}"""
     ).fetchone()
     return facts | dict(zip(("min", "mean", "max", "values"), found, strict=True))
 

@@ -18,7 +18,9 @@ TENTHS = 10
 OPEN = f"{TOLD} AND split IS NULL"
 """SQL condition of the images that a split is to be found for; the pool has one."""
 
-RELATED = "COALESCE(label, further) IS NOT NULL AND (rows.kind IS NULL OR rows.kind IN ('duplicate', 'conflicting_label'))"
+RELATED = (
+    "COALESCE(label, further) IS NOT NULL AND (rows.kind IS NULL OR rows.kind IN ('duplicate', 'conflicting_label'))"
+)
 """SQL condition of the rows that tell which groups share an image, also where the image itself is kept out."""
 
 
@@ -45,9 +47,7 @@ def keep_given(journal: Journal, config: SplitConfig) -> bool:
 
 
 def _keep_out_unsplit(journal: Journal, within_domains: bool) -> None:
-    beside = (
-        f"SELECT DISTINCT COALESCE(domain, '') FROM rows WHERE {TOLD} AND split IS NOT NULL AND split <> 'pool'"
-    )
+    beside = f"SELECT DISTINCT COALESCE(domain, '') FROM rows WHERE {TOLD} AND split IS NOT NULL AND split <> 'pool'"
     where = f"AND COALESCE(domain, '') IN ({beside})" if within_domains else ""
     journal.sql.execute(
         f"""UPDATE rows SET kind = 'no_split', reason = 'has no split; other images of the source have one'

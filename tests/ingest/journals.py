@@ -114,7 +114,8 @@ def journal_of(rows: Sequence[Row]) -> Iterator[Journal]:
             )
             journal.add(
                 [
-                    (row.path, None, row.domain, row.label, row.split, row.group, md5(row.content), None, None, row.further)
+                    (row.path, None, row.domain, row.label, row.split, row.group, md5(row.content), None, None,
+                     row.further)
                     for row in rows
                 ]
             )  # fmt: skip

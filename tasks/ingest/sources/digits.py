@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_cells, targets_of
 from tasks.ingest.sources.base import LARGEST, Item, Source
-from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, read_cells, targets_of, labels_of
 from tasks.target import LABEL, Target
 from tasks.wording import shorten
 from tasks.workspace import Workspace

@@ -15,17 +15,17 @@ from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
-from tasks.ingest.naming import split_called
-from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.labels import (
     AnyLabel,
     Asked,
     Tasks,
     check_single_columns,
+    labels_of,
     read_value,
     targets_of,
-    labels_of,
 )
+from tasks.ingest.naming import split_called
+from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
 from tasks.target import LABEL, Target
 from tasks.wording import shorten
@@ -135,7 +135,9 @@ class HuggingFaceSource(Source):
         tasks = self._tasks("" if named else one or _only(features, datasets.ClassLabel, "label", default="label"))
         names = {str(asked.column): _class_names(features.get(asked.column)) for asked in tasks.values()}
         if named and (lacking := [column for column in names if column not in features]):
-            raise ConfigurationError(f"ingest.source.label: no column {lacking[0]!r}; there are {shorten(features, 12)}")
+            raise ConfigurationError(
+                f"ingest.source.label: no column {lacking[0]!r}; there are {shorten(features, 12)}"
+            )
         if image not in features:
             raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {shorten(features, 12)}")
         # The bytes as they are: decoding happens in one place.

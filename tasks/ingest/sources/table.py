@@ -15,9 +15,9 @@ from pydantic import AfterValidator, Field, model_validator
 from tasks.errors import DataError
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells, targets_of
 from tasks.ingest.naming import has_drive, slashed, split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
-from tasks.ingest.labels import AnyLabel, Asked, Tasks, read_cells, targets_of, labels_of
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
 from tasks.target import LABEL, Target

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BeforeValidator, model_validator
 
 from tasks.errors import ConfigurationError
-from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.labels import Label, check_names, labels_of
+from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.section import Section
 from tasks.target import LABEL, Kind, Target, one_task
 from tasks.workspace import Workspace

@@ -12,10 +12,10 @@ from pydantic import model_validator
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value, targets_of
 from tasks.ingest.naming import split_names
 from tasks.ingest.sources.archive import archive_place, members
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
-from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, read_value, targets_of, labels_of
 from tasks.ingest.storage import filesystem, stamp_of
 from tasks.target import LABEL, Target
 from tasks.wording import shorten

@@ -58,7 +58,9 @@ def number_of(text: str) -> float:
     """
     text = text.strip()
     if THOUSANDS.fullmatch(text):
-        raise ValueError(f"holds {text!r}, which may be {text.replace(',', '.')} or {text.replace(',', '')}: write it so")
+        raise ValueError(
+            f"holds {text!r}, which may be {text.replace(',', '.')} or {text.replace(',', '')}: write it so"
+        )
     if not NUMBER.fullmatch(text) and not DECIMAL_COMMA.fullmatch(text):
         raise ValueError(f"holds {brief(text, LONGEST)!r} where a number is expected")
     value = float(text.replace(",", "."))
