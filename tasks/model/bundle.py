@@ -29,6 +29,11 @@ def backbone_file(place: int) -> str:
     return BACKBONE if place == 1 else f"{Path(BACKBONE).stem}_{place}{Path(BACKBONE).suffix}"
 
 
+def head_file(name: str) -> str:
+    """Name of the head of a further task."""
+    return f"{Path(HEAD).stem}_{name}{Path(HEAD).suffix}"
+
+
 def bundle_in(folder: Path) -> Path:
     """The folder of the packaged classifier within a model's files."""
     [description] = folder.rglob(DESCRIPTION)
