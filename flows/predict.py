@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
@@ -72,10 +73,16 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
     batch = Batch(classifier)
     classifier.seen = batch.add
     left_out: Counter[str] = Counter()
-    key = (version, classifier.classes, top_k, str(root), code_version(Path(tasks.__file__).parent))
+    key = (
+        version,
+        [asdict(each) for each in classifier.told],
+        top_k,
+        str(root),
+        code_version(Path(tasks.__file__).parent),
+    )
     with (
         leased(workspace),
-        Predictions.begin(target, workspace.cache / "predictions", schema(classifier.multi_label), *key) as predictions,
+        Predictions.begin(target, workspace.cache / "predictions", schema(classifier.told), *key) as predictions,
         progress("predict", total=count_files(root), unit="file") as advance,
     ):
         images = images_below(root, left_out)

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -23,17 +23,20 @@ from filelock import FileLock, Timeout
 from tasks.errors import ConfigurationError
 from tasks.extract.claims import storing
 from tasks.fingerprint import fingerprint
+from tasks.model.told import Told, columns_of
 
 SUFFIXES = (".parquet", ".csv")
 
 _TOP = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
 
 
-def schema(multi_label: bool) -> pa.Schema:
-    """Columns of predictions: label (str), probability (float64), top_k (list of label and probability), with
-    ``multi_label`` also labels (list of str), path, error (str) and model (str); what an image has not is null."""
-    labels = [("labels", pa.list_(pa.string()))] * multi_label
-    fields = [("label", pa.string()), ("probability", pa.float64()), ("top_k", _TOP), *labels]
+_CELLS = {"text": pa.string(), "texts": pa.list_(pa.string()), "number": pa.float64(), "top": _TOP}
+
+
+def schema(told: Sequence[Told]) -> pa.Schema:
+    """Columns of predictions: those of `tasks.model.told.columns_of`, path, error (str) and model (str); what an image
+    has not is null."""
+    fields = [(name, _CELLS[cell]) for name, cell in columns_of(told).items()]
     return pa.schema([*fields, ("path", pa.string()), ("error", pa.string()), ("model", pa.string())])
 
 

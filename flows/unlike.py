@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tasks.evaluate.shift.priors import estimate_priors
@@ -24,7 +26,7 @@ NAMED = 3
 
 
 class Batch:
-    """What a classifier makes of a batch: a sample of the embeddings, and how often each answer was given.
+    """What a classifier makes of a batch: a sample of the embeddings, and how often each class was the answer.
 
     A run that goes on where another one was killed knows only of the images that it predicts itself.
     """
@@ -37,9 +39,11 @@ class Batch:
         self._random = np.random.default_rng(seed)
 
     def add(self, features: torch.Tensor, probabilities: torch.Tensor) -> None:
-        """Take note of features ``[n, width]`` and probabilities ``[n, C]``."""
+        """Take note of features ``[n, width]`` and probabilities ``[n, C]``, unless the answers are numbers."""
         for embedding in embed(self.classifier.head, features.cpu()):
             self._sample(embedding)
+        if self.classifier.number:
+            return
         found = probabilities.cpu().numpy()
         if self.classifier.multi_label:
             given = (found >= THRESHOLD).sum(0)
@@ -72,15 +76,20 @@ class Batch:
             path.unlink(missing_ok=True)  # of an earlier batch
             return None
         assert self.classifier.reference is not None
-        priors = estimate_priors(self.classifier.reference.confusion, self.answers, self.classifier.classes)
-        said = asdict(shift) | {"batch": self.images, "reference": self.classifier.reference.split}
-        content = said | {"classes": priors.round(4).to_dict("records")}
-        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False))
-        moved = priors.loc[(priors["now"] - priors["before"]).abs().sort_values(ascending=False).index[:NAMED]]
-        classes = ", ".join(
-            f"{row['class']} {row['before']:.0%} → {row['now']:.0%}" for row in moved.to_dict("records")
-        )
-        return (
+        said: dict[str, Any] = asdict(shift) | {"batch": self.images, "reference": self.classifier.reference.split}
+        told = (
             f"these {self.images:,} images are unlike those that the model was measured on (effect {shift.effect:.2f}, "
-            f"p {shift.p:.2g}): its figures may not hold; classes, by estimate: {classes}; see {path.name}"
+            f"p {shift.p:.2g}): its figures may not hold; "
         )
+        if not self.classifier.number:
+            priors = estimate_priors(self.classifier.reference.confusion, self.answers, self.classifier.classes)
+            said["classes"] = priors.round(4).to_dict("records")
+            told += f"classes, by estimate: {_moved(priors)}; "
+        write_whole(path, json.dumps(said, indent=2, ensure_ascii=False))
+        return f"{told}see {path.name}"
+
+
+def _moved(priors: pd.DataFrame) -> str:
+    """The classes whose share has changed most, in words."""
+    moved = priors.loc[(priors["now"] - priors["before"]).abs().sort_values(ascending=False).index[:NAMED]]
+    return ", ".join(f"{row['class']} {row['before']:.0%} → {row['now']:.0%}" for row in moved.to_dict("records"))

@@ -14,7 +14,8 @@ REFERENCE = "reference.safetensors"
 def describe(folder: Path) -> dict[str, Any]:
     """What `tasks.model.classifier.package` noted: ``classes``, ``backbone`` (an outline), ``recipe``, ``precision``
     (``float32`` or ``bfloat16``) and ``weights`` (where those of the backbone came from); ``beside``: the last four of
-    each further backbone."""
+    each further backbone; ``targets``: name, kind, classes and unit of each task, the leading one first. Models of
+    earlier versions do not note these: theirs is one task, of ``classes``."""
     return json.loads((folder / DESCRIPTION).read_text())
 
 

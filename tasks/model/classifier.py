@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -20,11 +21,12 @@ from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import Weights
 from tasks.ingest.decode import ImageLike
 from tasks.limits import Limits
-from tasks.model.bundle import DESCRIPTION, HEAD, REFERENCE, backbone_file, backbones_in, describe
+from tasks.model.bundle import DESCRIPTION, HEAD, REFERENCE, backbone_file, backbones_in, describe, head_file
 from tasks.model.decisions import given_labels
 from tasks.model.reference import Reference
+from tasks.model.told import REACH, Told, columns_of
 from tasks.preprocess.recipe import Recipe
-from tasks.train.heads import Head, predict_probabilities
+from tasks.train.heads import Head, predict_numbers, predict_probabilities
 
 
 @dataclass(frozen=True)
@@ -57,22 +59,28 @@ class Eye:
 
 def package(
     folder: Path, *, outline: Outline, weights: Weights, recipe: Recipe, precision: str, head: Path,
-    classes: Sequence[str], reference: Path | None = None, beside: Sequence[Eye] = (),
+    classes: Sequence[str], reference: Path | None = None, beside: Sequence[Eye] = (), told: Sequence[Told] = (),
+    further: Mapping[str, Path] = MappingProxyType({}),
 ) -> None:  # fmt: skip
     """Write everything that a prediction needs into an empty folder: JSON and safetensors, no pickles.
 
     Args:
         reference: what the model is used to (see `tasks.model.reference`), which goes with it.
         beside: further backbones, whose features follow.
+        told: the tasks, the leading one first; by default one, of ``classes``. ``further``: heads of the others.
     """
     eyes = [Eye(outline, weights, recipe, precision), *beside]
     description: dict[str, Any] = {"classes": list(classes), **eyes[0].description}
     if beside:
         description["beside"] = [eye.description for eye in beside]
+    if told:
+        description["targets"] = [asdict(each) for each in told]
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
     for place, eye in enumerate(eyes, 1):
         eye.weights.save(folder / backbone_file(place))
     shutil.copyfile(head, folder / HEAD)
+    for name, file in further.items():
+        shutil.copyfile(file, folder / head_file(name))
     if reference:
         shutil.copyfile(reference, folder / REFERENCE)
 
@@ -85,17 +93,22 @@ class ImageClassifier:
 
     Attributes:
         engines: a backbone each, made ready; their features stand side by side.
-        multi_label: whether an image may have several of the classes, or none.
+        multi_label: whether an image may have several of the classes, or none; number: whether a number is told.
+        told: the tasks, the leading one first; further: the heads of the others.
         reference: what it is used to; None of models of earlier versions.
-        seen: called with features and probabilities of each batch, where somebody wants to know of them.
+        seen: called with features of each batch and what the leading head makes of them, as `answers` has it, where
+            somebody wants to know of them.
     """
 
     def __init__(
         self, backbone: Backbone, head: Head, recipe: Recipe, classes: Sequence[str], device: torch.device,
-        precision: torch.dtype, beside: Sequence[Engine] = (),
+        precision: torch.dtype, beside: Sequence[Engine] = (), told: Sequence[Told] = (),
+        further: Mapping[str, Head] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.head, self.recipe, self.classes = head, recipe, list(classes)
-        self.multi_label = head.multi_label
+        self.multi_label, self.number = head.multi_label, head.number
+        self.told = tuple(told) or (Told(kind=head.tells, classes=tuple(classes)),)
+        self.further = dict(further)
         self.reference: Reference | None = None
         self.seen: Callable[[torch.Tensor, torch.Tensor], None] | None = None
         self.engines = [Engine(backbone, recipe, device, precision, compile="never"), *beside]
@@ -112,8 +125,12 @@ class ImageClassifier:
             Engine(eye.backbone(), eye.recipe, where, precision, compile="never")
             for eye, precision in list(zip(eyes, precise, strict=True))[1:]
         ]
-        head, classes = Head.load(folder / HEAD), describe(folder)["classes"]
-        classifier = cls(eyes[0].backbone(), head, eyes[0].recipe, classes, where, precise[0], beside)
+        head, about = Head.load(folder / HEAD), describe(folder)
+        told = [Told.read(noted) for noted in about.get("targets", ())]
+        further = {each.name: Head.load(folder / head_file(each.name)) for each in told[1:]}
+        classifier = cls(
+            eyes[0].backbone(), head, eyes[0].recipe, about["classes"], where, precise[0], beside, told, further
+        )
         if (folder / REFERENCE).is_file():
             classifier.reference = Reference.load(folder / REFERENCE)
         return classifier
@@ -124,12 +141,22 @@ class ImageClassifier:
         Raises:
             DataError: an image cannot be decoded.
         """
+        return self.answers(images)[0]
+
+    def answers(self, images: Sequence[ImageLike]) -> list[torch.Tensor]:
+        """What each head makes of images, the leading one first: probabilities float32 ``[N, classes]`` or, of a
+        number, its mean and standard deviation ``[N, 2]``.
+
+        Raises:
+            DataError: an image cannot be decoded.
+        """
+        heads = [self.head, *(self.further[each.name] for each in self.told[1:])]
         if not len(images):
-            return torch.empty(0, len(self.classes))
+            return [torch.empty(0, head.classes) for head in heads]
         features = torch.cat([torch.cat(list(engine.run(images, len(images)))) for engine in self.engines], 1)
-        found = predict_probabilities(self.head, features)
+        found = [answer(head, features) for head in heads]
         if self.seen:
-            self.seen(features, found)
+            self.seen(features, found[0])
         return found
 
     def predict(self, images: Sequence[ImageLike], top_k: int = 5) -> pd.DataFrame:
@@ -138,7 +165,8 @@ class ImageClassifier:
         Returns:
             One row per image: ``label`` (str, the most probable class), ``probability`` (float, 0..1) and ``top_k``,
             a list of ``{"label", "probability"}`` in falling order. With ``multi_label`` also ``labels``, the list of
-            the classes that the image is given (see `tasks.model.decisions`), which may be empty.
+            the classes that the image is given (see `tasks.model.decisions`), which may be empty. For a number and for
+            further tasks see `tasks.model.told.columns_of`.
 
         Raises:
             DataError: an image cannot be decoded.
@@ -158,12 +186,18 @@ class ImageClassifier:
     @property
     def columns(self) -> list[str]:
         """Of a prediction."""
-        return ["label", "probability", "top_k", *["labels"] * self.multi_label]
+        return list(columns_of(self.told))
 
     def _rows(self, images: Sequence[ImageLike], top_k: int) -> list[dict[str, Any]]:
         if top_k < 1:
             raise ConfigurationError(f"top_k is {top_k}: it is how many classes are told, 1 or more")
-        probabilities = self.probabilities(images)
+        first, *others = self.answers(images)
+        rows = numbers_in(first, ("value", "low", "high")) if self.number else self._ranked(first, top_k)
+        for told, found in zip(self.told[1:], others, strict=True):
+            rows = [row | more for row, more in zip(rows, told_beside(told, found), strict=True)]
+        return rows
+
+    def _ranked(self, probabilities: torch.Tensor, top_k: int) -> list[dict[str, Any]]:
         values, indices = probabilities.topk(min(top_k, len(self.classes)))
         rows: list[dict[str, Any]] = []
         for ps, cs in zip(values.tolist(), indices.tolist(), strict=True):
@@ -184,6 +218,32 @@ class ImageClassifier:
         # Halving finds the few bad ones without giving up batches for the many good ones.
         middle = len(images) // 2
         return self.rows_of_each(images[:middle], top_k) + self.rows_of_each(images[middle:], top_k)
+
+
+def answer(head: Head, features: torch.Tensor) -> torch.Tensor:
+    """What a head makes of features ``[N, width]``; see `ImageClassifier.answers`."""
+    return torch.stack(predict_numbers(head, features), 1) if head.number else predict_probabilities(head, features)
+
+
+def numbers_in(found: torch.Tensor, names: tuple[str, str, str]) -> list[dict[str, Any]]:
+    """Means and standard deviations ``[N, 2]`` as rows: the number, and the bounds between which nine of ten lie."""
+    means, spreads = found.double().cpu().unbind(1)
+    bounds = torch.stack([means, means - REACH * spreads, means + REACH * spreads], 1)
+    return [dict(zip(names, row, strict=True)) for row in bounds.tolist()]
+
+
+def told_beside(told: Told, found: torch.Tensor) -> list[dict[str, Any]]:
+    """What is answered of a further task, as rows; see `tasks.model.told.columns_of`."""
+    name = told.name
+    match told.kind:
+        case "number":
+            return numbers_in(found, (name, f"{name}_low", f"{name}_high"))
+        case "labels":
+            return [{name: labels} for labels in given_labels(found.cpu().numpy(), told.classes)]
+        case "class":
+            likeliest = found.max(1)
+            pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+            return [{name: told.classes[place], f"{name}_probability": p} for place, p in pairs]
 
 
 def _eye(about: dict[str, Any], file: Path) -> Eye:

@@ -45,13 +45,13 @@ def measure_latency(bundle: Path, images: Sequence[Path]) -> Latency:
     classifier = ImageClassifier.load(bundle)
     contents = [path.read_bytes() for path in images[:MOST]]
     for content in contents[:WARM]:
-        classifier.probabilities([content])
+        classifier.answers([content])
     took: list[float] = []
     deadline = time.monotonic() + SECONDS
     with progress("latency", len(contents), "img") as advance:
         for content in contents:
             began = time.perf_counter()
-            classifier.probabilities([content])
+            classifier.answers([content])
             took.append(1000 * (time.perf_counter() - began))
             advance(1)
             if time.monotonic() > deadline:

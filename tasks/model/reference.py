@@ -26,7 +26,7 @@ class Reference:
     Attributes:
         embeddings: float32 ``[n, width]``, see `embed`.
         confusion: how many images of each class (columns) were given each class (rows), float64 ``[C, C]``; where an
-            image may have several labels, one such table ``[2, 2]`` for each: ``[C, 2, 2]``.
+            image may have several labels, one such table ``[2, 2]`` for each: ``[C, 2, 2]``; of numbers, an empty one.
         split: that the images are of.
     """
 

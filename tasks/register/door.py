@@ -6,7 +6,7 @@ import base64
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -24,6 +24,7 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 from tasks.extract.facts import TIMM
 from tasks.fingerprint import code_version
 from tasks.model.bundle import REFERENCE
+from tasks.model.told import Cell, Told, columns_of
 from tasks.progress import progress
 from tasks.records import (
     Candidate,
@@ -64,19 +65,17 @@ NEEDED = ("mlflow", "torch", "torchvision", "safetensors", "pillow", "pandas", "
 """What a served model imports, those of timm's networks also timm; versions are those it was made with."""
 
 
-def signature(multi_label: bool) -> ModelSignature:
+def signature(told: Sequence[Told]) -> ModelSignature:
     """What a served model takes and gives; see `tasks.register.served.ServedClassifier`.
 
     Every input may be missing for MLflow, so that it is our own line that tells what is wrong.
     """
     top = Array(Object([Property("label", "string"), Property("probability", "double")]))
+    cells: dict[Cell, Any] = {"text": "string", "texts": Array("string"), "number": "double", "top": top}
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec("string", "label", required=False),
-        ColSpec("double", "probability", required=False),
-        ColSpec(top, "top_k", required=False),
-        *[ColSpec(Array("string"), "labels", required=False)] * multi_label,
-        ColSpec("string", "error", required=False),
+        ColSpec(cells[cell], name, required=False) for name, cell in columns_of(told).items()
     ]
+    outputs.append(ColSpec("string", "error", required=False))
     from tasks.register import served
 
     # The bare one has to be first: MLflow takes the name 0 for none elsewhere.
@@ -182,15 +181,16 @@ def log_model(
     # A run that has nothing new to register does without torch.
     from tasks.model.classifier import package
     from tasks.model.eyes import eyes_of
-    from tasks.train.heads import Head
 
+    told = [Told.of(target) for target in dataset.targets]
     eye, *beside = eyes_of(features, preprocessed, dataset.limits, workspace)
     manifest = dataset.read_manifest()
     example = dataset.image(manifest.loc[manifest["split"] == dataset.report_on, "hash"].iloc[0]).read_bytes()
     with tempfile.TemporaryDirectory() as bundle, _code_for_others() as code:
         package(
             Path(bundle), **vars(eye), head=candidate.head, classes=dataset.classes,
-            reference=reference if reference and reference.is_file() else None, beside=beside,
+            reference=reference if reference and reference.is_file() else None, beside=beside, told=told,
+            further=candidate.further,
         )  # fmt: skip
         mlflow.set_tracking_uri(workspace.tracking_uri)
         with mlflow.start_run(run_id=run_id):
@@ -199,7 +199,7 @@ def log_model(
                 python_model=str(code / "register" / "served.py"),
                 artifacts={"bundle": bundle},
                 code_paths=[str(code)],
-                signature=signature(Head.load(candidate.head).multi_label),
+                signature=signature(told),
                 input_example=pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
                 pip_requirements=[f"{name}=={installed(name)}" for name in _needed(features)],
             )

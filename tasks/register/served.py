@@ -43,8 +43,8 @@ class Refused(MlflowException):
 class ServedClassifier(PythonModel):
     """Takes a column ``image``, wherever it stands, or a list; see `tasks.model.payload` for what an image may be.
 
-    Returns ``label``, ``probability`` and ``top_k`` per image and, where an image may have several labels, ``labels``.
-    An image that cannot be read has null there and the reason in ``error``; a request of such images only is refused.
+    Returns the columns of `tasks.model.told.columns_of` per image, such as ``label``, ``probability`` and ``top_k``. An
+    image that cannot be read has null there and the reason in ``error``; a request of such images only is refused.
     """
 
     def load_context(self, context: PythonModelContext) -> None:

@@ -21,6 +21,7 @@ from tasks.errors import DataError, StorageError
 from tasks.extract.backbones import load_backbone
 from tasks.extract.weights import read_weights
 from tasks.model.classifier import ImageClassifier
+from tasks.model.told import Told
 from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import Head
 from tasks.workspace import Workspace
@@ -195,7 +196,7 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing(
 
 def test_two_runs_do_not_write_one_file(photos: Path, workspace: Workspace, model: ImageClassifier) -> None:
     target, folder = workspace.root / "out.csv", workspace.cache / "predictions"
-    with Predictions.begin(target, folder, schema(False)):
+    with Predictions.begin(target, folder, schema([Told()])):
         told = subprocess.run(
             [sys.executable, "-c", ANOTHER, str(target), str(folder)], capture_output=True, text=True, check=True
         )
@@ -207,8 +208,9 @@ import sys
 from pathlib import Path
 from flows.predictions import Predictions, schema
 from tasks.errors import ConfigurationError
+from tasks.model.told import Told
 try:
-    with Predictions.begin(Path(sys.argv[1]), Path(sys.argv[2]), schema(False)):
+    with Predictions.begin(Path(sys.argv[1]), Path(sys.argv[2]), schema([Told()])):
         print("both")
 except ConfigurationError as error:
     print(error)

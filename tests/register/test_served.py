@@ -14,6 +14,7 @@ import pytest
 from mlflow.pyfunc.scoring_server import predictions_to_json
 from PIL import Image
 
+from tasks.model.classifier import ImageClassifier
 from tasks.model.payload import SERVERS
 from tasks.register import served
 from tasks.register.door import signature
@@ -28,7 +29,7 @@ def serve(bundle: Path, multi_label: bool, workspace: Workspace) -> mlflow.pyfun
     with mlflow.start_run():
         info = mlflow.pyfunc.log_model(
             name="model", python_model=served.__file__, artifacts={"bundle": str(bundle)},
-            signature=signature(multi_label), pip_requirements=["torch"],
+            signature=signature(ImageClassifier.load(bundle).told), pip_requirements=["torch"],
         )  # fmt: skip
     return mlflow.pyfunc.load_model(info.model_uri)
 
