@@ -15,7 +15,7 @@ from tasks.extract.check import check_workers, look_through, weights_file, weigh
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
-from tasks.register.check import check_gate_classes, check_gates
+from tasks.register.check import check_gates, check_gates_of_task
 from tasks.train.check import check_attack, check_labels, check_parts, check_teacher, check_trainable
 from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
@@ -74,7 +74,7 @@ def check_classes(config: PipelineConfig, dataset: Dataset) -> None:
         ConfigurationError: costs, the operating point or a gate name other classes.
     """
     check_leading(config.evaluate, dataset.target)
-    check_gate_classes(config.register_, dataset.classes)
+    check_gates_of_task(config.register_, dataset.target)
 
 
 def check_pretraining(config: PretrainConfig, output: Path, workspace: Workspace) -> None:

@@ -94,7 +94,7 @@ def answers_of(
     """What a head makes of features float32 ``[N, width]`` of rows of `labelled_rows`."""
     if target.kind == "number":
         return told_by(head, inputs, split, rows, target.unit, target.name)
-    targets = targets_of(seen_by(dataset, target), rows).numpy()
+    targets = targets_of(dataset, rows, target).numpy()
     probabilities = predict_probabilities(head, inputs).numpy()
     groups = group_numbers(rows)
     return Answers(split, rows, targets, probabilities, groups, float(head.temperature), target.name)

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Inspection, Preprocessed
 from tasks.ruling import Ruling
-from tasks.wording import REASON, brief, shorten
+from tasks.target import LABEL, Target
+from tasks.wording import REASON, brief, quantity, shorten
 
-FIGURES = ("accuracy", "average_precision_macro", "f1_macro", "exact_match", "roc_auc_macro", "log_loss", "ece")
+FIGURES = (
+    "accuracy", "average_precision_macro", "f1_macro", "exact_match", "roc_auc_macro", "log_loss", "ece", "mae", "rmse",
+    "r2", "coverage_90", "calibration_error",
+)  # fmt: skip
 """Those of a table, in its order, as far as they are there."""
 
 NAMED = 20
@@ -20,7 +24,7 @@ MOST = 5_000
 GAP, BELOW = "\n\n", "\n\n---\n\n"
 """Between parts of a card, and between what the gates say and the rest."""
 
-WELCOME = """Image classifiers, trained by headstart. The alias `champion` is the version to use. The page of each
+WELCOME = """Image models, trained by headstart. The alias `champion` is the version to use. The page of each
 version says what it learned from, how good it is, and how it stood against the champion of its time.
 
 ```
@@ -37,7 +41,8 @@ def card(
     evaluation: Evaluation, comparison: Comparison | None, inspection: Inspection | None = None,
 ) -> str:  # fmt: skip
     """The card of a version that is about to be made; what the gates say of it comes before it (`with_verdict`)."""
-    parts = [_facts(dataset, preprocessed, features, candidate), _figures(evaluation), *_attacked(inspection)]
+    parts = [_facts(dataset, preprocessed, features, candidate), _figures(evaluation), *_further(dataset, evaluation)]
+    parts += _attacked(inspection)
     if comparison and comparison.images:
         parts.append(_compared(comparison))
     parts += [
@@ -72,12 +77,11 @@ def _fitting(parts: Iterable[str]) -> str:
 
 def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate) -> str:
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
-    classes = brief(shorten(dataset.classes, NAMED), REASON)
     chosen = ", ".join(f"{what} {value:g}" for what, value in candidate.chosen.items())
     trained = "head and backbone" if candidate.backbone else "head"
     rows = {
         "data": f"{dataset.source}: {splits}; version `{dataset.version[:12]}`",
-        "classes": f"{len(dataset.classes):,}: {classes}",
+        **dict(map(_told, dataset.targets)),
         "images": f"{preprocessed.size}×{preprocessed.size} pixels, {preprocessed.fit}, "
         f"views: {preprocessed.views}, {preprocessed.interpolation}, crop: {preprocessed.crop:g}",
         "backbone": f"{features.backbone}, {features.weights}, layer {' + '.join(features.layers)}",
@@ -91,6 +95,37 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
     if candidate.teachers:
         rows["teachers"] = ", ".join(candidate.teachers)
     return _table(("", ""), ((f"**{what}**", value) for what, value in rows.items()))
+
+
+def _told(target: Target) -> tuple[str, str]:
+    """What a task is, and what it tells."""
+    if target.kind == "number":
+        return target.name, f"a number, in {target.unit}" if target.unit else "a number"
+    what = f"{len(target.classes):,}: {brief(shorten(target.classes, NAMED), REASON)}"
+    named = target.name if target.name != LABEL else "classes"
+    return named, f"{what}; an image may have several" if target.kind == "labels" and target.name != LABEL else what
+
+
+def held_out(dataset: Dataset, evaluation: Evaluation) -> str:
+    """The leading task's figure on held-out images, as lists show it."""
+    split, target = dataset.report_on, dataset.target
+    if target.kind == "number":
+        mae, r2 = (evaluation.metrics[f"{split}/{name}"][0] for name in ("mae", "r2"))
+        return f"MAE {quantity(mae, target.unit)}, R² {r2:.4f} ({split})"
+    figure = "average_precision_macro" if dataset.multi_label else "accuracy"
+    return f"{evaluation.metrics[f'{split}/{figure}'][0]:.4f} ({split})"
+
+
+def _further(dataset: Dataset, evaluation: Evaluation) -> Iterator[str]:
+    """A row for each further task: how many held-out images have a label, and what it is judged by."""
+    split, rows = dataset.report_on, []
+    for target in dataset.further:
+        known = [(each, evaluation.metrics.get(f"{split}/{target.name}/{each}")) for each in FIGURES]
+        shown = [f"{each} {value[0]:.4f} [{value[1]:.4f}, {value[2]:.4f}]" for each, value in known if value][:2]
+        images = f"{target.images.get(split, 0):,}" if target.images else "–"
+        rows.append((target.name, images, ", ".join(shown) or "not measured"))
+    if rows:
+        yield f"### Further tasks\n\n{_table(('', f'images of {split}', 'figures with 95% intervals'), iter(rows))}"
 
 
 def _figures(evaluation: Evaluation) -> str:
@@ -140,7 +175,7 @@ def _findings(evaluation: Evaluation, comparison: Comparison | None) -> Iterator
 
 def _picture(run_id: str, dataset: Dataset) -> str:
     """MLflow's page gets artifacts of a run by this address."""
-    figure = "precision_recall" if dataset.multi_label else "confusion"
+    figure = {"class": "confusion", "labels": "precision_recall", "number": "scatter"}[dataset.target.kind]
     return f"![{dataset.report_on}](get-artifact?path=figures%2F{dataset.report_on}_{figure}.png&run_uuid={run_id})"
 
 

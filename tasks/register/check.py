@@ -10,6 +10,7 @@ from tasks.register.config import RegisterConfig
 from tasks.register.gates.fairness import Fairness
 from tasks.register.gates.robustness import Robustness
 from tasks.register.gates.slices import Slices
+from tasks.target import Target
 
 
 def check_gates(config: RegisterConfig, evaluate: EvaluateConfig) -> None:
@@ -25,11 +26,32 @@ def check_gates(config: RegisterConfig, evaluate: EvaluateConfig) -> None:
             )
         if isinstance(gate, Slices):
             for kind in gate.by:
-                if kind != "class" and kind not in evaluate.slices:
+                if kind not in ("class", "value") and kind not in evaluate.slices:
                     raise ConfigurationError(
                         f"register.gates: slices is to go by {kind!r}, which evaluate.slices does not have "
                         f"({', '.join(evaluate.slices) or 'none'}): add it there"
                     )
+
+
+def check_gates_of_task(config: RegisterConfig, target: Target) -> None:
+    """Whether gates are for what the leading task is, and the classes are there that they name.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+    number = target.kind == "number"
+    for gate in config.gates:
+        if isinstance(gate, Fairness) and number:
+            raise ConfigurationError(
+                "register.gates: fairness is for classes, and the leading task is a number: take it out; slices, by: "
+                f"[{gate.column}], holds parts against the champion's"
+            )
+        if isinstance(gate, Slices) and (other := "class" if number else "value") in gate.by:
+            raise ConfigurationError(
+                f"register.gates: slices goes by {other!r}, and the leading task is {'a' if number else 'no'} number: "
+                f"write {'value' if number else 'class'!r}"
+            )
+    check_gate_classes(config, target.classes)
 
 
 def check_gate_classes(config: RegisterConfig, classes: Sequence[str]) -> None:

@@ -36,11 +36,12 @@ from tasks.records import (
     RegisteredModel,
 )
 from tasks.register.approval import APPROVAL, PENDING
-from tasks.register.card import WELCOME, card
+from tasks.register.card import WELCOME, card, held_out
 from tasks.register.client import Version
 from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
 from tasks.register.gate import PROMOTE, VERDICT, decide
+from tasks.register.gates.tasks import with_further
 from tasks.register.gating import Evidence
 from tasks.register.merits import Merit
 from tasks.register.moves import settle
@@ -114,7 +115,7 @@ def register_candidate(
             files = Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=workspace.tracking_uri))
             evidence = Evidence(dataset, candidate, evaluation, comparison, inspection, files)
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
-            tags |= findings_as_tags(config.gates, evidence)
+            tags |= findings_as_tags(with_further(config.gates, evidence), evidence)
             mine.check()
             about = card(run_id, dataset, preprocessed, features, candidate, evaluation, comparison, inspection)
             made = client.create_model_version(
@@ -138,14 +139,13 @@ def _tags(
 ) -> dict[str, str]:  # fmt: skip
     """All that anyone has to know of a version; its run may be deleted."""
     merit = Merit.measured(dataset, candidate, evaluation)
-    figure = "average_precision_macro" if dataset.multi_label else "accuracy"
     duel = Duel.fought(comparison)
-    learned_from = [*EARLIER.split(","), *[dataset.choose_on] * candidate.cross_validated]
-    value, *_ = evaluation.metrics[f"{dataset.report_on}/{figure}"]
+    learned_from = [*EARLIER.split(","), *["partial"] * bool(dataset.further)]
+    learned_from += [dataset.choose_on] * candidate.cross_validated
     backbones = [f"{each.backbone}/{each.weights}" for each in features.sets]
     return {
         CANDIDATE: candidate.fingerprint, DATA: dataset.version, PROMOTE: config.promote,
-        HELD_OUT: f"{value:.4f} ({dataset.report_on})", "backbone": " + ".join(backbones),
+        HELD_OUT: held_out(dataset, evaluation), "backbone": " + ".join(backbones),
         "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
         **(duel.tags if duel else {}), **({TEACHERS: ",".join(candidate.teachers)} if candidate.teachers else {}),
         **({BACKBONES: str(len(backbones))} if len(backbones) > 1 else {}),

@@ -11,8 +11,12 @@ from tasks.register.merits import ACCURACY, AVERAGE_PRECISION
 
 COMPARED = "compared"
 
-FIGURES = {"accuracy": ACCURACY, "average_precision_macro": AVERAGE_PRECISION}
-"""What versions are judged by, with one label an image and with several, and what it is called: the first there is."""
+ERROR = "mean absolute error"
+"""Of which less is better."""
+
+FIGURES = {"accuracy": ACCURACY, "average_precision_macro": AVERAGE_PRECISION, "mae": ERROR}
+"""What versions are judged by, with one label an image, with several and with a number, and what it is called: the
+first there is."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ class Duel:
             return cls(**told | {name: tuple(told[name]) for name in ("new", "gone")})
         except (KeyError, TypeError, ValueError):
             return None
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """By how much ours is better, with the bounds of the interval: of errors, by how much less they are."""
+        if self.figure == ERROR:
+            return -self.difference, -self.high, -self.low
+        return self.difference, self.low, self.high
 
     @property
     def tags(self) -> dict[str, str]:

@@ -17,7 +17,12 @@ from tasks.register.tags import SCORE
 
 FIGURE, LOW, HIGH, CHANCE = "figure", "score_low", "score_high", "score_chance"
 CLASSES, IMAGES = "classes", "validation"
-ACCURACY, AVERAGE_PRECISION = "accuracy", "average precision"
+ACCURACY, AVERAGE_PRECISION, EXPLAINED = "accuracy", "average precision", "R²"
+FIGURES = {
+    "class": ("accuracy", ACCURACY), "labels": ("average_precision_macro", AVERAGE_PRECISION),
+    "number": ("r2", EXPLAINED),
+}  # fmt: skip
+"""What a version is scored by, by the kind of its leading task: a figure's name, and what it is called."""
 
 LISTED = 4_000
 """Characters of class names that are kept: databases of earlier MLflow versions cut tags off at 5,000."""
@@ -32,7 +37,7 @@ class Merit:
         low, high: its 95% interval.
         chance: what an answer gets that has not looked at the image.
         classes: their names in the order of the alphabet (JSON) or, where these are too many, their number and a
-            fingerprint.
+            fingerprint; of a number, in their place, what it is and its unit.
         images: fingerprint of the images that it was measured on, and of their labels.
     """
 
@@ -51,10 +56,12 @@ class Merit:
         # A head that was chosen by cross-validation was scored on all that it learned from.
         splits = ("train", "tune") if candidate.cross_validated else (dataset.choose_on,)
         rows = manifest[manifest["split"].isin(splits)]
-        chance = _chance(rows, dataset.multi_label)
+        number = dataset.target.kind == "number"
+        chance = 0.0 if number else _chance(rows, dataset.multi_label)
         low, high = _interval(rows, dataset, candidate, evaluation, chance)
-        figure = AVERAGE_PRECISION if dataset.multi_label else ACCURACY
-        return cls(figure, candidate.score, low, high, chance, _listed(dataset.classes), _named(rows))
+        _, figure = FIGURES[dataset.target.kind]
+        known = (f"{dataset.target.name} in {dataset.target.unit or 'no unit'}",) if number else dataset.classes
+        return cls(figure, candidate.score, low, high, chance, _listed(known), _named(rows))
 
     @classmethod
     def of(cls, version: Version) -> Merit | None:
@@ -98,6 +105,8 @@ def _named(rows: pd.DataFrame) -> str:
 
 
 def _labels(label: object) -> list[str]:
+    if isinstance(label, float):
+        return [repr(label)]
     return [label] if isinstance(label, str) else sorted(label)  # type: ignore[call-overload]
 
 
@@ -114,10 +123,10 @@ def _interval(
 ) -> tuple[float, float]:
     """The evaluation's, where it measured the same images.
 
-    Else Wilson's for as many answers as there are images or, where these come in groups, groups. That of average
+    Else, of R², Fisher's (1921) of the correlation whose square it is; of others Wilson's for as many answers as there are images or, where these come in groups, groups. That of average
     precision counts the images of a class (Boyd et al. 2013, "Area under the precision-recall curve").
     """
-    name = "average_precision_macro" if dataset.multi_label else "accuracy"
+    name, _ = FIGURES[dataset.target.kind]
     known = evaluation.metrics.get(f"{dataset.choose_on}/{name}")
     if known and not candidate.cross_validated and not any(map(math.isnan, known)):
         return known[1], known[2]
@@ -127,7 +136,21 @@ def _interval(
     if dataset.multi_label:
         answers = round(answers * chance)
     answers = max(1, answers)
+    if dataset.target.kind == "number":
+        return _explained_within(candidate.score, answers)
     from tasks.evaluate.scores.intervals import wilson  # SciPy takes a second, and a version that is known needs none
 
     _, low, high = wilson(round(candidate.score * answers), answers)
     return low, high
+
+
+def _explained_within(value: float, images: int) -> tuple[float, float]:
+    """Bounds of R², by Fisher's transformation of its root; of what explains nothing, as far below 0 as above."""
+    if images <= 3:
+        return -math.inf, 1.0
+    half = 1.96 / math.sqrt(images - 3)
+    if value <= 0:
+        return value - math.tanh(half) ** 2, value + math.tanh(half) ** 2
+    middle = math.atanh(min(math.sqrt(value), 1 - 1e-12))
+    low = math.tanh(middle - half)
+    return math.copysign(low**2, low), math.tanh(middle + half) ** 2

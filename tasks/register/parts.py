@@ -9,8 +9,13 @@ import numpy as np
 import pandas as pd
 
 from tasks.groups import group_numbers
-from tasks.records import Comparison
+from tasks.records import Comparison, Dataset
 from tasks.register.gating import Evidence, Finding
+from tasks.target import Target
+
+JUDGED = {"class": ("accuracy", "accuracy", 1), "labels": ("average_precision_macro", "average precision", 1),
+          "number": ("mae", "MAE", -1)}  # fmt: skip
+"""Figures that further tasks are judged by, what they are called, and whether more is better (1) or less (-1)."""
 
 LEAST = 10
 """Images that a value of a column has at least to be looked at."""
@@ -44,6 +49,42 @@ def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: floa
     )
     more = f"; and on {len(worse) - 3} more" if len(worse) > 3 else ""
     return Finding(False, told + more, asked, str(len(worse)), against=comparison.version)
+
+
+def worse_tasks(comparison: Comparison | None, dataset: Dataset, level: float) -> Finding:
+    """Which further tasks are told worse than by the champion, on the split that decides; where the candidate has
+    learned from that split, on the held-out one."""
+    from tasks.evaluate.scores.paired import holm
+
+    asked = f"no further task worse, p {level:g}"
+    if comparison is None:
+        return Finding(True, "there is no champion to be held against", asked)
+    if comparison.gone_tasks:
+        told = f"tasks are told no more: {', '.join(comparison.gone_tasks)}"
+        return Finding(False, told, asked, against=comparison.version)
+    named = [target for target in dataset.further if target.name not in comparison.new_tasks]
+    if not named:
+        return Finding(True, "the champion tells none of the further tasks", asked, against=comparison.version)
+    split = comparison.judged_on or dataset.report_on
+    there = [target for target in named if f"{split}/{target.name}" in comparison.further]
+    if not there:
+        told = f"of no further task there are enough images of {split} with a label that neither has learned from"
+        return Finding(None, told, asked, against=comparison.version)
+    raised = holm([comparison.p_values[f"{split}/{target.name}"] for target in there])
+    worse = [line for target, p in zip(there, raised, strict=True) if p < level and (line := _worse(target, split, comparison, p))]
+    if not worse:
+        told = f"none of {len(there)} further tasks is worse on {split}"
+        return Finding(True, told, asked, "0", against=comparison.version)
+    return Finding(False, "; ".join(worse), asked, str(len(worse)), against=comparison.version)
+
+
+def _worse(target: Target, split: str, comparison: Comparison, p: float) -> str | None:
+    name, what, sign = JUDGED[target.kind]
+    ours, theirs, difference, *_ = comparison.metrics[f"{split}/{target.name}/{name}"]
+    if sign * difference >= 0:
+        return None
+    images = comparison.further[f"{split}/{target.name}"]
+    return f"{target.name} is worse: {what} {ours:.4f} where it was {theirs:.4f} ({images:,} {split} images, p {p:.2g})"
 
 
 def widest_gap(evidence: Evidence, column: str, label: str | None, most: float) -> Finding:

@@ -19,6 +19,7 @@ from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing
 from tasks.register.store import connect
 from tasks.register.tags import CANDIDATE, DATA
 from tasks.rival import Rival
+from tasks.target import LABEL, Target
 from tasks.workspace import Workspace, fresh_folder
 
 LEARNED_FROM = "learned_from"
@@ -100,11 +101,17 @@ def _rival(name: str, version: int, tags: dict[str, str], bundle: Path) -> Rival
         version=version,
         bundle=bundle,
         classes=tuple(about["classes"]),
+        targets=tuple(_target(*each) for each in enumerate(about.get("targets", ()))),
         data=tags.get(DATA, ""),
         learned_from=tuple(tags.get(LEARNED_FROM, EARLIER).split(",")),
         extraction=_extraction(first, weights) | {"beside": beside},
         geometry={"views": first["recipe"]["views"], **_geometry(first)},
     )
+
+
+def _target(place: int, told: dict[str, Any]) -> Target:
+    """A task as a package notes it; the first one leads."""
+    return Target(**told | {"column": f"{LABEL}:{told['name']}" if place else LABEL})
 
 
 def _geometry(about: dict[str, Any]) -> dict[str, Any]:

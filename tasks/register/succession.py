@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tasks.register.client import Version
-from tasks.register.duels import Duel
+from tasks.register.duels import ERROR, Duel
 from tasks.register.gating import Finding, Standing
-from tasks.register.merits import ACCURACY, FIGURE, LOW, Merit
+from tasks.register.merits import ACCURACY, EXPLAINED, FIGURE, LOW, Merit
 from tasks.register.moves import GATE, Move
 from tasks.register.registry import CANDIDATE
 from tasks.register.tags import SCORE
@@ -26,7 +26,8 @@ def beats_chance(standing: Standing) -> Finding:
     if merit is None:
         return Finding(True, "it does not say what it was measured on")
     asked, found = f"above {merit.chance:.4f}", f"{merit.score:.4f} [{merit.low:.4f}, {merit.high:.4f}]"
-    what = "always naming the commonest class" if merit.figure == ACCURACY else "images in any order"
+    blind = {ACCURACY: "always naming the commonest class", EXPLAINED: "always telling the mean"}
+    what = blind.get(merit.figure, "images in any order")
     how = "better" if merit.low > merit.chance else "no better"
     told = f"validation {merit.figure} {found} is {how} than {what}, {merit.chance:.4f}"
     return Finding(merit.low > merit.chance, told, asked, found)
@@ -44,7 +45,7 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
 
     Args:
         must_be_better: the whole interval of the difference has to lie above 0.
-        margin: the whole interval has to lie above minus this.
+        margin: the whole interval has to lie above minus this; of errors, above minus this share of the champion's.
     """
     version, versions, moves = standing.version, standing.versions, standing.moves
     merit = Merit.of(version)
@@ -93,19 +94,23 @@ def _held_against(
     duel: Duel, merit: Merit, bar: Version | None, champion: Version, must_be_better: bool,
     margin: float | None,
 ) -> Finding:  # fmt: skip
-    least = 0.0 if must_be_better else -margin if margin is not None else None
-    asked = "interval not below 0" if least is None else f"interval above {least:g}"
-    found = f"{duel.difference:+.4f} [{duel.low:+.4f}, {duel.high:+.4f}]"
+    gain, low, high = duel.gain
+    scale = duel.theirs if duel.figure == ERROR else 1.0
+    least = 0.0 if must_be_better else -margin * scale if margin is not None else None
+    asked = "interval not below 0" if least is None else f"interval above {least:.4g}"
+    if duel.figure == ERROR:
+        asked = f"of how much less it is, {asked}"
+    found = f"{gain:+.4f} [{low:+.4f}, {high:+.4f}]"
     if duel.gone:
         return Finding(False, f"classes are gone ({_few(duel.gone)}); of the others, {duel}", asked, found)
-    if duel.high < 0:
+    if high < 0:
         return Finding(False, f"worse, {duel}", asked, found)
-    if least is not None and duel.low <= least:
+    if least is not None and low <= least:
         short = "not shown to be better" if must_be_better else f"not shown to be within {margin:g}"
         return Finding(False, f"{short}, {duel}", asked, found)
     if bar and merit.score < float(bar.tags[LOW]):
         return _compared(merit, bar, champion)
-    return Finding(True, f"{'better' if duel.low > 0 else 'not worse'}, {duel}", asked, found)
+    return Finding(True, f"{'better' if low > 0 else 'not worse'}, {duel}", asked, found)
 
 
 def _leaked(duel: Duel) -> str:
@@ -146,6 +151,8 @@ def _unlike(merit: Merit, champion: Version) -> str | None:
         return f"{merit.figure} with {figure}"
     if theirs is None:
         return f"champion (version {champion.version}) does not say what it was measured on"
+    if theirs.classes != merit.classes and merit.figure == EXPLAINED:
+        return f"{_few(merit.class_names or ())} with {_few(theirs.class_names or ())}"
     if theirs.classes != merit.classes:
         return f"other classes ({_class_changes(theirs, merit)})"
     return None if theirs.images == merit.images else "other validation images"

@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tasks.evaluate.comparison.further import AnyPair, compare_further, leading_of, other_task, pair_classes, pair_numbers
+from tasks.evaluate.comparison.further import (
+    AnyPair,
+    compare_further,
+    leading_of,
+    other_task,
+    pair_classes,
+    pair_numbers,
+)
 from tasks.evaluate.comparison.known import Known, known_images, manifest_of
 from tasks.evaluate.comparison.number_pair import NumberPair
 from tasks.evaluate.comparison.pair import Pair
@@ -134,8 +141,8 @@ def _spelt(label: Any) -> str:
 
 
 def _comparison(
-    name: str, final: Path, rival: Rival, pairs: list[AnyPair], changes: Changes, dataset: Dataset, config: EvaluateConfig,
-    findings: list[str],
+    name: str, final: Path, rival: Rival, pairs: list[AnyPair], changes: Changes, dataset: Dataset,
+    config: EvaluateConfig, findings: list[str],
 ) -> Comparison:  # fmt: skip
     left_out, near = ({pair.split: getattr(pair, name) for pair in pairs} for name in ("left_out", "near"))
     pairs = [pair for pair in pairs if len(pair.rows)]

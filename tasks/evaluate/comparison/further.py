@@ -114,7 +114,9 @@ def pair_numbers(ours: Numbers, theirs: Numbers, known: Known) -> NumberPair:
     keep = ~(near | ours.rows["hash"].isin(known.learned).to_numpy())
     rows, groups = ours.rows[keep].reset_index(drop=True), groups_among(ours.groups, keep)
     sides = [
-        replace(each, rows=rows, targets=each.targets[keep], mean=each.mean[keep], spread=each.spread[keep], groups=groups)
+        replace(
+            each, rows=rows, targets=each.targets[keep], mean=each.mean[keep], spread=each.spread[keep], groups=groups
+        )
         for each in (ours, theirs)
     ]
     return NumberPair(sides[0], sides[1], int((~keep).sum()), int(near.sum()))
@@ -169,8 +171,8 @@ def _worse(found: Beside) -> list[str]:
         if p < SURE and sign * of.value < 0:
             what = pair.headline.removesuffix("_macro").replace("_", " ").replace("mae", "MAE")
             lines.append(
-                f"{pair.split}/{pair.task}: worse: {what} {of.ours:.4f} where it was {of.theirs:.4f} ({len(pair.rows):,} "
-                f"images, p {p:.2g})"
+                f"{pair.split}/{pair.task}: worse: {what} {of.ours:.4f} where it was {of.theirs:.4f} "
+                f"({len(pair.rows):,} images, p {p:.2g})"
             )
     return lines
 

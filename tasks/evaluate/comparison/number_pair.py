@@ -74,10 +74,10 @@ class NumberPair:
     def differences(self, config: EvaluateConfig) -> dict[str, Difference]:
         """Of the figures in `COMPARED`, and of calibration_error."""
         sample = Sample(len(self.rows), self.groups, config.seed)
-        sides = [(each.targets, each.mean, each.spread) for each in (self.ours, self.theirs)]
-        found = differences(*(regression.measures(*side) for side in sides), sample, config.resamples)
+        ours, theirs = ((each.targets, each.mean, each.spread) for each in (self.ours, self.theirs))
+        found = differences(regression.measures(*ours), regression.measures(*theirs), sample, config.resamples)
         few = min(config.resamples, metrics.RANKED)
-        calibrated = differences(*(regression.calibrated(*side) for side in sides), sample, few)
+        calibrated = differences(regression.calibrated(*ours), regression.calibrated(*theirs), sample, few)
         return {name: found[name] for name in COMPARED} | calibrated
 
     def slices(self, seed: int, parts: Sequence[Part] = ()) -> pd.DataFrame:

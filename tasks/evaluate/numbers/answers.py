@@ -12,7 +12,7 @@ from tasks.evaluate.report import OfSplit
 from tasks.evaluate.scores.regression import PROMISED, quantile_of
 from tasks.groups import group_numbers
 from tasks.records import Candidate, Dataset, FeatureSet
-from tasks.train.heads import Head
+from tasks.train.heads import Head, predict_numbers
 from tasks.train.task import read_features
 
 
@@ -61,8 +61,6 @@ def told_by(
     head: Head, inputs: torch.Tensor, split: str, rows: pd.DataFrame, unit: str = "", task: str = ""
 ) -> Numbers:
     """What a head tells of features float32 ``[N, width]`` of rows whose ``label`` is the true number."""
-    from tasks.train.heads import predict_numbers
-
     mean, spread = (each.double().numpy() for each in predict_numbers(head, inputs))
     return Numbers(split, rows, rows["label"].to_numpy(np.float64), mean, spread, group_numbers(rows), unit, task)
 

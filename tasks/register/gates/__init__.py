@@ -14,6 +14,7 @@ from tasks.register.gates.parity import Parity
 from tasks.register.gates.robustness import Robustness
 from tasks.register.gates.size import Size
 from tasks.register.gates.slices import Slices
+from tasks.register.gates.tasks import Tasks
 from tasks.register.gating import Gate
 
 GATES: dict[str, type[Gate]] = {
@@ -23,4 +24,5 @@ GATES: dict[str, type[Gate]] = {
 }
 
 ALWAYS: tuple[Gate, ...] = (Chance(), Champion(), LeakCheck(), Parity())
-"""Those that stand whether they are named or not, as they are unless they are named with other keys."""
+"""Those that stand whether they are named or not, as they are unless they are named with other keys; with further tasks
+also `tasks`."""

@@ -10,7 +10,8 @@ from tasks.register.gating import Evidence, Finding, Gate
 
 
 class Calibration(Gate):
-    """The expected calibration error on the held-out images is below a limit or, where none is named, not worse than
+    """The expected calibration error on the held-out images (of a number, how far the shares of images within their
+    intervals are from the levels of these) is below a limit or, where none is named, not worse than
     the champion's, by the interval of the difference on the same images."""
 
     gate: Literal["calibration"] = "calibration"
@@ -18,7 +19,8 @@ class Calibration(Gate):
     """The most that it may be."""
 
     def measure(self, evidence: Evidence) -> Finding:
-        name = f"{evidence.dataset.report_on}/ece"
+        figure = "calibration_error" if evidence.dataset.target.kind == "number" else "ece"
+        name = f"{evidence.dataset.report_on}/{figure}"
         if self.ece is not None:
             value, low, high = evidence.evaluation.metrics[name]
             told = f"{name} {value:.4f} [{low:.4f}, {high:.4f}]"

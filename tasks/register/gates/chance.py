@@ -9,7 +9,8 @@ from tasks.register.gating import Evidence, Finding, Gate, Standing
 
 class Chance(Gate):
     """The interval of the score on validation lies above what an answer gets that has not looked at the image: always
-    naming the commonest class or, with several labels an image, images in any order. A candidate that learned from
+    naming the commonest class, with several labels an image, images in any order or, of a number, always telling the
+    mean. A candidate that learned from
     shuffled labels ends here."""
 
     gate: Literal["chance"] = "chance"

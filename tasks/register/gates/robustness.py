@@ -11,7 +11,7 @@ from tasks.register.gating import Evidence, Finding, Gate
 
 class Robustness(Gate):
     """Of what is right on clean held-out images, enough is right on corrupted ones, on the mean over all corruptions
-    and severities; `evaluate.robustness` says on how many images that is measured."""
+    and severities (of a number, the error on clean images is no less a share of that on corrupted ones); `evaluate.robustness` says on how many images that is measured."""
 
     gate: Literal["robustness"] = "robustness"
     share: float = Field(default=0.5, gt=0, le=1)
@@ -25,9 +25,13 @@ class Robustness(Gate):
         if inspection is None or name not in inspection.metrics:
             return Finding(None, "corruptions were not measured: evaluate.robustness: 64 does so", asked)
         table = pd.read_csv(inspection.report / "robustness.csv", keep_default_na=False)
-        figure = "accuracy" if "accuracy" in table else "f1_samples"
+        figure = next(name for name in ("accuracy", "f1_samples", "mae") if name in table)
         clean = float(table.loc[table["severity"] == 0, figure].iloc[0])
         mean, images = inspection.metrics[name][0], inspection.images["robustness"]
+        if figure == "mae":
+            told = f"MAE {mean:.4g} on corrupted images, {clean:.4g} on clean ones ({images:,} images)"
+            share = clean / mean if mean > 0 else 1.0
+            return Finding(share >= self.share, told, asked, f"{share:.4f}")
         told = f"{figure} {mean:.4f} on corrupted images, {clean:.4f} on clean ones ({images:,} images)"
         if not clean > 0:
             return Finding(None, told, asked)
