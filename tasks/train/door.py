@@ -15,7 +15,7 @@ from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.teachers import Teachers
-from tasks.train.check import check_attack, check_labels, check_pool, check_teacher
+from tasks.train.check import check_attack, check_labels, check_pool, check_tasks, check_teacher
 from tasks.train.distillation.config import Distillation
 from tasks.train.further import check_further, fit_further, settle_head, tuned_task
 from tasks.train.heads import as_numbers, as_probabilities
@@ -46,6 +46,7 @@ def train_head(
             labels.
     """
     check_labels(config, dataset.source, dataset.target.kind)
+    check_tasks(config, dataset.targets)
     check_pool(config, dataset)
     check_teacher(config)
     check_attack(config)

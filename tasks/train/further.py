@@ -54,13 +54,18 @@ def check_further(task: Task) -> None:
 
 def fit_further(best: Fit, config: Method, task: Task, workspace: Workspace) -> dict[str, Fit]:
     """A fit for each further task of the dataset, by its name: by the method of the leading one as far as it suits
-    (`tasks.train.check.suited_to`) or, where that has tuned the backbone, a linear head on what it sees now.
+    (`tasks.train.check.suited_to`) or, where that has tuned the backbone, a linear head on what it sees now; where they
+    were learned at once with it, what came of that.
 
     Args:
         best: of the leading task.
     """
     if not task.dataset.further:
         return {}
+    if best.further:
+        if best.backbone is not None:
+            task = tuned_task(best, task, workspace)
+        return {target.name: _learned_at_once(best, config, task.on(target), target) for target in task.dataset.further}
     method = METHODS[best.method].model_validate(best.settings) if best.method else config
     if best.backbone is not None:
         task, method = tuned_task(best, task, workspace, LEARNED_FROM), Linear(calibrate=config.calibrate)
@@ -72,10 +77,24 @@ def _fitted(method: Method, task: Task, target: Target) -> Fit:
     fit = suited.fit(task)
     if not fit.cross_validated:
         settle_head(fit, suited.calibrate, task.validation)
-    tell(
-        f"train\t{target.name}: {suited.method}, validation {merit_name(target.kind).replace('_', ' ')} {fit.score:.4f}"
-    )
+    _tell(target, suited.method, fit)
     return fit
+
+
+def _learned_at_once(best: Fit, config: Method, task: Task, target: Target) -> Fit:
+    """What came of a further task that was learned at once with the leading one."""
+    names = {f"weight/{target.name}": "weight"}
+    names |= {name: name.replace(part, "/") for name in map(str, best.curves) if (part := f"/{target.name}/") in name}
+    curves = best.curves[["step", *names]].rename(columns=names)
+    fit = Fit(best.further[target.name], 0.0, {}, curves)
+    settle_head(fit, config.calibrate, task.validation)
+    _tell(target, config.method, fit)
+    return fit
+
+
+def _tell(target: Target, method: str, fit: Fit) -> None:
+    merit = merit_name(target.kind).replace("_", " ")
+    tell(f"train\t{target.name}: {method}, validation {merit} {fit.score:.4f}")
 
 
 def settle_head(fit: Fit, calibrated: bool, images: Labelled) -> None:
