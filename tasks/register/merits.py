@@ -123,8 +123,9 @@ def _interval(
 ) -> tuple[float, float]:
     """The evaluation's, where it measured the same images.
 
-    Else, of R², Fisher's (1921) of the correlation whose square it is; of others Wilson's for as many answers as there are images or, where these come in groups, groups. That of average
-    precision counts the images of a class (Boyd et al. 2013, "Area under the precision-recall curve").
+    Else, of R², Fisher's (1921) of the correlation whose square it is, and of others Wilson's, for as many answers as
+    there are images or, where these come in groups, groups. That of average precision counts the images of a class
+    (Boyd et al. 2013, "Area under the precision-recall curve").
     """
     name, _ = FIGURES[dataset.target.kind]
     known = evaluation.metrics.get(f"{dataset.choose_on}/{name}")

@@ -71,7 +71,11 @@ def worse_tasks(comparison: Comparison | None, dataset: Dataset, level: float) -
         told = f"of no further task there are enough images of {split} with a label that neither has learned from"
         return Finding(None, told, asked, against=comparison.version)
     raised = holm([comparison.p_values[f"{split}/{target.name}"] for target in there])
-    worse = [line for target, p in zip(there, raised, strict=True) if p < level and (line := _worse(target, split, comparison, p))]
+    worse = [
+        line
+        for target, p in zip(there, raised, strict=True)
+        if p < level and (line := _worse(target, split, comparison, p))
+    ]
     if not worse:
         told = f"none of {len(there)} further tasks is worse on {split}"
         return Finding(True, told, asked, "0", against=comparison.version)

@@ -16,7 +16,7 @@ from tasks.evaluate.inspection.explanations import choose_answers
 from tasks.evaluate.inspection.faithfulness import deletion_and_insertion, measure_faithfulness
 from tasks.evaluate.inspection.inspect import inspect_candidate
 from tasks.evaluate.inspection.looking import Looker, draw, goodness
-from tasks.evaluate.inspection.robustness import fragile
+from tasks.evaluate.inspection.robustness import fragile, measure_robustness, robustness_figure
 from tasks.evaluate.inspection.saliency import Saliency, enlarged
 from tasks.evaluate.inspection.together import saliency_of
 from tasks.evaluate.scores.intervals import Sample
@@ -218,3 +218,21 @@ def prepared(dataset: Dataset, folder: Path) -> tuple[Candidate, FeatureSet]:
         fingerprint="c", method="linear", head=folder / "head.safetensors", curves=folder / "none", chosen={}, score=0.3
     )
     return candidate, features
+
+
+def test_a_number_bears_corruptions_by_its_error(engine: Engine, tmp_path: Path) -> None:
+    pixels, _, _ = patched(24)
+    features = engine.forward(pixels).clone()
+    head = Head(features.shape[1], 2, number=True).standardise_like(features)
+    with torch.no_grad():
+        head.layers.weight.zero_()
+        head.layers.weight[0, :8] = 1.0
+        head.layers.bias.zero_()
+    truth = head(features)[:, 0].detach().double().numpy() + np.where(np.arange(24) % 2, 0.1, -0.1)
+    sample = Sample(24)
+    table, (mean, low, high) = measure_robustness(Looker(engine, head, Recipe(32)), pixels, truth, sample)
+    clean = table.iloc[0]
+    assert clean["mae"] == pytest.approx(0.1, abs=1e-3) and table.columns[3] == "mae"
+    assert mean == pytest.approx(table["mae"].iloc[1:].mean()) and low < mean < high and low > clean["high"]
+    assert any("takes MAE from 0.10 to " in line for line in fragile(table, "test"))
+    robustness_figure(table, "numbers").savefig(tmp_path / "x.png")

@@ -14,12 +14,14 @@ from tasks.evaluate.inspection import attacks, faithfulness, robustness
 from tasks.evaluate.inspection.explanations import choose_answers, explain_answers
 from tasks.evaluate.inspection.looking import Looker, draw
 from tasks.evaluate.inspection.together import Mapper, saliency_of
+from tasks.evaluate.numbers.answers import Numbers, answer_number
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.intervals import Interval, Sample
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
 from tasks.progress import tell
 from tasks.records import Candidate, Dataset, FeatureSet, Inspection, Preprocessed
+from tasks.wording import quantity
 from tasks.workspace import Workspace, fresh_folder
 
 ROBUSTNESS, FAITHFULNESS = 64, 20
@@ -36,6 +38,7 @@ def inspect_candidate(
     workspace: Workspace,
 ) -> Inspection:  # fmt: skip
     """Look at a candidate through its network, on a sample of the held-out images; see `tasks.records` for the files.
+    Of a number, only how it bears corruptions is looked at.
 
     Raises:
         WeightsError: the backbone's weights are no longer those that the features were computed with.
@@ -47,7 +50,9 @@ def inspect_candidate(
         candidate.fingerprint,
     )  # fmt: skip
     final = workspace.cache / "inspections" / name
-    answers = answer(dataset.report_on, dataset, features, candidate)
+    number = dataset.target.kind == "number"
+    ask = answer_number if number else answer
+    answers: Answers | Numbers = ask(dataset.report_on, dataset, features, candidate)
     looker = Looker.load(dataset, preprocessed, features, candidate, workspace)
     metrics: dict[str, Interval] = {}
     images: dict[str, int] = {}
@@ -58,9 +63,9 @@ def inspect_candidate(
             metrics[f"{dataset.report_on}/robustness"] = _bear(looker, dataset, answers, places, folder, findings)
         elif config.robustness is None and len(answers.rows):
             tell(SLOW)
-        if config.attack and len(answers.rows):
+        if config.attack and isinstance(answers, Answers) and len(answers.rows):
             metrics |= _attack(config, looker, dataset, answers, folder, images, findings)
-        if config.explain and len(answers.rows):
+        if config.explain and isinstance(answers, Answers) and len(answers.rows):
             images["explained"] = _explain(config, looker, dataset, answers, folder, metrics, images, findings)
         inspection = Inspection(
             fingerprint=name, report=final, metrics=metrics, images=images, findings=tuple(findings)
@@ -70,21 +75,28 @@ def inspect_candidate(
     return inspection
 
 
-def _drawn(asked: int | None, passes: int, most: int, looker: Looker, answers: Answers, seed: int) -> list[int]:
+def _drawn(
+    asked: int | None, passes: int, most: int, looker: Looker, answers: Answers | Numbers, seed: int
+) -> list[int]:
     """Positions of the images to measure with; by default none where a slow network would take too long."""
     count = looker.affordable(passes, most) if asked is None else asked
     return list(map(int, draw(answers.rows, count, seed)))
 
 
 def _bear(
-    looker: Looker, dataset: Dataset, answers: Answers, places: list[int], folder: Path, findings: list[str]
+    looker: Looker, dataset: Dataset, answers: Answers | Numbers, places: list[int], folder: Path, findings: list[str]
 ) -> Interval:
     rows = answers.rows.iloc[places].reset_index(drop=True)
     sample = Sample(len(rows), group_numbers(rows))
     table, mean = robustness.measure_robustness(looker, looker.see(dataset, rows), answers.targets[places], sample)
     table.to_csv(folder / "robustness.csv", index=False, float_format="%.4f")
     value, low, high = mean
-    title = f"{answers.split}: corrupted images, mean {value:.2f} [{low:.2f}, {high:.2f}], {len(rows):,} images"
+    told = (
+        f"{quantity(value)} [{quantity(low)}, {quantity(high)}]"
+        if looker.head.number
+        else (f"{value:.2f} [{low:.2f}, {high:.2f}]")
+    )
+    title = f"{answers.split}: corrupted images, mean {told}, {len(rows):,} images"
     robustness.robustness_figure(table, title).savefig(folder / "robustness.png", dpi=110)
     findings += robustness.fragile(table, answers.split)
     return mean

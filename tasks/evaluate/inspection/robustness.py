@@ -18,7 +18,7 @@ from tasks.evaluate.shift.two_samples import effect_size
 from tasks.model.decisions import THRESHOLD
 from tasks.model.reference import embed
 from tasks.progress import progress
-from tasks.train.heads import predict_probabilities
+from tasks.train.heads import Head, predict_numbers, predict_probabilities
 
 PASSES = 1 + len(STRENGTHS) * len(SEVERITIES)
 """Of the network, for each image."""
@@ -38,12 +38,13 @@ def measure_robustness(
 
     Args:
         pixels: uint8 ``[N, 3, S, S]``.
-        targets: labels int ``[N]`` or ones and zeros ``[N, C]``.
+        targets: labels int ``[N]``, ones and zeros ``[N, C]`` or, where the head tells a number, those, float ``[N]``.
 
     Returns:
         The table of `tasks.records.Inspection`, and the mean over all corruptions and severities with its interval.
     """
-    measure = "accuracy" if targets.ndim == 1 else "f1_samples"
+    number = looker.head.number
+    measure = "mae" if number else "accuracy" if targets.ndim == 1 else "f1_samples"
     cases = [(CLEAN, 0), *product(STRENGTHS, SEVERITIES)]
     rows, marks = [], []
     clean: np.ndarray | None = None
@@ -52,8 +53,8 @@ def measure_robustness(
             features = looker.features(corrupt(pixels, kind, severity) if severity else pixels)
             embeddings = embed(looker.head, features)
             clean = embeddings if clean is None else clean
-            right = goodness(targets, predict_probabilities(looker.head, features).numpy(), THRESHOLD)
-            value, low, high = mean_of(right, sample)
+            right = _marks(looker.head, features, targets)
+            value, low, high = mean_of(right, sample, bounded=not number)
             shift = effect_size(clean, embeddings, paired=True) if severity and len(pixels) > 1 else 0.0
             rows.append(
                 {
@@ -68,29 +69,45 @@ def measure_robustness(
             )
             marks += [right] * bool(severity)
             advance(len(pixels))
-    return pd.DataFrame(rows), mean_of(np.mean(marks, axis=0), sample)
+    return pd.DataFrame(rows), mean_of(np.mean(marks, axis=0), sample, bounded=not number)
 
 
-def mean_of(values: np.ndarray, sample: Sample) -> Interval:
-    """Over images, or groups of them; Wilson's interval where values are yes or no."""
-    if set(np.unique(values)) <= {0.0, 1.0}:
+def _marks(head: Head, features: torch.Tensor, targets: np.ndarray) -> np.ndarray:
+    """How right each answer is or, of a number, its absolute error: float ``[N]``."""
+    if head.number:
+        return np.abs(predict_numbers(head, features)[0].double().numpy() - targets)
+    return goodness(targets, predict_probabilities(head, features).numpy(), THRESHOLD)
+
+
+def mean_of(values: np.ndarray, sample: Sample, bounded: bool = True) -> Interval:
+    """Over images, or groups of them; Wilson's interval where values are yes or no.
+
+    Args:
+        bounded: whether they lie in 0..1; else they are positive.
+    """
+    if bounded and set(np.unique(values)) <= {0.0, 1.0}:
         return sample.share(values > 0)
     drawn = sample.resample(lambda weights: {"mean": weights @ values / weights.sum(1)}, RESAMPLES)
-    return sample.interval(float(values.mean()), drawn["mean"])
+    return sample.interval(float(values.mean()), drawn["mean"], bounded=bounded)
 
 
 def fragile(table: pd.DataFrame, split: str) -> Iterator[str]:
-    """What breaks an answer that hardly changes an image: half of what was right is lost at severity 1 or 2."""
+    """What breaks an answer that hardly changes an image: at severity 1 or 2, half of what was right is lost, or the
+    error of a number is doubled."""
     measure = table.columns[3]
     clean = table.iloc[0]
     if clean["images"] < FEWEST:
         return
     for kind, part in table[table["severity"].between(1, MILD)].groupby("corruption", sort=False):
-        broken = part[(part[measure] < clean[measure] / 2) & (part["high"] < clean["low"])]
+        lost = (part[measure] < clean[measure] / 2) & (part["high"] < clean["low"])
+        if measure == "mae":
+            lost = (part[measure] > clean[measure] * 2) & (part["low"] > clean["high"])
+        broken = part[lost]
         if len(broken):
             first = broken.iloc[0]
+            what = "MAE" if measure == "mae" else measure.replace("_", " ")
             yield (
-                f"{split}: {kind} of severity {first['severity']} takes {measure.replace('_', ' ')} from "
+                f"{split}: {kind} of severity {first['severity']} takes {what} from "
                 f"{clean[measure]:.2f} to {first[measure]:.2f} [{first['low']:.2f}, {first['high']:.2f}] "
                 f"({clean['images']:,} images)"
             )
@@ -110,7 +127,7 @@ def robustness_figure(table: pd.DataFrame, title: str) -> Figure:
         axes.plot(part["severity"], part[measure], "o-", ms=3, color=BLUE, label=measure.replace("_", " "))
         axes.plot(part["severity"], part["shift"], "--", lw=1, color=ORANGE, label="shift (d)")
         axes.set_title(kind, fontsize=9)
-        axes.set(ylim=(0, 1.02), xticks=[0, *SEVERITIES])
+        axes.set(xticks=[0, *SEVERITIES], ylim=(0, None if measure == "mae" else 1.02))
         axes.grid(alpha=0.2)
     for axes in panels[1]:
         axes.set_xlabel("severity")

@@ -19,8 +19,8 @@ class Champion(Gate):
     """Whether it has to be shown to be better: the whole interval above 0."""
     margin: float | None = Field(default=None, ge=0, lt=1)
     """Whether it has to be shown that it is worse by less than this, such as `0.01`: the whole interval above minus
-    the margin; of a number, less than this share of the champion's mean absolute error. By default it is enough that the
-    interval does not lie below 0."""
+    the margin; of a number, by less than this share of the champion's mean absolute error. By default it is enough
+    that the interval does not lie below 0."""
 
     @model_validator(mode="after")
     def _one_aim(self) -> Champion:

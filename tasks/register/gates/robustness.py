@@ -11,7 +11,8 @@ from tasks.register.gating import Evidence, Finding, Gate
 
 class Robustness(Gate):
     """Of what is right on clean held-out images, enough is right on corrupted ones, on the mean over all corruptions
-    and severities (of a number, the error on clean images is no less a share of that on corrupted ones); `evaluate.robustness` says on how many images that is measured."""
+    and severities; of a number, the mean absolute error on clean images is that share at least of the one on corrupted
+    ones. `evaluate.robustness` says on how many images that is measured."""
 
     gate: Literal["robustness"] = "robustness"
     share: float = Field(default=0.5, gt=0, le=1)

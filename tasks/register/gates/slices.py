@@ -12,11 +12,12 @@ from tasks.register.gating import Evidence, Finding, Gate
 
 class Slices(Gate):
     """A version is worse than the champion on no declared part of the validation images, however much better on
-    average: one domain, one class; of a number, by its mean absolute error. p-values are raised for so many parts (Holm 1979)."""
+    average: one domain, one class; where numbers are told, by their mean absolute error. p-values are raised for so
+    many parts (Holm 1979)."""
 
     gate: Literal["slices"] = "slices"
     by: list[Slice | Literal["class", "value"]] = Field(default=["domain"], min_length=1)
-    """What parts are by: kinds of `evaluate.slices`, or `class`; of a number, `value`: small, middle and large ones."""
+    """What parts are by: kinds of `evaluate.slices`, or `class`; of a number, `value` (small, middle, large)."""
     level: float = Field(default=0.05, gt=0, lt=1)
     """p-value below which a part counts as worse."""
 
