@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.config import PipelineConfig
+from tasks.ingest.labels import Asked
 from tasks.ingest.sources import SOURCES, Source
 from tasks.register.gates import GATES
 from tasks.register.gating import Gate
@@ -52,6 +53,7 @@ def describe(name: str, model: type[BaseModel], level: str) -> Iterator[str]:
             yield "One of these; the first key of each tells it apart. docs/data.md has examples."
             for kind in SOURCES:
                 yield from describe(f"source: {kind.key()}", kind, "####")
+            yield from describe("source: label: NAME", Asked, "####")
         elif inner := section(field) or optional(field):
             yield from describe(f"{name}.{key}", inner, f"{level}#")
 

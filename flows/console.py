@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -127,6 +128,20 @@ def classes_table(dataset: Dataset, most: int = 30) -> Table:
         table.add_row(Text(name), *(f"{int(count):,}" for count in counts))
     if len(classes) > most:
         table.add_row(f"and {len(classes) - most:,} more, in classes.csv")
+    return table
+
+
+def tasks_table(dataset: Dataset) -> Table:
+    """The tasks, the leading one first: what they are, and the images of each split that have a label."""
+    facts = json.loads((dataset.report / "checks.json").read_text())["tasks"]
+    table = plain_table("task", "kind", "", *dataset.counts, numbers=tuple(dataset.counts))
+    for target in dataset.targets:
+        told = facts[target.name]
+        what = f"{len(target.classes):,} classes"
+        if target.kind == "number":
+            what = f"{told['min']:g} to {told['max']:g} {target.unit}, mean {told['mean']:.4g}"
+        images = (f"{target.images.get(split, 0):,}" for split in dataset.counts)
+        table.add_row(target.name, target.kind, Text(" ".join(what.split()).replace(" ,", ",")), *images)
     return table
 
 

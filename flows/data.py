@@ -43,15 +43,19 @@ def ingest(
     settings = read_config(config, set_, PipelineConfig)
     workspace = open_workspace()
     settings.ingest.source.check(workspace)
-    from flows.console import classes_table, findings_table, out, show_table, shown
+    from flows.console import classes_table, findings_table, out, show_table, shown, tasks_table
     from tasks.ingest.door import ingest_images
+    from tasks.target import LABEL
 
     claim(workspace, replace)
     with shown():
         dataset = ingest_images(settings.ingest, workspace)
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     out.print(f"{dataset.source}: {splits}; {dataset.quarantined:,} quarantined", soft_wrap=True)
-    show_table(classes_table(dataset))
+    if dataset.target.name != LABEL:
+        show_table(tasks_table(dataset))
+    if dataset.classes:
+        show_table(classes_table(dataset))
     show_table(findings_table(dataset), "no findings")
     out.print(f"version {dataset.version}\nreport  {dataset.report}", soft_wrap=True)
 

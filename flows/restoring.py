@@ -20,6 +20,7 @@ from tasks.errors import ConfigurationError, RegistryError, WeightsError
 from tasks.fingerprint import code_version
 from tasks.register.registry import check_files, fetch_bundle, get_version, missing_files
 from tasks.register.tags import TEACHERS
+from tasks.target import LABEL, Target
 from tasks.wording import shorten
 from tasks.workspace import Workspace, write_whole
 
@@ -74,7 +75,7 @@ def restore_data(subject: Subject, workspace: Workspace, home: Workspace) -> dic
     from tasks.ingest.objects import object_path
     from tasks.ingest.remotes import fetch_version
     from tasks.ingest.repository import object_store
-    from tasks.ingest.versioning import read_listing, read_manifest
+    from tasks.ingest.versioning import read_listing, read_targets
 
     if not (name := subject.tags.get("data.version")):
         raise RegistryError(f"{subject} names no version of a dataset: its run ended before it had one")
@@ -84,8 +85,19 @@ def restore_data(subject: Subject, workspace: Workspace, home: Workspace) -> dic
         target = object_path(fresh, digest)
         target.parent.mkdir(parents=True, exist_ok=True)
         _link(object_path(store, digest), target)
-    labels = read_manifest(name, home)["label"].dropna()
-    return {"version": name, "multi_label": not all(isinstance(label, str) for label in labels)}
+    leading, *others = read_targets(name, home)
+    if leading.name == LABEL:
+        return {"version": name, "multi_label": leading.kind == "labels"}
+    units = {target.name: target.unit for target in _asked(subject)}
+    tasks = {each.name: {"kind": each.kind, "unit": units.get(each.name, "")} for each in (leading, *others)}
+    return {"version": name, "tasks": tasks}
+
+
+def _asked(subject: Subject) -> tuple[Target, ...]:
+    """The tasks as the run's configuration asks for them: versions do not keep units."""
+    from tasks.ingest.config import IngestConfig
+
+    return IngestConfig.model_validate({"source": subject.config["ingest"]["source"]}).source.targets()
 
 
 def restore_config(subject: Subject, source: dict[str, Any], weights: list[str], path: Path) -> Path:

@@ -20,6 +20,7 @@ from tasks.records import (
     RegisteredModel,
     Report,
 )
+from tasks.target import LABEL, Target
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
 """What runs are judged by: with one label an image, and with several."""
@@ -195,7 +196,16 @@ def _alias(model: RegisteredModel) -> str:
 
 def _dataset(dataset: Dataset) -> str:
     kept_out = f", {dataset.quarantined:,} quarantined" if dataset.quarantined else ""
-    return f"{dataset.source}: {sum(dataset.counts.values()):,} images, {len(dataset.classes):,} classes{kept_out}"
+    images = f"{dataset.source}: {sum(dataset.counts.values()):,} images"
+    if dataset.target.name == LABEL:
+        return f"{images}, {len(dataset.classes):,} classes{kept_out}"
+    return f"{images}, {', '.join(f'{target.name} ({_task(target)})' for target in dataset.targets)}{kept_out}"
+
+
+def _task(target: Target) -> str:
+    if target.kind == "number":
+        return f"a number in {target.unit}" if target.unit else "a number"
+    return f"{len(target.classes):,} classes" + (", several an image" if target.kind == "labels" else "")
 
 
 def _backbones(features: FeatureSet, layers: bool = False) -> str:

@@ -46,7 +46,9 @@ def confirm(dataset: Dataset, store: FeatureStore, folder: Path, seed: int = 0) 
     pairs = pairs.assign(cosine=cosine, confirmed=cosine > usual).sort_values("cosine", ascending=False)
     pairs.to_csv(folder / "look_alikes.csv", index=False, float_format="%.4f")
     found = pairs[pairs["confirmed"]]
-    across = found[found["first_split"] != found["second_split"]]
+    # Further tasks learn from both.
+    first_split, second_split = (found[f"{side}_split"].replace("partial", "train") for side in ("first", "second"))
+    across = found[first_split != second_split]
     _draw(pd.concat([across, found]).drop_duplicates().head(SHOWN), hashes, dataset, folder / "look_alikes.png")
     return len(found), len(across)
 

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from tasks.errors import DataError
 from tasks.ingest.config import ChecksConfig
-from tasks.ingest.journal import Journal
-from tasks.ingest.kinds import CLASSES, KINDS
+from tasks.ingest.journal import USED, Journal
+from tasks.ingest.kinds import KINDS, NAMED
 from tasks.ingest.naming import look_alike
-from tasks.ingest.splits import LABELLED
+from tasks.ingest.tables.cells import DECIMAL_COMMA, NUMBER, number_text
+from tasks.ingest.told import values_of
 from tasks.records import Split
+from tasks.target import LABEL, Target
 from tasks.wording import shorten
 
 ClassCounts = dict[str, dict[Split, int]]
 """Images of each class in each split, classes in their order."""
 
+TRAINING: tuple[Split, ...] = ("train", "tune", "partial")
+"""Splits that further tasks may learn from; the leading one's classes have to be in the first."""
 
-def count_classes(journal: Journal, multi_label: bool) -> ClassCounts:
-    """How many images each class has in each split; an image of several labels counts for each."""
-    one, table = ("each.value", "rows, json_each(rows.label) AS each") if multi_label else ("rows.label", "rows")
+MANY, FEW = 20, 5
+"""Classes from which on they may be values of a quantity, and images of each below which they are."""
+
+
+def count_classes(journal: Journal, target: Target) -> ClassCounts:
+    """How many images each class of a task has in each split; an image of several labels counts for each. Of a further
+    task, what lies in the pool does not count: nothing is learned from it, and nothing is judged by it."""
+    value, table, known = values_of(target)
+    counted = USED if target.column == LABEL else f"{USED} AND split <> 'pool'"
     found = journal.sql.execute(
-        f"SELECT {one}, split, COUNT(*) FROM {table} WHERE {LABELLED} GROUP BY 1, 2 ORDER BY 1, 2"
+        f"SELECT {value}, split, COUNT(*) FROM {table} WHERE {counted} AND {known} GROUP BY 1, 2 ORDER BY 1, 2"
     )
     counts: ClassCounts = {}
     for name, split, count in found:
@@ -30,32 +41,71 @@ def count_classes(journal: Journal, multi_label: bool) -> ClassCounts:
     return counts
 
 
-def note_classes(journal: Journal, checks: ChecksConfig, held_out: Iterable[Split], multi_label: bool) -> None:
-    """Note classes without images, or without any in a split that counts, and names that look alike.
+def note_classes(
+    journal: Journal, checks: ChecksConfig, held_out: Sequence[Split], targets: tuple[Target, ...], numbers: bool
+) -> None:
+    """Note classes without images, or without any in a split that counts, names that look alike, classes that may be
+    numbers, and tasks without labels in the split that is reported on.
+
+    Args:
+        held_out: the splits to choose on and to report on.
+        numbers: whether the source can tell numbers.
 
     Raises:
         DataError: a kind whose policy is ``fail`` was found.
     """
-    counts = count_classes(journal, multi_label)
-    empty = sorted(_named(journal, multi_label) - counts.keys())
-    found = {
-        "empty_class": [(name, "no image of it can be used") for name in empty],
-        "absent_class": list(_absent(counts, list(held_out))),
-        "similar_classes": list(_similar([*counts, *empty], counts)),
-    }
+    found: dict[str, list[tuple[str, str]]] = {}
+    for target in targets:
+        of = "" if target.column == LABEL else f"{target.name}: "
+        for kind, remarks in _remarks(journal, held_out, target, numbers).items():
+            found.setdefault(kind, []).extend((of + about, reason) for about, reason in remarks)
     for kind, remarks in found.items():
         if remarks and getattr(checks, kind) == "fail":
             told = shorten(f"{name} ({reason})" for name, reason in remarks)
-            raise DataError(f"{len(remarks):,} {CLASSES[kind]}: {told}. ingest.checks.{kind} is fail; warn goes on")
+            raise DataError(f"{len(remarks):,} {NAMED[kind]}: {told}. ingest.checks.{kind} is fail; warn goes on")
         journal.sql.executemany("INSERT INTO remarks VALUES (?, ?, ?)", [(kind, *remark) for remark in remarks])
     journal.sql.commit()
 
 
-def _named(journal: Journal, multi_label: bool) -> set[str]:
+def _remarks(
+    journal: Journal, held_out: Sequence[Split], target: Target, numbers: bool
+) -> dict[str, list[tuple[str, str]]]:
+    """Of one task, by kind: what it is about, and the reason."""
+    if target.column != LABEL and not target.images.get(held_out[-1]):
+        return {"untold_task": [(target.name, f"no image in {held_out[-1]} has a label of it")]}
+    if target.kind == "number":
+        return {}
+    counts = count_classes(journal, target)
+    empty = sorted(_named(journal, target) - counts.keys())
+    return {
+        "empty_class": [(name, "no image of it can be used") for name in empty],
+        "absent_class": list(_absent(counts, list(held_out))),
+        "similar_classes": list(_similar([*counts, *empty], counts)),
+        "numbers_as_classes": [(target.name, _as_number(target, counts))] if numbers and _are_numbers(counts) else [],
+    }
+
+
+def _named(journal: Journal, target: Target) -> set[str]:
     """Classes that the source names: by folders, or by images that are kept out."""
-    one, table = ("each.value", "rows, json_each(rows.label) AS each") if multi_label else ("rows.label", "rows")
-    found = journal.sql.execute(f"SELECT {one} FROM {table} WHERE rows.label IS NOT NULL UNION SELECT label FROM named")
+    value, table, known = values_of(target)
+    folders = "UNION SELECT label FROM named" if target.column == LABEL else ""
+    found = journal.sql.execute(f"SELECT {value} FROM {table} WHERE {known} {folders}")
     return {name for (name,) in found}
+
+
+def _are_numbers(counts: ClassCounts) -> bool:
+    """Whether classes look like values of a quantity: many, all of them numbers, with decimals or with few images."""
+    images = sum(sum(by_split.values()) for by_split in counts.values())
+    return (
+        len(counts) >= MANY
+        and all(NUMBER.fullmatch(name) or DECIMAL_COMMA.fullmatch(name) for name in counts)
+        and (images < FEW * len(counts) or any(not name.lstrip("+-").isdigit() for name in counts))
+    )
+
+
+def _as_number(target: Target, counts: ClassCounts) -> str:
+    name = "NAME" if target.name == LABEL else target.name
+    return f"{len(counts):,} classes, all of them numbers: label: {{{name}: {{column: ..., kind: number}}}} learns one"
 
 
 def _absent(counts: ClassCounts, held_out: list[Split]) -> Iterator[tuple[str, str]]:
@@ -79,35 +129,92 @@ def readable(name: str) -> str:
     return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
 
 
-def check_learnable(journal: Journal, needed: tuple[Split, ...], multi_label: bool) -> tuple[str, ...]:
-    """Class names in order, once it is clear that each can be learned.
+def check_learnable(
+    journal: Journal, needed: tuple[Split, ...], targets: tuple[Target, ...], numbers: bool = False
+) -> tuple[Target, ...]:
+    """The tasks with their classes in order and the images that have labels, once it is clear that all can be learned.
+
+    Args:
+        needed: the splits to learn from, to choose on and to report on.
+        numbers: whether the source can tell numbers.
 
     Raises:
-        DataError: fewer than two classes, a class without a training image, or a split without images.
+        DataError: fewer than two classes or values, a class without a training image, or a split without images.
     """
-    counts = count_classes(journal, multi_label)
+    learnable = []
+    for target in targets:
+        check = _check_numbers if target.kind == "number" else _check_classes
+        classes = check(journal, needed, target, numbers)
+        known = f"{USED} AND {values_of(target).known}"
+        images = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {known} GROUP BY split")
+        by_split = {split: images[split] for split in get_args(Split) if split in images}
+        learnable.append(target.model_copy(update={"classes": classes, "images": by_split}))
+    return tuple(learnable)
+
+
+def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, numbers: bool) -> tuple[str, ...]:
+    counts = count_classes(journal, target)
     classes = tuple(sorted(counts))
-    if len(classes) < (1 if multi_label else 2):
+    if len(classes) < (1 if target.kind == "labels" else 2):
         raise DataError(
-            (f"only one class was found ({', '.join(classes)}): a classifier needs at least two"
-             if classes else "no image has a label, and without labels there is nothing to learn")
+            (f"{_of(target)}only one class was found ({', '.join(classes)}): a classifier needs at least two"
+             if classes else f"{_of(target)}no image has a label, and without labels there is nothing to learn")
             + _because(journal)
         )  # fmt: skip
-    splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {LABELLED} GROUP BY split")
-    for split in needed:
-        if not splits.get(split):
-            told = ", ".join(f"{count:,} {name}" for name, count in splits.items())
-            raise DataError(
-                f"no image falls into the split {split!r} (there are {told}): give more images, raise ingest.split.val "
-                "or ingest.split.test, or set ingest.split.by to stratified, which puts every class of three images "
-                f"or more into every split{_because(journal)}"
-            )
-    if missing := [name for name in classes if not counts[name].get("train")]:
+    _check_splits(journal, needed, target)
+    training = TRAINING if target.column != LABEL else TRAINING[:1]
+    if missing := [name for name in classes if not any(counts[name].get(split) for split in training)]:
+        if numbers and _are_numbers(counts):
+            raise DataError(f"{_of(target)}no training image for {shorten(missing)}; {_as_number(target, counts)}")
+        spread = "set ingest.split.by to stratified, which learns from every class"
+        otherwise = spread if target.column == LABEL else "leave the cells of this task empty"
         raise DataError(
-            f"no training image for {shorten(missing)}: give more images of it, remove the class, or set "
-            f"ingest.split.by to stratified, which learns from every class{_because(journal)}"
+            f"{_of(target)}no training image for {shorten(missing)}: give more images of it, remove the class, or "
+            f"{otherwise}{_because(journal)}"
         )
     return classes
+
+
+def _check_numbers(journal: Journal, needed: tuple[Split, ...], target: Target, _: bool) -> tuple[str, ...]:
+    value, table, known = values_of(target)
+    if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED} AND {known}"):
+        raise DataError(
+            f"{_of(target)}no image has a number, and without any there is nothing to learn{_because(journal)}"
+        )
+    _check_splits(journal, needed, target)
+    splits = ", ".join(f"'{split}'" for split in TRAINING)
+    where = f"{USED} AND {known} AND split IN ({splits})"
+    least, most = journal.sql.execute(f"SELECT MIN({value}), MAX({value}) FROM {table} WHERE {where}").fetchone()
+    if least == most:
+        raise DataError(
+            f"{_of(target)}the number is {number_text(least)} of every training image: there is nothing to learn"
+            f"{_because(journal)}"
+        )
+    return ()
+
+
+def _check_splits(journal: Journal, needed: tuple[Split, ...], target: Target) -> None:
+    """Whether the splits that count have images; of a further task, those to learn from and to choose on."""
+    known = f"{USED} AND {values_of(target).known}"
+    splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {known} GROUP BY split")
+    told = ", ".join(f"{count:,} {name}" for name, count in splits.items())
+    if target.column == LABEL:
+        for split in needed:
+            if not splits.get(split):
+                raise DataError(
+                    f"no image falls into the split {split!r} (there are {told}): give more images, raise "
+                    "ingest.split.val or ingest.split.test, or set ingest.split.by to stratified, which puts every "
+                    f"class of three images or more into every split{_because(journal)}"
+                )
+        return
+    for what, parts in (("is learned from", TRAINING), (f"falls into the split {needed[1]!r}", needed[1:2])):
+        if not any(splits.get(split) for split in parts):
+            raise DataError(f"{_of(target)}no image with a label of it {what} (there are {told}): give more labels")
+
+
+def _of(target: Target) -> str:
+    """Which task an error is about, where tasks have names."""
+    return "" if target.name == LABEL else f"task {target.name!r}: "
 
 
 def _because(journal: Journal) -> str:

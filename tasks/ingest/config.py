@@ -19,8 +19,9 @@ class SplitConfig(Section):
 
     by: Literal["auto", "given", "hash", "stratified", "group"] = "auto"
     """How splits come about. ``given``: as the source says. ``hash``: by the image's content, so that adding images
-    never moves old ones. ``stratified``: the same share of every class; adding images may move a few. ``group``: by
-    the hash of the group, so that no patient or scene is in two splits. ``auto``: given where the source gives
+    never moves old ones. ``stratified``: the same share of every class, or of every tenth of the images by their
+    number; adding images may move a few. ``group``: by the hash of the group, so that no patient or scene is in two
+    splits. ``auto``: given where the source gives
     splits, by group where it gives groups, else by hash."""
     group: Literal["source", "stem", "near_duplicates"] = "source"
     """What groups images. ``source``: what it gives. ``stem``: the names of files without the counter at their end, so
@@ -36,7 +37,7 @@ class SplitConfig(Section):
     fold: int = Field(default=0, ge=0)
     """Which part is the test split, counted from 0."""
     shots: int | None = Field(default=None, ge=1)
-    """Learn from this many images per class only; the other training images go to the pool."""
+    """Learn from this many images per class only; the other training images go to the pool. Not for numbers."""
     seed: int = 0
     """Draws the ``shots``."""
     target: list[str] = Field(default=[])
@@ -107,7 +108,7 @@ class ChecksConfig(Section):
     ungrouped: Action = "warn"
     """Images without a group in a source that gives groups: they may stand in another split than their like."""
     conflicting_label: Action = "quarantine"
-    """Copies of one image under different labels; all of them are kept out."""
+    """Copies of one image under different labels of a task; all of them are kept out."""
     straddling: Unusable = "quarantine"
     """Copies of one image in different splits; the one held out most is kept: test, then val, then train."""
     duplicate: Action = "quarantine"
@@ -122,6 +123,10 @@ class ChecksConfig(Section):
     """Classes without images in the split that choices are made on, or in the one that is reported on."""
     similar_classes: Telling = "warn"
     """Class names that differ only in case, spaces or the form of their Unicode: ``Cat``, ``cat`` and ``CAT ``."""
+    numbers_as_classes: Telling = "warn"
+    """Many classes, all of which are numbers: ``kind: number`` may be meant."""
+    untold_task: Telling = "warn"
+    """Further tasks of which no image has a label in the split that is reported on."""
     near_bits: int = Field(default=2, ge=0, le=3)
     """Two images look alike when at most this many of the 64 bits of their perceptual hashes differ."""
 
@@ -155,6 +160,13 @@ class IngestConfig(Section):
     """What is done about findings."""
     limits: LimitsConfig = LimitsConfig()
     """What is too much to be a photo or a dataset."""
+
+    @model_validator(mode="after")
+    def _shots_are_of_classes(self) -> IngestConfig:
+        leading = self.source.targets()[0]
+        if leading.kind == "number" and self.split.shots is not None:
+            raise ValueError(f"split.shots are images of each class, and {leading.name} is a number: leave them out")
+        return self
 
     def state(self, workspace: Workspace) -> str:
         """Fingerprint of what ingestion would find, by names, sizes and times: the source's files, what this machine

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from tasks.errors import DataError
 from tasks.fingerprint import file_digest
 from tasks.ingest.journal import USED, Journal
+from tasks.ingest.tables.cells import number_of, number_text
+from tasks.target import Kind
 from tasks.workspace import Workspace, write_whole
 
 CORRECTIONS = "data.labels.csv"
@@ -110,21 +112,28 @@ def read_table(file: Path, columns: list[str]) -> list[dict[str, str]]:
     return found
 
 
-def correct_labels(journal: Journal, corrections: Mapping[Key, Correction]) -> None:
-    """Give the rows of a dataset in the making their corrected labels, and say so."""
+def correct_labels(journal: Journal, corrections: Mapping[Key, Correction], kind: Kind = "class") -> None:
+    """Give the rows of a dataset in the making their corrected labels of the leading task, and say so.
+
+    Args:
+        kind: of the leading task.
+
+    Raises:
+        DataError: it is a number, and a correction is none.
+    """
     if not corrections:
         return
     sql = journal.sql
     sql.execute("CREATE TEMP TABLE corrections (hash TEXT, new TEXT, old TEXT, PRIMARY KEY (hash, old)) WITHOUT ROWID")
     sql.executemany(
         "INSERT OR IGNORE INTO temp.corrections VALUES (?,?,?)",
-        [(each.hash, each.label and _plain(each.label), _plain(each.was)) for each in corrections.values()],
+        [(each.hash, each.label and _plain(each.label, kind), _plain(each.was, kind)) for each in corrections.values()],
     )
     joined = f"rows JOIN temp.corrections USING (hash) WHERE {USED} AND label IS NOT NULL"
     settled = f"SELECT hash FROM {joined} AND (label = old OR label IS new)"
-    for kind, condition in (("corrected", "label = old AND new IS NOT NULL"),
+    for finding, condition in (("corrected", "label = old AND new IS NOT NULL"),
                             ("outdated_correction", f"hash NOT IN ({settled}) GROUP BY id")):  # fmt: skip
-        sql.execute(f"INSERT INTO noted SELECT '{kind}', id, 'was ' || old FROM {joined} AND {condition}")
+        sql.execute(f"INSERT INTO noted SELECT '{finding}', id, 'was ' || old FROM {joined} AND {condition}")
     sql.execute(f"CREATE TEMP TABLE changed AS SELECT id, new FROM {joined} AND label = old")
     sql.execute(
         """UPDATE rows SET kind = 'left_out', reason = 'data.labels.csv leaves it out'
@@ -136,8 +145,13 @@ def correct_labels(journal: Journal, corrections: Mapping[Key, Correction]) -> N
     sql.commit()
 
 
-def _plain(label: str) -> str:
+def _plain(label: str, kind: Kind) -> str:
     """As the journal has it, whose lists are in ASCII."""
+    if kind == "number":
+        try:
+            return number_text(number_of(label))
+        except ValueError as error:
+            raise DataError(f"{CORRECTIONS}: a label {error}") from error
     if not label.startswith("["):
         return label
     try:

@@ -21,7 +21,7 @@ from tasks.ingest.corrections import Correction, Key, correct_labels, read_corre
 from tasks.ingest.grouping import group_images
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
-from tasks.ingest.kinds import CLASSES, KINDS
+from tasks.ingest.kinds import KINDS, NAMED
 from tasks.ingest.manifest import BATCH, MANIFEST, TABLE, write_manifest
 from tasks.ingest.objects import keep_file, object_path, tidy
 from tasks.ingest.pointer import claim
@@ -30,7 +30,7 @@ from tasks.ingest.repository import object_store
 from tasks.ingest.splits import assign_splits, keep_given
 from tasks.ingest.versioning import Entry, write_version
 from tasks.records import STORED, Dataset, Split
-from tasks.target import one_task
+from tasks.target import Target
 from tasks.wording import shorten
 from tasks.workspace import Workspace
 
@@ -56,25 +56,25 @@ def ingest_images(config: IngestConfig, workspace: Workspace, into_data: bool = 
 def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Dataset:
     store = object_store(workspace)
     tidy(store)
-    multi_label = config.source.is_multi_label()
+    targets, numbers = config.source.targets(), config.source.tells_numbers
     limits = config.limits.of_an_image
     with (
         scratch_folder(workspace.cache) as scratch,
         Journal.open(workspace.cache / "ingest.db", scratch, limits) as journal,
     ):
         items = config.source.items(workspace, config.limits.bytes)
-        take_in(items, config.source.total(workspace), journal, store, config.limits, multi_label)
+        take_in(items, config.source.total(workspace), journal, store, config.limits, targets)
         choose_on, report_on = _settle(journal, config, read_corrections(workspace))
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
-        classes = check_learnable(journal, needed, multi_label)
-        note_classes(journal, config.checks, needed[1:], multi_label)
+        targets = check_learnable(journal, needed, targets, numbers)
+        note_classes(journal, config.checks, needed[1:], targets, numbers)
         text, table = scratch / MANIFEST, scratch / TABLE
-        _write_manifest(journal, multi_label, text, table)
+        _write_manifest(journal, targets, text, table)
         entry = Entry(MANIFEST, keep_file(text, store), text.stat().st_size)
         version = write_version(_entries(journal, entry), store)
         final = workspace.cache / "datasets" / version.name / _findings_fingerprint(journal, config)
         if not final.exists():
-            _keep_report(journal, config, table, final)
+            _keep_report(journal, config, targets, table, final)
         _write_stored(journal, (entry.hash, version.name), store, scratch / STORED)
         os.replace(scratch / STORED, final.parent / STORED)
         report = json.loads((final / "checks.json").read_text())
@@ -86,13 +86,13 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
                 journal.one(find, path), workspace, store,
             )  # fmt: skip
     return Dataset(
-        fingerprint=fingerprint(version.name, choose_on, report_on, config.checks.near_bits),
+        fingerprint=_fingerprint(version.name, choose_on, report_on, config, targets),
         source=str(config.source),
         version=version.name,
         manifest=final / TABLE,
         report=final,
         images=store,
-        targets=one_task(classes, multi_label),
+        targets=targets,
         counts=cast(dict[Split, int], report["splits"]),
         choose_on=choose_on,
         report_on=report_on,
@@ -102,12 +102,20 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
     )
 
 
-def _keep_report(journal: Journal, config: IngestConfig, table: Path, final: Path) -> None:
+def _fingerprint(
+    version: str, choose_on: Split, report_on: Split, config: IngestConfig, targets: tuple[Target, ...]
+) -> str:
+    """Of all that learning from the dataset goes by: its version, units, and what its splits are for."""
+    units = {target.name: target.unit for target in targets if target.unit}
+    return fingerprint(version, choose_on, report_on, config.checks.near_bits, *([units] if units else []))
+
+
+def _keep_report(journal: Journal, config: IngestConfig, targets: tuple[Target, ...], table: Path, final: Path) -> None:
     """Put the report and the manifest into a folder that appears whole or not at all."""
     final.parent.mkdir(parents=True, exist_ok=True)
     folder = table.parent / "report"
     folder.mkdir()
-    write_report(journal, config.checks, folder, config.source.is_multi_label())
+    write_report(journal, config.checks, folder, targets)
     table.rename(folder / TABLE)
     try:
         folder.rename(final)
@@ -120,18 +128,19 @@ def _settle(
     journal: Journal, config: IngestConfig, corrections: Mapping[Key, Correction] | None = None
 ) -> tuple[Split, Split]:
     """Labels, relations between images, and splits, in the order in which they depend on each other."""
-    relations.place_by_folders(journal, config.source.is_multi_label())
-    correct_labels(journal, corrections or {})
+    leading, *further = config.source.targets()
+    relations.place_by_folders(journal, leading.kind == "labels")
+    correct_labels(journal, corrections or {}, leading.kind)
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"):
         _refuse_empty(journal, config)
-    group_images(journal, config.split.group, config.checks.near_bits)
+    group_images(journal, config.split.group, config.checks.near_bits, leading.kind)
     given = keep_given(journal, config.split)
     relations.keep_paths_apart(journal, config.checks)
     relations.check_usable(journal, config.checks)
     relations.note_oddities(journal, config.checks)
     relations.note_ungrouped(journal, config.checks)
-    relations.settle_copies(journal, config.checks)
-    splits = assign_splits(journal, config.split, given)
+    relations.settle_copies(journal, config.checks, further)
+    splits = assign_splits(journal, config.split, given, leading.kind)
     relations.settle_look_alikes(journal, config.checks)
     return splits
 
@@ -143,12 +152,12 @@ def _refuse_empty(journal: Journal, config: IngestConfig) -> None:
     raise DataError(f"{config.source} holds no {config.source.expects}: {told}")
 
 
-def _write_manifest(journal: Journal, multi_label: bool, text: Path, table: Path) -> None:
+def _write_manifest(journal: Journal, targets: tuple[Target, ...], text: Path, table: Path) -> None:
     rows = journal.sql.execute(
-        """SELECT path, label, split, domain, "group", hash, size, width, height, dhash
+        """SELECT path, label, split, domain, "group", hash, size, width, height, dhash, further
         FROM rows JOIN contents USING (hash) WHERE rows.kind IS NULL ORDER BY path"""
     )
-    write_manifest(rows, multi_label, text, table)
+    write_manifest(rows, targets, text, table)
 
 
 def _entries(journal: Journal, manifest: Entry) -> Iterator[Entry]:
@@ -195,7 +204,7 @@ def _findings(report: dict[str, Any]) -> tuple[str, ...]:
     lines = []
     for kind, found in report["findings"].items():
         # Of classes, their names are what one wants to know.
-        more = f": {shorten(found['about'])}" if kind in CLASSES else ""
+        more = f": {shorten(found['about'])}" if kind in NAMED else ""
         more = ": kept out" if found["policy"] == "quarantine" else more
         lines.append(f"{found['count']:,} {KINDS[kind]}{more}")
     return tuple(lines)

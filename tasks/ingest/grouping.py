@@ -8,24 +8,28 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tasks.ingest.journal import USED, Journal
+from tasks.ingest.journal import Journal
 from tasks.ingest.relations import near_pairs
 from tasks.ingest.stems import stem_of
+from tasks.ingest.told import TOLD
+from tasks.target import Kind
 
 Grouping = Literal["source", "stem", "near_duplicates"]
 
-UNGROUPED = f"""{USED} AND label IS NOT NULL AND "group" IS NULL"""
+UNGROUPED = f"""{TOLD} AND "group" IS NULL"""
 
 
-def group_images(journal: Journal, by: Grouping, bits: int) -> None:
+def group_images(journal: Journal, by: Grouping, bits: int, kind: Kind = "class") -> None:
     """Give every labelled image without a group one.
 
     Args:
+        kind: of the leading task; of numbers, files are not counted anew for each.
         bits: by which the perceptual hashes of two images may differ that look alike.
     """
     if by == "stem":
         journal.sql.create_function("stem_of", 2, stem_of, deterministic=True)
-        journal.sql.execute(f"""UPDATE rows SET "group" = stem_of(path, label) WHERE {UNGROUPED}""")
+        label = "NULL" if kind == "number" else "label"
+        journal.sql.execute(f"""UPDATE rows SET "group" = stem_of(path, {label}) WHERE {UNGROUPED}""")
     elif by == "near_duplicates":
         _group_look_alikes(journal, bits)
     journal.sql.commit()

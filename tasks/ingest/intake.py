@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from tasks.ingest.config import LimitsConfig
 from tasks.ingest.examine import Examined, Work, begin_work, examine_all
 from tasks.ingest.journal import Journal
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import Label
 from tasks.ingest.objects import tell_mended
 from tasks.ingest.sources.base import Item
+from tasks.ingest.told import cell_of, plain_label
 from tasks.limits import Limits
 from tasks.machine import usable_cores
 from tasks.progress import progress
+from tasks.target import Target
 from tasks.wording import REASON, brief
 from tasks.workspace import LONGEST_NAME
 
@@ -38,7 +42,12 @@ Block = list[tuple[Item, Examined | None]]
 
 
 def take_in(
-    items: Iterator[Item], total: int, journal: Journal, store: Path, limits: LimitsConfig, multi_label: bool
+    items: Iterator[Item],
+    total: int,
+    journal: Journal,
+    store: Path,
+    limits: LimitsConfig,
+    targets: tuple[Target, ...],
 ) -> None:
     """Examine all items, put those that can be used into DVC's store, and note each in the journal.
 
@@ -60,7 +69,7 @@ def take_in(
                 for (item, known), new in zip(block, examined, strict=True)
                 if known is None and item.problem is None
             )
-            journal.add([_row(item, told, multi_label) for (item, _), told in zip(block, examined, strict=True)])
+            journal.add([_row(item, told, targets) for (item, _), told in zip(block, examined, strict=True)])
             files, size = files + len(block), size + sum(told.size for told in examined)
             mended.extend(item.path for (item, _), told in zip(block, examined, strict=True) if told.mended)
             advance(len(block))
@@ -97,12 +106,12 @@ def _checked(item: Item) -> Item:
     """The item, with a problem where its path or what is said of it cannot be written down or checked out."""
     if item.place is not None and not _is_utf8(item.place):
         item = replace(item, stamp=None)
-    told = [item.split, item.domain, item.group, *(item.labels or ())]
+    told = [item.split, item.domain, item.group, *_texts(item.labels), *chain(*map(_texts, item.further.values()))]
     if not _is_utf8(item.path):
         item = replace(item, path=_escaped(item.path), problem=Problem("unsafe_path", "its name is not valid UTF-8"))
     elif not all(_is_utf8(text) for text in told if text):
         problem = Problem("bad_row", "what is said of it is not valid Unicode")
-        item = replace(item, labels=None, split=None, domain=None, group=None, problem=problem)
+        item = replace(item, labels=None, further={}, split=None, domain=None, group=None, problem=problem)
     elif item.problem is not None:
         item = replace(item, problem=Problem(item.problem.kind, _escaped(item.problem.reason)))
     elif not _is_relative(item.path):
@@ -110,6 +119,10 @@ def _checked(item: Item) -> Item:
     elif len(item.path) > LONGEST_NAME and _is_too_long(item.path):
         item = replace(item, problem=Problem("unsafe_path", "its name is longer than file systems allow"))
     return item
+
+
+def _texts(label: Label | None) -> tuple[str, ...]:
+    return label if isinstance(label, tuple) else ()
 
 
 def _with_known(items: list[Item], journal: Journal, store: Path) -> Block:
@@ -148,16 +161,19 @@ def _merged(block: Block, examined: Sequence[Examined]) -> list[Examined]:
     return [next(new) if known is None else known for _, known in block]
 
 
-def _row(item: Item, told: Examined, multi_label: bool) -> tuple[Any, ...]:
+def _row(item: Item, told: Examined, targets: tuple[Target, ...]) -> tuple[Any, ...]:
     problem = item.problem or (Problem(told.kind, told.reason or "") if told.kind else None)
-    label = None
-    if item.labels is not None:
-        label = json.dumps(sorted(set(item.labels))) if multi_label else next(iter(item.labels), None)
-        if not multi_label and len(item.labels) != 1:
-            problem = problem or Problem("bad_row", f"{len(item.labels)} labels where one is expected")
+    leading, *others = targets
+    for target, labels in ((leading, item.labels), *((each, item.further.get(each.name)) for each in others)):
+        if target.kind == "class" and isinstance(labels, tuple) and len(labels) != 1:
+            of = "" if target is leading else f" of {target.name}"
+            problem = problem or Problem("bad_row", f"{len(labels)} labels{of} where one is expected")
     kind, reason = (problem.kind, brief(problem.reason, REASON)) if problem else (None, None)
     path = item.path if len(item.path) <= LONGEST_PATH else brief(item.path, LONGEST_PATH)
-    return path, item.layout, item.domain, label, item.split, item.group, told.hash, kind, reason
+    label = None if item.labels is None else cell_of(plain_label(item.labels, leading))
+    found = {each.name: plain_label(item.further[each.name], each) for each in others if each.name in item.further}
+    further = json.dumps(found, sort_keys=True) if found else None
+    return path, item.layout, item.domain, label, item.split, item.group, told.hash, kind, reason, further
 
 
 def _is_utf8(text: str) -> bool:

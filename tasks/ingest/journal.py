@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS known_files (
 ) WITHOUT ROWID;
 CREATE TABLE work.rows (
     id INTEGER PRIMARY KEY, path TEXT, layout TEXT, domain TEXT, label TEXT, split TEXT, "group" TEXT, hash TEXT,
-    kind TEXT, reason TEXT
+    kind TEXT, reason TEXT, further TEXT
 );
 CREATE TABLE work.noted (kind TEXT, id INTEGER, reason TEXT);
 CREATE TABLE work.named (label TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -137,11 +137,11 @@ class Journal:
             )
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add rows: path, layout, domain, label, split, group, hash, kind, reason."""
+        """Add rows: path, layout, domain, label, split, group, hash, kind, reason, further."""
         with self.sql:
             self.sql.executemany(
-                'INSERT INTO rows (path, layout, domain, label, split, "group", hash, kind, reason) '
-                "VALUES (?,?,?,?,?,?,?,?,?)",
+                'INSERT INTO rows (path, layout, domain, label, split, "group", hash, kind, reason, further) '
+                "VALUES (?,?,?,?,?,?,?,?,?,?)",
                 rows,
             )
 

@@ -53,6 +53,14 @@ CLASSES = {
 }
 """Kinds of findings about classes, each told of its name."""
 
+TASKS = {
+    "numbers_as_classes": "tasks whose classes look like values of a number",
+    "untold_task": "tasks without labels in the split that is reported on",
+}
+"""Kinds of findings about tasks, each told of its name."""
+
+NAMED = CLASSES | TASKS
+
 CORRECTED = {
     "corrected": "labels corrected by data.labels.csv",
     "left_out": "images that data.labels.csv leaves out",
@@ -60,7 +68,7 @@ CORRECTED = {
 }
 """Kinds of findings that people have decided on; see `tasks.ingest.corrections`."""
 
-KINDS = UNUSABLE | ODD | RELATIONS | CLASSES | CORRECTED
+KINDS = UNUSABLE | ODD | RELATIONS | NAMED | CORRECTED
 
 
 class Problem(NamedTuple):

@@ -10,6 +10,8 @@ import pandas as pd
 
 from tasks.errors import DataError
 from tasks.ingest.corrections import Correction, Key, read_table
+from tasks.ingest.tables.cells import number_of, number_text
+from tasks.target import Kind
 from tasks.wording import shorten
 
 COLUMNS = ["label", "was", "path", "hash"]
@@ -21,7 +23,8 @@ def read_review(
 ) -> dict[Key, Correction]:  # fmt: skip
     """The corrections, those that are known and those of an edited list, whose column ``label`` was written in.
 
-    Rows whose label is as it was, or is that of the dataset already, change nothing.
+    Labels are those of the leading task. Rows whose label is as it was, or is that of the dataset already, change
+    nothing.
 
     Args:
         manifest: of the version that the list is of.
@@ -33,14 +36,14 @@ def read_review(
             there is not; or two rows contradict each other.
     """
     labelled = manifest[manifest["label"].notna()]
-    several = not labelled["label"].map(lambda label: isinstance(label, str)).all()
+    kind = _kind(labelled["label"])
     classes = set(labelled["label"].explode().dropna())
     images = _images(labelled, copies)
     edited: dict[Key, Correction] = {}
     labels: dict[str, str | None] = {}
     for line, row in enumerate(read_table(file, COLUMNS), 2):
         where = f"{file}, row {line} ({shorten([row['path']])})"
-        label, was = (_label(row[name].strip(), several, where) for name in ("label", "was"))
+        label, was = (_label(row[name].strip(), kind, where) for name in ("label", "was"))
         correction = Correction(row["hash"], label, str(was), row["path"])
         earlier = known.get(correction.key)
         if label == was or (earlier and earlier.label == label):
@@ -51,8 +54,8 @@ def read_review(
         if was not in now:
             told = " and ".join(sorted(now))
             raise DataError(f"{where}: its label is {told} now, not {was}: make the list anew, or correct `was`")
-        if label is not None and not new_classes:
-            _check_known(json.loads(label) if several else [label], classes, where)
+        if label is not None and not new_classes and kind != "number":
+            _check_known(json.loads(label) if kind == "labels" else [label], classes, where)
         if labels.setdefault(correction.hash, label) != label:
             raise DataError(f"{where}: another row gives the same image another label")
         edited[correction.key] = correction
@@ -91,9 +94,21 @@ def _chained(known: Mapping[Key, Correction], edited: Mapping[Key, Correction]) 
     return {key: each for key, each in after.items() if each.label != each.was}
 
 
-def _label(text: str, several: bool, where: str) -> str | None:
-    if not text or not several:
+def _kind(labels: pd.Series) -> Kind:
+    """Of the leading task, by its labels."""
+    if pd.api.types.is_float_dtype(labels):
+        return "number"
+    return "class" if labels.map(lambda label: isinstance(label, str)).all() else "labels"
+
+
+def _label(text: str, kind: Kind, where: str) -> str | None:
+    if not text or kind == "class":
         return text or None
+    if kind == "number":
+        try:
+            return number_text(number_of(text))
+        except ValueError as error:
+            raise DataError(f"{where}: a label {error}") from error
     try:
         labels = json.loads(text) if text.startswith("[") else [text]
     except ValueError as error:
@@ -105,6 +120,8 @@ def _label(text: str, several: bool, where: str) -> str | None:
 
 def label_text(label: object) -> str:
     """A label as a cell of a table; several labels are a JSON list, in the order of their names."""
+    if isinstance(label, float):
+        return number_text(label)
     return label if isinstance(label, str) else json.dumps(sorted(set(label)), ensure_ascii=False)  # type: ignore[call-overload]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import EMPTY_FOLDER, KINDS, ODD, UNUSABLE
 from tasks.ingest.manifest import MANIFEST, TABLE
 from tasks.ingest.reading import find_layout, is_aside
+from tasks.ingest.told import LABELLED, TOLD, cell_sql
+from tasks.target import Target
 
 HELD_OUT_MOST = """CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 WHEN 'tune' THEN 2 WHEN 'train' THEN 3
     WHEN 'pool' THEN 5 ELSE 4 END"""
@@ -27,7 +31,7 @@ COPIES = f"""
                FIRST_VALUE(split) OVER best AS kept_split
         FROM rows
         WHERE {USED} AND hash IN (SELECT hash FROM rows WHERE {USED} GROUP BY hash HAVING COUNT(*) > 1)
-        WINDOW best AS (PARTITION BY hash ORDER BY {HELD_OUT_MOST}, label IS NULL, path, id)
+        WINDOW best AS (PARTITION BY hash ORDER BY {HELD_OUT_MOST}, label IS NULL, further IS NULL, path, id)
     ) WHERE place > 1
 """
 
@@ -98,7 +102,7 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
                 values,
             )
     sql.execute("DELETE FROM rows WHERE kind = ?", (EMPTY_FOLDER.kind,))
-    sql.execute(f"UPDATE rows SET split = 'pool' WHERE label IS NULL AND {USED}")
+    sql.execute(f"UPDATE rows SET split = 'pool' WHERE COALESCE(label, further) IS NULL AND {USED}")
     sql.commit()
 
 
@@ -142,7 +146,7 @@ def keep_paths_apart(journal: Journal, checks: ChecksConfig) -> None:
     listed = f"""
         SELECT id, split, ROW_NUMBER() OVER best AS place, FIRST_VALUE(split) OVER best AS kept_split
         FROM rows WHERE {USED} AND path IN temp.twice
-        WINDOW best AS (PARTITION BY path, hash, label ORDER BY {HELD_OUT_MOST}, id)
+        WINDOW best AS (PARTITION BY path, hash, label, further ORDER BY {HELD_OUT_MOST}, id)
     """
     still = f"SELECT path FROM rows WHERE {USED} AND path IN temp.twice {repeated}"
     contradicting = f"rows WHERE {USED} AND path IN ({still})"
@@ -174,23 +178,54 @@ def note_ungrouped(journal: Journal, checks: ChecksConfig) -> None:
     """Find images without a group beside others that have one: only the content of such an image tells its split."""
     grouped = f"SELECT COALESCE(domain, '') FROM rows WHERE {USED} AND \"group\" IS NOT NULL"
     found = f"""SELECT id, 'has no group; others of the source have one' AS reason FROM rows
-        WHERE {USED} AND label IS NOT NULL AND "group" IS NULL AND COALESCE(domain, '') IN ({grouped})"""
+        WHERE {TOLD} AND "group" IS NULL AND COALESCE(domain, '') IN ({grouped})"""
     apply(journal, "ungrouped", found, checks.ungrouped)
 
 
-def settle_copies(journal: Journal, checks: ChecksConfig) -> None:
-    """Find copies under different labels, in different given splits, and in the same one."""
+def settle_copies(journal: Journal, checks: ChecksConfig, further: Sequence[Target] = ()) -> None:
+    """Find copies under different labels of any task, in different given splits, and in the same one. What only some of
+    the copies say, that is kept, too."""
     contradictions = f"""
         SELECT id, 'stands under ' || labels AS reason FROM rows JOIN (
             SELECT hash, GROUP_CONCAT(DISTINCT label) AS labels FROM rows WHERE {USED} AND label IS NOT NULL
             GROUP BY hash HAVING COUNT(DISTINCT label) > 1
-        ) USING (hash) WHERE {USED} AND label IS NOT NULL
+        ) USING (hash) WHERE {LABELLED}
     """
     apply(journal, "conflicting_label", contradictions, checks.conflicting_label)
+    for target in further:
+        cell = cell_sql(target)
+        differing = f"""SELECT hash, GROUP_CONCAT(DISTINCT {cell}) AS labels FROM rows WHERE {TOLD} GROUP BY hash
+            HAVING COUNT(DISTINCT {cell}) > 1"""
+        found = f"""SELECT id, 'stands under {target.name} ' || labels AS reason FROM rows JOIN ({differing})
+            USING (hash) WHERE {TOLD} AND {cell} IS NOT NULL"""
+        apply(journal, "conflicting_label", found, checks.conflicting_label)
+    if further:
+        _share_labels(journal)
     where = "COALESCE(' (' || kept_split || ')', '')"  # not known yet where splits are made
     across = f"SELECT id, reason || {where} AS reason FROM ({COPIES}) WHERE split IS NOT kept_split"
     apply(journal, "straddling", across, checks.straddling)
     apply(journal, "duplicate", f"SELECT id, reason FROM ({COPIES})", checks.duplicate)
+
+
+def _share_labels(journal: Journal) -> None:
+    """Give each image what its copies say and it does not, of the tasks by which they do not contradict each other."""
+    # Not in SQL, whose JSON functions round numbers to 15 digits.
+    again = f"SELECT hash FROM rows WHERE {USED} GROUP BY hash HAVING COUNT(*) > 1"
+    rows = journal.sql.execute(
+        f"SELECT hash, id, label, further FROM rows WHERE {USED} AND hash IN ({again}) ORDER BY hash, id"
+    ).fetchall()
+    for _, alike in groupby(rows, key=lambda row: row[0]):
+        copies = [(id, label, json.loads(further or "{}")) for _, id, label, further in alike]
+        leading = {label for _, label, _ in copies} - {None}
+        known: dict[str, list[Any]] = {}
+        for name, label in (entry for _, _, further in copies for entry in further.items()):
+            known.setdefault(name, []).append(label)
+        shared = {name: labels[0] for name, labels in known.items() if all(each == labels[0] for each in labels)}
+        label = leading.pop() if len(leading) == 1 else None
+        told = [(label, json.dumps(shared | said, sort_keys=True) if shared | said else None, id)
+                for id, _, said in copies]  # fmt: skip
+        journal.sql.executemany("UPDATE rows SET label = COALESCE(label, ?), further = ? WHERE id = ?", told)
+    journal.sql.commit()
 
 
 def settle_look_alikes(journal: Journal, checks: ChecksConfig) -> None:
@@ -208,7 +243,8 @@ def settle_look_alikes(journal: Journal, checks: ChecksConfig) -> None:
         found = f"""
             SELECT b.id, 'looks like ' || a.path || ' (' || a.split || ', ' || bits || ' bits differ)' AS reason
             FROM near JOIN rows a ON a.id = first JOIN rows b ON b.id = second
-            WHERE a.kind IS NULL AND b.kind IS NULL AND a.hash <> b.hash AND a.split {relation} b.split
+            WHERE a.kind IS NULL AND b.kind IS NULL AND a.hash <> b.hash
+            AND REPLACE(a.split, 'partial', 'train') {relation} REPLACE(b.split, 'partial', 'train')
             GROUP BY b.id
         """
         apply(journal, kind, found, getattr(checks, kind))

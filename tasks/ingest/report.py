@@ -12,20 +12,25 @@ from tasks.ingest.classes import count_classes
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.contradictions import COLUMNS, CONTRADICTIONS, FOUND
 from tasks.ingest.journal import USED, Journal
-from tasks.ingest.kinds import CLASSES, KINDS
+from tasks.ingest.kinds import KINDS, NAMED
 from tasks.ingest.relabel import label_text
+from tasks.ingest.told import values_of
 from tasks.records import Split
+from tasks.target import Target
 
 EXAMPLES = 5
 SHOWN_CLASSES = 40
+BINS = 40
+"""Of a histogram of numbers."""
 
 
-def write_report(journal: Journal, checks: ChecksConfig, folder: Path, multi_label: bool) -> None:
+def write_report(journal: Journal, checks: ChecksConfig, folder: Path, targets: tuple[Target, ...]) -> None:
     """Write the report's files.
 
     In ``checks.json``, ``items`` is everything that the source held; it is ``images`` + ``quarantined``, always.
     """
-    report = _summary(journal, checks)
+    leading = targets[0]
+    report = _summary(journal, checks, targets)
     (folder / "checks.json").write_text(json.dumps(report, indent=2))
     _write_csv(
         folder / "checks.csv", ["finding", "policy", "count", "what", "example"],
@@ -39,7 +44,7 @@ def write_report(journal: Journal, checks: ChecksConfig, folder: Path, multi_lab
         folder / "classes.csv", ["class", *splits],
         [
             (name, *(counts.get(split, 0) for split in splits))
-            for name, counts in count_classes(journal, multi_label).items()
+            for name, counts in (count_classes(journal, leading) if leading.kind != "number" else {}).items()
         ],
     )  # fmt: skip
     _write_csv(
@@ -56,20 +61,20 @@ def write_report(journal: Journal, checks: ChecksConfig, folder: Path, multi_lab
     _write_csv(
         folder / CONTRADICTIONS, COLUMNS,
         (
-            (*rest, label_text(json.loads(label)) if multi_label else label)
+            (*rest, label_text(json.loads(label)) if leading.kind == "labels" else label)
             for *rest, label in journal.sql.execute(FOUND)
         ),
     )  # fmt: skip
-    _draw(report, journal, folder / "checks.png")
+    _draw(report, journal, leading, folder / "checks.png")
 
 
-def _summary(journal: Journal, checks: ChecksConfig) -> dict[str, Any]:
+def _summary(journal: Journal, checks: ChecksConfig, targets: tuple[Target, ...]) -> dict[str, Any]:
     sql = journal.sql
     quarantined = journal.counts("SELECT kind, COUNT(*) FROM rows WHERE kind IS NOT NULL GROUP BY kind")
     noted = journal.counts("SELECT kind, COUNT(*) FROM noted GROUP BY kind")
     findings: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
-        if kind in CLASSES:
+        if kind in NAMED:
             remarks = sql.execute("SELECT about, reason FROM remarks WHERE kind = ? ORDER BY about", (kind,)).fetchall()
             if remarks:
                 examples = [f"{about}: {reason}" for about, reason in remarks[:EXAMPLES]]
@@ -87,9 +92,9 @@ def _summary(journal: Journal, checks: ChecksConfig) -> dict[str, Any]:
         )
         policy = "quarantine" if kind in quarantined else getattr(checks, kind, "warn")
         findings[kind] = {"policy": policy, "count": count, "examples": [text for (text,) in found]}
-    classes = journal.counts(
+    classes = {} if targets[0].kind == "number" else journal.counts(
         f"SELECT label, COUNT(*) FROM rows WHERE {USED} AND label IS NOT NULL GROUP BY label ORDER BY 2 DESC, 1"
-    )
+    )  # fmt: skip
     sizes = sql.execute(
         f"""SELECT MIN(width), MIN(height), MAX(width), MAX(height), AVG(width), AVG(height), SUM(size)
         FROM rows JOIN contents USING (hash) WHERE rows.{USED.removeprefix("rows.")}"""
@@ -101,6 +106,7 @@ def _summary(journal: Journal, checks: ChecksConfig) -> dict[str, Any]:
         "images": journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"),
         "quarantined": sum(quarantined.values()),
         "findings": findings,
+        "tasks": {target.name: _task(journal, target) for target in targets},
         "classes": classes,
         "imbalance": max(classes.values()) / min(classes.values()) if classes else None,
         "splits": {split: splits[split] for split in get_args(Split) if split in splits},
@@ -114,9 +120,23 @@ def _summary(journal: Journal, checks: ChecksConfig) -> dict[str, Any]:
     }
 
 
+def _task(journal: Journal, target: Target) -> dict[str, Any]:
+    """What there is of a task: labelled images by split, and images of each class, or what numbers there are."""
+    value, table, known = values_of(target)
+    facts = {"kind": target.kind, "unit": target.unit, "images": target.images}
+    if target.kind != "number":
+        counts = count_classes(journal, target)
+        return facts | {"classes": {name: sum(by_split.values()) for name, by_split in counts.items()}}
+    found = journal.sql.execute(
+        f"""SELECT MIN({value}), AVG({value}), MAX({value}), COUNT(DISTINCT {value})
+        FROM {table} WHERE {USED} AND {known}"""
+    ).fetchone()
+    return facts | dict(zip(("min", "mean", "max", "values"), found, strict=True))
+
+
 def _example(kind: str, examples: list[str]) -> str:
     """One image is like the other, but each class has a name of its own."""
-    return "; ".join(examples if kind in CLASSES else examples[:1])
+    return "; ".join(examples if kind in NAMED else examples[:1])
 
 
 def _write_csv(path: Path, head: list[str], rows: Any) -> None:
@@ -126,8 +146,8 @@ def _write_csv(path: Path, head: list[str], rows: Any) -> None:
         writer.writerows(rows)
 
 
-def _draw(report: dict[str, Any], journal: Journal, path: Path) -> None:
-    """Classes by split, findings, and image sizes, on one sheet."""
+def _draw(report: dict[str, Any], journal: Journal, leading: Target, path: Path) -> None:
+    """Classes, or numbers, by split, findings, and image sizes, on one sheet."""
     from matplotlib.figure import Figure
 
     from tasks.lettering import literal
@@ -135,7 +155,10 @@ def _draw(report: dict[str, Any], journal: Journal, path: Path) -> None:
     names = [literal(name) for name in list(report["classes"])[:SHOWN_CLASSES]]
     figure = Figure(figsize=(14, 5), layout="constrained")
     by_class, by_finding, by_size = figure.subplots(1, 3)
-    _draw_classes(report, journal, by_class, names)
+    if leading.kind == "number":
+        _draw_numbers(report, journal, leading, by_class)
+    else:
+        _draw_classes(report, journal, by_class, names)
     found = {kind: entry["count"] for kind, entry in report["findings"].items()}
     kept_out = [entry["policy"] == "quarantine" for entry in report["findings"].values()]
     by_finding.barh(list(found), list(found.values()), color=["#c44e52" if out else "#dd8452" for out in kept_out])
@@ -169,3 +192,15 @@ def _draw_classes(report: dict[str, Any], journal: Journal, axes: Any, names: li
     ratio = f", largest : smallest {report['imbalance']:.1f}" if report["imbalance"] else ""
     axes.set_title(f"images per class{ratio}{more}")
     axes.legend() if shown else None
+
+
+def _draw_numbers(report: dict[str, Any], journal: Journal, leading: Target, axes: Any) -> None:
+    from tasks.lettering import literal
+
+    value, table, known = values_of(leading)
+    rows = f"SELECT {value} FROM {table} WHERE {USED} AND {known} AND split = ?"
+    numbers = {split: [number for (number,) in journal.sql.execute(rows, (split,))] for split in report["splits"]}
+    numbers = {split: found for split, found in numbers.items() if found}
+    axes.hist(list(numbers.values()), bins=BINS, stacked=True, label=list(numbers))
+    axes.set(title="images by their number", xlabel=literal(f"{leading.name} {leading.unit and f'({leading.unit})'}"))
+    axes.legend()

@@ -8,13 +8,19 @@ from typing import cast
 from tasks.errors import ConfigurationError
 from tasks.ingest.config import SplitConfig
 from tasks.ingest.journal import USED, Journal
+from tasks.ingest.told import LABELLED, TOLD
 from tasks.records import Split
+from tasks.target import Kind
 
-LABELLED = f"{USED} AND label IS NOT NULL"
-OPEN = f"{LABELLED} AND split IS NULL"
+TENTHS = 10
+"""Parts of equal size that numbers are spread by."""
+
+OPEN = f"{TOLD} AND split IS NULL"
 """SQL condition of the images that a split is to be found for; the pool has one."""
 
-RELATED = "label IS NOT NULL AND (rows.kind IS NULL OR rows.kind IN ('duplicate', 'conflicting_label'))"
+RELATED = (
+    "COALESCE(label, further) IS NOT NULL AND (rows.kind IS NULL OR rows.kind IN ('duplicate', 'conflicting_label'))"
+)
 """SQL condition of the rows that tell which groups share an image, also where the image itself is kept out."""
 
 
@@ -41,21 +47,25 @@ def keep_given(journal: Journal, config: SplitConfig) -> bool:
 
 
 def _keep_out_unsplit(journal: Journal, within_domains: bool) -> None:
-    beside = (
-        f"SELECT DISTINCT COALESCE(domain, '') FROM rows WHERE {LABELLED} AND split IS NOT NULL AND split <> 'pool'"
-    )
+    beside = f"SELECT DISTINCT COALESCE(domain, '') FROM rows WHERE {TOLD} AND split IS NOT NULL AND split <> 'pool'"
     where = f"AND COALESCE(domain, '') IN ({beside})" if within_domains else ""
     journal.sql.execute(
         f"""UPDATE rows SET kind = 'no_split', reason = 'has no split; other images of the source have one'
-        WHERE {LABELLED} AND split IS NULL {where}"""
+        WHERE {TOLD} AND split IS NULL {where}"""
     )
 
 
-def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[Split, Split]:
+def assign_splits(journal: Journal, config: SplitConfig, given: bool, kind: Kind = "class") -> tuple[Split, Split]:
     """Give every labelled image a split, keeping those that the source gave.
+
+    Images that further tasks have labels of, but not the leading one, are placed as others are: those that would be
+    learned from are ``partial``, those that would be held out go to the pool.
 
     A source with train and val only keeps val as the held-out figure, and ``tune``, a part of train by content, is
     what choices are made on; one with train and test only gets a val out of train.
+
+    Args:
+        kind: of the leading task.
 
     Returns:
         The split to make choices on, and the split to report on.
@@ -72,7 +82,7 @@ def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[S
         elif "val" not in found:
             share = "val"
         if share:
-            _place(journal, _by(journal, config), f"{LABELLED} AND split = 'train'")
+            _place(journal, _by(journal, config), f"{TOLD} AND split = 'train'", kind)
             sql.execute(
                 """UPDATE rows SET split = ? FROM temp.placed AS placed WHERE rows.id = placed.id AND position < ?""",
                 (share, config.val),
@@ -80,10 +90,14 @@ def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[S
             sql.execute("DROP TABLE temp.placed")
     else:
         if config.target:
-            _hold_out_domains(journal, config)
-        _cut(journal, config)
+            _hold_out_domains(journal, config, kind)
+        _cut(journal, config, kind)
     if config.shots is not None:
         _draw_shots(journal, config.shots, config.seed)
+    sql.execute(
+        f"""UPDATE rows SET split = CASE WHEN split IN ('train', 'tune', 'partial') THEN 'partial' ELSE 'pool' END
+        WHERE {TOLD} AND label IS NULL"""
+    )
     sql.commit()
     return choose, report
 
@@ -91,10 +105,10 @@ def assign_splits(journal: Journal, config: SplitConfig, given: bool) -> tuple[S
 def _by(journal: Journal, config: SplitConfig) -> str:
     if config.by in ("hash", "stratified", "group"):
         return config.by
-    return "group" if journal.one(f'SELECT COUNT(*) FROM rows WHERE {LABELLED} AND "group" IS NOT NULL') else "hash"
+    return "group" if journal.one(f'SELECT COUNT(*) FROM rows WHERE {TOLD} AND "group" IS NOT NULL') else "hash"
 
 
-def _hold_out_domains(journal: Journal, config: SplitConfig) -> None:
+def _hold_out_domains(journal: Journal, config: SplitConfig, kind: Kind) -> None:
     """Make the images of the target domains test images and, without their labels, some to adapt to.
 
     Raises:
@@ -107,8 +121,8 @@ def _hold_out_domains(journal: Journal, config: SplitConfig) -> None:
         raise ConfigurationError(f"ingest.split.target names {', '.join(sorted(missing))}, but {told}")
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {LABELLED} AND {_is_source(config)}", *config.target):
         raise ConfigurationError("ingest.split.target names all domains, so that none is left to learn from")
-    sql.execute(f"UPDATE rows SET split = 'test' WHERE {LABELLED} AND NOT {_is_source(config)}", config.target)
-    _place(journal, _by(journal, config), f"{LABELLED} AND split = 'test'")
+    sql.execute(f"UPDATE rows SET split = 'test' WHERE {TOLD} AND NOT {_is_source(config)}", config.target)
+    _place(journal, _by(journal, config), f"{TOLD} AND split = 'test'", kind)
     sql.execute(
         "UPDATE rows SET split = 'pool' FROM temp.placed AS placed WHERE rows.id = placed.id AND position < ?",
         (config.unlabelled,),
@@ -121,9 +135,9 @@ def _is_source(config: SplitConfig) -> str:
     return f"COALESCE(domain, '') NOT IN ({', '.join('?' * len(config.target))})"
 
 
-def _cut(journal: Journal, config: SplitConfig) -> None:
+def _cut(journal: Journal, config: SplitConfig, kind: Kind) -> None:
     test = 0.0 if config.target or config.folds else config.test
-    _place(journal, _by(journal, config), OPEN, test)
+    _place(journal, _by(journal, config), OPEN, kind, test)
     if config.folds is None:
         parts = "CASE WHEN position < :test THEN 'test' WHEN position < :test + :val THEN 'val' ELSE 'train' END"
     else:
@@ -136,29 +150,31 @@ def _cut(journal: Journal, config: SplitConfig) -> None:
     journal.sql.execute("DROP TABLE temp.placed")
 
 
-def _place(journal: Journal, by: str, which: str, test: float = 0.0) -> None:
+def _place(journal: Journal, by: str, which: str, kind: Kind, test: float = 0.0) -> None:
     """Fill ``temp.placed`` with the place in [0, 1) of each image of a condition: an order in which splits are cut.
 
     Args:
+        kind: of the leading task; of numbers, ``stratified`` takes tenths of the images, by their number, for classes.
         test: share of the test split, which lies first. Of a class of three images or more, ``stratified`` puts the
             first into it and the second no further than right behind it, so that small classes are in every split.
     """
     sql = journal.sql
     sql.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, position REAL)")
     if by == "stratified":
+        _stratify(journal, which, kind)
         sql.execute(
-            f"""INSERT INTO temp.placed SELECT id, MIN(position) OVER (PARTITION BY hash) FROM (
+            """INSERT INTO temp.placed SELECT id, MIN(position) OVER (PARTITION BY hash) FROM (
                 SELECT id, hash, CASE WHEN :test > 0 AND total > 2 AND place < 3
                     THEN MIN((place - 1) * :test, (place - 0.5) / total) ELSE (place - 0.5) / total END AS position
                 FROM (
-                    SELECT id, hash, label, DENSE_RANK() OVER (PARTITION BY label ORDER BY hash) AS place
-                    FROM rows WHERE {which}
+                    SELECT *, DENSE_RANK() OVER (PARTITION BY stratum ORDER BY hash) AS place FROM temp.strata
                 ) JOIN (
-                    SELECT label, COUNT(DISTINCT hash) AS total FROM rows WHERE {which} GROUP BY label
-                ) USING (label)
+                    SELECT stratum, COUNT(DISTINCT hash) AS total FROM temp.strata GROUP BY stratum
+                ) USING (stratum)
             )""",
             {"test": test},
         )
+        sql.execute("DROP TABLE temp.strata")
     elif by == "group":
         _join_groups(journal)
         sql.execute(
@@ -169,6 +185,17 @@ def _place(journal: Journal, by: str, which: str, test: float = 0.0) -> None:
         sql.execute("DROP TABLE temp.joined")
     else:
         sql.execute(f"INSERT INTO temp.placed SELECT id, position(hash) FROM rows WHERE {which}")
+
+
+def _stratify(journal: Journal, which: str, kind: Kind) -> None:
+    """Fill ``temp.strata`` with what each image of a condition is to be spread by: its class, of numbers the tenth that
+    its own stands in. Images without either are spread among themselves."""
+    stratum = "COALESCE('is ' || label, 'none')"
+    if kind == "number":
+        value = f"SELECT hash, MIN(CAST(label AS REAL)) AS value FROM rows WHERE {which} AND label IS NOT NULL"
+        tenths = f"SELECT hash, NTILE({TENTHS}) OVER (ORDER BY value, hash) AS tenth FROM ({value} GROUP BY hash)"
+        stratum = f"COALESCE((SELECT tenth FROM ({tenths}) AS cut WHERE cut.hash = rows.hash), 0)"
+    journal.sql.execute(f"CREATE TEMP TABLE strata AS SELECT id, hash, {stratum} AS stratum FROM rows WHERE {which}")
 
 
 def position(text: str) -> float:

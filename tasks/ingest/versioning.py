@@ -18,9 +18,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from tasks.errors import DataError
-from tasks.ingest.manifest import MANIFEST, TABLE, parse_manifest
+from tasks.ingest.manifest import MANIFEST, TABLE, parse_manifest, parse_targets
 from tasks.ingest.objects import object_path, settle, waiting_room
 from tasks.ingest.repository import object_store
+from tasks.target import Target
 from tasks.workspace import Workspace
 
 
@@ -126,12 +127,26 @@ def read_manifest(name: str, workspace: Workspace) -> pd.DataFrame:
     Raises:
         DataError: the version has none (it was not made by headstart), or it is not there or damaged.
     """
+    return parse_manifest(*_manifest(name, workspace))
+
+
+def read_targets(name: str, workspace: Workspace) -> tuple[Target, ...]:
+    """The tasks of a version that the store has, without their classes and units.
+
+    Raises:
+        DataError: as `read_manifest`.
+    """
+    return parse_targets(*_manifest(name, workspace))
+
+
+def _manifest(name: str, workspace: Workspace) -> tuple[bytes, str]:
+    """The content of a version's manifest, and what it is called."""
     store = object_store(workspace)
     listing = read_listing(name, store)
     manifest = manifest_of(listing)
     if manifest is None:
         raise DataError(f"version {name} has no {MANIFEST}: `dvc add` made it, not headstart")
-    return parse_manifest(_read(listing[manifest], name, "manifest", store), manifest)
+    return _read(listing[manifest], name, "manifest", store), manifest
 
 
 def is_made_here(name: str, workspace: Workspace) -> bool:

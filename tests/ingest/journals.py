@@ -17,6 +17,7 @@ from tasks.ingest.examine import Examined
 from tasks.ingest.journal import Journal
 from tasks.limits import Limits
 from tasks.records import Split
+from tasks.target import one_task
 
 
 class Row(NamedTuple):
@@ -29,6 +30,7 @@ class Row(NamedTuple):
     group: str | None = None
     dhash: int | None = None
     domain: str | None = None
+    further: str | None = None
 
 
 class Placed(NamedTuple):
@@ -112,7 +114,8 @@ def journal_of(rows: Sequence[Row]) -> Iterator[Journal]:
             )
             journal.add(
                 [
-                    (row.path, None, row.domain, row.label, row.split, row.group, md5(row.content), None, None)
+                    (row.path, None, row.domain, row.label, row.split, row.group, md5(row.content), None, None,
+                     row.further)
                     for row in rows
                 ]
             )  # fmt: skip
@@ -131,7 +134,8 @@ def settled(
     config = IngestConfig.model_validate({"checks": checks or {}, "split": split})
     with journal_of(rows) as journal:
         choose_on, report_on = _settle(journal, config)
-        classes = check_learnable(journal, ("train", choose_on, report_on), False) if learnable else ()
+        needed: tuple[Split, ...] = ("train", choose_on, report_on)
+        classes = check_learnable(journal, needed, one_task(()))[0].classes if learnable else ()
         found = journal.sql.execute(
             'SELECT path, label, hash, split, "group", kind, reason FROM rows ORDER BY path, id'
         ).fetchall()

@@ -211,7 +211,7 @@ def test_run_keeps_what_it_knows_while_another_one_examines_by_other_limits(tmp_
     count = "SELECT COUNT(*) FROM rows JOIN contents USING (hash)"
     with Journal.open(tmp_path / "ingest.db", scratch[0], Limits(1, 1)) as one:
         one.learn([(None, None, Examined("x", 1, 1, 1))])
-        one.add([("a/1", None, None, "a", None, None, "x", None, None)])
+        one.add([("a/1", None, None, "a", None, None, "x", None, None, None)])
         with Journal.open(tmp_path / "ingest.db", scratch[1], Limits(2, 2)) as other:
             assert other.known_contents(["x"]) == {}
             other.learn([(None, None, Examined("y", 1, 1, 1))])
@@ -229,7 +229,7 @@ def run(cache, number):
     with scratch_folder(cache) as scratch, Journal.open(cache / "ingest.db", scratch, Limits(number % 2, 1)) as journal:
         for content in range(20):
             journal.learn([(f"/{content}", "stamp", Examined(f"{number} {content}", 1, 1, 1))])
-            journal.add([(f"a/{content}", None, None, "a", None, None, f"{number} {content}", None, None)])
+            journal.add([(f"a/{content}", None, None, "a", None, None, f"{number} {content}", None, None, None)])
         assert journal.one("SELECT COUNT(*) FROM rows JOIN contents USING (hash)") == 20
 
 failed = 0

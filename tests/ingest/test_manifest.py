@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.ingest.manifest import MANIFEST, TABLE, parse_manifest, write_manifest
+from tasks.target import one_task
 
 ROWS = [
     ("a/1.png", "NA", "train", None, "", "0" * 32, 12, 8, 9, -(2**63)),
@@ -21,7 +22,7 @@ ROWS = [
 
 def written(folder: Path, rows: list[tuple[object, ...]], multi_label: bool = False) -> tuple[bytes, pd.DataFrame]:
     text, table = folder / MANIFEST, folder / TABLE
-    write_manifest(rows, multi_label, text, table)
+    write_manifest([(*row, None) for row in rows], one_task((), multi_label), text, table)
     return text.read_bytes(), parquet.read_table(table).to_pandas()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote
@@ -11,8 +11,10 @@ from urllib.parse import unquote
 from tasks.errors import ConfigurationError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import Label
 from tasks.limits import ALLOWED
 from tasks.section import Section
+from tasks.target import Target, one_task
 from tasks.workspace import Workspace
 
 LARGEST = ALLOWED.bytes
@@ -32,7 +34,8 @@ class Item:
         place: path or URL to read from.
         stamp: changes when the content does (size and time, an ETag); None where that cannot be told.
         problem: why this cannot be an image of the dataset.
-        labels: None for an unlabelled image.
+        labels: by the leading task: a class, or several, or the number; None for an unlabelled image.
+        further: labels by the names of further tasks, of those that it has.
         split, domain, group: where the source gives them.
         layout: set where label, split, domain and group follow from the path; see `tasks.ingest.layout`.
     """
@@ -42,7 +45,8 @@ class Item:
     place: str | None = None
     stamp: str | None = None
     problem: Problem | None = None
-    labels: tuple[str, ...] | None = None
+    labels: Label | None = None
+    further: Mapping[str, Label] = field(default_factory=dict)
     split: str | None = None
     domain: str | None = None
     group: str | None = None
@@ -91,16 +95,24 @@ class Source(Section):
         """How many items to expect, for progress bars; 0 where only reading would tell."""
         return 0
 
+    tells_numbers: ClassVar[bool] = False
+    """Whether its tasks can be named, and so be numbers."""
+
+    def targets(self) -> tuple[Target, ...]:
+        """The tasks that it tells of, the leading one first; their classes are not known before it is read."""
+        return one_task(())
+
     def is_multi_label(self) -> bool:
-        """Whether an image may have several labels, or none of them."""
-        return False
+        """Whether an image may have several labels of the leading task, or none of them."""
+        return self.targets()[0].kind == "labels"
 
     def state(self, workspace: Workspace) -> str:
         """Fingerprint that changes when the source does; costs metadata only."""
         running = RunningFingerprint(str(self))
         if self.remembers:
             for item in self.items(workspace):
-                running.add(item.path, item.stamp, item.labels, item.split, item.domain, item.group)
+                further = [dict(item.further)] if item.further else []
+                running.add(item.path, item.stamp, item.labels, item.split, item.domain, item.group, *further)
         return running.value
 
 

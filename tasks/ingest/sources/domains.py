@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from tasks.fingerprint import fingerprint
 from tasks.ingest.sources.base import LARGEST, Item, Source
+from tasks.target import LABEL, Target
 from tasks.workspace import Workspace
 
 
@@ -21,9 +22,31 @@ class DomainsSource(Source):
     def __str__(self) -> str:
         return f"domains:{'+'.join(self.domains)}"
 
-    def is_multi_label(self) -> bool:
-        """Whether any of them is."""
-        return any(source.is_multi_label() for source in self.domains.values())
+    @model_validator(mode="after")
+    def _tasks_agree(self) -> DomainsSource:
+        self.targets()
+        return self
+
+    @property
+    def tells_numbers(self) -> bool:  # type: ignore[override]
+        """Whether any of them does."""
+        return any(source.tells_numbers for source in self.domains.values())
+
+    def targets(self) -> tuple[Target, ...]:
+        """The tasks of all, of which a domain need not have each; one that names none has the leading one.
+
+        Raises:
+            ValueError: they do not agree on which task leads, or on what a task is.
+        """
+        told = {domain: source.targets() for domain, source in self.domains.items()}
+        name = next((targets[0].name for targets in told.values() if targets[0].name != LABEL), LABEL)
+        found: dict[str, Target] = {}
+        for domain, (leading, *others) in told.items():
+            if leading.name not in (name, LABEL):
+                raise ValueError(f"domain {domain} leads with the task {leading.name!r}, another one with {name!r}")
+            for target in (leading.model_copy(update={"name": name}), *others):
+                found[target.name] = _joined(found.get(target.name, target), target, domain)
+        return tuple(found.values())
 
     def check(self, workspace: Workspace) -> None:
         """All of them are there."""
@@ -44,3 +67,15 @@ class DomainsSource(Source):
     def state(self, workspace: Workspace) -> str:
         """Of all."""
         return fingerprint([(name, source.state(workspace)) for name, source in self.domains.items()])
+
+
+def _joined(one: Target, other: Target, domain: str) -> Target:
+    """A task that two domains have; of a folder, whose images have one label each, it may be one of several labels."""
+    if one.column != other.column:
+        raise ValueError(f"domain {domain}: the task {other.name!r} leads in one domain and not in another")
+    kinds = {one.kind, other.kind}
+    if len(kinds) > 1 and (one.column != LABEL or "number" in kinds):
+        raise ValueError(f"domain {domain}: the task {other.name!r} is of kind {other.kind}, and {one.kind} in another")
+    if one.unit != other.unit:
+        raise ValueError(f"domain {domain}: {other.name!r} is in {other.unit or 'no unit'}, elsewhere in {one.unit}")
+    return one.model_copy(update={"kind": "labels" if "labels" in kinds else one.kind})

@@ -9,13 +9,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import model_validator
+
 from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import (
+    AnyLabel,
+    Asked,
+    Tasks,
+    check_single_columns,
+    labels_of,
+    read_value,
+    targets_of,
+)
 from tasks.ingest.naming import split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
+from tasks.target import LABEL, Target
 from tasks.wording import shorten
 from tasks.workspace import Workspace
 
@@ -33,8 +45,9 @@ class HuggingFaceSource(Source):
     """Commit or tag on the hub; name one, so that a run means the same tomorrow."""
     image: str | None = None
     """Column of the images; where it is the only one, it need not be named."""
-    label: str | None = None
-    """Column of the labels; where there is one column of classes, it need not be named."""
+    label: AnyLabel | None = None
+    """Column of the labels; where there is one column of classes, it need not be named. Columns by the names of tasks
+    give several tasks, or numbers, as of a table; lists are of ``kind: labels``."""
     domain: str | None = None
     """Column of the domains."""
     group: str | None = None
@@ -42,10 +55,24 @@ class HuggingFaceSource(Source):
     multi_label: bool = False
     """Whether the labels are lists."""
     remembers: ClassVar[bool] = False
+    tells_numbers: ClassVar[bool] = True
 
-    def is_multi_label(self) -> bool:
+    @model_validator(mode="after")
+    def _each_value_is_one_column_s(self) -> HuggingFaceSource:
+        if isinstance(self.label, dict) and self.multi_label:
+            raise ValueError("multi_label is for labels without a name: write kind: labels with the task")
+        check_single_columns(self.label)
+        return self
+
+    def targets(self) -> tuple[Target, ...]:
         """As configured."""
-        return self.multi_label
+        return targets_of(self._tasks(""))
+
+    def _tasks(self, column: str) -> Tasks:
+        """The tasks, where a label without a name stands in a column."""
+        if isinstance(self.label, dict):
+            return self.label
+        return {LABEL: Asked(column=column, kind="labels" if self.multi_label else "class")}
 
     def check(self, workspace: Workspace) -> None:
         """The library is installed."""
@@ -103,10 +130,14 @@ class HuggingFaceSource(Source):
 
         features = rows.features or {}
         image = self.image or _only(features, datasets.Image, "image")
-        label = self.label or _only(features, datasets.ClassLabel, "label", default="label")
-        names = getattr(features.get(label), "names", None) or getattr(
-            getattr(features.get(label), "feature", None), "names", None
-        )
+        one = self.label if isinstance(self.label, str) else None
+        named = isinstance(self.label, dict)
+        tasks = self._tasks("" if named else one or _only(features, datasets.ClassLabel, "label", default="label"))
+        names = {str(asked.column): _class_names(features.get(asked.column)) for asked in tasks.values()}
+        if named and (lacking := [column for column in names if column not in features]):
+            raise ConfigurationError(
+                f"ingest.source.label: no column {lacking[0]!r}; there are {shorten(features, 12)}"
+            )
         if image not in features:
             raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {shorten(features, 12)}")
         # The bytes as they are: decoding happens in one place.
@@ -126,11 +157,20 @@ class HuggingFaceSource(Source):
                     yield Item(path, problem=Problem("unsafe_path", reason))
                     continue
             suffix = Path(str(place)).suffix.lstrip(".") if content is None else extension_of(content, str(place or ""))
+            try:
+                said = {
+                    name: read_value(asked, _labels(row.get(column := str(asked.column)), names[column], numbers))
+                    for name, asked in tasks.items()
+                    for numbers in [asked.settled == "number"]
+                }
+            except ValueError as error:
+                yield Item(path, problem=Problem("bad_row", str(error)))
+                continue
             yield Item(
                 f"{path}.{suffix}",
                 content=content,
                 place=None if content is not None else place,
-                labels=_labels(row.get(label), names),
+                **labels_of(said),
                 domain=str(row[self.domain]) if self.domain else None,
                 group=str(row[self.group]) if self.group else None,
             )
@@ -147,8 +187,14 @@ def _only(features: Any, kind: type, key: str, default: str | None = None) -> st
     )
 
 
-def _labels(value: Any, names: list[str] | None) -> tuple[str, ...] | None:
-    if value is None or value == -1:  # -1 is the library's convention for a missing class
+def _class_names(feature: Any) -> list[str] | None:
+    """What the classes of a column are called, or of its lists."""
+    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+
+
+def _labels(value: Any, names: list[str] | None, is_number: bool = False) -> tuple[str, ...] | None:
+    # -1 is the library's convention for a missing class, and a NaN differs from itself.
+    if value is None or value != value or (value == -1 and not is_number):
         return None
     values = value if isinstance(value, list) else [value]
     return tuple(names[entry] if names and isinstance(entry, int) else str(entry) for entry in values)

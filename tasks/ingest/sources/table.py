@@ -10,23 +10,18 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.errors import DataError
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells, targets_of
 from tasks.ingest.naming import has_drive, slashed, split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
+from tasks.target import LABEL, Target
 from tasks.workspace import Workspace
-
-YES = frozenset(["1", "1.0", "true", "yes", "y"])
-NO = frozenset(["", "0", "0.0", "false", "no", "n", "-1", "-1.0"])
-"""What one-hot columns hold."""
-
-LONGEST_LABEL = 1000
-"""Signs; what is longer is no name of a class."""
 
 ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
 """What tables often leave out of files' names."""
@@ -52,8 +47,10 @@ class TableSource(Source):
     """Path or URL of the file: .csv, .tsv, .json, .jsonl, also compressed, .parquet or .xlsx."""
     image: str = "path"
     """Column of paths, relative to the table's folder, or URLs; of a Parquet file also of the images themselves."""
-    label: str | list[str] = "label"
-    """Column of the label; an empty cell means unlabelled. Several columns of 0 and 1 give several labels."""
+    label: AnyLabel = "label"
+    """Column of the label; an empty cell means unlabelled. Several columns of 0 and 1 give several labels. Columns by
+    the names of tasks give several tasks, or numbers: ``{species: species, age: {column: age, kind: number, unit:
+    years}}``; the first one leads."""
     separator: str | None = None
     """What stands between several labels in one cell, for example ``;``."""
     split: str = "split"
@@ -68,10 +65,22 @@ class TableSource(Source):
     """Of a text table that is not UTF-8 and has no byte order mark, such as ``windows-1252``."""
     expects: ClassVar[str] = "rows that name an image and its label"
     remembers: ClassVar[bool] = True
+    tells_numbers: ClassVar[bool] = True
 
-    def is_multi_label(self) -> bool:
-        """Whether several labels are configured."""
-        return isinstance(self.label, list) or self.separator is not None
+    @model_validator(mode="after")
+    def _each_task_has_its_own_separator(self) -> TableSource:
+        if isinstance(self.label, dict) and self.separator is not None:
+            raise ValueError("name separator with the task whose cells have it: {tags: {column: tags, separator: ';'}}")
+        return self
+
+    def targets(self) -> tuple[Target, ...]:
+        """As configured."""
+        return targets_of(self._tasks())
+
+    def _tasks(self) -> Tasks:
+        if isinstance(self.label, dict):
+            return self.label
+        return {LABEL: Asked(column=self.label, separator=self.separator)}
 
     def check(self, workspace: Workspace) -> None:
         """A table on this machine is there, and its first row can be read."""
@@ -117,8 +126,8 @@ class TableSource(Source):
             return next(rows, None)
 
     def _wanted(self) -> Wanted:
-        labels = self.label if isinstance(self.label, list) else [self.label]
-        return Wanted(self.image, labels, [self.split, self.domain, self.group])
+        columns = dict.fromkeys(column for asked in self._tasks().values() for column in asked.columns)
+        return Wanted(self.image, list(columns), [self.split, self.domain, self.group])
 
     def _item(self, row: Row, roots: _Roots, limit: int) -> Item:
         """A row's item; its number is told by whoever asks."""
@@ -128,30 +137,13 @@ class TableSource(Source):
         if not named and row.image is None:
             return Item(f"row {row.number}", problem=Problem("bad_row", f"no {self.image}"))
         try:
-            labels = self._labels(row.cells)
+            said = labels_of(read_cells(row.cells, self._tasks()))
             split = _split(row.cells.get(self.split, ""))
         except ValueError as error:
             return Item(named or f"row {row.number}", problem=Problem("bad_row", str(error)))
         domain, group = row.cells.get(self.domain) or None, row.cells.get(self.group) or None
-        item = Item(named, labels=labels, split=split, domain=domain, group=group)
+        item = Item(named, **said, split=split, domain=domain, group=group)
         return _found(item, roots) if row.image is None else _kept(item, row, limit)
-
-    def _labels(self, row: dict[str, str]) -> tuple[str, ...] | None:
-        if isinstance(self.label, str):
-            cell = row[self.label]
-            if not cell:
-                return None
-            parts = cell.split(self.separator) if self.separator else [cell]
-            if any(len(part) > LONGEST_LABEL for part in parts):
-                raise ValueError(f"column {self.label} holds {len(cell):,} signs where the name of a class is expected")
-            return tuple(part.strip() for part in parts if part.strip()) or None
-        cells = {name: row[name].lower() for name in self.label}
-        for name, cell in cells.items():
-            if cell not in YES | NO:
-                raise ValueError(f"column {name} holds {cell!r} where 0 or 1 is expected")
-        if not any(cells.values()):
-            return None
-        return tuple(name for name, cell in cells.items() if cell in YES)
 
 
 def _kept(item: Item, row: Row, limit: int) -> Item:
@@ -172,7 +164,7 @@ def _found(item: Item, roots: _Roots) -> Item:
         stamp = stamp_of(Path(place)) if "://" not in place else None
     except OSError as error:
         problem = Problem("missing", f"{place}: {error.strerror}{_beside(place)}")
-        return Item(item.path, problem=problem, labels=item.labels)
+        return Item(item.path, problem=problem, labels=item.labels, further=item.further)
     return replace(item, path=path, place=place, stamp=stamp)
 
 

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, model_validator
 
 from tasks.errors import ConfigurationError
+from tasks.ingest.labels import Label, check_names, labels_of
 from tasks.ingest.sources.base import LARGEST, Item, Source
+from tasks.section import Section
+from tasks.target import LABEL, Kind, Target, one_task
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Told(Section):
+    """A task that a version has."""
+
+    kind: Kind = "class"
+    """``class``, ``labels`` or ``number``."""
+    unit: str = ""
+    """Of a number; versions do not keep it."""
+
+
+def _read_tasks(value: Any) -> Any:
+    """Tasks by their names; a kind stands for a task of this kind."""
+    if not isinstance(value, dict):
+        return value
+    if value:
+        check_names(value)
+    return {name: {"kind": each} if isinstance(each, str) else each for name, each in value.items()}
 
 
 class VersionSource(Source):
@@ -23,11 +46,26 @@ class VersionSource(Source):
     """All 32 digits, as in ``data.dvc``."""
     multi_label: bool = False
     """Whether an image may have several labels."""
+    tasks: Annotated[dict[str, Told], BeforeValidator(_read_tasks)] = {}  # noqa: RUF012
+    """Where the version's tasks have names, these with their kinds, the leading one first: ``{species: class, age:
+    {kind: number, unit: years}}``."""
+    tells_numbers: ClassVar[bool] = True
     expects = "images of a version that headstart made"
 
-    def is_multi_label(self) -> bool:
-        """Whether several labels are configured."""
-        return self.multi_label
+    @model_validator(mode="after")
+    def _tasks_say_their_kinds(self) -> VersionSource:
+        if self.tasks and self.multi_label:
+            raise ValueError("multi_label is for a version whose labels have no name: write tasks: {NAME: labels}")
+        return self
+
+    def targets(self) -> tuple[Target, ...]:
+        """As configured."""
+        if not self.tasks:
+            return one_task((), self.multi_label)
+        return tuple(
+            Target(name=name, column=f"{LABEL}:{name}" if place else LABEL, kind=task.kind, unit=task.unit)
+            for place, (name, task) in enumerate(self.tasks.items())
+        )
 
     def check(self, workspace: Workspace) -> None:
         """The store has the version, and its labels are as configured."""
@@ -39,11 +77,13 @@ class VersionSource(Source):
         from tasks.ingest.repository import object_store
 
         store = object_store(workspace)
-        rows = self._manifest(workspace)[["path", "label", "split", "domain", "group", "hash"]]
-        for path, label, split, domain, group, hash in rows.itertuples(index=False, name=None):
-            labels = None if label is None else tuple(label) if self.multi_label else (label,)
+        targets = self.targets()
+        columns = [target.column for target in targets]
+        rows = self._manifest(workspace)[["path", "split", "domain", "group", "hash", *columns]]
+        for path, split, domain, group, hash, *cells in rows.itertuples(index=False, name=None):
+            said = {target.name: _label(cell) for target, cell in zip(targets, cells, strict=True)}
             place = str(object_path(store, hash))
-            yield Item(path, place=place, stamp=hash, labels=labels, split=split, domain=domain, group=group)
+            yield Item(path, place=place, stamp=hash, **labels_of(said), split=split, domain=domain, group=group)
 
     def total(self, workspace: Workspace) -> int:
         """The rows of its manifest."""
@@ -54,12 +94,26 @@ class VersionSource(Source):
 
         Raises:
             DataError: the store does not have it.
-            ConfigurationError: it has several labels an image and is not said to, or the other way round.
+            ConfigurationError: it has other tasks than are said.
         """
-        from tasks.ingest.versioning import read_manifest
+        from tasks.ingest.versioning import read_manifest, read_targets
 
-        found = read_manifest(f"{self.version.removesuffix('.dir')}.dir", workspace).astype(object)
-        found = found.where(found.notna(), None)
-        if any(not isinstance(label, str) for label in found["label"] if label is not None) != self.multi_label:
-            raise ConfigurationError(f"version {self.version}: multi_label has to be {not self.multi_label}")
-        return found
+        name = f"{self.version.removesuffix('.dir')}.dir"
+        there = [(target.name, target.kind) for target in read_targets(name, workspace)]
+        if there != [(target.name, target.kind) for target in self.targets()]:
+            raise ConfigurationError(f"version {self.version}: {_as_keys(there)}")
+        found = read_manifest(name, workspace).astype(object)
+        return found.where(found.notna(), None)
+
+
+def _label(cell: Any) -> Label | None:
+    if cell is None or isinstance(cell, float):
+        return cell
+    return (cell,) if isinstance(cell, str) else tuple(cell)
+
+
+def _as_keys(tasks: list[tuple[str, Kind]]) -> str:
+    """What has to be written for a version of these tasks."""
+    if tasks[0][0] == LABEL:
+        return f"multi_label has to be {tasks[0][1] == 'labels'}, and tasks left out"
+    return f"tasks has to be {{{', '.join(f'{name}: {kind}' for name, kind in tasks)}}}"

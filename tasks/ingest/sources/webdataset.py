@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import model_validator
+
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Problem
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value, targets_of
 from tasks.ingest.naming import split_names
 from tasks.ingest.sources.archive import archive_place, members
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import filesystem, stamp_of
+from tasks.target import LABEL, Target
 from tasks.wording import shorten
 from tasks.workspace import Workspace
 
@@ -26,16 +30,31 @@ class WebDatasetSource(Source):
 
     webdataset: str
     """Path or URL of the shards, with braces or wildcards: ``shards/train-{000..127}.tar``, ``s3://b/val-*.tar``."""
-    label: str = "cls"
+    label: AnyLabel = "cls"
     """Member that holds the label; ``json.NAME`` reads a key of the member ``json``. A list there gives several
-    labels."""
+    labels. Members by the names of tasks give several tasks, or numbers: ``{species: cls, age: {column: json.age, kind:
+    number}}``; lists are of ``kind: labels``."""
     multi_label: bool = False
     """Whether an image may have several labels."""
     remembers: ClassVar[bool] = False
 
-    def is_multi_label(self) -> bool:
+    tells_numbers: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _each_value_is_one_member_s(self) -> WebDatasetSource:
+        if isinstance(self.label, dict) and self.multi_label:
+            raise ValueError("multi_label is for labels without a name: write kind: labels with the task")
+        check_single_columns(self.label)
+        return self
+
+    def targets(self) -> tuple[Target, ...]:
         """As configured."""
-        return self.multi_label
+        return targets_of(self._tasks())
+
+    def _tasks(self) -> Tasks:
+        if isinstance(self.label, dict):
+            return self.label
+        return {LABEL: Asked(column=self.label, kind="labels" if self.multi_label else "class")}
 
     def check(self, workspace: Workspace) -> None:
         """Shards on this machine are there."""
@@ -56,7 +75,8 @@ class WebDatasetSource(Source):
     def state(self, workspace: Workspace) -> str:
         """Sizes and times of the shards."""
         shards = _shards(self.webdataset, workspace)
-        return fingerprint(str(self), self.label, [(str(shard), stamp_of(shard)) for shard in shards])
+        label = self.model_dump(mode="json")["label"]
+        return fingerprint(str(self), label, [(str(shard), stamp_of(shard)) for shard in shards])
 
     def _item(self, path: str, parts: dict[str, bytes | Problem], split: str | None) -> Item:
         problem = next((part for part in parts.values() if isinstance(part, Problem)), None)
@@ -67,11 +87,11 @@ class WebDatasetSource(Source):
         if problem is not None:
             return Item(path, problem=problem)
         try:
-            labels = _labels(parts, self.label)
+            said = {name: read_value(each, _labels(parts, str(each.column))) for name, each in self._tasks().items()}
         except (ValueError, TypeError, RecursionError) as error:
             return Item(path, problem=Problem("bad_row", f"its label cannot be read: {error}"))
         content: Any = parts[images[0]]
-        return Item(f"{path}.{images[0]}", content=content, labels=labels, split=split)
+        return Item(f"{path}.{images[0]}", content=content, **labels_of(said), split=split)
 
 
 def _labels(parts: dict[str, bytes | Problem], named: str) -> tuple[str, ...] | None:

@@ -6,7 +6,18 @@ import re
 from datetime import date, datetime, time
 from typing import Any
 
+from tasks.wording import brief
+
 WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0")
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+
+LONGEST = 60
+"""Signs of a cell that are shown where it is no number."""
+
+LARGEST = 3e38
+"""Of a number's absolute value; what is learned from is float32."""
 
 
 def text_of(value: Any) -> str:
@@ -37,6 +48,34 @@ def plain_number(text: str) -> str:
     """The text of a cell without a type, ``3`` for ``3.0``: how an integer is saved where another one is missing."""
     whole = WHOLE.fullmatch(text)
     return whole[1] if whole else text
+
+
+def number_of(text: str) -> float:
+    """The number that a text says, with a point or, where that cannot be a comma between thousands, a decimal comma.
+
+    Raises:
+        ValueError: it says none, none that is finite, or perhaps another one.
+    """
+    text = text.strip()
+    if THOUSANDS.fullmatch(text):
+        raise ValueError(
+            f"holds {text!r}, which may be {text.replace(',', '.')} or {text.replace(',', '')}: write it so"
+        )
+    if not NUMBER.fullmatch(text) and not DECIMAL_COMMA.fullmatch(text):
+        raise ValueError(f"holds {brief(text, LONGEST)!r} where a number is expected")
+    value = float(text.replace(",", "."))
+    if abs(value) > LARGEST:
+        raise ValueError(f"holds {brief(text, LONGEST)!r}, which is too large for a number")
+    return value + 0.0  # no negative zero
+
+
+def number_text(value: float) -> str:
+    """The shortest text of a number, which reads back as it; a whole one without a point.
+
+    >>> number_text(34.0), number_text(0.1)
+    ('34', '0.1')
+    """
+    return plain_number(repr(float(value)))
 
 
 def _decoded(value: bytes) -> str:
