@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from flows.origin import ENVIRONMENT, LOCK, read_lock
@@ -16,6 +17,8 @@ from flows.subject import Subject
 TELLING = ("python", "platform", "processor", "cores", "variables", "threads", "gpu")
 """What of a machine may change the last digits of a figure."""
 
+SPLITS = ("val", "test", "tune")
+
 
 @dataclass(frozen=True)
 class Likeness:
@@ -23,7 +26,7 @@ class Likeness:
 
     Attributes:
         figures: name to the value then and now; None where a run does not have it.
-        predictions: by split, how far they are from each other.
+        predictions: by split, and of further tasks by ``split/task``, how far they are from each other.
         is_same_model: whether the head, and the backbone where it was tuned, are the same to the last bit.
         differences: of code, data, libraries and machine, in words.
     """
@@ -42,12 +45,13 @@ class Likeness:
 @dataclass(frozen=True)
 class Distance:
     """Of the predictions of a split: how many images only one run has, how many have another answer, and the largest
-    difference of a probability."""
+    difference of a probability or, of a number, of itself and its bounds."""
 
     images: int
     unmatched: int
     changed: int
     largest: float
+    what: str = "probabilities"
 
     @property
     def is_none(self) -> bool:
@@ -58,7 +62,7 @@ class Distance:
             return f"identical ({self.images:,} images)"
         unmatched = f", {self.unmatched:,} images in one run only" if self.unmatched else ""
         answers = f"{self.changed:,} of {self.images:,} answers"
-        return f"different: {answers}, probabilities by {self.largest:.2g} at most{unmatched}"
+        return f"different: {answers}, {self.what} by {self.largest:.2g} at most{unmatched}"
 
 
 def likeness(then: Subject, now: Subject) -> Likeness:
@@ -73,16 +77,28 @@ def likeness(then: Subject, now: Subject) -> Likeness:
 
 
 def distance(then: pd.DataFrame, now: pd.DataFrame) -> Distance:
-    """How far two tables of predictions (path, predicted, probability) are from each other."""
+    """How far two tables of predictions (path, predicted, and probability or, of numbers, low and high) are from each
+    other."""
+    numbers = "probability" not in then
     both = then.merge(now, on="path", suffixes=("_then", "_now"))
     unmatched = len(then) + len(now) - 2 * len(both)
     answers = [both[f"predicted_{when}"].map(_text) for when in ("then", "now")]
-    apart = (both["probability_then"].astype(float) - both["probability_now"].astype(float)).abs().max()
-    return Distance(len(both), unmatched, int((answers[0] != answers[1]).sum()), float(apart) if len(both) else 0.0)
+    columns = ("predicted", "low", "high") if numbers else ("probability",)
+    apart = [_apart(both[f"{name}_then"], both[f"{name}_now"]) for name in columns] if len(both) else [0.0]
+    changed = int((answers[0] != answers[1]).sum())
+    return Distance(len(both), unmatched, changed, max(apart), "numbers" if numbers else "probabilities")
+
+
+def _apart(then: pd.Series, now: pd.Series) -> float:
+    """The largest difference of two columns of numbers, or of lists of them, one for each class."""
+    before, after = (np.stack([np.asarray(each, np.float64) for each in column]) for column in (then, now))
+    return float(np.abs(before - after).max())
 
 
 def _text(answer: Any) -> str:
-    """An answer, which is a list where an image may have several labels."""
+    """An answer, which is a list where an image may have several labels, and may be a number."""
+    if isinstance(answer, float):
+        return repr(answer)
     return answer if isinstance(answer, str) else json.dumps(None if answer is None else list(answer))
 
 
@@ -93,15 +109,18 @@ def _figures(subject: Subject) -> dict[str, float]:
 
 def _predictions(then: Subject, now: Subject) -> dict[str, Distance]:
     found = {}
-    for split in ("val", "test", "tune"):
-        first, again = (_table(each, split) for each in (then, now))
-        if first is not None and again is not None:
-            found[split] = distance(first, again)
+    parts = [name.split("/") for name in then.metrics]
+    further = dict.fromkeys(part[1] for part in parts if part[0] in SPLITS and len(part) == 3)
+    for split in SPLITS:
+        for task in ("", *further):
+            first, again = (_table(each, f"{split}_{task}" if task else split) for each in (then, now))
+            if first is not None and again is not None:
+                found[f"{split}/{task}" if task else split] = distance(first, again)
     return found
 
 
-def _table(subject: Subject, split: str) -> pd.DataFrame | None:
-    content = subject.content(f"tables/{split}_predictions.parquet", subject.tags.get("evaluation.files"))
+def _table(subject: Subject, begins: str) -> pd.DataFrame | None:
+    content = subject.content(f"tables/{begins}_predictions.parquet", subject.tags.get("evaluation.files"))
     return None if content is None else pd.read_parquet(io.BytesIO(content))
 
 

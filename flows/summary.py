@@ -21,12 +21,17 @@ from tasks.records import (
     Report,
 )
 from tasks.target import LABEL, Target
+from tasks.wording import quantity
 
-ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
-"""What runs are judged by: with one label an image, and with several."""
-JUDGED = (f"/{ACCURACY}", f"/{AVERAGE_PRECISION}")
-SHOWN = (ACCURACY, AVERAGE_PRECISION, "f1_macro", "exact_match", "roc_auc_macro")
+ACCURACY, AVERAGE_PRECISION, ERROR = "accuracy", "average_precision_macro", "mae"
+JUDGED = {"class": ACCURACY, "labels": AVERAGE_PRECISION, "number": ERROR}
+"""What runs are judged by: with one label an image, with several, and with a number."""
+SHOWN = (ACCURACY, AVERAGE_PRECISION, "f1_macro", "exact_match", "roc_auc_macro", ERROR, "rmse", "r2", "coverage_90")
 """Figures of a summary, those that there are."""
+IN_UNITS = (ERROR, "rmse")
+"""Figures in the unit of a number."""
+BESIDE = {ACCURACY: "accuracy", AVERAGE_PRECISION: "average precision", "f1_macro": "F1", ERROR: "MAE", "r2": "R²"}
+"""Figures of a further task, and how they are called."""
 
 
 class Outcome(BaseModel):
@@ -55,7 +60,7 @@ class Outcome(BaseModel):
     @property
     def headline(self) -> str:
         """Name of the figure that the run is judged by, on images that nothing was chosen on."""
-        return f"{self.dataset.report_on}/{AVERAGE_PRECISION if self.dataset.multi_label else ACCURACY}"
+        return f"{self.dataset.report_on}/{JUDGED[self.dataset.target.kind]}"
 
 
 def describe(record: Record, cached: bool) -> str:
@@ -73,9 +78,10 @@ def describe(record: Record, cached: bool) -> str:
         case Candidate():
             return f"train\t{_candidate(record)}"
         case Evaluation():
-            single = any(name.endswith(f"/{ACCURACY}") for name in record.metrics)
-            judged = f"/{ACCURACY}" if single else f"/{AVERAGE_PRECISION}"
-            shown = {name: value for name, (value, *_) in record.metrics.items() if name.endswith(judged)}
+            leading = {name: value for name, (value, *_) in record.metrics.items() if name.count("/") == 1}
+            there = {name.partition("/")[2] for name in leading}
+            judged = next((f"/{figure}" for figure in JUDGED.values() if figure in there), "/")
+            shown = {name: value for name, value in leading.items() if name.endswith(judged)}
             return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         case Inspection():
             return f"inspect\t{_inspection(record)}"
@@ -109,6 +115,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
         rows.insert(-1, ("look-alikes", f"{features.confirmed:,} pairs confirmed by their features, {across}"))
     shown = [f"{split}/{name}" for split in (dataset.report_on, dataset.choose_on) for name in SHOWN]
     rows += [(name, figure(outcome, name)) for name in shown if name in outcome.evaluation.metrics]
+    rows += [row for split in (dataset.report_on, dataset.choose_on) for row in further_rows(outcome, split)]
     if outcome.comparison:
         rows.append(("comparison", "\n".join(comparison_lines(outcome.comparison))))
     found = outcome.evaluation.findings + (outcome.inspection.findings if outcome.inspection else ())
@@ -117,11 +124,25 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
     return [*rows, ("gate", _gates(model)), ("model", f"{model.name} version {model.version}, {_alias(model)}")]
 
 
+def further_rows(outcome: Outcome, split: str) -> list[tuple[str, str]]:
+    """A row for each further task that was measured on a split."""
+    found = []
+    for target in outcome.dataset.further:
+        name = f"{split}/{target.name}"
+        names = {f"{name}/{figure}": called for figure, called in BESIDE.items()}
+        told = [
+            f"{called} {figure(outcome, each)}" for each, called in names.items() if each in outcome.evaluation.metrics
+        ]
+        if told:
+            found.append((name, ", ".join(told)))
+    return found
+
+
 def comparison_lines(comparison: Comparison) -> list[str]:
     """A candidate against the champion, a line for each split and each thing worth knowing."""
     lines = [f"with the champion, version {comparison.version}"]
     for split, images in comparison.images.items():
-        name = ACCURACY if f"{split}/{ACCURACY}" in comparison.metrics else AVERAGE_PRECISION
+        name = next(figure for figure in JUDGED.values() if f"{split}/{figure}" in comparison.metrics)
         ours, theirs, difference, low, high = comparison.metrics[f"{split}/{name}"]
         near = f", {comparison.near[split]:,} as look-alikes" if comparison.near.get(split) else ""
         out = f" ({comparison.left_out[split]:,} left out{near})" if comparison.left_out[split] else ""
@@ -130,27 +151,46 @@ def comparison_lines(comparison: Comparison) -> list[str]:
             f"images{out}; {comparison.gained[split]:,} gained, {comparison.lost[split]:,} lost, p "
             f"{comparison.p_values[split]:.2g}; could have seen {comparison.detectable[split]:.4f}"
         )
+    for named in comparison.further:
+        figure = next(each for each in JUDGED.values() if f"{named}/{each}" in comparison.metrics)
+        ours, theirs, difference, low, high = comparison.metrics[f"{named}/{figure}"]
+        lines.append(
+            f"{named}/{figure} {theirs:.4f} → {ours:.4f}: {difference:+.4f} [{low:+.4f}, {high:+.4f}] on "
+            f"{comparison.further[named]:,} images, p {comparison.p_values[named]:.2g}"
+        )
     if not comparison.images:
         lines.append("no image that neither has learned from")
     renamed = tuple(f"{old} → {new}" for old, new in comparison.renamed.items())
-    named = (("new", comparison.new), ("gone", comparison.gone), ("renamed", renamed))
-    lines += [f"classes {what}: {', '.join(names)}" for what, names in named if names]
+    changes = (("new", comparison.new), ("gone", comparison.gone), ("renamed", renamed))
+    lines += [f"classes {what}: {', '.join(names)}" for what, names in changes if names]
     return [*lines, *comparison.findings]
 
 
 def figure(outcome: Outcome, name: str) -> str:
     """A figure with its 95% interval, and what both are over where that is not each image and every class."""
-    evaluation, every = outcome.evaluation, len(outcome.dataset.classes)
+    evaluation, of = outcome.evaluation, _task_of(outcome.dataset, name)
+    every = len(of.classes)
     value, low, high = evaluation.metrics[name]
     over = []
-    if (split := name.partition("/")[0]) in evaluation.groups:
-        over.append(f"{evaluation.groups[split]:,} groups")
+    split, (where, _, what) = name.partition("/")[0], name.rpartition("/")
+    if where in evaluation.groups:
+        over.append(f"{evaluation.groups[where]:,} groups")
     if (classes := evaluation.classes.get(name, every)) < every:
         over.append(f"{classes:,} of {every:,} classes")
-    bounds = "no interval" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
-    told = f"{value:.4f}  {bounds}" + (f" over {' and '.join(over)}" if over else "")
-    leak = evaluation.leaks.get(split)
-    return f"{told}; inflated: {leak}" if leak and leak.is_material and name.endswith(JUDGED) else told
+    if what in IN_UNITS:
+        shown, ends = quantity(value, of.unit), f"[{quantity(low)}, {quantity(high)}]"
+    else:
+        shown, ends = f"{value:.4f}", f"[{low:.4f}, {high:.4f}]"
+    bounds = "no interval" if math.isnan(low) else ends
+    told = f"{shown}  {bounds}" + (f" over {' and '.join(over)}" if over else "")
+    leak = evaluation.leaks.get(split) if where == split and what in JUDGED.values() else None
+    return f"{told}; inflated: {leak}" if leak and leak.is_material else told
+
+
+def _task_of(dataset: Dataset, name: str) -> Target:
+    """The task that a figure is of: ``split/figure`` or ``split/task/figure``."""
+    _, *between, _ = name.split("/")
+    return next((target for target in dataset.further if [target.name] == between), dataset.target)
 
 
 def one_line(outcome: Outcome) -> str:

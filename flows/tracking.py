@@ -146,6 +146,9 @@ class TrackedRun:
         entity = named._to_mlflow_entity()
         self.client.log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
         self.set_tags(data_version=dataset.version, data_source=dataset.source)
+        if dataset.further or dataset.target.kind == "number":
+            told = {target.name: target.kind for target in dataset.targets}
+            self.client.log_param(self.id, "tasks", ", ".join(f"{name}: {kind}" for name, kind in told.items()))
         self._log_metrics({f"images/{split}": count for split, count in dataset.counts.items()})
         self._log_metrics({"images/quarantined": dataset.quarantined})
         if self._is_news(dataset, dataset.report.name):  # other things may be kept out of the same images

@@ -26,7 +26,7 @@ VIEW = "headstart"
 SAVED = f"mlflow.sharedViewState.{VIEW}"
 """Tag of an experiment: MLflow's pages keep a view there that somebody has shared, as JSON."""
 
-FIRST = ("accuracy", "average_precision_macro", "f1_macro", "exact_match")
+FIRST = ("accuracy", "average_precision_macro", "f1_macro", "exact_match", "mae", "r2")
 """Figures that are columns, those that there are."""
 FACTS = (
     "params.`train.method`", "params.`extract.backbone`", "tags.`model.version`", "tags.`model.alias`",

@@ -35,7 +35,7 @@ def curves_charts(curves: pd.DataFrame) -> list[str]:
     """How training went: the figure that it is judged by, and the loss, of each split, by epoch or by strength of the
     head."""
     against = next((name for name in AGAINST if name in curves and curves[name].notna().any()), None)
-    figures = [name for name in ("accuracy", "average_precision", "loss") if any(_of(curves, name))]
+    figures = [name for name in ("accuracy", "average_precision", "r2", "loss") if any(_of(curves, name))]
     if against is None or len(curves) < 2 or not figures:
         return []
     return [_curves(curves, name, against) for name in figures]
@@ -84,6 +84,18 @@ def reliability_chart(bins: pd.DataFrame) -> str:
         return chart(figure)
 
 
+def spread_chart(table: pd.DataFrame) -> str:
+    """The share of images whose number lies within its interval, by the level of that; on the diagonal a model knows
+    how far off it may be."""
+    with mpl.rc_context(LOOK):
+        figure, axes = _axes("level of the interval", "share of images within")
+        axes.plot([0, 1], [0, 1], color=LINE, zorder=1)
+        axes.plot(table["level"], table["coverage"], color=BLUE, marker=".")
+        axes.vlines(table["level"], table["low"], table["high"], BLUE, linewidth=0.8)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        return chart(figure)
+
+
 def risk_coverage_chart(curve: pd.DataFrame, threshold: float | None) -> str:
     """The share of wrong answers among those that are given, by how many are; the chosen threshold marked."""
     with mpl.rc_context(LOOK):
@@ -113,7 +125,7 @@ def robustness_chart(table: pd.DataFrame, of: str) -> str:
                 label=literal(str(name)),
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(0, None if of == "mae" else 1.02)
         axes.legend(ncols=2)
         return chart(figure)
 

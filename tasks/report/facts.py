@@ -25,11 +25,14 @@ from tasks.records import (
 )
 from tasks.report.pictures import SIDE, thumbnail
 
-ACCURACY, AVERAGE_PRECISION = "accuracy", "average_precision_macro"
+JUDGED = {"class": "accuracy", "labels": "average_precision_macro", "number": "mae"}
+"""Figures that models are judged by, by the kind of the task."""
 
-LESS = ("log_loss", "brier", "cost", "ece", "ace", "aurc")
+LESS = ("log_loss", "brier", "cost", "ece", "ace", "aurc", "mae", "rmse", "bias", "nll", "calibration_error")
 """Beginnings of the names of figures of which less is better; they have no common scale."""
 
+IN_UNITS = ("mae", "rmse", "bias")
+"""Figures in the unit of a number."""
 
 LABELS = (
     "label", "predicted", "true", "suggested", "before", "after", "explained", "neighbour_1_label", "neighbour_2_label",
@@ -70,7 +73,7 @@ class Facts:
     @property
     def judged_by(self) -> str:
         """Name of the figure that a model is judged by."""
-        return AVERAGE_PRECISION if self.dataset.multi_label else ACCURACY
+        return JUDGED[self.dataset.target.kind]
 
     def picture(self, content: str, side: int = SIDE) -> str:
         """An image of the dataset as a part of the page."""

@@ -58,7 +58,7 @@ def _attacked(found: pd.DataFrame) -> dict[str, Any]:
 
 
 def _figure_of(found: pd.DataFrame) -> str:
-    return "accuracy" if "accuracy" in found else "f1_samples"
+    return next(name for name in ("accuracy", "f1_samples", "mae") if name in found)
 
 
 def shift(facts: Facts) -> dict[str, Any] | None:

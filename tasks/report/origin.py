@@ -22,6 +22,7 @@ def data(facts: Facts) -> dict[str, Any]:
     counts = table(report, "classes.csv")
     checks = table(report, "checks.csv")
     return {
+        "tasks": facts.dataset.targets if facts.dataset.further or facts.dataset.target.kind == "number" else (),
         "facts": json.loads((report / "checks.json").read_text()) if (report / "checks.json").is_file() else {},
         "classes": None if counts is None else _head(counts),
         "checks": rows(checks),

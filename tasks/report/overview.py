@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from tasks.report.facts import Facts, rows, table
+from tasks.report.facts import JUDGED, Facts, rows, table
 
 SHOWN = 12
 """Images of each kind."""
@@ -32,13 +33,28 @@ def comparison(facts: Facts) -> dict[str, Any] | None:
     return {
         "splits": [_split(facts, split) for split in splits],
         "renamed": [f"{old} → {new}" for old, new in found.renamed.items()],
+        "further": list(_further(facts)),
     }
+
+
+def _further(facts: Facts) -> Iterator[tuple[str, str, tuple[float, ...], int, float]]:
+    """Of each split and further task: ``split/task``, the figure that it is judged by, that of both with the
+    difference, images and p."""
+    assert facts.comparison is not None
+    for target in facts.dataset.further:
+        for split in facts.splits:
+            if (named := f"{split}/{target.name}") in facts.comparison.further:
+                figure = JUDGED[target.kind]
+                values = facts.comparison.metrics[f"{named}/{figure}"]
+                yield named, figure, values, facts.comparison.further[named], facts.comparison.p_values[named]
 
 
 def _split(facts: Facts, split: str) -> dict[str, Any]:
     assert facts.comparison is not None
     of = {
-        name.partition("/")[2]: each for name, each in facts.comparison.metrics.items() if name.startswith(f"{split}/")
+        name.partition("/")[2]: each
+        for name, each in facts.comparison.metrics.items()
+        if name.startswith(f"{split}/") and name.count("/") == 1
     }
     widest = max((abs(bound) for *_, low, high in of.values() for bound in (low, high) if bound == bound), default=0)
     return {

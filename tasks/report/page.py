@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.report.choice import choice
 from tasks.report.errors import errors
-from tasks.report.facts import LESS, Facts
+from tasks.report.facts import IN_UNITS, LESS, Facts
 from tasks.report.insight import explanation, robustness, shift
 from tasks.report.origin import cost, data, lineage, method
 from tasks.report.overview import comparison, verdict
-from tasks.report.quality import calibration, metrics, slices
+from tasks.report.quality import calibration, further, metrics, slices
+from tasks.wording import quantity
 
 SECTIONS: tuple[tuple[str, str, Callable[[Facts], dict[str, Any] | None]], ...] = (
     ("verdict", "Verdict", verdict),
     ("comparison", "Against the champion", comparison),
     ("metrics", "Figures", metrics),
+    ("further", "Further tasks", further),
     ("errors", "Errors", errors),
     ("slices", "Slices", slices),
     ("calibration", "Calibration", calibration),
@@ -35,6 +38,13 @@ SECTIONS: tuple[tuple[str, str, Callable[[Facts], dict[str, Any] | None]], ...] 
     ("lineage", "Make it again", lineage),
 )
 """In the order of the page: template, title, and what it is filled with; None: there is nothing to tell."""
+
+
+WORDS = {
+    "mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R²", "nll": "negative log-likelihood",
+    "coverage_90": "within the 90% interval",
+}  # fmt: skip
+"""Names of figures of numbers."""
 
 
 def page(facts: Facts) -> str:
@@ -55,12 +65,28 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals["LESS"] = LESS
-    environment.filters |= {"figure": _figure, "signed": _signed, "words": _words, "mega": _mega, "p": _p}
+    environment.filters |= {
+        "figure": _figure, "signed": _signed, "words": _words, "mega": _mega, "p": _p, "told": _told, "number": _number
+    }  # fmt: skip
     return environment
 
 
 def _figure(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _told(value: float | None, name: str, unit: str = "") -> str:
+    """A figure by its name: errors are in the unit of the number."""
+    if value is not None and name in IN_UNITS:
+        return quantity(value, unit)
+    return _figure(value)
+
+
+def _number(value: object, unit: str = "") -> object:
+    """A label as it is; a number, which a table may have kept as text, with the digits that count."""
+    with suppress(ValueError, TypeError):
+        return quantity(float(value), unit)  # type: ignore[arg-type]
+    return value
 
 
 def _signed(value: float | None) -> str:
@@ -76,7 +102,12 @@ def _p(value: float) -> str:
 def _words(name: str) -> str:
     """A figure's name as a person reads it."""
     start, _, rest = name.partition(" ")  # of a figure that has its split before it
-    known = {"ece": "calibration error", "ace": "adaptive calibration error", "aurc": "AURC", "brier": "Brier score"}
+    known = WORDS | {
+        "ece": "calibration error",
+        "ace": "adaptive calibration error",
+        "aurc": "AURC",
+        "brier": "Brier score",
+    }
     name = f"{start} {known.get(rest, rest)}" if rest else known.get(name, name)
     for short, long in (("roc_auc", "ROC AUC"), ("top5", "top-5"), ("f1", "F1"), ("_", " ")):
         name = name.replace(short, long)

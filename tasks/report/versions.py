@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.paired import Difference, detectable, difference_of_shares, p_value
 from tasks.report.charts import versions_chart
 from tasks.report.page import render
@@ -66,6 +67,8 @@ def step(before: Version, after: Version) -> Step:
     both = both[both["label_before"].map(_label) == both["label_after"].map(_label)]
     if len(both) < FEWEST:
         return Step(before.number, after.number, len(both))
+    if pd.api.types.is_float_dtype(both["label_before"]):
+        return _step_of_numbers(before.number, after.number, both)
     theirs, ours = (
         (both[f"predicted_{side}"].map(_label) == both[f"label_{side}"].map(_label)).to_numpy()
         for side in ("before", "after")
@@ -76,8 +79,21 @@ def step(before: Version, after: Version) -> Step:
     )  # fmt: skip
 
 
+def _step_of_numbers(before: int, after: int, both: pd.DataFrame) -> Step:
+    """By how much less the absolute errors are."""
+    theirs, ours = (
+        (both[f"predicted_{side}"] - both[f"label_{side}"]).abs().to_numpy(np.float64) for side in ("before", "after")
+    )
+    gain = theirs - ours
+    value, low, high = Sample(len(gain)).anywhere(float(gain.mean()), (gain - gain.mean()) / len(gain))
+    return Step(
+        before, after, len(both), Difference(float(ours.mean()), float(theirs.mean()), value, low, high),
+        int((gain > 0).sum()), int((gain < 0).sum()), p_value(ours, theirs), detectable(ours, theirs),
+    )  # fmt: skip
+
+
 def _label(given: Any) -> Any:
-    return given if isinstance(given, str) else tuple(sorted(given))
+    return given if isinstance(given, str | float) else tuple(sorted(given))
 
 
 def _figures(versions: Sequence[Version]) -> dict[str, list[tuple[float, float, float] | None]]:
@@ -87,7 +103,7 @@ def _figures(versions: Sequence[Version]) -> dict[str, list[tuple[float, float, 
 
 def _charts(versions: Sequence[Version]) -> list[tuple[str, str]]:
     charts = []
-    for figure in ("accuracy", "average_precision_macro", "f1_macro"):
+    for figure in ("accuracy", "average_precision_macro", "f1_macro", "mae", "r2"):
         known = {
             str(version.number): version.metrics[name]
             for version in versions

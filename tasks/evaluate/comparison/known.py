@@ -53,7 +53,9 @@ def known_images(
             of the version's.
     """
     rows = dataset.read_manifest()
-    ours = set(rows.loc[rows["split"].isin((*LEARNED, *[dataset.choose_on] * candidate.cross_validated)), "hash"])
+    ours = set(
+        rows.loc[rows["split"].isin((*LEARNED, "partial", *[dataset.choose_on] * candidate.cross_validated)), "hash"]
+    )
     near = {content for split in splits for content in _near_ours(evaluation.report / f"{split}_near.csv")}
     if their_rows is None:
         return Known(frozenset(ours), frozenset(near - ours), (_elsewhere(rival),))

@@ -113,7 +113,7 @@ def report_suspects(
         look_alikes: folder of ``look_alikes.csv``, where there is one.
     """
     manifest = dataset.read_manifest()
-    rows = manifest[manifest["split"] != "pool"].reset_index(drop=True)
+    rows = manifest[~manifest["split"].isin(["pool", "partial"])].reset_index(drop=True)
     found, believed, noted = _by_model(rows, dataset, features, seed)
     alike = list_twins(rows, ~believed, look_alikes, dataset)
     table = pd.concat([alike, found], ignore_index=True) if len(alike) else found
