@@ -9,12 +9,12 @@ import torch
 from scipy.stats import fisher_exact
 
 from tasks.evaluate.slices.clusters import as_part, find_clusters
-from tasks.evaluate.slices.parts import Part, _thirds, named, slice_table, worse
+from tasks.evaluate.slices.parts import Part, by_thirds, named, slice_table, worse
 
 
 def parts_of(random: np.random.Generator, count: int) -> list[Part]:
     """Three columns that know nothing of the answers."""
-    return [part for name in "abc" for part in _thirds(name, random.random(count), ".2f")]
+    return [part for name in "abc" for part in by_thirds(name, random.random(count), ".2f")]
 
 
 def blobs(random: np.random.Generator, sizes: list[int]) -> tuple[torch.Tensor, np.ndarray]:
@@ -95,12 +95,12 @@ def test_a_slice_says_which_class_it_mostly_is() -> None:
 def test_the_table_has_accuracy_and_rest_of_what_was_looked_at() -> None:
     values = np.r_[np.arange(30.0), np.full(10, np.nan)]
     right = np.arange(40) >= 5
-    table = slice_table(list(_thirds("size", values, ",.0f", "of a sample")), right)
+    table = slice_table(list(by_thirds("size", values, ",.0f", "of a sample")), right)
     assert table["slice"].tolist()[0] == "size below 10 pixels" and table["images"].tolist() == [10, 10, 10]
     row = table.iloc[0]
     assert (row["accuracy"], row["rest"], row["difference"], row["note"]) == (0.5, 1.0, -0.5, "of a sample")
     assert (table["p_holm"] >= table["p"]).all()
-    assert slice_table([], right).empty and not list(_thirds("size", np.ones(40), ".0f"))
+    assert slice_table([], right).empty and not list(by_thirds("size", np.ones(40), ".0f"))
     assert isinstance(table, pd.DataFrame)
 
 
