@@ -15,8 +15,13 @@ from tasks.extract.check import check_workers, look_through, weights_file, weigh
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
+<<<<<<< HEAD
 from tasks.register.check import check_gates, check_gates_of_task
 from tasks.train.check import check_attack, check_labels, check_parts, check_teacher, check_trainable
+=======
+from tasks.register.check import check_gate_classes, check_gates
+from tasks.train.check import check_attack, check_labels, check_parts, check_tasks, check_teacher, check_trainable
+>>>>>>> learn
 from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
 
@@ -38,7 +43,9 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     """
     source = config.ingest.source
     source.check(workspace)
-    check_labels(config.train, str(source), "labels" if source.is_multi_label() else "class")
+    targets = source.targets()
+    check_labels(config.train, str(source), targets[0].kind)
+    check_tasks(config.train, targets)
     check_teacher(config.train)
     check_attack(config.train)
     if isinstance(config.train, Distillation):

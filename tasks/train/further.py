@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
 import torch
 
 from tasks.errors import ConfigurationError
@@ -83,13 +84,23 @@ def _fitted(method: Method, task: Task, target: Target) -> Fit:
 
 def _learned_at_once(best: Fit, config: Method, task: Task, target: Target) -> Fit:
     """What came of a further task that was learned at once with the leading one."""
-    names = {f"weight/{target.name}": "weight"}
-    names |= {name: name.replace(part, "/") for name in map(str, best.curves) if (part := f"/{target.name}/") in name}
-    curves = best.curves[["step", *names]].rename(columns=names)
-    fit = Fit(best.further[target.name], 0.0, {}, curves)
+    fit = Fit(best.further[target.name], 0.0, {}, curves_of(target.name, best.curves))
     settle_head(fit, config.calibrate, task.validation)
     _tell(target, config.method, fit)
     return fit
+
+
+def curves_of(name: str, curves: pd.DataFrame, leads: bool = False) -> pd.DataFrame:
+    """Of a training of several tasks at once, what was measured of one: ``weight/NAME`` as ``weight`` and, unless it
+    leads and has the plain columns, ``validation/NAME/loss`` as ``validation/loss``."""
+    names = {f"weight/{name}": "weight"}
+    for column in map(str, curves):
+        first, *rest = column.split("/")
+        if leads and first != "weight" and len(rest) < 2:
+            names[column] = column
+        elif not leads and rest[:-1] == [name]:
+            names[column] = f"{first}/{rest[-1]}"
+    return curves[list(dict.fromkeys(["step", *names]))].rename(columns=names)
 
 
 def _tell(target: Target, method: str, fit: Fit) -> None:

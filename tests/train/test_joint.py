@@ -120,13 +120,13 @@ def test_tasks_share_a_hidden_layer_of_which_each_head_has_a_copy(
     features, inks = task.validation
     answers, spreads = predict_numbers(ink, features)
     assert ((answers - inks).abs() < 1.645 * spreads).float().mean().item() == pytest.approx(0.9, abs=0.06)
-    curves = pd.read_parquet(candidate.curves)
+    files = {name: candidate.curves.with_name(f"curves_{name}.parquet") for name in candidate.further}
+    curves = {name: pd.read_parquet(file) for name, file in {"ink": candidate.curves, **files}.items()}
     asked = {"ink": 1.0, "digit": 3.0, "shapes": 1.0} if isinstance(weights, dict) else None
-    last = {name: curves[f"weight/{name}"].iloc[-1] for name in ("ink", "digit", "shapes")}
+    last = {name: each["weight"].iloc[-1] for name, each in curves.items()}
     assert last == asked if asked else len({round(weight, 3) for weight in last.values()}) == 3
-    assert {"step", "weight", "val/loss", "val/accuracy"} <= set(
-        pd.read_parquet(candidate.curves.with_name("curves_digit.parquet"))
-    )
+    assert set(curves["digit"]) == {"step", "weight", "val/loss", "val/accuracy"}
+    assert set(curves["ink"]) == {"step", "weight", "train/loss", "val/loss", "val/r2"}
 
 
 @pytest.mark.parametrize(
