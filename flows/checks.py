@@ -15,13 +15,8 @@ from tasks.extract.check import check_workers, look_through, weights_file, weigh
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
-<<<<<<< HEAD
 from tasks.register.check import check_gates, check_gates_of_task
-from tasks.train.check import check_attack, check_labels, check_parts, check_teacher, check_trainable
-=======
-from tasks.register.check import check_gate_classes, check_gates
 from tasks.train.check import check_attack, check_labels, check_parts, check_tasks, check_teacher, check_trainable
->>>>>>> learn
 from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
 
