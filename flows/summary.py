@@ -30,8 +30,12 @@ SHOWN = (ACCURACY, AVERAGE_PRECISION, "f1_macro", "exact_match", "roc_auc_macro"
 """Figures of a summary, those that there are."""
 IN_UNITS = (ERROR, "rmse")
 """Figures in the unit of a number."""
-BESIDE = {ACCURACY: "accuracy", AVERAGE_PRECISION: "average precision", "f1_macro": "F1", ERROR: "MAE", "r2": "R²"}
-"""Figures of a further task, and how they are called."""
+BESIDE = {
+    "class": {ACCURACY: "accuracy", "f1_macro": "F1"},
+    "labels": {AVERAGE_PRECISION: "average precision", "f1_macro": "F1"},
+    "number": {ERROR: "MAE", "r2": "R²"},
+}  # fmt: skip
+"""Figures of a further task, by its kind, and how they are called."""
 
 
 class Outcome(BaseModel):
@@ -82,7 +86,8 @@ def describe(record: Record, cached: bool) -> str:
             there = {name.partition("/")[2] for name in leading}
             judged = next((f"/{figure}" for figure in JUDGED.values() if figure in there), "/")
             shown = {name: value for name, value in leading.items() if name.endswith(judged)}
-            return "evaluate\t" + ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
+            spelt = quantity if judged == f"/{ERROR}" else "{:.4f}".format
+            return "evaluate\t" + ", ".join(f"{name} {spelt(value)}" for name, value in shown.items())
         case Inspection():
             return f"inspect\t{_inspection(record)}"
         case Comparison():
@@ -129,7 +134,7 @@ def further_rows(outcome: Outcome, split: str) -> list[tuple[str, str]]:
     found = []
     for target in outcome.dataset.further:
         name = f"{split}/{target.name}"
-        names = {f"{name}/{figure}": called for figure, called in BESIDE.items()}
+        names = {f"{name}/{figure}": called for figure, called in BESIDE[target.kind].items()}
         told = [
             f"{called} {figure(outcome, each)}" for each, called in names.items() if each in outcome.evaluation.metrics
         ]
@@ -143,19 +148,18 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     lines = [f"with the champion, version {comparison.version}"]
     for split, images in comparison.images.items():
         name = next(figure for figure in JUDGED.values() if f"{split}/{figure}" in comparison.metrics)
-        ours, theirs, difference, low, high = comparison.metrics[f"{split}/{name}"]
+        changed = _changed(comparison.metrics[f"{split}/{name}"], name)
         near = f", {comparison.near[split]:,} as look-alikes" if comparison.near.get(split) else ""
         out = f" ({comparison.left_out[split]:,} left out{near})" if comparison.left_out[split] else ""
         lines.append(
-            f"{split}/{name} {theirs:.4f} → {ours:.4f}: {difference:+.4f} [{low:+.4f}, {high:+.4f}] on {images:,} "
-            f"images{out}; {comparison.gained[split]:,} gained, {comparison.lost[split]:,} lost, p "
-            f"{comparison.p_values[split]:.2g}; could have seen {comparison.detectable[split]:.4f}"
+            f"{split}/{name} {changed} on {images:,} images{out}; {comparison.gained[split]:,} gained, "
+            f"{comparison.lost[split]:,} lost, p {comparison.p_values[split]:.2g}; could have seen "
+            f"{_spelt(comparison.detectable[split], name)}"
         )
     for named in comparison.further:
         figure = next(each for each in JUDGED.values() if f"{named}/{each}" in comparison.metrics)
-        ours, theirs, difference, low, high = comparison.metrics[f"{named}/{figure}"]
         lines.append(
-            f"{named}/{figure} {theirs:.4f} → {ours:.4f}: {difference:+.4f} [{low:+.4f}, {high:+.4f}] on "
+            f"{named}/{figure} {_changed(comparison.metrics[f'{named}/{figure}'], figure)} on "
             f"{comparison.further[named]:,} images, p {comparison.p_values[named]:.2g}"
         )
     if not comparison.images:
@@ -164,6 +168,17 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     changes = (("new", comparison.new), ("gone", comparison.gone), ("renamed", renamed))
     lines += [f"classes {what}: {', '.join(names)}" for what, names in changes if names]
     return [*lines, *comparison.findings]
+
+
+def _changed(values: tuple[float, float, float, float, float], name: str) -> str:
+    ours, theirs, *differences = values
+    gain, low, high = (("+" if each >= 0 else "") + _spelt(each, name) for each in differences)
+    return f"{_spelt(theirs, name)} → {_spelt(ours, name)}: {gain} [{low}, {high}]"
+
+
+def _spelt(value: float, name: str) -> str:
+    """A figure in the digits that its kind has."""
+    return quantity(value) if name in IN_UNITS else f"{value:.4f}"
 
 
 def figure(outcome: Outcome, name: str) -> str:

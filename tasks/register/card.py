@@ -15,6 +15,9 @@ FIGURES = (
 )  # fmt: skip
 """Those of a table, in its order, as far as they are there."""
 
+IN_UNITS = ("mae", "rmse")
+"""Of these, in the unit of a number."""
+
 NAMED = 20
 """Classes that are listed."""
 
@@ -121,11 +124,20 @@ def _further(dataset: Dataset, evaluation: Evaluation) -> Iterator[str]:
     split, rows = dataset.report_on, []
     for target in dataset.further:
         known = [(each, evaluation.metrics.get(f"{split}/{target.name}/{each}")) for each in FIGURES]
-        shown = [f"{each} {value[0]:.4f} [{value[1]:.4f}, {value[2]:.4f}]" for each, value in known if value][:2]
+        shown = [f"{each} {_within(each, value)}" for each, value in known if value][:2]
         images = f"{target.images.get(split, 0):,}" if target.images else "–"
         rows.append((target.name, images, ", ".join(shown) or "not measured"))
     if rows:
         yield f"### Further tasks\n\n{_table(('', f'images of {split}', 'figures with 95% intervals'), iter(rows))}"
+
+
+def _within(figure: str, interval: tuple[float, float, float]) -> str:
+    value, low, high = (_spelt(figure, each) for each in interval)
+    return f"{value} [{low}, {high}]"
+
+
+def _spelt(figure: str, value: float) -> str:
+    return quantity(value) if figure in IN_UNITS else f"{value:.4f}"
 
 
 def _figures(evaluation: Evaluation) -> str:
@@ -133,8 +145,7 @@ def _figures(evaluation: Evaluation) -> str:
     splits = list(dict.fromkeys(name.partition("/")[0] for name in evaluation.metrics))
 
     def cell(split: str, figure: str) -> str:
-        value, low, high = evaluation.metrics[f"{split}/{figure}"]
-        return f"{value:.4f} [{low:.4f}, {high:.4f}]"
+        return _within(figure, evaluation.metrics[f"{split}/{figure}"])
 
     known = [figure for figure in FIGURES if f"{splits[0]}/{figure}" in evaluation.metrics]
     rows = ((figure, *(cell(split, figure) for split in splits)) for figure in known)
@@ -156,15 +167,19 @@ def _attacked(inspection: Inspection | None) -> Iterator[str]:
 
 
 def _compared(comparison: Comparison) -> str:
-    rows = (
-        (name, f"{theirs:.4f}", f"{ours:.4f}", f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]")
-        for name, (ours, theirs, difference, low, high) in comparison.metrics.items()
-        if name.partition("/")[2] in FIGURES
-    )
+    rows = (_changed(name, values) for name, values in comparison.metrics.items() if name.partition("/")[2] in FIGURES)
     images = " and ".join(f"{count:,} {split}" for split, count in comparison.images.items())
     head = ("", "champion then", "this one", "difference")
     title = f"### Against version {comparison.version}"
     return f"{title}\n\n{_table(head, rows)}\n\nOn {images} images that neither has learned from."
+
+
+def _changed(name: str, values: tuple[float, float, float, float, float]) -> tuple[str, ...]:
+    figure = name.partition("/")[2]
+    ours, theirs, *_ = (_spelt(figure, value) for value in values)
+    digits = ".3g" if figure in IN_UNITS else ".4f"
+    difference, low, high = (format(value, f"+{digits}") for value in values[2:])
+    return name, theirs, ours, f"{difference} [{low}, {high}]"
 
 
 def _findings(evaluation: Evaluation, comparison: Comparison | None) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from tasks.records import Comparison
 from tasks.register.client import Version
 from tasks.register.merits import ACCURACY, AVERAGE_PRECISION
+from tasks.wording import quantity
 
 COMPARED = "compared"
 
@@ -73,7 +74,7 @@ class Duel:
     def gain(self) -> tuple[float, float, float]:
         """By how much ours is better, with the bounds of the interval: of errors, by how much less they are."""
         if self.figure == ERROR:
-            return -self.difference, -self.high, -self.low
+            return 0 - self.difference, 0 - self.high, 0 - self.low  # no zero below 0
         return self.difference, self.low, self.high
 
     @property
@@ -81,7 +82,18 @@ class Duel:
         return {COMPARED: json.dumps(asdict(self), ensure_ascii=False)}
 
     def __str__(self) -> str:
+        ours, theirs = map(self.spelt, (self.ours, self.theirs))
+        difference, low, high = (signed(self.spelt(each)) for each in (self.difference, self.low, self.high))
         return (
-            f"{self.figure} {self.ours:.4f}, champion (version {self.version}) {self.theirs:.4f} on the same "
-            f"{self.images:,} {self.split} images: {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+            f"{self.figure} {ours}, champion (version {self.version}) {theirs} on the same "
+            f"{self.images:,} {self.split} images: {difference} [{low}, {high}]"
         )
+
+    def spelt(self, value: float) -> str:
+        """A value in the digits that the figure has: of errors, those that count."""
+        return quantity(value) if self.figure == ERROR else f"{value:.4f}"
+
+
+def signed(text: str) -> str:
+    """A number in words with its sign."""
+    return text if text.startswith(("-", "–")) else f"+{text}"

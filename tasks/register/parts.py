@@ -12,6 +12,7 @@ from tasks.groups import group_numbers
 from tasks.records import Comparison, Dataset
 from tasks.register.gating import Evidence, Finding
 from tasks.target import Target
+from tasks.wording import quantity
 
 JUDGED = {"class": ("accuracy", "accuracy", 1), "labels": ("average_precision_macro", "average precision", 1),
           "number": ("mae", "MAE", -1)}  # fmt: skip
@@ -88,7 +89,8 @@ def _worse(target: Target, split: str, comparison: Comparison, p: float) -> str 
     if sign * difference >= 0:
         return None
     images = comparison.further[f"{split}/{target.name}"]
-    return f"{target.name} is worse: {what} {ours:.4f} where it was {theirs:.4f} ({images:,} {split} images, p {p:.2g})"
+    now, before = (quantity(each, target.unit) if name == "mae" else f"{each:.4f}" for each in (ours, theirs))
+    return f"{target.name} is worse: {what} {now} where it was {before} ({images:,} {split} images, p {p:.2g})"
 
 
 def widest_gap(evidence: Evidence, column: str, label: str | None, most: float) -> Finding:

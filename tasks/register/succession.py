@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tasks.register.client import Version
-from tasks.register.duels import ERROR, Duel
+from tasks.register.duels import ERROR, Duel, signed
 from tasks.register.gating import Finding, Standing
 from tasks.register.merits import ACCURACY, EXPLAINED, FIGURE, LOW, Merit
 from tasks.register.moves import GATE, Move
@@ -100,7 +100,8 @@ def _held_against(
     asked = "interval not below 0" if least is None else f"interval above {least:.4g}"
     if duel.figure == ERROR:
         asked = f"of how much less it is, {asked}"
-    found = f"{gain:+.4f} [{low:+.4f}, {high:+.4f}]"
+    gained, lower, upper = (signed(duel.spelt(each)) for each in (gain, low, high))
+    found = f"{gained} [{lower}, {upper}]"
     if duel.gone:
         return Finding(False, f"classes are gone ({_few(duel.gone)}); of the others, {duel}", asked, found)
     if high < 0:

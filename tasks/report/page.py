@@ -66,7 +66,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.globals["LESS"] = LESS
     environment.filters |= {
-        "figure": _figure, "signed": _signed, "words": _words, "mega": _mega, "p": _p, "told": _told, "number": _number
+        "figure": _figure, "signed": _signed, "words": _words, "mega": _mega, "p": _p, "told": _told, "gained": _gained,
+        "number": _number
     }  # fmt: skip
     return environment
 
@@ -80,6 +81,13 @@ def _told(value: float | None, name: str, unit: str = "") -> str:
     if value is not None and name in IN_UNITS:
         return quantity(value, unit)
     return _figure(value)
+
+
+def _gained(value: float | None, name: str) -> str:
+    """A difference of a figure, with its sign."""
+    if value is None or name not in IN_UNITS or math.isnan(value):
+        return _signed(value)
+    return quantity(0 + value).replace("-", "−") if value <= 0 else f"+{quantity(value)}"
 
 
 def _number(value: object, unit: str = "") -> object:

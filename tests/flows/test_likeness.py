@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from flows.likeness import Distance, Likeness, distance
 
@@ -38,3 +39,18 @@ def test_without_predictions_nothing_is_identical() -> None:
     assert not Likeness({}, {}, True, []).is_identical
     assert Likeness({}, {"test": Distance(3, 0, 0, 0.0)}, True, []).is_identical
     assert not Likeness({}, {"test": Distance(3, 0, 0, 0.0), "val": Distance(3, 0, 1, 0.0)}, True, []).is_identical
+
+
+def test_numbers_are_compared_to_the_last_bit() -> None:
+    columns = {"path": ["a", "b"], "predicted": [1.0, 2.0], "low": [0.5, 1.5], "high": [1.5, 2.5]}
+    then = pd.DataFrame(columns)
+    assert distance(then, then.iloc[::-1]).is_none
+    found = distance(then, pd.DataFrame(columns | {"predicted": [1.0, 2.25]}))
+    assert (found.changed, found.largest) == (1, 0.25)
+    assert str(found) == "different: 1 of 2 answers, numbers by 0.25 at most"
+    assert distance(then, pd.DataFrame(columns | {"high": [1.5, 3.0]})).largest == 0.5
+
+
+def test_the_probabilities_of_every_class_are_compared() -> None:
+    then = pd.DataFrame({"path": ["a"], "predicted": [["x"]], "probability": [[0.9, 0.1]]})
+    assert distance(then, then.assign(probability=[[0.9, 0.3]])).largest == pytest.approx(0.2)

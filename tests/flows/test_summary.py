@@ -10,7 +10,7 @@ import pytest
 from flows.summary import Outcome, comparison_lines, describe, one_line, summary_rows
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, RegisteredModel, Report
 from tasks.register.duels import Duel
-from tasks.target import one_task
+from tasks.target import Target, one_task
 
 HERE = Path("nowhere")
 ONE = {"accuracy": 0.9, "precision_macro": 0.8, "f1_macro": 0.7, "roc_auc_macro": 0.95}
@@ -92,3 +92,37 @@ def test_a_model_with_one_label_an_image_is_judged_by_its_accuracy_whatever_else
     duel = Duel.fought(comparison)
     assert duel is not None and duel.figure == "accuracy"
     assert comparison_lines(comparison)[1].startswith("val/accuracy ")
+
+
+def test_numbers_and_further_tasks_have_their_rows() -> None:
+    run = outcome(several=False)
+    targets = (
+        Target(name="age", kind="number", unit="years"), Target(name="sex", column="label:sex", classes=("f", "m")),
+        Target(name="weight", column="label:weight", kind="number", unit="kg"),
+    )  # fmt: skip
+    metrics = {
+        "test/mae": (1.2345, 1.1, 1.4), "test/r2": (0.8, 0.7, 0.9), "test/sex/accuracy": (0.9, 0.8, 0.95),
+        "test/sex/log_loss": (0.1, 0.0, 0.2), "test/weight/mae": (2.0, 1.0, 3.0), "test/weight/r2": (0.5, 0.4, 0.6),
+    }  # fmt: skip
+    evaluation = run.evaluation.model_copy(update={"metrics": metrics, "groups": {"test/sex": 4}})
+    dataset = run.dataset.model_copy(update={"targets": targets})
+    run = run.model_copy(update={"dataset": dataset, "evaluation": evaluation})
+    told = dict(summary_rows(run))
+    assert told["test/mae"] == "1.234 years  [1.1, 1.4]" and told["test/r2"] == "0.8000  [0.7000, 0.9000]"
+    assert told["test/sex"] == "accuracy 0.9000  [0.8000, 0.9500] over 4 groups"
+    assert told["test/weight"] == "MAE 2 kg  [1, 3], R² 0.5000  [0.4000, 0.6000]"
+    assert one_line(run).endswith("test/mae 1.234 years  [1.1, 1.4]")
+    assert describe(evaluation, cached=False) == "evaluate\ttest/mae 1.234"
+
+
+def test_comparisons_of_numbers_and_further_tasks_have_a_line_each() -> None:
+    found = Comparison(
+        fingerprint="x", report=HERE, version=2, judged_on="val", images={"val": 50}, left_out={"val": 0},
+        metrics={"val/mae": (1.0, 1.5, -0.5, -0.75, -0.25), "val/sex/accuracy": (0.8, 0.9, -0.1, -0.2, 0.0)},
+        p_values={"val": 0.001, "val/sex": 0.04}, detectable={"val": 0.2}, gained={"val": 30}, lost={"val": 20},
+        further={"val/sex": 40},
+    )  # fmt: skip
+    assert comparison_lines(found)[1:] == [
+        "val/mae 1.5 → 1: -0.5 [-0.75, -0.25] on 50 images; 30 gained, 20 lost, p 0.001; could have seen 0.2",
+        "val/sex/accuracy 0.9000 → 0.8000: -0.1000 [-0.2000, +0.0000] on 40 images, p 0.04",
+    ]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.numbers.answers import Numbers
+from tasks.evaluate.numbers.report import largest_errors, report_numbers
+from tasks.evaluate.numbers.slices import error_table
 from tasks.evaluate.scores.metrics import score
+from tasks.evaluate.slices.parts import Part
 from tasks.model.latency import Latency
 from tasks.records import (
     Candidate,
@@ -23,7 +29,7 @@ from tasks.records import (
 )
 from tasks.report.facts import Facts
 from tasks.ruling import Ruling
-from tasks.target import one_task
+from tasks.target import Target, one_task
 
 IMAGES = 40
 
@@ -110,4 +116,42 @@ def _comparison(folder: Path, rows: pd.DataFrame) -> Comparison:
         metrics={"test/accuracy": (0.85, 0.95, -0.1, -0.19, -0.01), "test/log_loss": (0.5, 0.3, 0.2, 0.1, 0.3)},
         p_values={"test": 0.04}, detectable={"test": 0.09}, gained={"test": 1}, lost={"test": 4},
         gone=("hornet",), renamed={"honeybee": "bee"},
+    )  # fmt: skip
+
+
+def facts_of_numbers(folder: Path) -> Facts:
+    """A run whose leading task is an age, with a class and a number beside it, against a champion."""
+    made = facts(folder)
+    report, rows = folder / "report", made.dataset.read_manifest()
+    ages = np.linspace(20, 80, IMAGES)
+    random = np.random.default_rng(0)
+    answers = Numbers("test", rows.assign(label=ages), ages, ages + random.normal(0, 2, IMAGES), np.full(IMAGES, 2.0))
+    species = {f"test/species/{name}": each for name, each in made.evaluation.metrics.items() for name in [name[5:]]}
+    for old in report.glob("test_*"):
+        old.rename(report / old.name.replace("test_", "test_species_"))
+    scores = report_numbers(answers, EvaluateConfig(resamples=100), report)
+    worst = largest_errors(answers).drop(columns="caption").head(3)
+    worst.assign(
+        neighbour_1="x", neighbour_1_hash=rows["hash"][10], neighbour_1_label=31.25, neighbour_1_similarity=0.9
+    ).to_csv(report / "test_mistakes.csv", index=False)
+    parts = [Part("domain night", "domain", np.arange(IMAGES) < 12)]
+    error_table(parts, answers.errors).to_csv(report / "test_slices.csv", index=False)
+    targets = (
+        Target(name="age", kind="number", unit="years", images={"test": IMAGES}),
+        Target(name="species", column="label:species", classes=made.dataset.classes, images={"test": 12, "partial": 3}),
+        Target(name="weight", column="label:weight", kind="number", unit="kg"),
+    )
+    metrics = {f"test/{name}": each for name, each in scores.metrics.items()}
+    weight = {"test/weight/mae": (12345.678, 11000.0, 14000.0), "test/weight/r2": (0.25, 0.1, 0.4)}
+    (folder / "comparison").mkdir()
+    comparison = Comparison(
+        fingerprint="x", report=folder / "comparison", version=2, judged_on="val", images={"test": IMAGES},
+        left_out={"test": 0}, metrics={"test/mae": (1.5, 2.5, -1.0, -1.5, -0.5), "test/r2": (0.9, 0.8, 0.1, 0.05, 0.2),
+                                       "test/species/accuracy": (0.5, 0.9, -0.4, -0.6, -0.2)},
+        p_values={"test": 0.0004, "test/species": 0.002}, detectable={"test": 0.25}, gained={"test": 30},
+        lost={"test": 10}, further={"test/species": 12},
+    )  # fmt: skip
+    return replace(
+        made, comparison=comparison, dataset=made.dataset.model_copy(update={"targets": targets}),
+        evaluation=made.evaluation.model_copy(update={"metrics": metrics | species | weight}),
     )  # fmt: skip

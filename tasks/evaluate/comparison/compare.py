@@ -118,7 +118,8 @@ def _report(pair: AnyPair, dataset: Dataset, config: EvaluateConfig, folder: Pat
     parts = declared(pair.rows, dataset, config.slices, config.seed)
     changed, slices = pair.changed(), pair.slices(config.seed, parts)
     changed.drop(columns="hash").to_csv(folder / f"{pair.split}_changes.csv", index=False)
-    slices.to_csv(folder / f"{pair.split}_slices.csv", index=False, float_format="%.4f")
+    digits = "%.6g" if isinstance(pair, NumberPair) else "%.4f"
+    slices.to_csv(folder / f"{pair.split}_slices.csv", index=False, float_format=digits)
     shown = pd.concat([changed[changed["change"] == kind].head(SHOWN) for kind in ("gained", "lost")])
     if len(shown):
         images = [small(dataset.image(content), dataset.limits) for content in shown["hash"]]
@@ -128,11 +129,12 @@ def _report(pair: AnyPair, dataset: Dataset, config: EvaluateConfig, folder: Pat
         ]
         title = f"{pair.split}: answers that changed"
         mistakes_figure(images, captions, title).savefig(folder / f"{pair.split}_changes.png", dpi=110)
-    what = "MAE " if isinstance(pair, NumberPair) else ""
-    for row in slices[(slices["p_holm"] < SURE) & (slices["difference"] < 0)].itertuples():
+    numbers = isinstance(pair, NumberPair)
+    what, told = "MAE " * numbers, quantity if numbers else "{:.4f}".format
+    for row in slices[(slices["p_holm"] < SURE) & (slices["difference"] < 0)].to_dict("records"):
         yield (
-            f"{pair.split}: worse on {row.slice}: {what}{row.candidate:.4f} where it was {row.champion:.4f} "
-            f"({row.images:,} images, p {row.p_holm:.2g})"
+            f"{pair.split}: worse on {row['slice']}: {what}{told(row['candidate'])} where it was "
+            f"{told(row['champion'])} ({row['images']:,} images, p {row['p_holm']:.2g})"
         )
 
 

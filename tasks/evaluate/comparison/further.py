@@ -25,6 +25,7 @@ from tasks.records import Candidate, Comparison, Dataset, FeatureSet
 from tasks.rival import Rival
 from tasks.target import Target
 from tasks.train.heads import Head, predict_probabilities
+from tasks.wording import quantity
 
 AnyPair = Pair | NumberPair
 
@@ -169,9 +170,11 @@ def _worse(found: Beside) -> list[str]:
         of = found.differences[f"{pair.split}/{pair.task}/{pair.headline}"]
         sign = -1 if pair.headline == "mae" else 1
         if p < SURE and sign * of.value < 0:
+            spelt = quantity if pair.headline == "mae" else "{:.4f}".format
+            now, before = spelt(of.ours), spelt(of.theirs)
             what = pair.headline.removesuffix("_macro").replace("_", " ").replace("mae", "MAE")
             lines.append(
-                f"{pair.split}/{pair.task}: worse: {what} {of.ours:.4f} where it was {of.theirs:.4f} "
+                f"{pair.split}/{pair.task}: worse: {what} {now} where it was {before} "
                 f"({len(pair.rows):,} images, p {p:.2g})"
             )
     return lines

@@ -50,7 +50,8 @@ def show_mistakes(
         table[name], table[f"{name}_hash"] = theirs["path"], theirs["hash"]
         table[f"{name}_label"] = theirs["label"].map(_as_cell)
         table[f"{name}_similarity"] = found.similarity[:, place]
-    table.to_csv(folder / f"{split}_mistakes.csv", index=False, float_format="%.4f")
+    digits = "%.6g" if "error" in table else "%.4f"
+    table.to_csv(folder / f"{split}_mistakes.csv", index=False, float_format=digits)
     beside = learned.rows["hash"].to_numpy()[found.index]
     images = [_sheet(own, row.tolist(), dataset) for own, row in zip(wrong["hash"], beside, strict=True)]
     title = f"{split}: the {what}, above the nearest images that were learned from"
