@@ -19,6 +19,7 @@ from tasks.ingest.sources import SOURCES, Source
 from tasks.register.gates import GATES
 from tasks.register.gating import Gate
 from tasks.train.config import DEFAULT
+from tasks.train.joint.config import TasksConfig
 from tasks.train.method import Method, SearchConfig
 from tasks.train.methods import METHODS
 from tasks.train.tuning.config import AttackConfig
@@ -75,6 +76,7 @@ def describe_train() -> Iterator[str]:
     yield "Where a method below gives another default, that one holds."
     yield table(added(ThroughBackbone, Method))
     yield from describe("train.attack", AttackConfig, "###")
+    yield from describe("train.tasks", TasksConfig, "###")
     for name, kind in METHODS.items():
         if issubclass(kind, ThroughBackbone):
             yield from describe_method(name, kind, ThroughBackbone)

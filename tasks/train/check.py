@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset
-from tasks.target import Kind
+from tasks.target import Kind, Target
 from tasks.train.distillation.config import NOBODY, Distillation
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -36,10 +37,49 @@ def check_labels(config: Method, source: str, kind: Kind) -> None:
         ConfigurationError: images have several labels each, and a method gives one, or balances them; or a number, and
             a method, or one of its keys, is for classes.
     """
+    _check_at_once(config)
     if kind == "number":
         _check_number(config, source)
     if kind == "labels":
         _check_several(config, source)
+
+
+def _check_at_once(config: Method) -> None:
+    if getattr(config, "tasks", None) is None:
+        return
+    if config.unlabelled or isinstance(config, Distillation):
+        raise ConfigurationError(
+            f"train.tasks is for methods that learn from labels alone, and {config.method} does not: leave it out"
+        )
+    unsuited = {"mixup": 0.0, "cutmix": 0.0, "attack": None}
+    keys = [key for key, unset in unsuited.items() if getattr(config, key, unset) != unset]
+    keys += ["balance: sampling"] * (getattr(config, "balance", "none") == "sampling")
+    if keys:
+        raise ConfigurationError(
+            f"train.{keys[0]} goes by the classes of one task, and train.tasks has several learned at once: leave one "
+            "of them out"
+        )
+
+
+def check_tasks(config: Method, targets: Sequence[Target]) -> None:
+    """Whether there are the tasks that a method is to learn at once.
+
+    Raises:
+        ConfigurationError: there is one, or one is named that there is not.
+    """
+    section = getattr(config, "tasks", None)
+    if section is None:
+        return
+    if len(targets) < 2:
+        raise ConfigurationError(
+            "train.tasks is for several tasks that are learned at once, and ingest.source.label names one: leave "
+            "train.tasks out, or name others"
+        )
+    names = [target.name for target in targets]
+    if isinstance(section.weights, dict) and (unknown := [name for name in section.weights if name not in names]):
+        raise ConfigurationError(
+            f"train.tasks.weights: there is no task {unknown[0]!r} in ingest.source.label; there are {', '.join(names)}"
+        )
 
 
 def _check_number(config: Method, source: str) -> None:

@@ -15,9 +15,9 @@ from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.teachers import Teachers
-from tasks.train.check import check_attack, check_labels, check_pool, check_teacher
+from tasks.train.check import check_attack, check_labels, check_pool, check_tasks, check_teacher
 from tasks.train.distillation.config import Distillation
-from tasks.train.further import check_further, fit_further, settle_head, tuned_task
+from tasks.train.further import check_further, curves_of, fit_further, settle_head, tuned_task
 from tasks.train.heads import as_numbers, as_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -46,6 +46,7 @@ def train_head(
             labels.
     """
     check_labels(config, dataset.source, dataset.target.kind)
+    check_tasks(config, dataset.targets)
     check_pool(config, dataset)
     check_teacher(config)
     check_attack(config)
@@ -70,6 +71,8 @@ def train_head(
     # A search within so many minutes may end another way the next time.
     name = fingerprint(name, best.method, best.chosen, best.score)
     further = fit_further(best, config, replace(whole, folder=checkpoints / str(seed), seed=seed), workspace)
+    if best.further:
+        best.curves = curves_of(dataset.target.name, best.curves, leads=True)
     candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, features)
     if teachers and issubclass(METHODS[candidate.method], Distillation):
         candidate = candidate.model_copy(update={"teachers": teachers.names})

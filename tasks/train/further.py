@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
 import torch
 
 from tasks.errors import ConfigurationError
@@ -54,13 +55,18 @@ def check_further(task: Task) -> None:
 
 def fit_further(best: Fit, config: Method, task: Task, workspace: Workspace) -> dict[str, Fit]:
     """A fit for each further task of the dataset, by its name: by the method of the leading one as far as it suits
-    (`tasks.train.check.suited_to`) or, where that has tuned the backbone, a linear head on what it sees now.
+    (`tasks.train.check.suited_to`) or, where that has tuned the backbone, a linear head on what it sees now; where they
+    were learned at once with it, what came of that.
 
     Args:
         best: of the leading task.
     """
     if not task.dataset.further:
         return {}
+    if best.further:
+        if best.backbone is not None:
+            task = tuned_task(best, task, workspace)
+        return {target.name: _learned_at_once(best, config, task.on(target), target) for target in task.dataset.further}
     method = METHODS[best.method].model_validate(best.settings) if best.method else config
     if best.backbone is not None:
         task, method = tuned_task(best, task, workspace, LEARNED_FROM), Linear(calibrate=config.calibrate)
@@ -72,10 +78,34 @@ def _fitted(method: Method, task: Task, target: Target) -> Fit:
     fit = suited.fit(task)
     if not fit.cross_validated:
         settle_head(fit, suited.calibrate, task.validation)
-    tell(
-        f"train\t{target.name}: {suited.method}, validation {merit_name(target.kind).replace('_', ' ')} {fit.score:.4f}"
-    )
+    _tell(target, suited.method, fit)
     return fit
+
+
+def _learned_at_once(best: Fit, config: Method, task: Task, target: Target) -> Fit:
+    """What came of a further task that was learned at once with the leading one."""
+    fit = Fit(best.further[target.name], 0.0, {}, curves_of(target.name, best.curves))
+    settle_head(fit, config.calibrate, task.validation)
+    _tell(target, config.method, fit)
+    return fit
+
+
+def curves_of(name: str, curves: pd.DataFrame, leads: bool = False) -> pd.DataFrame:
+    """Of a training of several tasks at once, what was measured of one: ``weight/NAME`` as ``weight`` and, unless it
+    leads and has the plain columns, ``validation/NAME/loss`` as ``validation/loss``."""
+    names = {f"weight/{name}": "weight"}
+    for column in map(str, curves):
+        first, *rest = column.split("/")
+        if leads and first != "weight" and len(rest) < 2:
+            names[column] = column
+        elif not leads and rest[:-1] == [name]:
+            names[column] = f"{first}/{rest[-1]}"
+    return curves[list(dict.fromkeys(["step", *names]))].rename(columns=names)
+
+
+def _tell(target: Target, method: str, fit: Fit) -> None:
+    merit = merit_name(target.kind).replace("_", " ")
+    tell(f"train\t{target.name}: {method}, validation {merit} {fit.score:.4f}")
 
 
 def settle_head(fit: Fit, calibrated: bool, images: Labelled) -> None:

@@ -100,7 +100,7 @@ def _empty(train: Labelled, parts: Sequence[Part]) -> Head:
     features, numbers = train
     head = Head.suited_to(numbers, features.shape[1], NUMBER, parts=parts).standardise_like(features)
     for parameter in head.parameters():
-        parameter.requires_grad_(False).zero_()
+        parameter.data.zero_()
     return head
 
 
@@ -128,5 +128,5 @@ def _take(head: Head, line: tuple[torch.Tensor, torch.Tensor], residuals: torch.
     """Put a line, and the spread of residuals about it, into a linear head."""
     assert isinstance(head.layers, nn.Linear)
     weight, bias = line
-    head.layers.weight[0], head.layers.bias[0] = weight[0], bias[0]
-    head.layers.bias[1] = _log_variance(residuals)
+    head.layers.weight.data[0], head.layers.bias.data[0] = weight[0], bias[0]
+    head.layers.bias.data[1] = _log_variance(residuals)

@@ -51,6 +51,7 @@ class Fit:
         trials: what a search tried, a row for each.
         mixed: what weights were averaged, or tried to be (see `tasks.train.tuning.mixing`).
         scores: by seed, where there were several.
+        further: heads of further tasks that were learned at once with it, by their names.
         method: that a search chose; settings: its keys.
         cross_validated: whether the validation images were learned from, too, and say nothing of the head.
         held_out: where they were, logits float32 ``[N, C]`` of all images that were learned from, each by a head that
@@ -66,6 +67,7 @@ class Fit:
     trials: pd.DataFrame | None = field(default=None, repr=False)
     mixed: pd.DataFrame | None = field(default=None, repr=False)
     scores: dict[int, float] = field(default_factory=dict)
+    further: dict[str, Head] = field(default_factory=dict, repr=False)
     method: str | None = None
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     cross_validated: bool = False

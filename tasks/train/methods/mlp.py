@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from tasks.train.joint.config import TasksConfig
 from tasks.train.kinds import Balance
 from tasks.train.method import Method
 
@@ -36,11 +37,18 @@ class Mlp(Method):
     balance: Balance = "none"
     """Classes of unequal size: `weights` counts every class alike, `sampling` draws from every class as often."""
 
+    tasks: TasksConfig | None = None
+    """Several tasks that share the hidden layer; by default each has its own."""
+
     def fit(self, task: Task) -> Fit:
         from tasks.train.solvers import fit_mlp
 
         keys = {"epochs", "hidden", "learning_rate", "weight_decay", "batch_size", "label_smoothing", "balance"}
         keyed = self.model_dump(include=keys)
+        if self.tasks and task.target is None:
+            from tasks.train.joint.layers import fit_mlp_jointly
+
+            return fit_mlp_jointly(task, self.tasks, parts=task.counted, **keyed)
         return fit_mlp(task.train, task.validation, task.classes, seed=task.seed, parts=task.counted, **keyed)
 
     @classmethod

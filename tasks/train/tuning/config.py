@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from tasks.preprocess.kinds import Augment
 from tasks.section import Section
 from tasks.target import Kind
+from tasks.train.joint.config import TasksConfig
 from tasks.train.kinds import Balance
 from tasks.train.method import Method
 from tasks.train.radius import Radius
@@ -84,6 +85,8 @@ class TuningConfig(Method):
     """Share of the target that is spread over all classes."""
     balance: Balance = "none"
     """Classes of unequal size: `weights` counts every class alike, `sampling` draws from every class as often."""
+    tasks: TasksConfig | None = None
+    """Several tasks that the backbone is tuned for at once; by default it is tuned for the leading one alone."""
     attack: AttackConfig | None = None
     """Adversarial training, `{radius: 4/255}`; epochs, seeds and trials are then compared by what is right on
     validation under the same attack."""

@@ -21,6 +21,8 @@ from tasks.train.task import Task
 from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.module import TuningModule
 
+FURTHER = "task_"
+"""How files of further tasks' heads begin."""
 BACKBONE, HEAD, LAST = "backbone.safetensors", "head.safetensors", "last.ckpt"
 
 
@@ -73,6 +75,7 @@ def fit_of(task: Task, epoch: int | None = None) -> Fit:
         head.eval(), float(curves[merit][best]), {"epoch": float(best + 1)}, curves,
         backbone=replace(task.weights, state=load_file(folder / BACKBONE), source=str(folder / BACKBONE)),
         rates=pd.DataFrame(kept["chosen"]),
+        further={path.stem.removeprefix(FURTHER): Head.load(path) for path in folder.glob(f"{FURTHER}*.safetensors")},
         attacked=None if compared == merit else float(curves[compared][best]),
     )  # fmt: skip
 
@@ -112,6 +115,9 @@ class KeepBest(Callback):
             for name, state in zip((BACKBONE, HEAD), pl_module.states, strict=True):
                 save_file(state, folder / f"{name}.new")
                 (folder / f"{name}.new").replace(folder / name)
+            for name, head in pl_module.further.items():
+                head.save(new := folder / f"{FURTHER}{name}.new")
+                new.replace(folder / f"{FURTHER}{name}.safetensors")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TuningModule)

@@ -23,7 +23,7 @@ def probe(method: TuningConfig, task: Task) -> Head:
     """The linear head that is solved on the frozen features."""
     if task.aim.kind == "number":
         return task.once("probe", lambda: fit_number(task.plain, task.validation)).head
-    solved: Balance = "none" if method.balance == "none" else "weights"
+    solved: Balance = "weights" if method.balance != "none" and task.aim.kind == "class" else "none"
     fit = task.once(("probe", solved), lambda: fit_linear(task.plain, task.validation, task.classes, solved))
     head: Head = fit.head
     return head

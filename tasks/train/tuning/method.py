@@ -27,8 +27,11 @@ class ThroughBackbone(TuningConfig):
         return tune(self, task)
 
     def material(self, task: Task) -> Material:
+        from tasks.train.joint.images import joint_material
         from tasks.train.tuning.labels import labelled
 
+        if self.tasks:
+            return joint_material(self, self.tasks, task)
         return labelled(self, task)
 
     def probe(self, task: Task) -> Head:

@@ -118,5 +118,5 @@ def _made(fit: Fit, mixture: Mixture, score: float, chosen: dict[str, float], to
     tables: Iterable[pd.DataFrame] = [told] if fit.mixed is None else [fit.mixed, told]
     return replace(
         fit, head=head, backbone=replace(fit.backbone, state=mixture.network), score=score,
-        chosen=fit.chosen | chosen, mixed=pd.concat(tables, ignore_index=True),
+        chosen=fit.chosen | chosen, mixed=pd.concat(tables, ignore_index=True), further={},
     )  # fmt: skip

@@ -15,6 +15,9 @@ from torchvision.transforms import v2
 from tasks.extract.backbones import Backbone
 from tasks.extract.weights import State
 from tasks.preprocess.policies import changed
+from tasks.train.heads import Head
+from tasks.train.joint.criterion import Joint
+from tasks.train.joint.images import further_heads, take_statistics
 from tasks.train.targets import kind_of, measured, merit
 from tasks.train.tuning.adversary import logits_under_attack, loss_under_attack
 from tasks.train.tuning.batches import Batches
@@ -30,7 +33,8 @@ class TuningModule(L.LightningModule):
     Attributes:
         rows: a row of the curves for each epoch that is over.
         chosen: the blocks' rates of each epoch that has begun.
-        states: the weights that were looked at last, of the network and of the head.
+        states: the weights that were looked at last, of the network and of the head; further: heads of further tasks
+            that are learned at once with it.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class TuningModule(L.LightningModule):
         self.chosen: list[dict[str, Any]] = []
         self.pretrained: list[torch.Tensor] = []
         self.states: tuple[State, ...] = ()
+        self.further: dict[str, Head] = {}
         self._mix = _mixing(method, batches.classes)
         self._losses: list[torch.Tensor] = []
         # In a list, so that it is no part of what is trained.
@@ -78,9 +83,12 @@ class TuningModule(L.LightningModule):
         self.pretrained = [start.to(self.device) for start in self.pretrained]
 
     def _hand_on_head(self) -> None:
-        """Of several processes, the first one has solved the head, or measured its statistics."""
-        head = {name: value.cpu() for name, value in self.tuning.head.state_dict().items()}
-        self.tuning.head.load_state_dict(self.trainer.strategy.broadcast(head))
+        """Of several processes, the first one has solved the heads, or measured their statistics."""
+        criterion = self.tuning.criterion
+        for part in (self.tuning.head, *[criterion] * isinstance(criterion, Joint)):
+            assert isinstance(part, nn.Module)
+            state = {name: value.cpu() for name, value in part.state_dict().items()}
+            part.load_state_dict(self.trainer.strategy.broadcast(state))
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
@@ -90,6 +98,7 @@ class TuningModule(L.LightningModule):
             rates = self.trainer.strategy.broadcast(self.method.rates(self.current_epoch, self.tuning))
             if self.current_epoch == 0 and self.method.head == "zero":
                 self.tuning.standardise_as_learned(rates)
+                take_statistics(self.tuning.criterion, self.tuning.head)
                 self._hand_on_head()
         self.tuning.set_rates(rates)
         for group in self._groups():
@@ -145,7 +154,7 @@ class TuningModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # Of a running average of the weights, while it stands in their place.
-        self.states = self.tuning.states()
+        self.states, self.further = self.tuning.states(), further_heads(self.tuning.criterion)
         self._looks_with = [self.served.backbone_of(self.states[0], self.device)]
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
@@ -169,9 +178,13 @@ class TuningModule(L.LightningModule):
             figures[self.method.compared_by(kind_of(targets))] = merit(torch.cat(self._attacked), targets)
         # Of several processes, each has statistics of batch norms of its own; what is kept is the first one's.
         figures = self.trainer.strategy.broadcast(figures)
-        self.rows.append({"step": self.current_epoch + 1, "train/loss": loss} | figures)
+        self.rows.append({"step": self.current_epoch + 1, "train/loss": loss} | figures | self._weights())
         self.log_dict(figures)
         self._seen, self._attacked, self._losses = [], [], []
+
+    def _weights(self) -> dict[str, float]:
+        criterion = self.tuning.criterion
+        return criterion.told() if isinstance(criterion, Joint) else {}
 
     def on_train_epoch_end(self) -> None:
         # Of several processes, one is watched.
