@@ -9,7 +9,7 @@ from typing import get_args
 from tasks.errors import DataError
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
-from tasks.ingest.kinds import KINDS, NAMED
+from tasks.ingest.kinds import KINDS, NAMED, TASKS
 from tasks.ingest.naming import look_alike
 from tasks.ingest.tables.cells import DECIMAL_COMMA, NUMBER, number_text
 from tasks.ingest.told import values_of
@@ -56,8 +56,8 @@ def note_classes(
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for target in targets:
-        of = "" if target.column == LABEL else f"{target.name}: "
         for kind, remarks in _remarks(journal, held_out, target, numbers).items():
+            of = "" if target.column == LABEL or kind in TASKS else f"{target.name}: "
             found.setdefault(kind, []).extend((of + about, reason) for about, reason in remarks)
     for kind, remarks in found.items():
         if remarks and getattr(checks, kind) == "fail":
