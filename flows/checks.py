@@ -10,12 +10,12 @@ from pathlib import Path
 from flows.config import PipelineConfig, PretrainConfig
 from flows.contenders import contenders
 from tasks.errors import ConfigurationError, StorageError, WeightsError
-from tasks.evaluate.check import check_leading, check_one_label
+from tasks.evaluate.check import check_kind, check_leading
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
-from tasks.register.check import check_gates, check_gates_of_task
+from tasks.register.check import check_gates, check_gates_of_kind, check_gates_of_task
 from tasks.train.check import check_attack, check_labels, check_parts, check_tasks, check_teacher, check_trainable
 from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
@@ -47,11 +47,11 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
         from flows.teaching import find_teachers  # which imports MLflow
 
         find_teachers(config, workspace)
-    if source.is_multi_label():
-        check_one_label(config.evaluate)
+    check_kind(config.evaluate, targets[0].kind)
     check_parts(config.train, config.extract)
     check_workers(config.extract.workers)
     check_gates(config.register_, config.evaluate)
+    check_gates_of_kind(config.register_, targets[0].kind)
     check_room(workspace)
     competing = list(contenders(config).values())
     # Those that nobody has named are tried, and left out where they do not suit.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tasks.errors import ConfigurationError
 from tasks.evaluate.config import OTHERS, EvaluateConfig
-from tasks.target import Target
+from tasks.target import Kind, Target
 
 FOR_CLASSES = ("costs", "operating_point", "abstain", "attack", "explain", "faithfulness")
 """Keys of what is not done where the leading task is a number."""
@@ -22,6 +22,18 @@ def check_leading(config: EvaluateConfig, target: Target) -> None:
         check_number(config)
     else:
         check_decisions(config, target.classes, target.kind == "labels")
+
+
+def check_kind(config: EvaluateConfig, kind: Kind) -> None:
+    """Whether nothing is asked for that a leading task of this kind does not have, whatever its classes.
+
+    Raises:
+        ConfigurationError: something is.
+    """
+    if kind == "number":
+        check_number(config)
+    if kind == "labels":
+        check_one_label(config)
 
 
 def check_number(config: EvaluateConfig) -> None:

@@ -10,7 +10,7 @@ from tasks.register.config import RegisterConfig
 from tasks.register.gates.fairness import Fairness
 from tasks.register.gates.robustness import Robustness
 from tasks.register.gates.slices import Slices
-from tasks.target import Target
+from tasks.target import Kind, Target
 
 
 def check_gates(config: RegisterConfig, evaluate: EvaluateConfig) -> None:
@@ -39,7 +39,17 @@ def check_gates_of_task(config: RegisterConfig, target: Target) -> None:
     Raises:
         ConfigurationError: they are not.
     """
-    number = target.kind == "number"
+    check_gates_of_kind(config, target.kind)
+    check_gate_classes(config, target.classes)
+
+
+def check_gates_of_kind(config: RegisterConfig, kind: Kind) -> None:
+    """Whether gates are for a leading task of this kind.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    number = kind == "number"
     for gate in config.gates:
         if isinstance(gate, Fairness) and number:
             raise ConfigurationError(
@@ -51,7 +61,6 @@ def check_gates_of_task(config: RegisterConfig, target: Target) -> None:
                 f"register.gates: slices goes by {other!r}, and the leading task is {'a' if number else 'no'} number: "
                 f"write {'value' if number else 'class'!r}"
             )
-    check_gate_classes(config, target.classes)
 
 
 def check_gate_classes(config: RegisterConfig, classes: Sequence[str]) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.restoring import restore_config, restore_weights
+from flows.restoring import restore_config, restore_data, restore_weights
 from flows.subject import Subject
 from tasks.errors import WeightsError
 from tasks.extract.weights import read_weights
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
 from tasks.workspace import Workspace
 
 OURS, THEIRS = (read_weights("resnet_32px", source, Path()).digest for source in ("builtin", "random"))
@@ -40,6 +42,26 @@ def test_each_backbone_is_restored_in_its_place(workspace: Workspace, tmp_path: 
     extract = yaml.safe_load(path.read_text())["extract"]
     assert extract["weights"] == "a.pth"
     assert extract["beside"] == [{"backbone": "resnet_32px", "weights": "b.pth", "size": 24}]
+
+
+def test_a_version_of_tasks_is_read_with_their_kinds_and_units(workspace: Workspace, tmp_path: Path) -> None:
+    source = {
+        "embedded": "digits",
+        "label": {"ink": {"column": "ink", "kind": "number", "unit": "parts"}, "odd": "even"},
+    }
+    dataset = ingest_images(IngestConfig.model_validate({"source": source}), workspace, into_data=False)
+
+    class Ingested(Made):
+        config = {"ingest": {"source": source}}  # noqa: RUF012
+        tags = {"data.version": dataset.version}  # noqa: RUF012
+
+    home = Workspace(tmp_path / "home")
+    home.root.mkdir()
+    restored = restore_data(Ingested(None, None, None), workspace, home)  # type: ignore[arg-type]
+    assert restored["tasks"] == {"ink": {"kind": "number", "unit": "parts"}, "odd": {"kind": "class", "unit": ""}}
+    config = IngestConfig.model_validate({"source": restored, "split": {"by": "given"}})
+    again = ingest_images(config, home, into_data=False)
+    assert (again.version, again.targets) == (dataset.version, dataset.targets)
 
 
 @pytest.mark.parametrize(("said", "asked"), [("True", "always"), ("False", "never"), (None, "auto")])

@@ -13,6 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.kinds import Problem
 from tasks.ingest.sources import Item, read_source
 from tasks.workspace import Workspace
 from tests.ingest.pictures import encoded, picture, png
@@ -117,6 +118,25 @@ def test_lists_of_classes_are_several_labels(workspace: Workspace) -> None:
     datasets.Dataset.from_list(rows, features=features).save_to_disk(str(workspace.root / "there"))
     found = items(workspace, label="labels", multi_label=True)
     assert [item.labels for item in found] == [("wasp", "ant"), (), ("bee",)]
+
+
+def test_columns_may_be_several_tasks(workspace: Workspace) -> None:
+    features = datasets.Features({
+        "image": datasets.Image(), "kind": datasets.ClassLabel(names=["ant", "bee"]), "age": datasets.Value("float64"),
+        "tags": datasets.Sequence(datasets.ClassLabel(names=["x", "y"])),
+    })  # fmt: skip
+    told = [(0, -1.0, [1]), (-1, 0.1, []), (1, None, None), (1, float("inf"), [])]
+    rows = [{"image": {"bytes": png(f"{n}"), "path": None}, "kind": kind, "age": age, "tags": tags}
+            for n, (kind, age, tags) in enumerate(told)]  # fmt: skip
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(workspace.root / "there"))
+    tasks = {"kind": "kind", "age": {"column": "age", "kind": "number"}, "tags": {"column": "tags", "kind": "labels"}}
+    found = items(workspace, label=tasks)
+    assert [(item.labels, item.further) for item in found[:3]] == [
+        (("ant",), {"age": -1.0, "tags": ("y",)}), (None, {"age": 0.1, "tags": ()}), (("bee",), {}),
+    ]  # fmt: skip
+    assert found[3].problem == Problem("bad_row", "age holds 'inf' where a number is expected")
+    with pytest.raises(ConfigurationError, match=r"ingest\.source\.label: no column 'height'"):
+        items(workspace, label={"height": {"column": "height", "kind": "number"}})
 
 
 def test_files_are_called_by_what_they_are(workspace: Workspace) -> None:

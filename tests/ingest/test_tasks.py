@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.errors import ConfigurationError, DataError
-from tasks.ingest.classes import check_learnable
+from tasks.ingest.classes import check_learnable, note_classes
 from tasks.ingest.compare import compare
-from tasks.ingest.config import IngestConfig
+from tasks.ingest.config import ChecksConfig, IngestConfig
+from tasks.ingest.corrections import write_corrections
 from tasks.ingest.door import _settle, ingest_images
 from tasks.ingest.manifest import MANIFEST, parse_manifest, parse_targets
 from tasks.ingest.objects import object_path
+from tasks.ingest.relabel import read_review
 from tasks.ingest.sources import read_source
 from tasks.ingest.tables.cells import number_of, number_text
 from tasks.ingest.versioning import read_listing
@@ -285,16 +288,31 @@ def test_a_task_that_nobody_can_be_judged_by_is_a_finding(empty: Workspace) -> N
     assert "1 tasks without labels in the split that is reported on: age" in findings
 
 
-def test_classes_that_look_like_numbers_are_told(empty: Workspace) -> None:
-    rows = [{"age": f"{index // 6 + 0.5}"} for index in range(150)]
-    dataset = ingested(empty, rows, "age", split={"by": "stratified"})
-    assert any("whose classes look like values of a number: label" in line for line in dataset.findings)
-    with pytest.raises(
-        DataError, match=r"25 classes, all of them numbers: label: \{NAME: \{column: \.\.\., kind: number"
-    ):
-        ingested(empty, rows[:75:3] + rows[75:], "age", split={"val": 0.4})
-    digits = [{"digit": f"{index % 10}"} for index in range(60)]
-    assert not ingested(empty, digits, "digit", split={"by": "stratified"}).findings
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([f"{index // 6 + 0.5}" for index in range(150)], True),
+        ([f"{index // 2}" for index in range(60)], True),
+        ([f"{index // 2:04d} m" for index in range(60)], False),
+        ([f"{index % 10}" for index in range(60)], False),
+        ([f"{index % 25}" for index in range(300)], False),
+    ],
+    ids=["decimals", "few images each", "no numbers", "few classes", "many images each"],
+)
+def test_classes_that_look_like_numbers_are_told(labels: list[str], found: bool) -> None:
+    rows = [row._replace(label=label) for row, label in zip(images(len(labels)), labels, strict=True)]
+    targets = (Target(kind="class"),)
+    with journal_of(rows) as journal:
+        needed = ("train", *_settle(journal, IngestConfig.model_validate({"split": {"by": "stratified"}})))
+        journal.sql.execute("UPDATE rows SET split = 'train' WHERE split = 'val'")
+        note_classes(journal, ChecksConfig(), needed[1:], targets, numbers=True)
+        told = journal.counts("SELECT about, reason FROM remarks WHERE kind = 'numbers_as_classes'")
+        assert (list(told) == ["label"] and "label: {NAME: {column: ..., kind: number}}" in str(told)) == found
+        journal.sql.execute(f"UPDATE rows SET split = 'test' WHERE label = '{labels[0]}'")
+        journal.sql.execute(f"UPDATE rows SET split = 'val' WHERE label = '{labels[-1]}'")
+        with pytest.raises(DataError, match="no training image for") as error:
+            check_learnable(journal, needed, targets, numbers=True)
+        assert ("all of them numbers" in str(error.value)) == found
 
 
 def test_shots_are_not_of_numbers() -> None:
@@ -303,17 +321,19 @@ def test_shots_are_not_of_numbers() -> None:
         IngestConfig.model_validate({"source": source, "split": {"shots": 3}})
 
 
-def test_what_changed_between_versions_is_told_of_every_task(empty: Workspace) -> None:
-    rows = [cells(index) for index in range(60)]
-    before = ingested(empty, rows).read_manifest()
-    rows[1]["age"], rows[2]["tags"], rows[3]["age"] = "70", "y", ""
-    after = ingested(empty, rows).read_manifest()
+def test_what_changed_between_versions_is_told_of_every_task() -> None:
+    tasks = [[cells(index)[name] for index in range(9)] for name in cells(0)]
+    before = pd.DataFrame({"path": list("abcdefghi"), "hash": list("abcdefghi"), "split": "train", "label": tasks[0]})
+    before["label:age"], before["label:tags"] = np.float64(tasks[1]), [text.split(";") for text in tasks[2]]
+    after = before.copy()
+    after.loc[1:3, "label:age"] = [70, 0.25, np.nan]
+    after.at[2, "label:tags"] = ["y"]
     assert compare(before, after).astype(object).fillna("").to_numpy().tolist() == [
-        ["relabelled", "001.png", "age: 0.125", "age: 70"], ["relabelled", "002.png", "tags: x, y", "tags: y"],
-        ["relabelled", "003.png", "age: 0.375", ""],
+        ["relabelled", "b", "age: 0.125", "age: 70"], ["relabelled", "c", "tags: x, y", "tags: y"],
+        ["relabelled", "d", "age: 0.375", ""],
     ]  # fmt: skip
     alone = compare(before, before.drop(columns=["label:age", "label:tags"]))
-    assert set(alone["change"]) == {"relabelled"} and len(alone) == 120
+    assert set(alone["change"]) == {"relabelled"} and len(alone) == 18
 
 
 def test_domains_may_have_tasks_of_their_own(empty: Workspace) -> None:
@@ -357,3 +377,24 @@ def test_digits_have_three_tasks(empty: Workspace) -> None:
     assert 0 < min(item.further["ink"] for item in items) < max(item.further["ink"] for item in items) < 1
     with pytest.raises(ValidationError, match="there is no column 'odd'; there are digit, even, ink"):
         IngestConfig.model_validate({"source": source | {"label": {"odd": "odd"}}})
+
+
+def test_numbers_are_corrected_as_labels_are(empty: Workspace, tmp_path: Path) -> None:
+    rows = [{"age": f"{index * index % 97}.0"} for index in range(60)]
+    label = {"age": LABEL["age"]}
+    before = ingested(empty, rows, label)
+    manifest = before.read_manifest().set_index("path", drop=False)
+    edited = manifest.loc[["001.png", "002.png", "003.png"], ["label", "path", "hash"]]
+    edited.assign(was=edited["label"], label=["17,5", "4.0", ""]).to_csv(tmp_path / "list.csv", index=False)
+    found = read_review(tmp_path / "list.csv", before.read_manifest(), {})
+    assert [(each.path, each.was, each.label) for each in found.values()] == [
+        ("001.png", "1", "17.5"), ("003.png", "9", None)
+    ]  # fmt: skip
+    write_corrections(empty, found)
+    after = ingested(empty, rows, label)
+    numbers = after.read_manifest().set_index("path")["label"]
+    assert numbers["001.png"] == 17.5 and numbers["002.png"] == 4 and "003.png" not in numbers
+    assert "1 labels corrected by data.labels.csv" in after.findings
+    edited.assign(was=edited["label"], label="old").to_csv(tmp_path / "list.csv", index=False)
+    with pytest.raises(DataError, match=r"row 2 \(001\.png\): a label holds 'old' where a number is expected"):
+        read_review(tmp_path / "list.csv", before.read_manifest(), {})

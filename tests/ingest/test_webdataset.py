@@ -92,6 +92,25 @@ def test_labels_may_stand_in_a_member_of_json(workspace: Workspace) -> None:
     assert [item.labels for item in found] == [("cat",), ("3",), None, None, ("cat", "wild"), ()]
 
 
+def test_members_of_json_may_be_several_tasks(workspace: Workspace) -> None:
+    told = [{"age": 3, "tags": ["x"]}, {"age": "2,5", "tags": []}, {"age": -1}, {"age": "old"}, {"age": [1, 2]}]
+    members = {f"{n}.{kind}": content for n, entry in enumerate(told)
+               for kind, content in (("png", png(f"{n}")), ("json", json.dumps(entry).encode()), ("cls", b"a"))
+               }  # fmt: skip
+    shard(workspace, "a.tar", members)
+    tasks = {"species": "cls", "age": {"column": "json.age", "kind": "number"},
+             "tags": {"column": "json.tags", "kind": "labels"}}  # fmt: skip
+    found = items(workspace, label=tasks)
+    assert [item.labels for item in found[:3]] == [("a",)] * 3
+    assert [item.further for item in found[:3]] == [
+        {"age": 3.0, "tags": ("x",)}, {"age": 2.5, "tags": ()}, {"age": -1.0}
+    ]  # fmt: skip
+    assert [item.problem and item.problem.reason for item in found[3:]] == [
+        "its label cannot be read: json.age holds 'old' where a number is expected",
+        "its label cannot be read: json.age holds 2 values where a number is expected",
+    ]
+
+
 def test_sample_without_label_is_unlabelled(workspace: Workspace) -> None:
     shard(workspace, "a.tar", {"1.png": png("1"), "2.png": png("2"), "2.cls": b" ", "3.png": png("3"), "3.txt": b"dog"})
     assert [item.labels for item in items(workspace)] == [None, None, None]

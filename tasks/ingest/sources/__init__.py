@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, SerializeAsAny, WithJsonSchema
 
@@ -57,6 +59,24 @@ def read_source(value: Any) -> Any:
     return kind.model_validate(entries)
 
 
+def form_of(annotation: Any) -> dict[str, Any]:
+    """The JSON schema of a key's values, by their outermost types."""
+    kinds = [{"type": kind} for kind in dict.fromkeys(_types(annotation))]
+    return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+
+
+def _types(annotation: Any) -> Iterator[str]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _types(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for each in get_args(annotation):
+            yield from _types(each)
+    else:
+        named = {bool: "boolean", list: "array", dict: "object", type(None): "null"}
+        yield named.get(origin or annotation, "string")
+
+
 AnySource = Annotated[
     SerializeAsAny[Source],
     BeforeValidator(read_source),
@@ -69,7 +89,7 @@ AnySource = Annotated[
                     "title": kind.key(),
                     "description": " ".join((kind.__doc__ or "").split()),
                     "properties": {
-                        name: {"type": "object" if name == "domains" else "string", "description": field.description}
+                        name: form_of(field.annotation) | {"description": field.description}
                         for name, field in kind.model_fields.items()
                     },
                     "required": [kind.key()],
