@@ -174,10 +174,10 @@ def test_what_was_trained_under_attack_bears_one_that_breaks_what_was_not(digits
     left = {}
     for name, keys in (("plain", {}), ("attacked", {"attack": {"radius": "4/255", "steps": 3}})):
         task = some.task(tmp_path / name)
-        fit = tune(method("lp_ft", augment="none", epochs=3, learning_rate=1e-3, batch_norm="update", **keys), task)
+        fit = tune(method("lp_ft", augment="none", epochs=6, learning_rate=1e-3, batch_norm="update", **keys), task)
         left[name] = right_under_attack(fit, task, 4 / 255)
     assert min(left["plain"][0], left["attacked"][0]) > 0.8
-    assert left["attacked"][1] > left["plain"][1] + 0.1, left
+    assert left["attacked"][1] > left["plain"][1] + 0.25, left
 
 
 def right_under_attack(fit: Fit, task: Task, radius: float) -> list[float]:
