@@ -147,12 +147,17 @@ def _are_names(values: list[Any]) -> bool:
     return bool(values) and all(isinstance(each, str) and each for each in values)
 
 
-def check_single_columns(label: str | list[str] | Tasks | None) -> None:
+def check_single_columns(label: str | list[str] | Tasks | None, multi_label: bool = False) -> None:
     """Whether each label is a value of its own, not several columns or parts of a text as a table's may be.
 
+    Args:
+        multi_label: whether the source's own key says that labels are lists, as it may of one without a name.
+
     Raises:
-        ValueError: one is not.
+        ValueError: one is not, or a label with a name is said to be a list so.
     """
+    if isinstance(label, dict) and multi_label:
+        raise ValueError("multi_label is for labels without a name: write kind: labels with the task")
     for asked in label.values() if isinstance(label, dict) else [Asked(column=label)] if label else []:
         if asked.separator or isinstance(asked.column, list):
             raise ValueError("label: separators and lists of columns are for tables")

@@ -11,10 +11,10 @@ from urllib.parse import unquote
 from tasks.errors import ConfigurationError
 from tasks.fingerprint import RunningFingerprint
 from tasks.ingest.kinds import Problem
-from tasks.ingest.labels import Label
+from tasks.ingest.labels import Asked, Label, Tasks, targets_of
 from tasks.limits import ALLOWED
 from tasks.section import Section
-from tasks.target import Target, one_task
+from tasks.target import LABEL, Target
 from tasks.workspace import Workspace
 
 LARGEST = ALLOWED.bytes
@@ -100,7 +100,11 @@ class Source(Section):
 
     def targets(self) -> tuple[Target, ...]:
         """The tasks that it tells of, the leading one first; their classes are not known before it is read."""
-        return one_task(())
+        return targets_of(self._tasks())
+
+    def _tasks(self) -> Tasks:
+        """Where each of them stands; by default there is one, a class, without a name."""
+        return {LABEL: Asked(column="")}
 
     def is_multi_label(self) -> bool:
         """Whether an image may have several labels of the leading task, or none of them."""

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from tasks.ingest.kinds import Problem
-from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_cells, targets_of
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_cells
 from tasks.ingest.sources.base import LARGEST, Item, Source
-from tasks.target import LABEL, Target
+from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
 
@@ -38,10 +38,6 @@ class DigitsSource(Source):
         if unknown := [column for column in named if column not in COLUMNS]:
             raise ValueError(f"label: there is no column {unknown[0]!r}; there are {shorten(COLUMNS)}")
         return self
-
-    def targets(self) -> tuple[Target, ...]:
-        """As configured."""
-        return targets_of(self._tasks())
 
     def _tasks(self) -> Tasks:
         return self.label if isinstance(self.label, dict) else {LABEL: Asked(column=self.label)}

@@ -22,12 +22,11 @@ from tasks.ingest.labels import (
     check_single_columns,
     labels_of,
     read_value,
-    targets_of,
 )
 from tasks.ingest.naming import split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
-from tasks.target import LABEL, Target
+from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
 
@@ -59,16 +58,10 @@ class HuggingFaceSource(Source):
 
     @model_validator(mode="after")
     def _each_value_is_one_column_s(self) -> HuggingFaceSource:
-        if isinstance(self.label, dict) and self.multi_label:
-            raise ValueError("multi_label is for labels without a name: write kind: labels with the task")
-        check_single_columns(self.label)
+        check_single_columns(self.label, self.multi_label)
         return self
 
-    def targets(self) -> tuple[Target, ...]:
-        """As configured."""
-        return targets_of(self._tasks(""))
-
-    def _tasks(self, column: str) -> Tasks:
+    def _tasks(self, column: str = "") -> Tasks:
         """The tasks, where a label without a name stands in a column."""
         if isinstance(self.label, dict):
             return self.label

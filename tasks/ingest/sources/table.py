@@ -15,12 +15,12 @@ from pydantic import AfterValidator, Field, model_validator
 from tasks.errors import DataError
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
-from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells, targets_of
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
 from tasks.ingest.naming import has_drive, slashed, split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
-from tasks.target import LABEL, Target
+from tasks.target import LABEL
 from tasks.workspace import Workspace
 
 ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
@@ -72,10 +72,6 @@ class TableSource(Source):
         if isinstance(self.label, dict) and self.separator is not None:
             raise ValueError("name separator with the task whose cells have it: {tags: {column: tags, separator: ';'}}")
         return self
-
-    def targets(self) -> tuple[Target, ...]:
-        """As configured."""
-        return targets_of(self._tasks())
 
     def _tasks(self) -> Tasks:
         if isinstance(self.label, dict):

@@ -12,12 +12,12 @@ from pydantic import model_validator
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Problem
-from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value, targets_of
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value
 from tasks.ingest.naming import split_names
 from tasks.ingest.sources.archive import archive_place, members
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import filesystem, stamp_of
-from tasks.target import LABEL, Target
+from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
 
@@ -42,14 +42,8 @@ class WebDatasetSource(Source):
 
     @model_validator(mode="after")
     def _each_value_is_one_member_s(self) -> WebDatasetSource:
-        if isinstance(self.label, dict) and self.multi_label:
-            raise ValueError("multi_label is for labels without a name: write kind: labels with the task")
-        check_single_columns(self.label)
+        check_single_columns(self.label, self.multi_label)
         return self
-
-    def targets(self) -> tuple[Target, ...]:
-        """As configured."""
-        return targets_of(self._tasks())
 
     def _tasks(self) -> Tasks:
         if isinstance(self.label, dict):

@@ -12,6 +12,7 @@ from tasks.train.joint.config import TasksConfig
 from tasks.train.joint.criterion import Joint, pack, places_in, weighing_of
 from tasks.train.task import PARTIAL, Task
 from tasks.train.tuning.config import TuningConfig
+from tasks.train.tuning.labels import first_head
 from tasks.train.tuning.network import Material
 
 
@@ -21,20 +22,10 @@ def joint_material(method: TuningConfig, section: TasksConfig, task: Task) -> Ma
     rows = task.rows("train", PARTIAL)
     packed = pack(task.dataset, rows)
     places = places_in(packed, task.dataset.targets, method.balance == "weights")
-    heads = [_first_head(method, task.on(target)) for target in task.dataset.further]
+    heads = [first_head(method, task.on(target)) for target in task.dataset.further]
     weighing = weighing_of(section, [place.name for place in places])
     pictures = task.once("joint pictures", lambda: Pictures(task.paths(rows), task.recipe))
     return Material(pictures, packed, Joint(places, heads, weighing, method.label_smoothing))
-
-
-def _first_head(method: TuningConfig, task: Task) -> Head:
-    if method.head == "probe":
-        return copy.deepcopy(method.probe(task)).train()
-    features, targets = task.plain
-    head = Head.suited_to(targets, features.shape[1], task.classes).standardise_like(features)
-    for parameter in head.parameters():
-        parameter.data.zero_()
-    return head
 
 
 def take_statistics(criterion: object, head: Head) -> None:

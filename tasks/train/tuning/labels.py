@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from tasks.train.heads import Head
 from tasks.train.kinds import Balance
 from tasks.train.least_squares import fit_number
@@ -26,4 +28,15 @@ def probe(method: TuningConfig, task: Task) -> Head:
     solved: Balance = "weights" if method.balance != "none" and task.aim.kind == "class" else "none"
     fit = task.once(("probe", solved), lambda: fit_linear(task.plain, task.validation, task.classes, solved))
     head: Head = fit.head
+    return head
+
+
+def first_head(method: TuningConfig, task: Task) -> Head:
+    """A linear head, of zeros or solved on the frozen features, that knows these features' statistics."""
+    if method.head == "probe":
+        return copy.deepcopy(method.probe(task)).train()
+    features, targets = task.plain
+    head = Head.suited_to(targets, features.shape[1], task.classes).standardise_like(features)
+    for parameter in head.parameters():
+        parameter.data.zero_()
     return head

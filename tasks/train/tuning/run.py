@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import signal
@@ -38,6 +37,7 @@ from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.depthwise import with_fast_gradients
 from tasks.train.tuning.folding import fold_frozen_norms, folding_pays
 from tasks.train.tuning.kept import LAST, KeepBest, WholeFiles, fit_of, is_over, kept_epoch, ranked_epochs
+from tasks.train.tuning.labels import first_head
 from tasks.train.tuning.mixing import greedy_soup, mixed_with_frozen
 from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.network import Tuning
@@ -120,18 +120,12 @@ def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tupl
 
 
 def _first_head(method: TuningConfig, task: Task, rank: Rank) -> Head:
-    """A linear head, of zeros or solved on the frozen features, that knows these features' statistics."""
+    """The leading task's: `first_head`, which only one process has to make."""
     if rank.number or (task.folder / LAST).is_file():
         # It is given its values by the first process, or by the checkpoint; see `TuningModule`.
         kind = task.aim.kind
         return Head(task.features.width, task.classes, multi_label=kind == "labels", number=kind == "number")
-    features, targets = task.plain
-    if method.head == "probe":
-        return copy.deepcopy(method.probe(task)).train()
-    head = Head.suited_to(targets, features.shape[1], task.classes).standardise_like(features)
-    for parameter in head.parameters():
-        parameter.data.zero_()
-    return head
+    return first_head(method, task)
 
 
 def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: Callback | None) -> None:
