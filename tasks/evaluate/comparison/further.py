@@ -111,8 +111,7 @@ def other_task(ours: Target, theirs: Target) -> str | None:
 
 def pair_numbers(ours: Numbers, theirs: Numbers, known: Known) -> NumberPair:
     """Both models' numbers of the images that neither knows."""
-    near = ours.rows["hash"].isin(known.near).to_numpy()
-    keep = ~(near | ours.rows["hash"].isin(known.learned).to_numpy())
+    near, keep = known.among(ours.rows)
     rows, groups = ours.rows[keep].reset_index(drop=True), groups_among(ours.groups, keep)
     sides = [
         replace(
@@ -132,8 +131,7 @@ def pair_classes(
     Args:
         theirs: probabilities ``[N, classes]`` of ``their_classes``.
     """
-    near = answers.rows["hash"].isin(known.near).to_numpy()
-    keep = ~(near | answers.rows["hash"].isin(known.learned).to_numpy())
+    near, keep = known.among(answers.rows)
     names = [changes.renamed.get(name, name) for name in their_classes]
     if answers.targets.ndim == 2:  # each class is a question of its own
         columns = changes.shared

@@ -39,6 +39,11 @@ class Known:
     near: frozenset[str]
     findings: tuple[str, ...] = ()
 
+    def among(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Of rows of a manifest, those that are near and those that are left: bool ``[N]`` each."""
+        near = rows["hash"].isin(self.near).to_numpy()
+        return near, ~(near | rows["hash"].isin(self.learned).to_numpy())
+
 
 def known_images(
     dataset: Dataset, candidate: Candidate, evaluation: Evaluation, rival: Rival, their_rows: pd.DataFrame | None,

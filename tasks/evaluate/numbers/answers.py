@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from tasks.evaluate.report import OfSplit
-from tasks.evaluate.scores.regression import PROMISED, quantile_of
 from tasks.groups import group_numbers
+from tasks.model.told import REACH
 from tasks.records import Candidate, Dataset, FeatureSet
 from tasks.train.heads import Head, predict_numbers
 from tasks.train.task import read_features
@@ -47,7 +47,7 @@ class Numbers(OfSplit):
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the interval that holds nine of ten true numbers, as it is served: float64 ``[N]`` each."""
-        half = quantile_of(PROMISED) * self.spread
+        half = REACH * self.spread
         return self.mean - half, self.mean + half
 
     @property
