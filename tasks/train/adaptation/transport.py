@@ -9,8 +9,8 @@ import torch
 from tasks.train.adaptation.alignment import Aligned
 from tasks.train.targets import Labelled
 
-MOST = 2_048
-"""Images of a domain that are transported, or transported to. A plan between as many is 34 MB, of which some are held
+MOST = 1_024
+"""Images of a domain that are transported, or transported to. A plan between as many is 8 MB, of which some are held
 at a time, and takes seconds on one core; time and memory grow with the square."""
 
 ROUNDS = 10

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 class OptimalTransport(Aligning):
     """Domain adaptation by a plan of transport: labelled features move to the target's images, as little in all as they
-    can, images of one class together, and a linear head is solved on them (Courty et al. 2017). Up to 2,048 images of
+    can, images of one class together, and a linear head is solved on them (Courty et al. 2017). Up to 1,024 images of
     each domain take part in the plan, the others move like their nearest neighbour among them."""
 
     method: Literal["optimal_transport"] = "optimal_transport"
-    entropy: float = Field(default=0.02, gt=0)
+    entropy: float = Field(default=0.05, gt=0)
     """How much the plan's entropy counts, in units of the mean cost; the more, the more images of the target each one
     is spread over."""
     class_regularisation: float = Field(default=0.1, ge=0)
