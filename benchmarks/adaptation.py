@@ -27,21 +27,22 @@ from tasks.ingest.door import ingest_images
 from tasks.ingest.splits import position
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
-from tasks.train.adaptation.coral import both as coral
+from tasks.train.adaptation.aligning import Aligning
+from tasks.train.adaptation.alignment import both as align
 from tasks.train.adaptation.criteria import Verdict
 from tasks.train.adaptation.fit import Domains, Learned, both, learn
 from tasks.train.adaptation.hedging import shares, together
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.methods import METHODS
-from tasks.train.methods.coral import Coral
 from tasks.train.targets import Labelled
 from tasks.train.task import labelled
 from tasks.workspace import Workspace
 
 WEIGHTS = SHARED.parent / "weights"
 PLAIN: dict[tuple[str, str, int], tuple[Domains, Learned]] = {}
-"""What is not adapted is the same for all methods but `coral`, whose heads are linear: by source, target and seed."""
-ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation | Coral)]
+"""What is not adapted is the same for all methods but those in closed form, whose heads are linear: by source, target
+and seed."""
+ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation | Aligning)]
 
 
 def main() -> None:
@@ -100,10 +101,9 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
     unlabelled = take(images, theirs & (rows["position"] < 0.5))[0]
     section, classes = METHODS[method].model_validate({}), int(images[1].max()) + 1
     told: dict[str, float] = {}
-    if isinstance(section, Coral):
-        heads = [fit.head for fit in coral(train_images, validation, unlabelled, classes, section.shrinkage)]
-        with torch.inference_mode():
-            answers = [head(unlabelled) for head in heads]
+    if isinstance(section, Aligning):
+        attempts = align(train_images, validation, unlabelled, classes, section.align)
+        heads, answers = [each.fit.head for each in attempts], [each.logits for each in attempts]
     else:
         assert isinstance(section, Adaptation)
         if (source, target, seed) not in PLAIN:

@@ -12,8 +12,6 @@ from torch.nn.functional import cross_entropy
 
 from tasks.errors import ConfigurationError
 from tasks.train.adaptation import criteria
-from tasks.train.adaptation.coral import Covariance
-from tasks.train.adaptation.coral import both as coral
 from tasks.train.adaptation.criteria import Verdict
 from tasks.train.adaptation.fit import Domains, adapt, both, learn
 from tasks.train.adaptation.hedging import shares, together
@@ -210,45 +208,6 @@ def test_logits_count_by_their_share_however_large_they_are() -> None:
     assert shares(plain, 5 * adapted)[0] == pytest.approx(5 * weights[0])
 
 
-@pytest.mark.parametrize("count", [200, 5], ids=["more images than units", "fewer"])
-def test_powers_of_a_covariance_are_the_matrixs(count: int) -> None:
-    images = torch.randn(count, 8, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 9.0)
-    matrix = images.T.cov() + 0.5 * torch.eye(8)
-    covariance, points = Covariance(images, 0.5), torch.randn(3, 8)
-    torch.testing.assert_close(covariance.power(points, 1), points @ matrix, rtol=1e-3, atol=1e-3)
-    white = covariance.power(points, -0.5)
-    torch.testing.assert_close(white @ white.T, points @ matrix.inverse() @ points.T, rtol=1e-3, atol=1e-3)
-
-
-def test_of_many_units_some_images_tell_the_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.train.adaptation.coral.MOST", 6)
-    covariance = Covariance(torch.randn(50, 8), 1.0)
-    assert covariance.axes.shape == (8, 6)
-
-
-def mixed() -> tuple[Labelled, Labelled, Labelled]:
-    """Two classes apart along the first of four axes that have nothing to do with each other, and images of them in
-    which all axes are mixed, and moved: of train, validation, target."""
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(count: int) -> Labelled:
-        labels = torch.arange(count) % 2
-        points = torch.randn(count, 4, generator=generator)
-        points[:, 0] = 0.3 * points[:, 0] + 0.95 * (2 * labels - 1)
-        return points, labels
-
-    features, labels = drawn(400)
-    return drawn(400), drawn(100), (features @ (0.2 * torch.eye(4) + 0.8) + 3.0, labels)
-
-
-def test_coral_gives_labelled_features_the_targets_covariance_and_serves_the_targets_statistics() -> None:
-    train, validation, target = mixed()
-    plain, adapted = coral(train, validation, target[0], 2, shrinkage=1e-3)
-    assert correct(plain.head, train) > 0.95 and correct(plain.head, target) < 0.8
-    assert correct(adapted.head, target) > 0.95
-    assert torch.allclose(adapted.head.mean, target[0].mean(0), atol=0.05)
-
-
 def test_statistics_alone_leave_what_was_learned_as_it_is() -> None:
     plain, adapted = both(section_of("adabn"), moved()[0], 0)
     assert torch.equal(plain.head.layers[0].weight, adapted.head.layers[0].weight)  # type: ignore[index]
@@ -307,21 +266,6 @@ def test_a_dataset_with_a_target_domain_is_adapted_to_it(night: Prepared, tmp_pa
     pool = night.task(tmp_path).unlabelled
     assert len(pool) == counts["pool"]
     assert torch.allclose(Head.load(candidate.head).mean, pool.mean(0), atol=1e-5)
-
-
-@pytest.mark.parametrize("cautious", [False, True])
-def test_coral_adapts_a_dataset_too_and_keeps_the_plain_head_where_criteria_disagree(
-    night: Prepared, tmp_path: Path, cautious: bool
-) -> None:
-    section = METHODS["coral"].model_validate({"cautious": cautious, "calibrate": False})
-    candidate = night.train(section, home_of(night))
-    task = night.task(tmp_path)
-    agreed = candidate.chosen["information"] > candidate.chosen["plain_information"]
-    trusted = agreed and candidate.chosen["agreement"] >= criteria.LEAST_AGREEMENT
-    assert candidate.chosen["adapted"] == (trusted or not cautious)
-    plain, adapted = coral(task.train, task.validation, task.unlabelled, task.classes, 1.0)
-    kept = adapted if candidate.chosen["adapted"] else plain
-    torch.testing.assert_close(Head.load(candidate.head).mean, kept.head.mean)
 
 
 def test_without_images_to_adapt_to_one_line_says_what_to_do(digits: Prepared, tmp_path: Path) -> None:

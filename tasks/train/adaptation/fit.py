@@ -12,15 +12,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from tasks.progress import progress, tell
+from tasks.progress import progress
+from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import AdaptationConfig
-from tasks.train.adaptation.criteria import Criteria, Verdict, density_ratios, judge
-from tasks.train.adaptation.hedging import shares, together
+from tasks.train.adaptation.criteria import Criteria, density_ratios, judge
 from tasks.train.adaptation.terms import Activations, Nothing, Term
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled, measured, merit
+from tasks.train.targets import Labelled, measured
 
 LEAST_STEPS = 20
 """Steps of an epoch, where there are few labelled images."""
@@ -69,38 +69,23 @@ class Trained:
     validated: torch.Tensor
     criteria: Criteria
 
-    @property
-    def answers(self) -> torch.Tensor:
-        """Probabilities ``[N, C]`` on the target."""
-        return self.logits.softmax(1)
-
 
 def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
-    """The adapted head or, where the section is cautious, the adapted and a plain one together (`hedged`) or, where the
-    adapted one is not trusted (`Verdict`), the plain one, which learned without the section's term and is served with
-    the source's statistics.
+    """What caution keeps (`tasks.train.adaptation.caution.keep`) of the adapted head and a plain one, which learned
+    without the section's term and is served with the source's statistics.
 
     Both see the images in the same order, from the same weights. No label of the target is in reach, so the last epoch
     is kept.
     """
-    plain, adapted = both(section, domains, seed)
-    verdict = Verdict.of(adapted.answers, plain.answers)
-    if section.cautious and verdict.trusted:
-        head, score = hedged(plain, adapted, domains)
-        return Fit(head, score, verdict.chosen(True), adapted.curves)
-    if section.cautious:
-        tell(
-            f"train\t{section.method}: criteria do not agree that it does good, so the head is kept that is not adapted"
+    plain, adapted = (
+        Attempt(
+            Fit(trained.head, trained.criteria.source, {}, trained.curves),
+            trained.logits,
+            (trained.validated, domains.validation[1]),
         )
-    kept = plain if section.cautious else adapted
-    return Fit(kept.head, kept.criteria.source, verdict.chosen(kept is adapted), kept.curves)
-
-
-def hedged(plain: Trained, adapted: Trained, domains: Domains) -> tuple[Head, float]:
-    """Both heads as one, and its accuracy on the validation images."""
-    weights = shares(plain.logits, adapted.logits)
-    validated = weights[0] * plain.validated + weights[1] * adapted.validated
-    return together((plain.head, adapted.head), weights), merit(validated, domains.validation[1])
+        for trained in both(section, domains, seed)
+    )
+    return keep(section.method, plain, adapted, section.cautious)
 
 
 def both(

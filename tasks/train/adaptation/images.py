@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -11,8 +10,8 @@ from torch import nn
 from torch.nn.functional import batch_norm
 
 from tasks.preprocess.pictures import Pictures, Squares
-from tasks.progress import tell
-from tasks.train.adaptation.criteria import MOST, Verdict
+from tasks.train.adaptation.caution import Attempt, keep
+from tasks.train.adaptation.criteria import MOST
 from tasks.train.adaptation.terms import TERMS, Activations, Term
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
@@ -62,23 +61,19 @@ class Adapting(nn.Module):
 
 def trusted(adapted: Fit, plain: Fit, task: Task) -> Fit:
     """The adapted network or, where it is not trusted (`Verdict`), one that has seen no image of the target."""
-    verdict = Verdict.of(*(answers(fit, task) for fit in (adapted, plain)))
-    if not verdict.trusted:
-        tell("train\tcriteria do not agree that adapting does good, so the network is kept that is not adapted")
-    kept = adapted if verdict.trusted else plain
-    return replace(kept, chosen=kept.chosen | verdict.chosen(verdict.trusted))
+    return keep("adapt_tuned", Attempt(plain, answers(plain, task)), Attempt(adapted, answers(adapted, task)), True)
 
 
 @torch.inference_mode()
 def answers(fit: Fit, task: Task) -> torch.Tensor:
-    """Of a tuned network, as it would be served, about images of the pool, up to `MOST`: probabilities ``[N, C]``."""
+    """Of a tuned network, as it would be served, about images of the pool, up to `MOST`: logits ``[N, C]``."""
     assert fit.backbone is not None
     device = torch.device(task.features.device)
     backbone = Served(*task.network(), getattr(torch, task.features.precision)).backbone_of(fit.backbone.state, device)
     head = deepcopy(fit.head).to(device)
     squares = task.once("squares of the pool", lambda: _some_of_pool(task)).load("decode")
     images = HeldOut(squares, torch.zeros(len(squares)))
-    return torch.cat([head(backbone(batch.to(device))).softmax(1).cpu() for batch, _ in images])
+    return torch.cat([head(backbone(batch.to(device))).cpu() for batch, _ in images])
 
 
 def _some_of_pool(task: Task) -> Squares:

@@ -24,10 +24,12 @@ from tasks.train.methods.lp_ft import LpFt
 from tasks.train.methods.mcc import Mcc
 from tasks.train.methods.mlp import Mlp
 from tasks.train.methods.neighbours import KNearest
+from tasks.train.methods.optimal_transport import OptimalTransport
 from tasks.train.methods.partial import Partial
 from tasks.train.methods.prototypes import Prototypes
 from tasks.train.methods.ridge import Ridge
 from tasks.train.methods.self_training import SelfTraining
+from tasks.train.methods.subspace import Subspace
 
 METHODS: dict[str, type[Method]] = {
     kind.model_fields["method"].default: kind

@@ -1,0 +1,39 @@
+"""Base of the methods of domain adaptation in closed form."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from tasks.train.method import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.train.adaptation.alignment import Aligned
+    from tasks.train.solvers import Fit
+    from tasks.train.targets import Labelled
+    from tasks.train.task import Task
+
+
+class Aligning(Method):
+    """Labelled features are brought to where those of the pool are, and a linear head is solved on them. Each domain is
+    standardised by its own statistics; the model is served with those of the target."""
+
+    cautious: bool = True
+    """Whether a linear head that has seen no image of the target is kept where criteria that need no labels do not
+    agree that the adapted one is better (docs/adaptation.md)."""
+
+    multi_label: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = True
+
+    @abstractmethod
+    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor) -> Aligned:
+        """Bring standardised features to the target's; see `tasks.train.adaptation.alignment.Align`."""
+
+    def fit(self, task: Task) -> Fit:
+        from tasks.train.adaptation.alignment import both
+        from tasks.train.adaptation.caution import keep
+
+        plain, adapted = both(task.train, task.validation, task.unlabelled, task.classes, self.align, task.counted)
+        return keep(self.method, plain, adapted, self.cautious)
