@@ -6,12 +6,20 @@ of them later, with the parameters of back then. A flow run is made when it is d
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import FlowRunResponse
 from prefect.exceptions import ObjectNotFound
@@ -116,8 +124,20 @@ def to_be_cancelled(client: SyncPrefectClient, flow_runs: list[UUID]) -> set[UUI
 
 
 def forget(client: SyncPrefectClient, deployment: UUID) -> None:
-    """Remove a deployment; its flow runs stay."""
+    """Remove a deployment, and what waits for its turn there; flow runs that have begun stay."""
     client.delete_deployment(deployment)
+
+
+def forget_removed(client: SyncPrefectClient, kept: Collection[str], workspace: Workspace) -> None:
+    """`forget` the deployments of this workspace and user that are of none of these schedules any more."""
+    ending = f"-{user_name()}-{identity(workspace)}"
+    alike = DeploymentFilter(name=DeploymentFilterName(like_=ending), tags=DeploymentFilterTags(all_=["headstart"]))
+    for deployment in client.read_deployments(deployment_filter=alike):
+        name = deployment.name.removesuffix(ending)
+        of_schedule = name in deployment.tags and deployment.work_pool_name is None  # as `register` makes them
+        if of_schedule and name not in kept:
+            with suppress(ObjectNotFound):
+                forget(client, deployment.id)
 
 
 def read_run(client: SyncPrefectClient, flow_run: UUID) -> FlowRun | None:

@@ -141,6 +141,7 @@ class Scheduler:
         for name, schedule in self.schedules.items():
             values = _values(schedule, self.workspace)
             self.deployments[name] = deployments.register(client, schedule, values, self.workspace)
+        deployments.forget_removed(client, schedules.names(self.workspace), self.workspace)
         self._client = client
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ import typer
 
 from flows import data
 from flows.opening import check, open_workspace
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, ServerError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _become_scheduler(chosen: list[Schedule], workspace: Workspace, limit: int) 
 
 
 def _manage(pause: str, resume: str, remove: str) -> None:
-    """What touches files only, and so takes no time and needs no server."""
+    """What touches files only, and so takes no time and needs no server; one that runs forgets what was removed."""
     from flows import schedules
     from flows.console import show_table
 
@@ -156,7 +157,28 @@ def _manage(pause: str, resume: str, remove: str) -> None:
     for name, change in ((pause, schedules.pause), (resume, schedules.resume), (remove, schedules.remove)):
         if name:
             change(name, workspace)
+    if remove:
+        _forget_removed(workspace)
     show_table(_table(workspace), "nothing is on schedule here")
+
+
+def _forget_removed(workspace: Workspace) -> None:
+    """Have the Prefect server forget schedules that are no more, with the runs that wait there; where none answers, the
+    next scheduler sees to it."""
+    from flows.server import ensure_server, server_status
+
+    if not (os.environ.get("PREFECT_API_URL") or server_status(workspace.root)):
+        return
+    with suppress(ServerError):
+        ensure_server(workspace.root)
+        from httpx import HTTPError
+        from prefect.client.orchestration import get_client
+        from prefect.exceptions import PrefectException
+
+        from flows import deployments, schedules
+
+        with suppress(HTTPError, PrefectException), get_client(sync_client=True) as client:
+            deployments.forget_removed(client, schedules.names(workspace), workspace)
 
 
 def _table(workspace: Workspace):  # type: ignore[no-untyped-def]

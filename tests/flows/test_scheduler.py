@@ -88,6 +88,10 @@ def unfinished(home: Home) -> list[str]:
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
+def deployed(home: Home) -> list[str]:
+    return [deployment["name"] for deployment in ask(home.root, "/deployments/filter", {})]
+
+
 def status(home: Home, lease: Lease) -> str:
     return str(home.client.get_run(lease.run).info.status)
 
@@ -260,6 +264,7 @@ def test_one_waits_its_turn_and_no_more_and_no_more_are_at_work_than_the_limit(h
         assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
         assert begun(home).flow_run != lease.flow_run and len(leases.live(Workspace(home.root))) == 1
     home.headstart("schedule", "--remove", "others")
+    assert unfinished(home) == [] and deployed(home) == []
 
 
 @pytest.mark.long
