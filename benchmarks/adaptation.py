@@ -120,7 +120,7 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
         before, after, both_ = ((head(test[0]).argmax(1) == test[1]).double().mean().item() for head in heads)
     return {
         "method": method, "source": source, "target": target, "seed": seed, "plain": before, "adapted": after,
-        "together": both_, "kept": both_ if verdict.trusted else before, "taken": verdict.trusted,
+        "together": both_, "kept": both_ if verdict.trusted() else before, "taken": verdict.trusted(),
         "agreement": verdict.agreement,
     } | told  # fmt: skip
 

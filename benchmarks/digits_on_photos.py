@@ -159,7 +159,7 @@ def tried(name: str, method: Method, task: Task, fits: dict[str, Fit]) -> dict[s
         verdict = Verdict.of(answers(fit, task), answers(fits[PLAIN], task))
     else:
         return found
-    return found | vars(verdict) | {"trusted": verdict.trusted}
+    return found | vars(verdict) | {"trusted": verdict.trusted()}
 
 
 def tell(rows: pd.DataFrame) -> None:

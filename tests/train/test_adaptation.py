@@ -238,12 +238,15 @@ def answering(answers: list[int], sure: float) -> torch.Tensor:
 
 def test_adapted_answers_are_trusted_that_tell_more_and_are_not_others_altogether() -> None:
     def trusted(answers: list[int], sure: float) -> bool:
-        return Verdict.of(answering(answers, sure), answering([0, 1, 0, 1], 0.7)).trusted
+        return Verdict.of(answering(answers, sure), answering([0, 1, 0, 1], 0.7)).trusted()
 
     assert trusted([0, 1, 0, 1], 0.9) and trusted([0, 1, 0, 0], 0.99)
     assert not trusted([0, 1, 0, 1], 0.6)  # they tell less
     assert not trusted([0, 0, 0, 0], 0.99)  # one answer for all
     assert not trusted([1, 0, 1, 0], 0.99)  # sure, and others altogether
+    half_alike = Verdict.of(answering([0, 1, 0, 0], 0.99), answering([0, 1, 0, 1], 0.7))
+    assert half_alike.agreement == pytest.approx(0.5)
+    assert half_alike.trusted(0.5) and not half_alike.trusted(0.51)
 
 
 def test_agreement_is_beyond_chance() -> None:

@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 from sklearn.decomposition import PCA
 
 from tasks.errors import ConfigurationError
-from tasks.train.adaptation import criteria, transport
+from tasks.train.adaptation import transport
 from tasks.train.adaptation.aligning import Aligning
 from tasks.train.adaptation.alignment import both, folded
 from tasks.train.adaptation.caution import Attempt, keep
@@ -299,6 +299,9 @@ def test_what_is_kept_goes_by_trust_and_by_caution() -> None:
     assert keep("coral", plain, surer, False).head is surer.fit.head
     gone = keep("coral", plain, others, True)
     assert gone.head is plain.fit.head and gone.chosen["adapted"] == 0 and gone.score == 0.5
+    nearly = attempt(torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 0.0]]), 0.25)
+    assert keep("coral", plain, nearly, True, 0.4).chosen["adapted"] == 1  # three of four alike: a kappa of a half
+    assert keep("coral", plain, nearly, True, 0.6).head is plain.fit.head
     forced = keep("coral", plain, others, False)
     assert forced.head is others.fit.head and forced.chosen["adapted"] == 1 and forced.score == 0.25
     assert plain.fit.chosen == {"l2": 1.0}
@@ -313,7 +316,7 @@ def test_a_dataset_is_adapted_and_the_plain_head_kept_where_criteria_disagree(
     candidate = night.train(section, night.features.store.parents[2])
     task = night.task(tmp_path)
     agreed = candidate.chosen["information"] > candidate.chosen["plain_information"]
-    trusted = agreed and candidate.chosen["agreement"] >= criteria.LEAST_AGREEMENT
+    trusted = agreed and candidate.chosen["agreement"] >= section.least_agreement
     assert candidate.method == name and candidate.chosen["adapted"] == (trusted or not cautious)
     plain, adapted = both(task.train, task.validation, task.unlabelled, task.classes, section.align)
     kept = adapted if candidate.chosen["adapted"] else plain

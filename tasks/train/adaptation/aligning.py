@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from tasks.train.method import Method
+from tasks.train.adaptation.config import Cautious
 
 if TYPE_CHECKING:
     import torch
@@ -16,16 +16,9 @@ if TYPE_CHECKING:
     from tasks.train.task import Task
 
 
-class Aligning(Method):
+class Aligning(Cautious):
     """Labelled features are brought to where those of the pool are, and a linear head is solved on them. Each domain is
     standardised by its own statistics; the model is served with those of the target."""
-
-    cautious: bool = True
-    """Whether a linear head that has seen no image of the target is kept where criteria that need no labels do not
-    agree that the adapted one is better (docs/adaptation.md)."""
-
-    multi_label: ClassVar[bool] = False
-    unlabelled: ClassVar[bool] = True
 
     @abstractmethod
     def align(self, train: Labelled, validation: Labelled, target: torch.Tensor) -> Aligned:
@@ -36,4 +29,4 @@ class Aligning(Method):
         from tasks.train.adaptation.caution import keep
 
         plain, adapted = both(task.train, task.validation, task.unlabelled, task.classes, self.align, task.counted)
-        return keep(self.method, plain, adapted, self.cautious)
+        return keep(self.method, plain, adapted, self.cautious, self.least_agreement)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from tasks.progress import tell
+from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.adaptation.criteria import Verdict
 from tasks.train.adaptation.hedging import shares, together
 from tasks.train.solvers import Fit
@@ -28,11 +29,13 @@ class Attempt:
     validated: Labelled | None = None
 
 
-def keep(method: str, plain: Attempt, adapted: Attempt, cautious: bool) -> Fit:
+def keep(
+    method: str, plain: Attempt, adapted: Attempt, cautious: bool, least_agreement: float = LEAST_AGREEMENT
+) -> Fit:
     """The adapted model or, where caution is asked for, it and one that has seen no image of the target together
     (`tasks.train.adaptation.hedging`) or, where the adapted one is not trusted (`Verdict`), the latter alone."""
     verdict = Verdict.of(*(attempt.logits.softmax(1) for attempt in (adapted, plain)))
-    taken = verdict.trusted or not cautious
+    taken = not cautious or verdict.trusted(least_agreement)
     if not taken:
         tell(f"train\t{method}: criteria do not agree that it does good, so the model is kept that is not adapted")
     fit = (adapted if taken else plain).fit

@@ -11,8 +11,26 @@ from tasks.train.method import Method
 if TYPE_CHECKING:
     from tasks.train.adaptation.terms import Term
 
+LEAST_AGREEMENT = 0.1
+"""Cohen's kappa of the adapted and the plain model on the target from which on the adapted one is trusted; chosen on
+the twelve pairs of PACS' domains for `mcc` (benchmarks/adaptation.py)."""
 
-class AdaptationConfig(Method):
+
+class Cautious(Method):
+    """A method that adapts, and holds the adapted model against a plain one that has seen no image of the target."""
+
+    cautious: bool = True
+    """Whether the plain model is kept where criteria that need no labels do not agree that the adapted one is better
+    (docs/adaptation.md)."""
+    least_agreement: float = Field(default=LEAST_AGREEMENT, ge=0, le=1)
+    """Cohen's kappa of both models' answers on the target from which on the adapted one is trusted: higher is safer,
+    and gains less."""
+
+    multi_label: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = True
+
+
+class AdaptationConfig(Cautious):
     """A head with a hidden layer, trained on labelled features of some domains and unlabelled ones of the target at the
     same time. Each domain is standardised by its own statistics; the model is served with those of the target."""
 
@@ -30,12 +48,7 @@ class AdaptationConfig(Method):
     """Labelled images per step, and as many unlabelled ones."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
-    cautious: bool = True
-    """Whether a head that has seen no image of the target is kept where criteria that need no labels do not agree that
-    the adapted one is better (docs/adaptation.md)."""
 
-    multi_label: ClassVar[bool] = False
-    unlabelled: ClassVar[bool] = True
     statistics_only: ClassVar[bool] = False
     """Whether the head learns as if there were no target, whose mean and deviations it is then served with."""
 

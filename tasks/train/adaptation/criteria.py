@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 from torch.nn.functional import cross_entropy, normalize
 
+from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.adaptation.terms import entropies
 from tasks.train.targets import merit
 
@@ -18,10 +19,6 @@ SHARPNESS = 0.05
 
 MOST = 4_000
 """Images that are compared with each other: 64 MB of similarities."""
-
-LEAST_AGREEMENT = 0.1
-"""Cohen's kappa of the adapted and the plain model on the target from which on the adapted one is trusted; chosen on
-the twelve pairs of PACS' domains for `mcc` (benchmarks/adaptation.py)."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,14 @@ class Verdict:
         """On answers of both models on the same images, ``[N, C]``."""
         return cls(agreement(adapted, plain), information(adapted), information(plain))
 
-    @property
-    def trusted(self) -> bool:
+    def trusted(self, least_agreement: float = LEAST_AGREEMENT) -> bool:
         """Whether two criteria agree that adapting does no harm: answers tell more of the target's images than before,
-        and they are not others altogether, by `LEAST_AGREEMENT`.
+        and they are not others altogether.
 
         The first alone is fooled by answers that are sure and wrong (Musgrave et al. 2022, "Benchmarking validation
         methods for unsupervised domain adaptation"); such answers have little to do with what the labels taught.
         """
-        return self.information > self.plain_information and self.agreement >= LEAST_AGREEMENT
+        return self.information > self.plain_information and self.agreement >= least_agreement
 
     def chosen(self, adapted: bool) -> dict[str, float]:
         """What a run records of it, and of which one was kept."""

@@ -85,7 +85,7 @@ def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
         )
         for trained in both(section, domains, seed)
     )
-    return keep(section.method, plain, adapted, section.cautious)
+    return keep(section.method, plain, adapted, section.cautious, section.least_agreement)
 
 
 def both(

@@ -11,6 +11,7 @@ from torch.nn.functional import batch_norm
 
 from tasks.preprocess.pictures import Pictures, Squares
 from tasks.train.adaptation.caution import Attempt, keep
+from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.adaptation.criteria import MOST
 from tasks.train.adaptation.terms import TERMS, Activations, Term
 from tasks.train.solvers import Fit
@@ -59,9 +60,10 @@ class Adapting(nn.Module):
             return loss + self.strength * self.term(source, target, over)
 
 
-def trusted(adapted: Fit, plain: Fit, task: Task) -> Fit:
+def trusted(adapted: Fit, plain: Fit, task: Task, least_agreement: float = LEAST_AGREEMENT) -> Fit:
     """The adapted network or, where it is not trusted (`Verdict`), one that has seen no image of the target."""
-    return keep("adapt_tuned", Attempt(plain, answers(plain, task)), Attempt(adapted, answers(adapted, task)), True)
+    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, adapted))
+    return keep("adapt_tuned", ours, theirs, cautious=True, least_agreement=least_agreement)
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.methods.full import Full
 from tasks.train.tuning.method import ThroughBackbone
 
@@ -30,6 +31,9 @@ class AdaptTuned(ThroughBackbone):
     cautious: bool = True
     """Whether a network is trained as well, and alike, that sees no image of the target, and kept where criteria that
     need no labels do not agree that the adapted one is better; half as many steps again."""
+    least_agreement: float = Field(default=LEAST_AGREEMENT, ge=0, le=1)
+    """Cohen's kappa of both networks' answers on the target from which on the adapted one is trusted: higher is safer,
+    and gains less."""
     head: Literal["zero", "probe"] = "zero"
     """What the head starts from: zeros or, for `batch_norm: frozen`, the logistic regression on the frozen features."""
     batch_norm: Literal["update", "frozen"] = "update"
@@ -71,7 +75,7 @@ class AdaptTuned(ThroughBackbone):
         if not self.cautious:
             return fit
         plain = tune(self.source_only, replace(task, folder=task.folder / "source-only"))
-        return trusted(fit, plain, task)
+        return trusted(fit, plain, task, self.least_agreement)
 
     @property
     def source_only(self) -> Full:
