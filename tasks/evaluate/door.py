@@ -71,7 +71,8 @@ def evaluate_candidate(
     with fresh_folder(final) as folder, progress("evaluate", steps, "part") as advance:
         if dataset.target.kind == "number":
             numbers = report_leading_number(config, dataset, features, candidate, learned, splits, folder)
-            leading = Leading([*numbers.splits], {}, numbers.leaks, numbers.worse)
+            suspects, wrong = report_suspects(dataset, frozen or features, look_alikes, config.seed, folder)
+            leading = Leading([*numbers.splits], {}, numbers.leaks, numbers.worse, suspects, wrong)
             advance(len(splits))
         else:
             leading = _report_classes(

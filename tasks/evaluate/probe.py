@@ -56,5 +56,5 @@ def _features(backbone: Backbone, paths: list[Path], recipe: Recipe, what: str) 
 
 
 def _rows(features: torch.Tensor, labels: torch.Tensor, chosen: pd.Series) -> Labelled:
-    index = torch.from_numpy(chosen.to_numpy())
+    index = torch.tensor(chosen.to_numpy())  # a copy: torch warns of arrays that it must not write to
     return features[index], labels[index]

@@ -47,7 +47,8 @@ class Reference:
     def load(cls, path: Path) -> Reference:
         """Read it back."""
         state, about = tensors.read(path)
-        table = torch.sparse_coo_tensor(state["cells"].long(), state["counts"].double(), state["shape"].tolist())
+        cells, counts, shape = state["cells"].long(), state["counts"].double(), state["shape"].tolist()
+        table = torch.sparse_coo_tensor(cells, counts, shape, check_invariants=True)
         return cls(state["embeddings"].float().numpy(), table.to_dense().numpy(), about["split"])
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.numbers.answers import Numbers
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
@@ -18,6 +19,7 @@ from tasks.records import Candidate, Dataset, FeatureSet
 from tasks.target import Target
 from tasks.train.heads import Head
 
+CONFIG = EvaluateConfig(resamples=100, slices=("domain",))
 WIDTH = 8
 IMAGES = {"train": 80, "val": 60, "test": 60}
 AGE = Target(name="age", kind="number", unit="years")

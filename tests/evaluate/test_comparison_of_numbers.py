@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from tasks.evaluate.comparison.compare import compare_with
-from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.scores.paired import detectable, p_value
 from tasks.model.bundle import HEAD, head_file
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet
@@ -21,24 +20,7 @@ from tasks.rival import Rival
 from tasks.target import Target
 from tasks.train.heads import Head
 from tasks.workspace import Workspace
-from tests.evaluate.numbered import AGE, SPECIES, TAGS, make_candidate, make_dataset, make_features
-
-CONFIG = EvaluateConfig(resamples=100, slices=("domain",))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compared")
-
-
-@pytest.fixture(scope="module")
-def dataset(home: Path) -> Dataset:
-    return make_dataset(home / "images", (AGE, SPECIES, TAGS))
-
-
-@pytest.fixture(scope="module")
-def features(home: Path, dataset: Dataset) -> FeatureSet:
-    return make_features(dataset, home / "space")
+from tests.evaluate.numbered import AGE, CONFIG, SPECIES, TAGS, make_candidate
 
 
 @pytest.fixture(scope="module")

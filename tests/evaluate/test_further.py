@@ -18,24 +18,7 @@ from tasks.model.reference import Reference
 from tasks.records import Dataset, Evaluation, FeatureSet
 from tasks.target import Target
 from tasks.workspace import Workspace
-from tests.evaluate.numbered import AGE, SPECIES, TAGS, make_candidate, make_dataset, make_features
-
-CONFIG = EvaluateConfig(resamples=100, slices=("domain",))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("further")
-
-
-@pytest.fixture(scope="module")
-def dataset(home: Path) -> Dataset:
-    return make_dataset(home / "images", (AGE, SPECIES, TAGS))
-
-
-@pytest.fixture(scope="module")
-def features(home: Path, dataset: Dataset) -> FeatureSet:
-    return make_features(dataset, home / "space")
+from tests.evaluate.numbered import AGE, CONFIG, SPECIES, TAGS, make_candidate
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +32,7 @@ def test_a_number_that_leads_has_its_figures_and_files(led_by_a_number: Evaluati
     each = ("scatter.png", "errors.png", "spread.png", "spread.csv", "predictions.parquet", "mistakes.csv")
     assert {f"{split}_{name}" for split in ("val", "test") for name in (*each, "mistakes.png", "slices.csv")} <= files
     assert {"curves.png", "metrics.json", "shift.csv", "projection.png"} <= files
-    assert not {"decisions.json", "suspects.csv", "test_confusion.png", "test_risk_coverage.csv"} & files
+    assert not {"decisions.json", "test_confusion.png", "test_risk_coverage.csv"} & files
     predictions = pd.read_parquet(led_by_a_number.report / "test_predictions.parquet")
     assert led_by_a_number.metrics["test/mae"][0] == pytest.approx(
         mean_absolute_error(predictions["label"], predictions["predicted"])

@@ -29,6 +29,7 @@ from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head, Kind
 from tasks.train.solvers import fit_linear
+from tasks.wording import quantity
 from tasks.workspace import Workspace
 from tests.evaluate.test_door import make_dataset
 
@@ -234,5 +235,5 @@ def test_a_number_bears_corruptions_by_its_error(engine: Engine, tmp_path: Path)
     clean = table.iloc[0]
     assert clean["mae"] == pytest.approx(0.1, abs=1e-3) and table.columns[3] == "mae"
     assert mean == pytest.approx(table["mae"].iloc[1:].mean()) and low < mean < high and low > clean["high"]
-    assert any("takes MAE from 0.10 to " in line for line in fragile(table, "test"))
+    assert any(f"takes MAE from {quantity(clean['mae'])} to " in line for line in fragile(table, "test"))
     robustness_figure(table, "numbers").savefig(tmp_path / "x.png")

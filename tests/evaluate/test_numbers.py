@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.neighbours.leaks import Near
 from tasks.evaluate.neighbours.mistakes import show_mistakes
 from tasks.evaluate.neighbours.nearest import Learned
@@ -20,9 +19,7 @@ from tasks.evaluate.numbers.report import largest_errors, report_numbers
 from tasks.evaluate.numbers.slices import error_table, report_number_slices
 from tasks.evaluate.slices.parts import Part
 from tasks.records import Dataset
-from tests.evaluate.numbered import answered, make_dataset, make_features
-
-CONFIG = EvaluateConfig(resamples=100, slices=("domain",))
+from tests.evaluate.numbered import CONFIG, answered, make_dataset, make_features
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tasks.model.decisions import THRESHOLD
 from tasks.model.reference import embed
 from tasks.progress import progress
 from tasks.train.heads import Head, predict_numbers, predict_probabilities
+from tasks.wording import quantity
 
 PASSES = 1 + len(STRENGTHS) * len(SEVERITIES)
 """Of the network, for each image."""
@@ -105,11 +106,13 @@ def fragile(table: pd.DataFrame, split: str) -> Iterator[str]:
         broken = part[lost]
         if len(broken):
             first = broken.iloc[0]
-            what = "MAE" if measure == "mae" else measure.replace("_", " ")
+            number = measure == "mae"
+            what = "MAE" if number else measure.replace("_", " ")
+            figures = (clean[measure], first[measure], first["low"], first["high"])
+            before, after, low, high = (quantity(float(each)) if number else f"{each:.2f}" for each in figures)
             yield (
-                f"{split}: {kind} of severity {first['severity']} takes {what} from "
-                f"{clean[measure]:.2f} to {first[measure]:.2f} [{first['low']:.2f}, {first['high']:.2f}] "
-                f"({clean['images']:,} images)"
+                f"{split}: {kind} of severity {first['severity']} takes {what} from {before} to {after} "
+                f"[{low}, {high}] ({clean['images']:,} images)"
             )
 
 

@@ -43,7 +43,7 @@ class Nearest:
     index: np.ndarray
 
 
-def directions(features: FeatureSet, hashes: Sequence[str], like: Sequence[str]) -> torch.Tensor:
+def directions(features: FeatureSet, hashes: Sequence[str], like: Sequence[str], unit: bool = True) -> torch.Tensor:
     """Features of images as unit vectors float32 ``[N, at most SKETCHED]``, a part of them in memory at a time.
 
     They are standardised, so that no feature and no layer drowns the others, and wide ones are hashed: each is added
@@ -52,6 +52,7 @@ def directions(features: FeatureSet, hashes: Sequence[str], like: Sequence[str])
 
     Args:
         like: contents that the features are standardised by: those of the training images.
+        unit: whether they are made as long as each other; else it stays how far each image is from the mean one.
     """
     store = JoinedStore(features)
     step = max(1, len(like) // SAMPLE)
@@ -62,7 +63,8 @@ def directions(features: FeatureSet, hashes: Sequence[str], like: Sequence[str])
     rows = max(1, READ // features.width)
     for start in range(0, len(hashes), rows):
         part = known.standardised(torch.from_numpy(store.read(keys_of(hashes[start : start + rows]))))
-        result[start : start + rows] = normalize(_hashed(part, width), dim=1)
+        hashed = _hashed(part, width)
+        result[start : start + rows] = normalize(hashed, dim=1) if unit else hashed
     return result
 
 

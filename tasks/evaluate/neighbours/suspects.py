@@ -18,9 +18,11 @@ import pandas as pd
 from tasks.evaluate.neighbours.held_out import held_out_probabilities
 from tasks.evaluate.neighbours.nearest import directions
 from tasks.evaluate.neighbours.twins import list_twins
+from tasks.evaluate.numbers.suspects import doubt_numbers, noted_numbers, suspect_numbers
 from tasks.groups import group_numbers
 from tasks.ingest.contradictions import SUSPECTS
 from tasks.ingest.relabel import label_text
+from tasks.model.told import REACH
 from tasks.records import Dataset, FeatureSet
 from tasks.train.targets import indicators
 from tasks.train.task import targets_of
@@ -37,6 +39,10 @@ FEWEST = 50
 NOTED, DEVIATIONS = 0.01, 3.0
 """Suspects are worth a line from this share of the images on, if they are so many standard deviations more than a
 calibrated model meets by chance."""
+
+
+ByModel = tuple[pd.DataFrame, np.ndarray, list[str]]
+"""What a model says: suspects, which labels it believes, bool ``[N]``, and a line where there are many suspects."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ def report_suspects(
     """
     manifest = dataset.read_manifest()
     rows = manifest[~manifest["split"].isin(["pool", "partial"])].reset_index(drop=True)
-    found, believed, noted = _by_model(rows, dataset, features, seed)
+    by_model = _numbers_by_model if dataset.target.kind == "number" else _by_model
+    found, believed, noted = by_model(rows, dataset, features, seed)
     alike = list_twins(rows, ~believed, look_alikes, dataset)
     table = pd.concat([alike, found], ignore_index=True) if len(alike) else found
     table = table.sort_values("score", ascending=False, kind="stable").drop_duplicates("path")
@@ -123,20 +130,33 @@ def report_suspects(
     return len(table), noted
 
 
-def _by_model(
-    rows: pd.DataFrame, dataset: Dataset, features: FeatureSet, seed: int
-) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Suspects, which labels are likelier than any other, bool ``[N]``, and a line if there are many suspects."""
-    nothing: tuple[pd.DataFrame, np.ndarray, list[str]] = pd.DataFrame(columns=SUSPECTS), np.zeros(len(rows), bool), []
+def _nothing(rows: pd.DataFrame) -> ByModel:
+    return pd.DataFrame(columns=SUSPECTS), np.zeros(len(rows), bool), []
+
+
+def _numbers_by_model(rows: pd.DataFrame, dataset: Dataset, features: FeatureSet, seed: int) -> ByModel:
+    """As `_by_model`; a number is believed that lies where nine of ten do."""
     if len(rows) < FEWEST:
-        return nothing
+        return _nothing(rows)
+    hashes = rows["hash"].tolist()
+    known = directions(features, hashes, hashes, unit=False)  # a number may lie in how strong features are
+    doubts = doubt_numbers(known, targets_of(dataset, rows), group_numbers(rows), seed)
+    if doubts is None:
+        return _nothing(rows)
+    return suspect_numbers(rows, doubts), np.abs(doubts.away) <= REACH, noted_numbers(doubts)
+
+
+def _by_model(rows: pd.DataFrame, dataset: Dataset, features: FeatureSet, seed: int) -> ByModel:
+    """Suspects, which labels are likelier than any other, bool ``[N]``, and a line if there are many suspects."""
+    if len(rows) < FEWEST:
+        return _nothing(rows)
     hashes, targets = rows["hash"].tolist(), targets_of(dataset, rows)
     known = directions(features, hashes, hashes)
     known *= known.shape[1] ** 0.5
     classes = len(dataset.classes)
     probabilities = held_out_probabilities(known, targets, classes, group_numbers(rows), seed)
     if probabilities is None:
-        return nothing
+        return _nothing(rows)
     there = indicators(targets, classes).numpy() > 0
     doubts = doubt(there, probabilities, dataset.multi_label)
     return _table(rows, there, probabilities, doubts, dataset), doubts.wrong < 0.5, _noted(doubts)

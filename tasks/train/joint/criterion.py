@@ -53,7 +53,7 @@ def pack(dataset: Dataset, rows: pd.DataFrame) -> torch.Tensor:
         known = rows[target.column].notna().to_numpy()
         labels = targets_of(dataset, rows[known], target).float()
         part = torch.full((len(rows), *labels.shape[1:]), torch.nan)
-        part[torch.from_numpy(known)] = labels
+        part[torch.tensor(known)] = labels  # a copy: pandas' own array may not be written to, which torch warns of
         parts.append(part if part.ndim > 1 else part[:, None])
     return torch.cat(parts, 1)
 
