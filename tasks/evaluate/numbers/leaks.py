@@ -8,6 +8,7 @@ from tasks.evaluate.neighbours.leaks import RESAMPLES, Near, remedy_of
 from tasks.evaluate.numbers.answers import Numbers
 from tasks.evaluate.numbers.slices import mean_error
 from tasks.evaluate.scores.intervals import Interval, Sample
+from tasks.evaluate.scores.paired import differences
 from tasks.groups import groups_among
 from tasks.leak import Leak
 
@@ -36,16 +37,15 @@ def _inflation(errors: np.ndarray, far: np.ndarray, sample: Sample) -> Interval:
     if far.all():
         return 0.0, 0.0, 0.0
 
-    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def whole(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"share": np.ones(len(weights))}
+
+    def left(weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The error of all images, as a share of that of those without a near neighbour."""
         count, lost = weights @ kept, weights @ (kept * errors)
         there = (count > 0) & (lost > 0)
         alone = np.divide(lost, count, out=np.full(len(count), np.nan), where=there)
-        return {"share": 1 - weights @ errors / weights.sum(1) / alone}
+        return {"share": weights @ errors / weights.sum(1) / alone}
 
-    value = float(figures(np.ones((1, len(errors))))["share"][0])
-    drawn = sample.resample(figures, RESAMPLES)["share"]
-    known = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(known) or sample.units == 1:
-        return value, float("nan"), float("nan")
-    half = sample.quantile(0.95) * float(known.std()) * (sample.units / (sample.units - 1)) ** 0.5
-    return value, value - half, value + half
+    found = differences(whole, left, sample, RESAMPLES)["share"]
+    return found.value, found.low, found.high
