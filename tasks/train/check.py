@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset
@@ -83,18 +83,25 @@ def check_tasks(config: Method, targets: Sequence[Target]) -> None:
 
 
 def _check_number(config: Method, source: str) -> None:
-    able = [name for name, other in METHODS.items() if other.numbers]
-    for key, name, method in _named(config):
-        if not method.numbers:
-            raise ConfigurationError(
-                f"what is to be told of the images of {source} is a number, and {name} ({key}) tells classes: take one "
-                f"of {', '.join(able)}"
-            )
+    _check_able(
+        config,
+        "numbers",
+        f"what is to be told of the images of {source} is a number, and",
+        "tells classes: take one of",
+    )
     if unsuited := [key for key, unset in OF_CLASSES.items() if getattr(config, key, unset) != unset]:
         raise ConfigurationError(
             f"what is to be told of the images of {source} is a number, and train.{unsuited[0]} is for classes: leave "
             "it out"
         )
+
+
+def _check_able(config: Method, able: Literal["numbers", "multi_label"], what: str, advice: str) -> None:
+    """Whether all methods that are named can tell what is asked of them, by one of their attributes."""
+    for key, name, method in _named(config):
+        if not getattr(method, able):
+            others = ", ".join(other for other, kind in METHODS.items() if getattr(kind, able))
+            raise ConfigurationError(f"{what} {name} ({key}) {advice} {others}")
 
 
 def suited_to(config: Method, kind: Kind) -> Method:
@@ -108,13 +115,10 @@ def suited_to(config: Method, kind: Kind) -> Method:
 
 
 def _check_several(config: Method, source: str) -> None:
-    able = [name for name, kind in METHODS.items() if kind.multi_label]
-    for key, name, kind in _named(config):
-        if not kind.multi_label:
-            raise ConfigurationError(
-                f"the images of {source} have several labels each, and {name} ({key}) gives one: "
-                f"name one label column in ingest.source.label, or take one of {', '.join(able)}"
-            )
+    _check_able(
+        config, "multi_label", f"the images of {source} have several labels each, and",
+        "gives one: name one label column in ingest.source.label, or take one of",
+    )  # fmt: skip
     if getattr(config, "balance", "none") != "none":
         raise ConfigurationError(
             f"the images of {source} have several labels each, so that no class counts for an image alone: "

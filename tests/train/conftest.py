@@ -51,6 +51,13 @@ def inked(digits: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepare
 
 
 @pytest.fixture(scope="session")
+def some(inked: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Some hundred of them."""
+    rows = inked.dataset.read_manifest()
+    return inked.with_rows(rows.groupby("split").head(100), tmp_path_factory.mktemp("some"))
+
+
+@pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Digits from a table that says of each whether it is even, small and round; 5 and 7 are nothing of that."""
     workspace = Workspace(tmp_path_factory.mktemp("shapes"))

@@ -22,6 +22,11 @@ from tasks.train.method import Method
 from tasks.train.task import Task
 from tasks.workspace import Workspace
 
+SHORT: dict[str, Any] = {
+    "epochs": 2, "blocks": 2, "augment": "none", "precision": "fp32", "batch_size": 32, "learning_rate": 1e-4,
+}  # fmt: skip
+"""Keys of a training through the backbone that is soon over."""
+
 
 @dataclass(frozen=True)
 class Prepared:

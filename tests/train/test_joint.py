@@ -20,18 +20,7 @@ from tasks.train.methods.mlp import Mlp
 from tasks.train.methods.partial import Partial
 from tasks.train.tuning.run import tune
 from tests.train.killed import assert_same, kill
-from tests.train.prepared import Prepared
-
-SHORT: dict[str, Any] = {
-    "epochs": 2, "blocks": 2, "augment": "none", "precision": "fp32", "batch_size": 32, "learning_rate": 1e-4,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def some(inked: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Some hundred of the digits."""
-    rows = inked.dataset.read_manifest()
-    return inked.with_rows(rows.groupby("split").head(64), tmp_path_factory.mktemp("some"))
+from tests.train.prepared import SHORT, Prepared
 
 
 def test_uncertainty_comes_to_what_a_task_s_loss_stays_at() -> None:
@@ -84,10 +73,15 @@ def test_a_batch_without_labels_of_a_task_teaches_it_nothing() -> None:
     assert weighing.first.isnan().tolist() == [False, True]
 
 
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
 def test_missing_labels_cost_nothing_and_all_losses_are_means_over_what_has_one(some: Prepared) -> None:
     rows = some.dataset.read_manifest()
     rows = rows[rows["split"].isin(["train", "partial"])]
-    packed = pack(some.dataset, rows)
+    torch.set_warn_always(True)  # else torch warns once in a process
+    try:
+        packed = pack(some.dataset, rows)
+    finally:
+        torch.set_warn_always(False)
     places = places_in(packed, some.dataset.targets)
     assert packed.shape == (len(rows), 1 + 1 + 3) and packed[:, 0].isnan().sum() == (rows["split"] == "partial").sum()
     torch.manual_seed(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,18 +11,7 @@ from tasks.train.methods import METHODS
 from tasks.train.methods.partial import Partial
 from tasks.train.tuning.run import tune
 from tests.train.killed import assert_same, kill
-from tests.train.prepared import Prepared
-
-SHORT: dict[str, Any] = {
-    "epochs": 2, "blocks": 2, "augment": "none", "precision": "fp32", "batch_size": 32, "learning_rate": 1e-4,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def some(inked: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Some hundred of the digits."""
-    rows = inked.dataset.read_manifest()
-    return inked.with_rows(rows.groupby("split").head(100), tmp_path_factory.mktemp("some"))
+from tests.train.prepared import SHORT, Prepared
 
 
 def test_a_number_is_learned_through_the_backbone_and_resumed_to_the_same_bits(some: Prepared, tmp_path: Path) -> None:
