@@ -38,7 +38,7 @@ from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.solvers import Fit
-from tasks.train.task import Task, labelled
+from tasks.train.task import Task, read_features, targets_of
 from tasks.workspace import Workspace
 
 HERE = Path(__file__).parent
@@ -91,15 +91,19 @@ def accuracy(fit: Fit, task: Task) -> float:
     """On the held-out images."""
     manifest = task.dataset.read_manifest()
     rows = manifest[manifest["split"] == task.dataset.report_on]
-    features, targets = labelled(task.dataset, task.features, rows)
-    if fit.backbone is not None:
-        backbone, _ = load_backbone(task.features.backbone, fit.backbone)
-        paths = [task.dataset.image(hash) for hash in rows["hash"]]
-        precision = getattr(torch, task.features.precision)
-        features = torch.cat(
-            list(forward_all(backbone, paths, task.recipe, device=torch.device("cpu"), precision=precision))
-        )
-    return (predict_probabilities(fit.head, features).argmax(1) == targets).double().mean().item()
+    right = predict_probabilities(fit.head, seen_by(fit, task, rows)).argmax(1) == targets_of(task.dataset, rows)
+    return right.double().mean().item()
+
+
+def seen_by(fit: Fit, task: Task, rows: pd.DataFrame) -> torch.Tensor:
+    """Features of some images by the backbone as the training left it: float32 ``[N, width]``."""
+    if fit.backbone is None:
+        return read_features(task.features, rows)
+    backbone, _ = load_backbone(task.features.backbone, fit.backbone)
+    precision = getattr(torch, task.features.precision)
+    return torch.cat(
+        list(forward_all(backbone, task.paths(rows), task.recipe, device=torch.device("cpu"), precision=precision))
+    )
 
 
 def record(table: Path, key: dict[str, Any], method: Method, task: Task) -> None:

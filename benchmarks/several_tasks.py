@@ -25,14 +25,12 @@ import numpy as np
 import pandas as pd
 import torch
 from extract import SHARED, machine
-from learning_curves import with_rows
+from learning_curves import seen_by, with_rows
 from PIL import Image
 
 from tasks.evaluate.scores.intervals import mean_interval
-from tasks.extract.backbones import load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
-from tasks.extract.engine import forward_all
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
@@ -43,7 +41,7 @@ from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.solvers import Fit
 from tasks.train.targets import merit
-from tasks.train.task import PARTIAL, Task, read_features, targets_of
+from tasks.train.task import PARTIAL, Task, targets_of
 from tasks.workspace import Workspace
 
 WEIGHTS = SHARED.parent / "weights" / "mobilenet_v2-imagenet.safetensors"
@@ -163,12 +161,7 @@ def measured(fit: Fit, task: Task, targets: Sequence[Target]) -> dict[str, float
     """Accuracy or, of a number, R² of each task on the held-out images."""
     rows = task.dataset.read_manifest()
     rows = rows[rows["split"] == task.dataset.report_on]
-    features = read_features(task.features, rows)
-    if fit.backbone is not None:
-        backbone, _ = load_backbone(task.features.backbone, fit.backbone)
-        seen = forward_all(backbone, task.paths(rows), task.recipe, device=torch.device("cpu"), precision=torch.float32)
-        features = torch.cat(list(seen))
-    found = {}
+    features, found = seen_by(fit, task, rows), {}
     for head, target in zip([fit.head, *fit.further.values()], targets, strict=True):
         with torch.inference_mode():
             found[target.name] = merit(head(features), targets_of(task.dataset, rows, target))

@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Any, Literal
 from uuid import UUID
 
-from httpx import HTTPError, HTTPStatusError
+from httpx import HTTPStatusError
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.input import keyset_from_paused_state
 from prefect.states import Pending, Suspended
 from pydantic import BaseModel, Field, ValidationError
@@ -26,9 +26,6 @@ from flows.flow_runs import finish
 from tasks.machine import user_name
 from tasks.ruling import Ruling
 from tasks.workspace import Workspace
-
-GONE = (HTTPError, PrefectException)
-"""What Prefect's client raises where the server does not do what it is asked."""
 
 FLOW, KEY = "approval", "decision"
 

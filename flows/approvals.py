@@ -45,7 +45,8 @@ class Asked:
 
 def ask(workspace: Workspace, name: str) -> None:
     """Ask on Prefect's page about the versions of a model that wait for a person; those that were asked about stay."""
-    from flows.approval_runs import GONE, suspend
+    from flows.approval_runs import suspend
+    from flows.deployments import GONE
     from flows.flow_runs import client_of
     from tasks.register.approval import waiting
     from tasks.register.gate import VERDICT

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -22,7 +23,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import FlowRunResponse
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import AwaitingRetry, Pending, Scheduled
 from prefect.utilities.callables import parameter_schema
 
@@ -33,6 +34,9 @@ from tasks.machine import user_name
 from tasks.workspace import Workspace, write_whole
 
 FLOW = "transfer"
+GONE = (HTTPError, PrefectException)
+"""What Prefect's client raises where the server does not do what it is asked."""
+
 DUE = "scheduled"
 """Tag of a flow run that was due; others were started on Prefect's page."""
 

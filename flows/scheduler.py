@@ -18,16 +18,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as RunState
 from prefect.client.schemas.responses import FlowRunResponse
-from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, Crashed, Failed
 
 from flows import approvals, deployments, leases, schedules
 from flows.config import PipelineConfig, read_config
+from flows.deployments import GONE
 from flows.environment import settle
 from flows.flow_runs import finish
 from flows.scheduled import MISTAKE, Process, adopted, begin
@@ -47,9 +46,6 @@ GRACE = 4.0
 TIMED_OUT, STOPPED, REPLACED, ASKED = (
     "it took longer than its limit", "the schedule was ended", "the next one was due", "somebody cancelled it",
 )  # fmt: skip
-
-GONE = (httpx.HTTPError, PrefectException)
-"""What Prefect's client raises where the server does not do what it is asked."""
 
 
 class Scheduler:

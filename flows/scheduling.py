@@ -171,13 +171,11 @@ def _forget_removed(workspace: Workspace) -> None:
         return
     with suppress(ServerError):
         ensure_server(workspace.root)
-        from httpx import HTTPError
         from prefect.client.orchestration import get_client
-        from prefect.exceptions import PrefectException
 
         from flows import deployments, schedules
 
-        with suppress(HTTPError, PrefectException), get_client(sync_client=True) as client:
+        with suppress(*deployments.GONE), get_client(sync_client=True) as client:
             deployments.forget_removed(client, schedules.names(workspace), workspace)
 
 

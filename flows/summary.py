@@ -21,15 +21,13 @@ from tasks.records import (
     Report,
 )
 from tasks.target import LABEL, Target
-from tasks.wording import quantity
+from tasks.wording import figure_text, signed
 
 ACCURACY, AVERAGE_PRECISION, ERROR = "accuracy", "average_precision_macro", "mae"
 JUDGED = {"class": ACCURACY, "labels": AVERAGE_PRECISION, "number": ERROR}
 """What runs are judged by: with one label an image, with several, and with a number."""
 SHOWN = (ACCURACY, AVERAGE_PRECISION, "f1_macro", "exact_match", "roc_auc_macro", ERROR, "rmse", "r2", "coverage_90")
 """Figures of a summary, those that there are."""
-IN_UNITS = (ERROR, "rmse")
-"""Figures in the unit of a number."""
 BESIDE = {
     "class": {ACCURACY: "accuracy", "f1_macro": "F1"},
     "labels": {AVERAGE_PRECISION: "average precision", "f1_macro": "F1"},
@@ -86,8 +84,8 @@ def describe(record: Record, cached: bool) -> str:
             there = {name.partition("/")[2] for name in leading}
             judged = next((f"/{figure}" for figure in JUDGED.values() if figure in there), "/")
             shown = {name: value for name, value in leading.items() if name.endswith(judged)}
-            spelt = quantity if judged == f"/{ERROR}" else "{:.4f}".format
-            return "evaluate\t" + ", ".join(f"{name} {spelt(value)}" for name, value in shown.items())
+            told = (f"{name} {figure_text(value, judged.removeprefix('/'))}" for name, value in shown.items())
+            return f"evaluate\t{', '.join(told)}"
         case Inspection():
             return f"inspect\t{_inspection(record)}"
         case Comparison():
@@ -154,7 +152,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         lines.append(
             f"{split}/{name} {changed} on {images:,} images{out}; {comparison.gained[split]:,} gained, "
             f"{comparison.lost[split]:,} lost, p {comparison.p_values[split]:.2g}; could have seen "
-            f"{_spelt(comparison.detectable[split], name)}"
+            f"{figure_text(comparison.detectable[split], name)}"
         )
     for named in comparison.further:
         figure = next(each for each in JUDGED.values() if f"{named}/{each}" in comparison.metrics)
@@ -172,13 +170,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 def _changed(values: tuple[float, float, float, float, float], name: str) -> str:
     ours, theirs, *differences = values
-    gain, low, high = (("+" if each >= 0 else "") + _spelt(each, name) for each in differences)
-    return f"{_spelt(theirs, name)} → {_spelt(ours, name)}: {gain} [{low}, {high}]"
-
-
-def _spelt(value: float, name: str) -> str:
-    """A figure in the digits that its kind has."""
-    return quantity(value) if name in IN_UNITS else f"{value:.4f}"
+    gain, low, high = (signed(figure_text(each, name)) for each in differences)
+    return f"{figure_text(theirs, name)} → {figure_text(ours, name)}: {gain} [{low}, {high}]"
 
 
 def figure(outcome: Outcome, name: str) -> str:
@@ -192,12 +185,8 @@ def figure(outcome: Outcome, name: str) -> str:
         over.append(f"{evaluation.groups[where]:,} groups")
     if (classes := evaluation.classes.get(name, every)) < every:
         over.append(f"{classes:,} of {every:,} classes")
-    if what in IN_UNITS:
-        shown, ends = quantity(value, of.unit), f"[{quantity(low)}, {quantity(high)}]"
-    else:
-        shown, ends = f"{value:.4f}", f"[{low:.4f}, {high:.4f}]"
-    bounds = "no interval" if math.isnan(low) else ends
-    told = f"{shown}  {bounds}" + (f" over {' and '.join(over)}" if over else "")
+    bounds = "no interval" if math.isnan(low) else f"[{figure_text(low, what)}, {figure_text(high, what)}]"
+    told = f"{figure_text(value, what, of.unit)}  {bounds}" + (f" over {' and '.join(over)}" if over else "")
     leak = evaluation.leaks.get(split) if where == split and what in JUDGED.values() else None
     return f"{told}; inflated: {leak}" if leak and leak.is_material else told
 

@@ -16,6 +16,9 @@ SHOWN = 5
 
 LINES = 20
 
+IN_UNITS = ("mae", "rmse", "bias")
+"""Figures of a number that are in its unit; all others are shares and the like."""
+
 UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """What moves a terminal's cursor, or is no character."""
 
@@ -44,3 +47,13 @@ def quantity(value: float, unit: str = "") -> str:
         return "–"
     told = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
     return f"{told} {unit}" if unit else told
+
+
+def figure_text(value: float, name: str, unit: str = "") -> str:
+    """A figure in the digits that it has by its name: errors those that count, with the number's unit."""
+    return quantity(value, unit) if name in IN_UNITS else f"{value:.4f}"
+
+
+def signed(text: str) -> str:
+    """A number in words with its sign."""
+    return text if text.startswith(("-", "–")) else f"+{text}"

@@ -7,16 +7,13 @@ from collections.abc import Iterable, Iterator
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, Inspection, Preprocessed
 from tasks.ruling import Ruling
 from tasks.target import LABEL, Target
-from tasks.wording import REASON, brief, quantity, shorten
+from tasks.wording import IN_UNITS, REASON, brief, figure_text, quantity, shorten
 
 FIGURES = (
     "accuracy", "average_precision_macro", "f1_macro", "exact_match", "roc_auc_macro", "log_loss", "ece", "mae", "rmse",
     "r2", "coverage_90", "calibration_error",
 )  # fmt: skip
 """Those of a table, in its order, as far as they are there."""
-
-IN_UNITS = ("mae", "rmse")
-"""Of these, in the unit of a number."""
 
 NAMED = 20
 """Classes that are listed."""
@@ -132,12 +129,8 @@ def _further(dataset: Dataset, evaluation: Evaluation) -> Iterator[str]:
 
 
 def _within(figure: str, interval: tuple[float, float, float]) -> str:
-    value, low, high = (_spelt(figure, each) for each in interval)
+    value, low, high = (figure_text(each, figure) for each in interval)
     return f"{value} [{low}, {high}]"
-
-
-def _spelt(figure: str, value: float) -> str:
-    return quantity(value) if figure in IN_UNITS else f"{value:.4f}"
 
 
 def _figures(evaluation: Evaluation) -> str:
@@ -176,7 +169,7 @@ def _compared(comparison: Comparison) -> str:
 
 def _changed(name: str, values: tuple[float, float, float, float, float]) -> tuple[str, ...]:
     figure = name.partition("/")[2]
-    ours, theirs, *_ = (_spelt(figure, value) for value in values)
+    ours, theirs, *_ = (figure_text(value, figure) for value in values)
     digits = ".3g" if figure in IN_UNITS else ".4f"
     difference, low, high = (format(value, f"+{digits}") for value in values[2:])
     return name, theirs, ours, f"{difference} [{low}, {high}]"

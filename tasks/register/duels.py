@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from tasks.records import Comparison
 from tasks.register.client import Version
 from tasks.register.merits import ACCURACY, AVERAGE_PRECISION
-from tasks.wording import quantity
+from tasks.wording import quantity, signed
 
 COMPARED = "compared"
 
@@ -92,8 +92,3 @@ class Duel:
     def spelt(self, value: float) -> str:
         """A value in the digits that the figure has: of errors, those that count."""
         return quantity(value) if self.figure == ERROR else f"{value:.4f}"
-
-
-def signed(text: str) -> str:
-    """A number in words with its sign."""
-    return text if text.startswith(("-", "–")) else f"+{text}"

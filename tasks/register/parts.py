@@ -12,7 +12,7 @@ from tasks.groups import group_numbers
 from tasks.records import Comparison, Dataset
 from tasks.register.gating import Evidence, Finding
 from tasks.target import Target
-from tasks.wording import quantity
+from tasks.wording import figure_text
 
 JUDGED = {"class": ("accuracy", "accuracy", 1), "labels": ("average_precision_macro", "average precision", 1),
           "number": ("mae", "MAE", -1)}  # fmt: skip
@@ -89,7 +89,7 @@ def _worse(target: Target, split: str, comparison: Comparison, p: float) -> str 
     if sign * difference >= 0:
         return None
     images = comparison.further[f"{split}/{target.name}"]
-    now, before = (quantity(each, target.unit) if name == "mae" else f"{each:.4f}" for each in (ours, theirs))
+    now, before = (figure_text(each, name, target.unit) for each in (ours, theirs))
     return f"{target.name} is worse: {what} {now} where it was {before} ({images:,} {split} images, p {p:.2g})"
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tasks.register.client import Version
-from tasks.register.duels import ERROR, Duel, signed
+from tasks.register.duels import ERROR, Duel
 from tasks.register.gating import Finding, Standing
 from tasks.register.merits import ACCURACY, EXPLAINED, FIGURE, LOW, Merit
 from tasks.register.moves import GATE, Move
 from tasks.register.registry import CANDIDATE
 from tasks.register.tags import SCORE
 from tasks.train.methods import METHODS
+from tasks.wording import signed
 
 NAMED = 3
 """Classes of each kind that are named."""

@@ -31,9 +31,6 @@ JUDGED = {"class": "accuracy", "labels": "average_precision_macro", "number": "m
 LESS = ("log_loss", "brier", "cost", "ece", "ace", "aurc", "mae", "rmse", "bias", "nll", "calibration_error")
 """Beginnings of the names of figures of which less is better; they have no common scale."""
 
-IN_UNITS = ("mae", "rmse", "bias")
-"""Figures in the unit of a number."""
-
 LABELS = (
     "label", "predicted", "true", "suggested", "before", "after", "explained", "neighbour_1_label", "neighbour_2_label",
     "neighbour_3_label",

@@ -13,12 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.report.choice import choice
 from tasks.report.errors import errors
-from tasks.report.facts import IN_UNITS, LESS, Facts
+from tasks.report.facts import LESS, Facts
 from tasks.report.insight import explanation, robustness, shift
 from tasks.report.origin import cost, data, lineage, method
 from tasks.report.overview import comparison, verdict
 from tasks.report.quality import calibration, further, metrics, slices
-from tasks.wording import quantity
+from tasks.wording import IN_UNITS, quantity
 
 SECTIONS: tuple[tuple[str, str, Callable[[Facts], dict[str, Any] | None]], ...] = (
     ("verdict", "Verdict", verdict),

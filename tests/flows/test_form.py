@@ -28,11 +28,13 @@ SOURCES: list[dict[str, Any]] = [
 ]
 
 
+SCHEMA = parameter_schema(_form).model_dump_for_openapi()
+
+
 def refused(config: PipelineConfig, **changed: Any) -> list[str]:
     """What the form does not take of a configuration, as it is deployed."""
-    schema = parameter_schema(_form).model_dump_for_openapi()
     values = config.model_dump(mode="json", by_alias=True) | changed
-    return [error.message for error in validate({"config": values}, schema)]
+    return [error.message for error in validate({"config": values}, SCHEMA)]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -25,7 +25,7 @@ from tasks.records import Candidate, Comparison, Dataset, FeatureSet
 from tasks.rival import Rival
 from tasks.target import Target
 from tasks.train.heads import Head, predict_probabilities
-from tasks.wording import quantity
+from tasks.wording import figure_text
 
 AnyPair = Pair | NumberPair
 
@@ -168,8 +168,7 @@ def _worse(found: Beside) -> list[str]:
         of = found.differences[f"{pair.split}/{pair.task}/{pair.headline}"]
         sign = -1 if pair.headline == "mae" else 1
         if p < SURE and sign * of.value < 0:
-            spelt = quantity if pair.headline == "mae" else "{:.4f}".format
-            now, before = spelt(of.ours), spelt(of.theirs)
+            now, before = (figure_text(each, pair.headline) for each in (of.ours, of.theirs))
             what = pair.headline.removesuffix("_macro").replace("_", " ").replace("mae", "MAE")
             lines.append(
                 f"{pair.split}/{pair.task}: worse: {what} {now} where it was {before} "
