@@ -1,16 +1,17 @@
 """What a small student gains from a large teacher, and from images without labels.
 
 cifar10: the built-in backbone, taught by an EfficientNet-Lite0 (ImageNet) at 96 px that has seen no more labels than
-the student has. 3,000 training images, of which some of each class have labels, drawn by the seed; the others are the
-pool. 500 further images choose, 1,000 test images are the figure.
+the student has: by `lp_ft` of its own in `tuned`, as a head on its frozen features in `head` and `relations`. Some
+training images of each class have labels, drawn by the seed; the others are the pool. 500 further images choose, 1,000
+test images are the figure.
 digits: the built-in backbone's last layer, taught by its early one, which tells digits apart and has seen all labels.
 
 `alone` is the best that the student does without a teacher: its head solved on frozen features and, where it is tuned,
 `lp_ft` of as many steps. `ensemble` is another question: a head on a frozen MobileNetV2 at 96 px, taught by heads on
 both networks.
 
-Command: PYTHONPATH=. python benchmarks/distillation.py [--set cifar10] [--workspace FOLDER] [--labels 50]
-         [--seeds 0,1,2] [--only head,tuned,ensemble] [--epochs 6]
+Command: PYTHONPATH=. python benchmarks/distillation.py [--set cifar10] [--workspace FOLDER] [--labels 50,500]
+         [--seeds 0,1,2] [--only head,tuned,relations,ensemble] [--epochs 6] [--images 6000]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from extract import SHARED, machine
@@ -43,6 +45,7 @@ from tasks.train.method import Method
 from tasks.train.methods.distill import Distill, DistillTuned
 from tasks.train.methods.linear import Linear
 from tasks.train.methods.lp_ft import LpFt
+from tasks.train.solvers import Fit
 from tasks.train.task import Task, targets_of
 from tasks.workspace import Workspace
 
@@ -58,8 +61,10 @@ NETWORKS = {
 }
 SIDES = {"student": 32, "early": 32, "lite0": 96, "mobile": 96}
 TEACHERS = {"cifar10": "lite0", "digits": "early"}
-TRAINING, VALIDATION, TEST = 3_000, 500, 1_000
+VALIDATION, TEST = 500, 1_000
 RATE, BATCH = 3e-4, 64
+TEACHERS_EPOCHS = {50: 10, 500: 3}
+"""Passes of a teacher that is tuned, by labels a class."""
 
 Seen = tuple[Preprocessed, FeatureSet]
 
@@ -68,9 +73,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=TEACHERS, default="cifar10")
     parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "headstart-distillation")
-    parser.add_argument("--labels", default="50", help="a class; comma between several")
+    parser.add_argument("--labels", default="50,500", help="a class; comma between several")
     parser.add_argument("--seeds", default="0,1,2", help="comma between them")
-    parser.add_argument("--only", default="head,tuned,ensemble", help="comma between them")
+    parser.add_argument("--only", default=",".join(KINDS), help="comma between them")
+    parser.add_argument("--images", type=int, default=6_000, help="to learn from, with labels and without")
     parser.add_argument("--epochs", type=int, default=6, help="passes of the tuned student over all images")
     options = parser.parse_args()
     options.workspace.mkdir(parents=True, exist_ok=True)
@@ -82,7 +88,7 @@ def main() -> None:
         for what in options.only.split(","):
             for seed in map(int, options.seeds.split(",")):
                 part = part_of(dataset, labels, seed, options.workspace)
-                lesson = Class(part, dataset if options.set == "digits" else part, seen, seed, options)
+                lesson = Class(part, dataset, labels, seen, seed, options)
                 found = KINDS[what](lesson)
                 rows += [{"labels": labels, "kind": what, "seed": seed, "model": name} | each for name, each in found]
                 pd.DataFrame(rows).to_csv(options.workspace / "distillation.csv", index=False)
@@ -94,9 +100,9 @@ def look(workspace: Workspace, options: argparse.Namespace) -> tuple[Dataset, di
     source = {"embedded": "digits"} if options.set == "digits" else {"archive": str(SHARED / "cifar10-jpeg.tar.gz")}
     dataset = ingest_images(IngestConfig.model_validate({"source": source}), workspace, into_data=False)
     if options.set == "cifar10":
-        rows, counts = dataset.read_manifest(), {"train": TRAINING, "val": VALIDATION, "test": TEST}
+        rows, counts = dataset.read_manifest(), {"train": options.images, "val": VALIDATION, "test": TEST}
         parts = [rows[rows["split"] == split].sample(count, random_state=0) for split, count in counts.items()]
-        dataset = with_rows(dataset, pd.concat(parts), "used", workspace.cache)
+        dataset = with_rows(dataset, pd.concat(parts), f"used-{options.images}", workspace.cache)
     seen = {}
     for name in ("student", TEACHERS[options.set], *["mobile"] * ("ensemble" in options.only)):
         preprocessed = preview_recipe(PreprocessConfig(size=SIDES[name]), dataset, workspace)
@@ -119,9 +125,11 @@ class Class:
     """A student and its teachers, on the same images, of which the teachers may know more labels."""
 
     def __init__(
-        self, dataset: Dataset, theirs: Dataset, seen: dict[str, Seen], seed: int, options: argparse.Namespace
-    ) -> None:
-        self.dataset, self.theirs, self.seen, self.seed, self.options = dataset, theirs, seen, seed, options
+        self, dataset: Dataset, everything: Dataset, labels: int, seen: dict[str, Seen], seed: int,
+        options: argparse.Namespace,
+    ) -> None:  # fmt: skip
+        self.dataset, self.all, self.labels, self.seen, self.seed = dataset, everything, labels, seen, seed
+        self.options, self.theirs = options, everything if options.set == "digits" else dataset
         self.teacher = TEACHERS[options.set]
         self.folder = Path(tempfile.mkdtemp(dir=options.workspace))
 
@@ -147,13 +155,17 @@ class Class:
         print(self.dataset.counts["train"], self.seed, *teachers.names, found, flush=True)
         return found
 
-    def teachers(self, *networks: str) -> Teachers:
-        """Linear heads on what networks see, as if they were registered."""
-        versions, heads = [], []
+    def teachers(self, *networks: str, tuned: bool = False) -> Teachers:
+        """Networks as if they were registered: linear heads on what they see or, ``tuned``, all of their layers."""
+        versions, heads, features = [], [], []
         for number, network in enumerate(networks, 1):
-            fit = Linear().fit(replace(self.task(network), dataset=self.theirs))
+            task = replace(self.task(network), dataset=self.theirs)
+            epochs = TEACHERS_EPOCHS.get(self.labels, 5)
+            method = LpFt(epochs=epochs, learning_rate=RATE, least_area=0.5) if tuned else Linear()
+            fit = method.fit(task)
             fit.head.save(path := self.folder / f"{network}.safetensors")
             heads.append(path)
+            features.append(self._seen_by(fit, task))
             versions.append(
                 Rival(
                     fingerprint=network,
@@ -167,8 +179,17 @@ class Class:
                     geometry={},
                 )
             )
-        features = tuple(self.seen[network][1] for network in networks)
-        return Teachers(fingerprint="-".join(networks), versions=tuple(versions), heads=tuple(heads), features=features)
+        return Teachers(
+            fingerprint=f"{'-'.join(networks)}-{tuned}",
+            versions=tuple(versions), heads=tuple(heads), features=tuple(features),
+        )  # fmt: skip
+
+    def _seen_by(self, fit: Fit, task: Task) -> FeatureSet:
+        """What a network, as its training left it, sees in all images."""
+        if fit.backbone is None:
+            return task.features
+        config = ExtractConfig(backbone=task.features.backbone, weights=str(fit.backbone.path))
+        return extract_features(config, self.all, task.preprocessed, Workspace.find())
 
 
 Found = list[tuple[str, dict[str, float]]]
@@ -186,20 +207,32 @@ def head(lesson: Class) -> Found:
 
 
 def tuned(lesson: Class) -> Found:
-    teachers, epochs, counts = lesson.teachers(lesson.teacher), lesson.options.epochs, lesson.dataset.counts
-    shared = {"learning_rate": RATE, "batch_size": BATCH}
-    shared |= {"augment": "none"} if lesson.options.set == "digits" else {"least_area": 0.5}
-    passes = round(epochs * (counts["train"] + counts["pool"]) / counts["train"])
-    section = {"teacher": "teacher", "epochs": epochs} | shared
-    related = DistillTuned.model_validate(section | {"relations": 0.1})
+    teachers = lesson.teachers(lesson.teacher, tuned=lesson.options.set == "cifar10")
+    section = passes(lesson)
+    counts = lesson.dataset.counts
+    alone = round(lesson.options.epochs * (counts["train"] + counts["pool"]) / counts["train"])
     return [
-        ("alone", lesson.tried(LpFt.model_validate({"epochs": passes} | shared), "student")),
-        ("taught", lesson.tried(DistillTuned.model_validate(section), "student", teachers)),
-        (
-            "with relations",
-            lesson.tried(related, "student", teachers),
-        ),
+        ("teacher", lesson.answered(teachers)),
+        ("alone", lesson.tried(LpFt.model_validate(section | {"epochs": alone}), "student")),
+        ("taught", lesson.tried(DistillTuned.model_validate(section | {"teacher": "teacher"}), "student", teachers)),
     ]
+
+
+def relations(lesson: Class) -> Found:
+    teachers, section = lesson.teachers(lesson.teacher), passes(lesson) | {"teacher": "teacher"}
+    return [
+        (
+            f"relations: {strength}",
+            lesson.tried(DistillTuned.model_validate(section | {"relations": strength}), "student", teachers),
+        )
+        for strength in (0.0, 0.1)
+    ]
+
+
+def passes(lesson: Class) -> dict[str, Any]:
+    """Keys of a student that is tuned."""
+    shared = {"epochs": lesson.options.epochs, "learning_rate": RATE, "batch_size": BATCH}
+    return shared | ({"augment": "none"} if lesson.options.set == "digits" else {"least_area": 0.5})
 
 
 def ensemble(lesson: Class) -> Found:
@@ -211,7 +244,12 @@ def ensemble(lesson: Class) -> Found:
     ]
 
 
-KINDS: dict[str, Callable[[Class], Found]] = {"head": head, "tuned": tuned, "ensemble": ensemble}
+KINDS: dict[str, Callable[[Class], Found]] = {
+    "head": head,
+    "tuned": tuned,
+    "relations": relations,
+    "ensemble": ensemble,
+}
 
 
 def tell(rows: pd.DataFrame) -> None:

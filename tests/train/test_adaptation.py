@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from tasks.errors import ConfigurationError
 from tasks.train.adaptation import criteria
 from tasks.train.adaptation.criteria import Verdict
-from tasks.train.adaptation.fit import Domains, adapt, both, learn
+from tasks.train.adaptation.fit import APART, Domains, adapt, both, learn, learn_one
 from tasks.train.adaptation.hedging import shares, together
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.adaptation.terms import (
@@ -188,16 +188,33 @@ def test_a_target_that_was_moved_is_recognised_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("hidden", [None, 5])
-def test_two_heads_are_one_whose_logits_are_their_sum(hidden: int | None) -> None:
+def test_heads_are_one_whose_logits_are_their_sum(hidden: int | None) -> None:
     generator = torch.Generator().manual_seed(0)
-    features = [torch.randn(50, 6, generator=generator) * scale + scale for scale in (1.0, 3.0)]
+    features = [torch.randn(50, 6, generator=generator) * scale + scale for scale in (1.0, 0.5, 3.0)]
     torch.manual_seed(0)
-    heads = tuple(Head(6, 3, hidden).standardise_like(each).eval() for each in features)
+    heads = [Head(6, 3, hidden).standardise_like(each).eval() for each in features]
+    weights = (0.3, -1.0, 2.0)
     with torch.inference_mode():
-        logits = [head(features[1]) for head in heads]
-        assert isinstance(heads, tuple) and len(heads) == 2
-        one = together(heads, (0.3, 2.0))(features[1])
-    torch.testing.assert_close(one, 0.3 * logits[0] + 2.0 * logits[1], rtol=1e-4, atol=1e-4)
+        logits = [weight * head(features[2]) for weight, head in zip(weights, heads, strict=True)]
+        one = together(heads, weights)
+        torch.testing.assert_close(one(features[2]), sum(logits), rtol=1e-4, atol=1e-4)
+    assert one.hidden == (None if hidden is None else 15)
+
+
+def test_several_heads_are_served_as_their_mean() -> None:
+    domains, target = moved()
+    section = section_of("cdan", epochs=2, heads=3)
+    mean = learn(section, domains, 0, section.term)
+    apart = [learn_one(section, domains, seed, section.term) for seed in (0, APART, 2 * APART)]
+    with torch.inference_mode():
+        expected = torch.stack([each.head(domains.target) for each in apart]).mean(0)
+        torch.testing.assert_close(mean.head(domains.target), expected, rtol=1e-4, atol=1e-4)
+    assert mean.curves["train/loss"].tolist() == pytest.approx(
+        sum(each.curves["train/loss"] for each in apart).div(3).tolist()
+    )
+    served = adapt(section_of("cdan", heads=3), domains, 0)
+    assert served.chosen["adapted"] == 1 and served.head.hidden == 2 * 3 * section.hidden
+    assert correct(served.head, target) > 0.9
 
 
 def test_logits_count_by_their_share_however_large_they_are() -> None:

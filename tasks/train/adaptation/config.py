@@ -44,6 +44,9 @@ class AdaptationConfig(Cautious):
     """Step size at the beginning; it falls to zero along a cosine."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Share of the weights that a step of size one takes away."""
+    heads: int = Field(default=1, ge=1)
+    """Heads that are trained, each from other first weights and batches, and served as one: their mean logits (deep
+    ensembles, Lakshminarayanan et al. 2017). What one of them was led to by chance, the others outvote."""
     batch_size: int = Field(default=128, ge=2)
     """Labelled images per step, and as many unlabelled ones."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)

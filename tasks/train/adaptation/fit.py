@@ -16,6 +16,7 @@ from tasks.progress import progress
 from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import AdaptationConfig
 from tasks.train.adaptation.criteria import Criteria, density_ratios, judge
+from tasks.train.adaptation.hedging import together
 from tasks.train.adaptation.terms import Activations, Nothing, Term
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
@@ -24,6 +25,8 @@ from tasks.train.targets import Labelled, measured
 
 LEAST_STEPS = 20
 """Steps of an epoch, where there are few labelled images."""
+APART = 1_000_003
+"""How far the seeds of heads lie from each other that are served as one."""
 
 
 class Domains:
@@ -114,6 +117,17 @@ def serve(learned: Learned, domains: Domains, adapted: bool) -> Trained:
 
 
 def learn(
+    section: AdaptationConfig, domains: Domains, seed: int, term_of: Callable[[int], Term] | None = None
+) -> Learned:
+    """`section.heads` heads as one, and their mean curves; the arguments are those of `learn_one`."""
+    learned = [learn_one(section, domains, seed + number * APART, term_of) for number in range(section.heads)]
+    if len(learned) == 1:
+        return learned[0]
+    head = together([each.head for each in learned], [1 / len(learned)] * len(learned))
+    return Learned(head, pd.concat([each.curves for each in learned]).groupby("step", as_index=False).mean())
+
+
+def learn_one(
     section: AdaptationConfig, domains: Domains, seed: int, term_of: Callable[[int], Term] | None = None
 ) -> Learned:
     """A head that has learned from the source's labels and, by a term, from the target's images.

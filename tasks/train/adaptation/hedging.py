@@ -3,6 +3,7 @@ well, the two know more than one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -28,27 +29,34 @@ def shares(plain: torch.Tensor, adapted: torch.Tensor) -> tuple[float, float]:
     return (1 - ADAPTED) * theirs / ours, ADAPTED
 
 
-def together(heads: tuple[Head, Head], weights: tuple[float, float]) -> Head:
-    """One head whose logits are the weighted sum of two heads' ``[N, C]``, each with its own statistics.
+def together(heads: Sequence[Head], weights: Sequence[float]) -> Head:
+    """One head whose logits are the weighted sum of those ``[N, C]`` of several, each with its own statistics.
 
-    Both are linear, or have a hidden layer; hidden layers stand side by side. The sum has the second head's statistics:
+    All are linear, or have a hidden layer; hidden layers stand side by side. The sum has the last head's statistics:
     W((x - m₁)/s₁) + b is W'((x - m₂)/s₂) + b' with W' = W·s₂/s₁ and b' = b + W((m₂ - m₁)/s₁).
     """
-    first, second = heads
-    (inner, outer), (own_inner, own_outer) = (_layers(head) for head in heads)
-    moved = deepcopy(inner)
-    with torch.no_grad():
-        moved.bias.add_(inner.weight @ ((second.mean - first.mean) / first.std))
-        moved.weight.mul_(second.std / first.std)
-        if outer is None or own_outer is None:
-            made = Head(second.width, second.classes, parts=second.parts)
-            made.layers = _summed([moved, own_inner], weights)
-        else:
-            made = Head(second.width, second.classes, moved.out_features + own_inner.out_features, parts=second.parts)
-            made.layers = nn.Sequential(_stacked([moved, own_inner]), nn.ReLU(), _joined([outer, own_outer], weights))
-    made.mean.copy_(second.mean)
-    made.std.copy_(second.std)
+    last = heads[-1]
+    layers = [_layers(head) for head in heads]
+    inner = [_moved(layer, head, last) for (layer, _), head in zip(layers, heads, strict=True)]
+    outer = [layer for _, layer in layers if layer is not None]
+    hidden = sum(layer.out_features for layer in inner) if outer else None
+    made = Head(last.width, last.classes, hidden, parts=last.parts)
+    if outer:
+        made.layers = nn.Sequential(_stacked(inner), nn.ReLU(), _joined(outer, weights))
+    else:
+        made.layers = _summed(inner, weights)
+    made.mean.copy_(last.mean)
+    made.std.copy_(last.std)
     return made.eval()
+
+
+def _moved(layer: nn.Linear, head: Head, to: Head) -> nn.Linear:
+    """A layer on features as another head standardises them."""
+    moved = deepcopy(layer)
+    with torch.no_grad():
+        moved.bias.add_(layer.weight @ ((to.mean - head.mean) / head.std))
+        moved.weight.mul_(to.std / head.std)
+    return moved
 
 
 def _layers(head: Head) -> tuple[nn.Linear, nn.Linear | None]:
@@ -62,7 +70,7 @@ def _made(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     return layer
 
 
-def _summed(layers: list[nn.Linear], weights: tuple[float, float]) -> nn.Linear:
+def _summed(layers: list[nn.Linear], weights: Sequence[float]) -> nn.Linear:
     weight, bias = (
         sum(share * getattr(layer, name) for share, layer in zip(weights, layers, strict=True))
         for name in ("weight", "bias")
@@ -75,7 +83,7 @@ def _stacked(layers: list[nn.Linear]) -> nn.Linear:
     return _made(torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 
-def _joined(layers: list[nn.Linear], weights: tuple[float, float]) -> nn.Linear:
-    """Both outer layers over the two hidden ones side by side."""
+def _joined(layers: list[nn.Linear], weights: Sequence[float]) -> nn.Linear:
+    """All outer layers over the hidden ones side by side."""
     scaled = [share * layer.weight for share, layer in zip(weights, layers, strict=True)]
     return _made(torch.cat(scaled, 1), _summed(layers, weights).bias)
