@@ -188,7 +188,7 @@ class Class:
         """What a network, as its training left it, sees in all images."""
         if fit.backbone is None:
             return task.features
-        config = ExtractConfig(backbone=task.features.backbone, weights=str(fit.backbone.path))
+        config = ExtractConfig(backbone=task.features.backbone, weights=fit.backbone.source)
         return extract_features(config, self.all, task.preprocessed, Workspace.find())
 
 
