@@ -156,7 +156,7 @@ def tried(name: str, method: Method, task: Task, fits: dict[str, Fit]) -> dict[s
     if "agreement" in fit.chosen:
         verdict = Verdict(*(fit.chosen[key] for key in ("agreement", "information", "plain_information")))
     elif isinstance(method, AdaptTuned) and PLAIN in fits:
-        verdict = Verdict.of(answers(fit, task), answers(fits[PLAIN], task))
+        verdict = Verdict.of(*(answers(each, task).softmax(1) for each in (fit, fits[PLAIN])))
     else:
         return found
     return found | vars(verdict) | {"trusted": verdict.trusted()}
