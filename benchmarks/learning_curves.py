@@ -99,8 +99,9 @@ def seen_by(fit: Fit, task: Task, rows: pd.DataFrame) -> torch.Tensor:
     """Features of some images by the backbone as the training left it: float32 ``[N, width]``."""
     if fit.backbone is None:
         return read_features(task.features, rows)
-    backbone, _ = load_backbone(task.features.backbone, fit.backbone)
-    precision = getattr(torch, task.features.precision)
+    features = task.features
+    backbone, _ = load_backbone(features.backbone, fit.backbone, features.layers, features.pool, task.recipe.size)
+    precision = getattr(torch, features.precision)
     return torch.cat(
         list(forward_all(backbone, task.paths(rows), task.recipe, device=torch.device("cpu"), precision=precision))
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -21,6 +22,12 @@ from tasks.register.door import signature
 from tasks.workspace import Workspace
 
 COLUMNS = ["label", "probability", "top_k"]
+
+
+@pytest.fixture(autouse=True)
+def _own_store() -> Iterator[None]:
+    yield
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # or it stays for all other tests of the process
 
 
 def serve(bundle: Path, multi_label: bool, workspace: Workspace) -> mlflow.pyfunc.PyFuncModel:

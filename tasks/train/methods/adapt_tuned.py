@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.train.adaptation.config import LEAST_AGREEMENT
+from tasks.train.adaptation.config import Cautious
 from tasks.train.methods.full import Full
 from tasks.train.tuning.method import ThroughBackbone
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tasks.train.tuning.network import Material, Tuning
 
 
-class AdaptTuned(ThroughBackbone):
+class AdaptTuned(Cautious, ThroughBackbone):
     """Domain adaptation through the backbone: all layers learn from labelled images of some domains and from as many
     unlabelled ones of the target in each step, by one of the terms that the methods of these names add for a head. The
     last epoch is kept, for the validation images are of the other domains."""
@@ -31,17 +31,12 @@ class AdaptTuned(ThroughBackbone):
     cautious: bool = True
     """Whether a network is trained as well, and alike, that sees no image of the target, and kept where criteria that
     need no labels do not agree that the adapted one is better; half as many steps again."""
-    least_agreement: float = Field(default=LEAST_AGREEMENT, ge=0, le=1)
-    """Cohen's kappa of both networks' answers on the target from which on the adapted one is trusted: higher is safer,
-    and gains less."""
     head: Literal["zero", "probe"] = "zero"
     """What the head starts from: zeros or, for `batch_norm: frozen`, the logistic regression on the frozen features."""
     batch_norm: Literal["update", "frozen"] = "update"
     """Whether batch norms follow the new images, each domain normalised by its own statistics and the target's kept, or
     all statistics stay as they were pretrained."""
 
-    multi_label: ClassVar[bool] = False
-    unlabelled: ClassVar[bool] = True
     numbers: ClassVar[bool] = False
 
     @model_validator(mode="after")
