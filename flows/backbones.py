@@ -134,7 +134,7 @@ def ranking_table(ranked: pd.DataFrame) -> Table:
             ("=" if row["ties"] else "") + ("*" if row["pareto"] else ""), row["backbone"],
             f"{row['probe']:.4f} [{row['probe_low']:.4f}, {row['probe_high']:.4f}]", rank, f"{row['neighbours']:.4f}",
             f"{row['log_me']:.3f}", f"{row['h_score']:.2f}", "n/a" if isnan(row["n_leep"]) else f"{row['n_leep']:.3f}",
-            f"{row['gflops']:.2f}" if row["gflops"] else "?", f"{row['ms']:.1f}", f"{row['mb']:.1f}",
+            f"{row['gflops']:.2f}", f"{row['ms']:.1f}", f"{row['mb']:.1f}",
         )  # fmt: skip
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from flows.backbones import ranking_table
 from tasks.errors import DataError
 from tasks.evaluate.transferability.left_out import STRENGTHS, merit, neighbours, probe, share, votes
 from tasks.evaluate.transferability.ranking import rank_intervals, ranking, ranking_figure, rate
-from tasks.evaluate.transferability.rating import rate_backbone
+from tasks.evaluate.transferability.rating import cost_of, rate_backbone
 from tasks.evaluate.transferability.sample import draw_sample, telling
 from tasks.evaluate.transferability.scores import Directions, h_score, indicators, log_me, n_leep, shrink
 from tasks.extract.config import ExtractConfig
@@ -276,6 +277,24 @@ def test_a_backbone_is_rated_by_a_sample_of_several_labels(digits: Dataset, home
     assert rated.merit == "average precision" and rated.width == 512 and rated.milliseconds > 0
     shares = [np.mean([label in each for each in sample.read_manifest()["label"]]) for label in ("odd", "large")]
     assert np.mean(shares) + 0.1 < rated.probe.value <= 1 and len(rated.probe.influence) == 100
+
+
+def test_the_cost_of_an_image_is_up_to_the_layer_at_its_size_and_of_all_its_views(
+    digits: Dataset, home: Workspace
+) -> None:
+    sample = draw_sample(digits, 20, home)
+
+    def cost(layer: str | None, **looked_at: Any) -> tuple[int, int]:
+        preprocessed = preview_recipe(PreprocessConfig(**looked_at), sample, home)
+        config = ExtractConfig(layer=layer, compile="never")
+        features = extract_features(config, sample, preprocessed, home, ("train",))
+        return cost_of(sample, preprocessed, features, home)[1:]
+
+    operations, parameters = cost(None)
+    fewer, fewer_parameters = cost("blocks.1")
+    assert 0 < fewer < operations and 0 < fewer_parameters < parameters
+    assert cost(None, views="ten") == (10 * operations, parameters)
+    assert cost(None, size=64)[0] == pytest.approx(4 * operations, rel=0.05)
 
 
 def test_of_many_classes_so_many_are_drawn_that_each_has_several_images(digits: Dataset, home: Workspace) -> None:

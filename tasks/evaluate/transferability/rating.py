@@ -7,7 +7,7 @@ import torch
 from tasks.evaluate.transferability.ranking import Rated, rate
 from tasks.evaluate.transferability.sample import telling
 from tasks.extract.backbones import load_backbone
-from tasks.extract.facts import facts_of
+from tasks.extract.inference import flops
 from tasks.extract.precision import choose_device
 from tasks.extract.speed import TIMED, milliseconds_of
 from tasks.extract.weights import read_weights
@@ -24,21 +24,20 @@ def rate_backbone(
     """Score a backbone by its features of a sample (see `.sample.draw_sample`)."""
     rows = sample.read_manifest()
     matrix, targets = labelled(sample, features, rows)
-    milliseconds, flops, parameters = cost_of(sample, preprocessed, features, workspace)
-    return rate(
-        name, matrix.numpy(), telling(targets.numpy()), milliseconds, flops, parameters, group_numbers(rows)
-    )  # fmt: skip
+    cost = cost_of(sample, preprocessed, features, workspace)
+    return rate(name, matrix.numpy(), telling(targets.numpy()), *cost, group_numbers(rows))
 
 
 def cost_of(
     sample: Dataset, preprocessed: Preprocessed, features: FeatureSet, workspace: Workspace
 ) -> tuple[float, int, int]:
-    """Milliseconds from an image's file to its features on the device of the run, operations of an image, 0 where they
-    are not known, and parameters up to the layers."""
+    """Milliseconds from an image's file to its features on the device of the run, and operations of an image in all of
+    its views, and parameters, both up to the layers."""
     weights = read_weights(features.backbone, features.weights, workspace.resolve(features.weights))
     backbone, _ = load_backbone(features.backbone, weights, features.layers, features.pool, preprocessed.size)
     recipe = Recipe(**preprocessed.geometry, limits=sample.limits)
     paths = [sample.image(content) for content in sample.read_manifest()["hash"].iloc[:TIMED]]
     device, precision = choose_device(features.extraction.get("device", "auto")), getattr(torch, features.precision)
-    milliseconds, known = milliseconds_of(backbone, paths, recipe, device, precision), facts_of(features.backbone)
-    return milliseconds, known.flops if known else 0, sum(each.numel() for each in backbone.parameters())
+    needed = recipe.count * flops(backbone, recipe.size)
+    parameters = sum(each.numel() for each in backbone.parameters())
+    return milliseconds_of(backbone, paths, recipe, device, precision), round(needed), parameters
