@@ -115,12 +115,13 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
         told = {f"{name}.{key}": value for name, each in zip(("plain", "adapted"), trained, strict=True)
                 for key, value in vars(each.criteria).items()}  # fmt: skip
     verdict = Verdict.of(answers[1].softmax(1), answers[0].softmax(1))
+    taken = verdict.trusted(section.least_agreement)
     heads.append(together((heads[0], heads[1]), shares(*answers)))
     with torch.inference_mode():
         before, after, both_ = ((head(test[0]).argmax(1) == test[1]).double().mean().item() for head in heads)
     return {
         "method": method, "source": source, "target": target, "seed": seed, "plain": before, "adapted": after,
-        "together": both_, "kept": both_ if verdict.trusted() else before, "taken": verdict.trusted(),
+        "together": both_, "kept": both_ if taken else before, "taken": taken,
         "agreement": verdict.agreement,
     } | told  # fmt: skip
 

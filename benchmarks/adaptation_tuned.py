@@ -100,7 +100,7 @@ def measured(task: Task, term: str, epochs: int) -> dict[str, float | bool]:
     seconds = time.monotonic() - began
     verdict = Verdict.of(*(answers(each, task).softmax(1) for each in (adapted, plain)))
     before, after = accuracy(plain, task), accuracy(adapted, task)
-    kept = after if verdict.trusted() else before
+    kept = after if verdict.trusted(method.least_agreement) else before
     return {"plain": before, "adapted": after, "kept": kept, "seconds": seconds} | vars(verdict)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LEAST_AGREEMENT = 0.1
 """Cohen's kappa of the adapted and the plain model on the target from which on the adapted one is trusted; chosen on
-the twelve pairs of PACS' domains for `mcc` (benchmarks/adaptation.py)."""
+the twelve pairs of PACS' domains for one head of `mcc` (benchmarks/adaptation.py)."""
 
 
 class Cautious(Method):
@@ -44,9 +44,12 @@ class AdaptationConfig(Cautious):
     """Step size at the beginning; it falls to zero along a cosine."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Share of the weights that a step of size one takes away."""
-    heads: int = Field(default=1, ge=1)
+    heads: int = Field(default=3, ge=1)
     """Heads that are trained, each from other first weights and batches, and served as one: their mean logits (deep
     ensembles, Lakshminarayanan et al. 2017). What one of them was led to by chance, the others outvote."""
+    least_agreement: float = Field(default=0.15, ge=0, le=1)
+    """Cohen's kappa of both models' answers on the target from which on the adapted one is trusted: higher is safer,
+    and gains less. Chosen on the twelve pairs of PACS' domains (benchmarks/adaptation.py)."""
     batch_size: int = Field(default=128, ge=2)
     """Labelled images per step, and as many unlabelled ones."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
