@@ -44,7 +44,7 @@ NETWORKS = {
 }
 SIDES = {"cifar10": 96, "art_painting": 96, "sketch": 96, "hymenoptera": 160, "digits": 32}
 EPOCHS = {"hymenoptera": 10}
-LAYER = ["features.16", "features.23", "features.30"]
+LAYERS = ["features.16", "features.23", "features.30"]
 SHOTS, VALIDATION, TEST = 100, 1_000, 2_000
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -90,9 +90,8 @@ def measure(name: str, seed: int, options: argparse.Namespace, workspace: Worksp
     preprocessed = preview_recipe(PreprocessConfig(size=side), dataset, workspace)
     weights = str(WEIGHTS / NETWORKS[network]) if network in NETWORKS else "builtin"
     # The file of VGG16 ends with its convolutions, and has no classifier.
-    config = ExtractConfig(
-        backbone=network, weights=weights, layer=LAYER if network == "vgg16" else None, pool="flatten"
-    )
+    layers = {"layer": LAYERS, "pool": "flatten"} if network == "vgg16" else {}
+    config = ExtractConfig.model_validate({"backbone": network, "weights": weights} | layers)
     features = extract_features(config, dataset, preprocessed, workspace)
     for variant in options.only:
         key = {"dataset": name, "network": network, "side": side, "variant": variant, "seed": seed}
