@@ -79,6 +79,8 @@ def main() -> None:
         workspace = workplace()
         for seed, name in product(options.seeds, options.sets):
             measure(name, seed, options, workspace)
+    if not TABLE.is_file():
+        parser.error(f"nothing was measured yet: {TABLE.name} is made by a call without --table")
     show(pd.read_csv(TABLE))
 
 
