@@ -67,15 +67,20 @@ def settings(name: str, size: int) -> Method:
     return METHODS[name](epochs=epochs, learning_rate=rate, least_area=0.5, batch_size=32)
 
 
-def part_of(dataset: Dataset, size: int, seed: int, folder: Path) -> Dataset:
-    """The dataset with so many training images a class, and fewer validation images."""
+def part_of(
+    dataset: Dataset, size: int, seed: int, folder: Path, validation: int = VALIDATION, test: int = TEST
+) -> Dataset:
+    """The dataset with so many training images a class, drawn by the seed, and fewer others, which stay the same."""
     manifest = dataset.read_manifest()
     train = manifest[manifest["split"] == "train"]
     size = min(size, int(train["label"].value_counts().min()))
     chosen = train.groupby("label").sample(size, random_state=seed)
-    held_out = manifest[manifest["split"] == "val"].sample(VALIDATION, random_state=0)
-    smaller = pd.concat([chosen, held_out, manifest[manifest["split"] == "test"]])
-    return with_rows(dataset, smaller, f"{size}-{seed}", folder)
+    held_out = manifest[manifest["split"] == "val"].sample(validation, random_state=0)
+    reported = manifest[manifest["split"] == "test"]
+    name = f"{size}-{seed}"
+    if test < len(reported):
+        reported, name = reported.sample(test, random_state=0), f"{name}-of-{validation}-{test}"
+    return with_rows(dataset, pd.concat([chosen, held_out, reported]), name, folder)
 
 
 def with_rows(dataset: Dataset, rows: pd.DataFrame, name: str, folder: Path) -> Dataset:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 from extract import SHARED, Table
-from learning_curves import is_there, record, with_rows, workplace
+from learning_curves import is_there, part_of, record, workplace
 from sources import ingested
 
 from tasks.evaluate.scores.intervals import mean_interval
@@ -115,18 +115,8 @@ def images(name: str, seed: int, workspace: Workspace) -> Dataset:
         cifar = name == "cifar10"
         source = {"archive": str(SHARED / "cifar10-jpeg.tar.gz")} if cifar else {"embedded": "digits"}
         dataset = ingest_images(IngestConfig.model_validate({"source": source}), workspace, into_data=False)
-        return few(dataset, seed, workspace) if cifar else dataset
+        return part_of(dataset, SHOTS, seed, workspace.cache, VALIDATION, TEST) if cifar else dataset
     return ingested(name, seed, workspace)
-
-
-def few(dataset: Dataset, seed: int, workspace: Workspace) -> Dataset:
-    """So many images a class to learn from, drawn by the seed; those that choose and are reported stay the same."""
-    rows = dataset.read_manifest()
-    train = rows[rows["split"] == "train"].groupby("label").sample(SHOTS, random_state=seed)
-    others = [
-        rows[rows["split"] == part].sample(n, random_state=0) for part, n in (("val", VALIDATION), ("test", TEST))
-    ]
-    return with_rows(dataset, pd.concat([train, *others]), f"few-{seed}", workspace.cache)
 
 
 def show(rows: pd.DataFrame) -> None:
@@ -134,8 +124,8 @@ def show(rows: pd.DataFrame) -> None:
     interval of all pairs, and each set's own mean."""
     keys = ["dataset", "network", "side", "seed"]
     plain = rows.query("variant == 'plain'").set_index(keys)["accuracy"]
-    for (network, side), part in rows.groupby(["network", rows["side"].where(rows["network"] == "vgg16", 0)]):
-        print(f"\n{network} {side or ''}")
+    for network, part in rows.groupby("network"):
+        print(f"\n{network}")
         names = list(dict.fromkeys(part["dataset"]))
         lines = Table("", "mean", *names, "s")
         for variant, found in part.groupby("variant", sort=False):
