@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -215,9 +216,17 @@ def _launched(home: Path, secret: str, log: Path) -> Server:
     port = opened.getsockname()[1]
     write_whole(home / "port", str(port))
     process = start("prefect", opened, home, _server_environment(home, port, secret), log, outlives=True)
+    _until_known(process, home)
     server = Server(process.pid, f"http://{HOST}:{port}/api", time.time())
     write_whole(home / "server.json", json.dumps(asdict(server)))
     return server
+
+
+def _until_known(process: subprocess.Popen[bytes], home: Path) -> None:
+    """Wait until a new process is told from others: on a busy machine it may have no command line yet."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while process.poll() is None and not _serves(process.pid, home) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _port_before(home: Path) -> int:

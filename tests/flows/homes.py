@@ -14,7 +14,9 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 
+from flows.environment import prefect_home
 from tests.flows.asking import ask
+from tests.flows.stores import free_port
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -36,6 +38,12 @@ class Home:
     @property
     def client(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db")
+
+    def serve_at_a_port_of_its_own(self) -> None:
+        """Away from the usual ones: when a server dies there, that of a test beside this one takes its port."""
+        home = prefect_home(self.root)
+        home.mkdir(parents=True)
+        (home / "port").write_text(str(free_port()))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -171,6 +171,7 @@ def test_a_run_whose_prefect_server_is_killed_ends_well_and_prefect_hears_of_it_
     home = Home(tmp_path)
     workspace = Workspace(tmp_path)
     port = ExitStack()
+    home.serve_at_a_port_of_its_own()
     try:
         process = home.start("run", DIGITS, "--quiet")
         assert eventually(lambda: any(lease.run for lease in leases.leases(workspace)), 180)

@@ -33,6 +33,7 @@ BEGIN, RUN, END = 120, 300, 15
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home(tmp_path_factory.mktemp("scheduled"))
+    home.serve_at_a_port_of_its_own()
     first = home.headstart("run", write(home, "{method: linear}"), "--quiet")
     assert first.returncode == 0, first.stderr
     yield home

@@ -117,6 +117,17 @@ def servers_of(workspace: Path) -> list[int]:
     return found
 
 
+def test_a_server_that_has_no_command_line_yet_is_waited_for(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a busy machine, whoever starts a process may look at it before it has become another program.
+    prepare_environment(workspace)
+    found, begun = psutil.Process.cmdline, time.monotonic() + 0.3
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda it: found(it) if time.monotonic() > begun else [])
+    home = workspace.resolve() / "mlruns" / "prefect"
+    launched = server_module._launched(home, "secret", home / "server.log")
+    assert servers_of(workspace) == [launched.pid]
+    assert stop_server(workspace)
+
+
 def test_import_does_not_import_prefect() -> None:
     code = "import sys, flows.server; print(flows.server.deliver_events(), 'prefect' in sys.modules)"
     assert python(code).communicate() == ("True False\n", "")
