@@ -70,8 +70,10 @@ def eventually(holds: Callable[[], Any], seconds: float = 20) -> bool:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process works no more; it may still be listed, for a parent that has not asked how it ended."""
+    """Whether a process works no more, and holds no port; it may still be listed, for a parent that has not asked how
+    it ended. Of one that was killed, some threads may live a little longer."""
     try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        process = psutil.Process(pid)
+        return bool(process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return True

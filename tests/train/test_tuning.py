@@ -558,6 +558,15 @@ def test_images_grow_in_equal_parts_of_the_training(task: Task) -> None:
     for batches.epoch in range(6):
         sides.append(next(iter(batches))[0].shape[-1])
     assert sides == [16, 16, 24, 24, 40, 40]
+    assert {images.shape[-1] for images, _ in batches_of(task, sizes=(16, 24), epochs=1, batch_size=8)} == {16, 24}
+
+
+def test_images_grow_in_time_where_that_is_shorter_than_the_epochs(task: Task) -> None:
+    batches = batches_of(task, sizes=(16, 24, 40), epochs=600)
+    sides = []
+    for batches.over in (0.0, 0.3, 0.4, 0.7, 1.0):
+        sides.append(next(iter(batches))[0].shape[-1])
+    assert sides == [16, 16, 24, 40, 40]
 
 
 def test_balanced_sampling_draws_rare_classes_as_often(few: Prepared, tmp_path: Path) -> None:

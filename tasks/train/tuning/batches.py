@@ -27,9 +27,10 @@ class Batches:
     or that several processes share, sees what an unbroken one sees.
 
     Attributes:
-        sizes: side of the views at the end of as many equal parts of the training (progressive resizing, Howard 2018).
+        sizes: side of the views in as many equal parts of the training, in pixels (progressive resizing, Howard 2018).
         share: of each batch, (rank, of how many): what this process computes.
         processes: that make batches; 0 for a thread. A network on a CPU needs the cores itself.
+        over: share of the training that is over where time passes faster than steps do, from 0 to 1.
     """
 
     pictures: Pictures | Views
@@ -45,23 +46,25 @@ class Batches:
     epoch: int = 0
     share: tuple[int, int] = (0, 1)
     processes: int = 0
+    over: float = 0.0
 
     def __len__(self) -> int:
         return max(1, len(self.targets) // self.batch_size)
 
-    @property
-    def size(self) -> int:
-        """Side of this epoch's views, pixels."""
-        return self.sizes[self.epoch * len(self.sizes) // self.epochs]
-
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         rank, count = self.share
         order = self._order(self.epoch)
-        orders = [(indices, self.epoch, number, self.size) for number, indices in enumerate(order)]
-        bytes_of_a_batch = 3 * self.size**2 * self._parts * -(-self.batch_size // count)
+        orders = ((indices, self.epoch, number, self._size(number)) for number, indices in enumerate(order))
+        bytes_of_a_batch = 3 * max(self.sizes) ** 2 * self._parts * -(-self.batch_size // count)
         made = made_ahead(self._views, orders, self.processes, bytes_of_a_batch)
         for indices, images in zip(order, made, strict=True):
             yield images, self.targets[indices[: len(indices) // self._parts][rank::count]]
+
+    def _size(self, number: int) -> int:
+        """Side of the views in a batch of this epoch, pixels."""
+        parts, steps = len(self.sizes), self.epochs * len(self)
+        part = max((self.epoch * len(self) + number) * parts // steps, int(self.over * parts))
+        return self.sizes[min(part, parts - 1)]
 
     @property
     def _parts(self) -> int:

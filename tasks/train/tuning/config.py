@@ -80,7 +80,8 @@ class TuningConfig(Method):
     cutmix: float = Field(default=0.0, ge=0)
     """A rectangle of each image is taken from another (Yun et al. 2019), as with mixup; with both, one is drawn."""
     sizes: list[int] = Field(default=[])
-    """Progressive resizing: sides of the images in as many equal parts of the training; by default preprocess.size."""
+    """Progressive resizing: sides of the images in as many equal parts of the training, of its time where `minutes` end
+    it; by default preprocess.size."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     balance: Balance = "none"

@@ -92,7 +92,7 @@ class TuningModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
-        self.batches.epoch = self.current_epoch
+        self.batches.epoch, self.batches.over = self.current_epoch, self._step() / self.steps
         with self.trainer.precision_plugin.forward_context():
             # Of several processes, each has measured its own part of the batches.
             rates = self.trainer.strategy.broadcast(self.method.rates(self.current_epoch, self.tuning))
@@ -111,7 +111,7 @@ class TuningModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         step = self._step()
-        self.tuning.over = step / self.steps
+        self.tuning.over = self.batches.over = step / self.steps
         factor = schedule(step, self.steps, self.method.warmup)
         for group in self._groups():
             group["lr"] = self.method.learning_rate * group["rate"] * factor
