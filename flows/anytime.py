@@ -11,14 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from flows.checks import TASKS, check_classes
+from flows.checks import TASKS, check_classes, check_once
 from flows.clock import Budget
 from flows.config import PipelineConfig
-from flows.contenders import contenders, reckoned, with_section
+from flows.contenders import contenders, reckoned, views_of, with_section
 from flows.summary import Outcome
 from flows.tracking import TrackedRun, tracked
 from tasks.choice import Choice
 from tasks.errors import HeadstartError
+from tasks.extract.check import weights_state
 from tasks.extract.stage import extract
 from tasks.fingerprint import code_version, fingerprint
 from tasks.ingest.stage import ingest
@@ -31,14 +32,19 @@ from tasks.train.anytime.plan import RANKED, next_step, winner
 from tasks.train.anytime.recipe import section_of
 from tasks.train.anytime.situation import Contender, Situation
 from tasks.train.anytime.step import Step
+from tasks.train.check import check_pool
 from tasks.train.methods import METHODS
 from tasks.train.methods.auto import Auto
 from tasks.train.stage import attempt, train
+from tasks.train.tuning.clock import ending_after
 from tasks.train.tuning.config import TuningConfig
 from tasks.workspace import Workspace
 
 OVERHEAD, EACH_JUDGED = 25.0, 0.002
 """Seconds from a head to its registered version, and of each image that it is evaluated on, until they are measured."""
+
+UNSUITED = (HeadstartError, RuntimeError)
+"""What is raised where a contender does not suit images, method or memory; torch says so by a RuntimeError."""
 
 CarryThrough = Callable[[PipelineConfig, TrackedRun, Choice | None], Outcome]
 """The stages of a pipeline, one after another."""
@@ -72,7 +78,8 @@ class Course:
         self.dataset = ingest(config.ingest)
         run.log(self.dataset)
         check_classes(config, self.dataset)
-        self.notes = Notes(_place_of_notes(config, self.dataset, run.workspace), self.auto.seconds)
+        check_pool(self.auto, self.dataset)
+        self.notes = Notes(_place_of_notes(config, self.pipelines, self.dataset, run.workspace), self.auto.seconds)
         self.budget = Budget(self.auto.seconds, self.notes.spent)
         self.situation = situation_of(config, self.pipelines, self.dataset, run.workspace)
         for step in self.notes.done:
@@ -80,7 +87,10 @@ class Course:
 
     def next(self) -> Step | None:
         """The step that a kill interrupted, or the one that comes next."""
-        return self.notes.unfinished or next_step(self.situation, self.notes.done, self.budget.left)
+        step = self.notes.unfinished
+        if step and (room := self._room(step)) is not None and room <= 0:
+            return replace(step, state="left out", why="it was interrupted, and there is no time to go on with it")
+        return step or next_step(self.situation, self.notes.done, self.budget.left)
 
     def take(self, step: Step) -> None:
         """Carry a step out, and note what came of it. What is wrong with a single contender does not end the run."""
@@ -90,11 +100,12 @@ class Course:
             return
         begun, began = self.notes.begin(step, self.budget.spent), time.monotonic()
         try:
-            came = getattr(self, f"_{step.kind}")(begun)
-        except HeadstartError as error:
+            with self.notes.kept_up(lambda: self.budget.spent), ending_after(self._room(begun)):
+                came = getattr(self, f"_{step.kind}")(begun)
+        except UNSUITED as error:
             if step.kind == "probe":
                 raise
-            came = [replace(begun, state="failed", why=str(error))]
+            came = [failed(begun, error)]
         took = (time.monotonic() - began) / max(1, len(came))
         came = [replace(each, took=took, predicted=step.predicted / max(1, len(came))) for each in came]
         for each in came:
@@ -130,17 +141,18 @@ class Course:
         from tasks.evaluate.transferability.sample import draw_sample
         from tasks.groups import group_numbers
 
-        workspace, failed, rated = self.run.workspace, [], []
+        workspace, unsuited, rated = self.run.workspace, [], []
         sample = draw_sample(self.dataset, min(step.images, RANKED), workspace)
         for name, pipeline in self.pipelines.items():
             try:
+                check_once(pipeline, workspace)
                 preprocessed = preprocess(pipeline.preprocess, self.dataset)
                 features = extract(pipeline.extract, sample, preprocessed, ("train",))
                 rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
-            except HeadstartError as error:
-                failed.append(replace(step, backbone=name, state="failed", why=str(error)))
+            except UNSUITED as error:
+                unsuited.append(failed(replace(step, backbone=name), error))
         if not rated:
-            return failed
+            return unsuited
         table = ranking(rated, group_numbers(sample.read_manifest()))
         return [
             replace(
@@ -148,7 +160,7 @@ class Course:
                 judged=sample.counts["train"], milliseconds=row["ms"],
             )
             for row in table.to_dict("records")
-        ] + failed  # fmt: skip
+        ] + unsuited  # fmt: skip
 
     def _head(self, step: Step) -> list[Step]:
         trial = attempt(self._pipeline(step).train, *self._ready(step), step.images, step.judged)
@@ -156,8 +168,8 @@ class Course:
 
     def _tune(self, step: Step) -> list[Step]:
         trial = attempt(self._pipeline(step).train, *self._ready(step), step.images, step.judged)
-        epochs = len(trial.curve)
-        return [replace(step, state="done", score=trial.score, frozen=trial.frozen, judged=trial.judged, epochs=epochs)]
+        came = replace(step, state="done", score=trial.score, frozen=trial.frozen, judged=trial.judged)
+        return [replace(came, epochs=len(trial.curve), passed=trial.seen)]
 
     def _final(self, step: Step) -> list[Step]:
         candidate = train(self._pipeline(step).train, *self._ready(step))
@@ -179,6 +191,12 @@ class Course:
         name = f"{run.client.get_run(run.id).info.run_name}-{what}"
         with tracked(pipeline, run.workspace, name, inside=run.id) as inner:
             return self.carry_through(pipeline, inner, choice)
+
+    def _room(self, step: Step) -> float | None:
+        """Seconds that a training may take at the most: one that a kill interrupted has less than it was given."""
+        if step.kind not in ("tune", "final"):
+            return None
+        return self.budget.left - self.situation.reserve(step.backbone, tuned=True)
 
     def _learn(self, step: Step) -> None:
         """Take what a step has measured of the machine for what is known."""
@@ -202,6 +220,7 @@ def situation_of(
     return Situation(
         tuple(Contender(name, reckoned(each, first, milliseconds)) for name, each in pipelines.items()), heads, tuned,
         counts.get("train", 0), judged, held_out, OVERHEAD + EACH_JUDGED * (judged + held_out),
+        config.preprocess.augmented, views_of(config.preprocess),
     )  # fmt: skip
 
 
@@ -223,6 +242,12 @@ def _measured(pipeline: PipelineConfig, dataset: Dataset, workspace: Workspace) 
     return milliseconds_of(backbone, images[:TIMED], recipe, device, choose_precision(asked.precision, device))
 
 
+def failed(step: Step, error: Exception) -> Step:
+    """The step, of which nothing came."""
+    said = str(error) if isinstance(error, HeadstartError) else f"{type(error).__name__}: {error}".splitlines()[0]
+    return replace(step, state="failed", why=said)
+
+
 def in_words(step: Step) -> str:
     """A step in a line."""
     what = " ".join(filter(None, (step.kind, step.backbone, step.method)))
@@ -233,12 +258,16 @@ def in_words(step: Step) -> str:
     return f"{what}{score}{gain}; {step.predicted:.0f} s were predicted"
 
 
-def _place_of_notes(config: PipelineConfig, dataset: Dataset, workspace: Workspace) -> Path:
-    """Another budget takes the same notes up; another configuration, dataset or code has its own."""
+def _place_of_notes(
+    config: PipelineConfig, pipelines: dict[str, PipelineConfig], dataset: Dataset, workspace: Workspace
+) -> Path:
+    """Another budget takes the same notes up; another configuration, dataset or code has its own, and so have other
+    backbones or weights."""
     values = config.model_dump(mode="json", by_alias=True)
     values["train"].pop("budget")
     code = code_version(TASKS / "train")
-    return workspace.cache / "anytime" / f"{fingerprint(values, dataset.fingerprint, code)}.json"
+    competing = {name: weights_state(each.extract, workspace) for name, each in pipelines.items()}
+    return workspace.cache / "anytime" / f"{fingerprint(values, dataset.fingerprint, code, competing)}.json"
 
 
 def _records(outcome: Outcome) -> list[Record]:

@@ -56,10 +56,10 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     competing = list(contenders(config).values())
     # Those that nobody has named are tried, and left out where they do not suit.
     for each in competing if getattr(config.train, "backbones", None) else competing[:1]:
-        _check_once(each, workspace)
+        check_once(each, workspace)
 
 
-def _check_once(config: PipelineConfig, workspace: Workspace) -> None:
+def check_once(config: PipelineConfig, workspace: Workspace) -> None:
     """Look at the network of a pipeline, unless it was found right before and nothing has changed."""
     found_right = workspace.cache / "checked" / f"{_network_of(config, workspace)}.json"
     if not _still_holds(found_right):

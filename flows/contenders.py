@@ -88,8 +88,13 @@ def reckoned(config: PipelineConfig, measured: PipelineConfig, milliseconds: flo
 
 def operations(config: PipelineConfig) -> float:
     """Floating-point operations of an image, whole networks reckoned; 0 where they are not known."""
-    record, views = facts_of(config.extract.backbone), 10 if config.preprocess.views == "ten" else 1
-    return views * record.flops * (config.preprocess.size / record.size) ** 2 if record else 0.0
+    record = facts_of(config.extract.backbone)
+    return views_of(config.preprocess) * record.flops * (config.preprocess.size / record.size) ** 2 if record else 0.0
+
+
+def views_of(config: PreprocessConfig) -> int:
+    """Of how many views an image's features are the mean."""
+    return 10 if config.views == "ten" else 1
 
 
 def _said(config: PipelineConfig) -> dict[str, object]:

@@ -186,7 +186,7 @@ class TrackedRun:
         now = int(time.time() * 1000)
         points = [
             Metric(f"curve/{name}", float(value), now, int(step))
-            for name in curves.columns.drop("step")
+            for name in curves.columns.drop(["step", "images"], errors="ignore")
             for step, value in zip(curves["step"], curves[name], strict=True)
         ]
         self._log(points)

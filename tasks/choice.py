@@ -15,6 +15,7 @@ class Trial(Record):
         frozen: the same of a linear head on the frozen features of the same images; of a head, its own.
         curve: the score after each epoch.
         images, judged: that were learned from, and that the score is over.
+        seen: images that a training through the backbone has passed, each as often as it did; 0 of others.
     """
 
     method: str
@@ -23,6 +24,7 @@ class Trial(Record):
     curve: tuple[float, ...] = ()
     images: int
     judged: int
+    seen: int = 0
 
 
 class Choice(Record):

@@ -16,8 +16,8 @@ checks (CSV)              finding, policy, count, what, example
 near_duplicates (CSV)     first, first_split, second, second_split, bits (that differ); in look_alikes, also
                           cosine (of the features) and confirmed (bool)
 checks (JSON)             items, images, quarantined, findings, classes, imbalance, splits, domains, formats, sizes
-curves (Parquet)          step (int64) and any of l2, k, and loss and accuracy or average_precision of train, tune
-                          and val, such as val/accuracy (float64)
+curves (Parquet)          step (int64) and any of l2, k, images (int64, that a training has passed by then), and loss
+                          and accuracy or average_precision of train, tune and val, such as val/accuracy (float64)
 rates (Parquet)           epoch (int64, from 1), block (str), rate (float64, of the full learning rate)
 held_out (Parquet)        path, probability (list of float32, of each class)
 trials (Parquet)          trial (int64), method (str), settings (JSON), state (str), score (float64), epochs (int64),

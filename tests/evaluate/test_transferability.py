@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score
 
 from flows.backbones import ranking_table
-from tasks.errors import DataError
+from tasks.errors import ConfigurationError, DataError
 from tasks.evaluate.transferability.left_out import STRENGTHS, merit, neighbours, probe, share, votes
 from tasks.evaluate.transferability.ranking import rank_intervals, ranking, ranking_figure, rate
 from tasks.evaluate.transferability.rating import cost_of, rate_backbone
@@ -232,6 +232,9 @@ def test_the_table_begins_with_the_best_and_marks_what_none_beats_in_score_and_t
 
 def test_a_sample_has_as_many_of_each_class_and_nothing_that_is_held_out(digits: Dataset, home: Workspace) -> None:
     manifest = digits.read_manifest()
+    number = digits.model_copy(update={"target": digits.target.model_copy(update={"kind": "number"})})
+    with pytest.raises(ConfigurationError, match="is a number"):
+        draw_sample(number, 60, home)
     sample = draw_sample(digits, 60, home)
     rows = sample.read_manifest()
     counts = rows["label"].value_counts()

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -13,9 +14,14 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from flows.anytime import Course, _place_of_notes, failed
 from flows.config import PipelineConfig, read_config
 from flows.contenders import at_hand, contenders, name_of, reckoned, with_backbone
+from tasks.errors import ConfigurationError, WeightsError
+from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
+from tasks.train.anytime.step import Step
+from tasks.workspace import Workspace
 from tests.flows.homes import Home, eventually
 
 IMAGES = 260
@@ -46,6 +52,34 @@ def test_each_contender_looks_at_images_as_it_was_trained_to_unless_the_configur
     assert list(contenders(config_of(train=two))) == ["resnet18=ants/best.pth", "resnet18=bees/best.pth"]
     settled = config_of(train={"method": "mlp"})
     assert list(contenders(settled).values()) == [settled]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shape '[1, 64]' is invalid\nhere"), WeightsError("no file")])
+def test_what_is_wrong_with_one_contender_is_noted_and_ends_nothing(error: Exception) -> None:
+    noted = failed(Step("head", "maxvit_t", "linear"), error)
+    assert noted.state == "failed" and noted.why in ("RuntimeError: shape '[1, 64]' is invalid", "no file")
+
+
+def test_other_backbones_and_other_weights_of_the_same_name_have_notes_of_their_own(workspace: Workspace) -> None:
+    config = config_of(train={"method": "auto", "backbones": ["resnet_32px", "resnet18=mine.pth"]})
+    dataset, competing = ingest_images(config.ingest, workspace), contenders(config)
+    places = []
+    for content in (b"old", b"newer"):
+        (workspace.root / "mine.pth").write_bytes(content)
+        places.append(_place_of_notes(config, competing, dataset, workspace))
+    places.append(_place_of_notes(config, dict([*competing.items()][:1]), dataset, workspace))
+    assert len(set(places)) == 3 and places[1] == _place_of_notes(config, competing, dataset, workspace)
+
+
+def test_methods_for_a_domain_without_labels_are_refused_before_anything_is_tried(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.anytime.ingest", lambda given: ingest_images(given, workspace))
+    config = config_of(
+        ingest={"source": {"embedded": "digits"}}, train={"method": "auto", "methods": ["linear", "mcc"]}
+    )
+    with pytest.raises(ConfigurationError, match=r"mcc \(train.methods\) is for a domain without labels"):
+        Course(config, Mock(workspace=workspace), Mock())
 
 
 def test_without_names_those_compete_whose_weights_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,9 @@ def test_source_only_is_alike_in_all_but_the_target() -> None:
     plain = section.source_only
     assert plain.method == "full" and (plain.epochs, plain.layer_decay) == (7, 0.8)
     assert (plain.batch_norm, plain.head) == ("frozen", "probe")
+    limited = AdaptTuned(minutes=5)
+    assert (limited.seconds, limited.source_only.seconds) == (pytest.approx(200), pytest.approx(100))
+    assert AdaptTuned(minutes=5, cautious=False).seconds == 300
 
 
 @pytest.mark.parametrize(

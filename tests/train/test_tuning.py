@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,12 +23,13 @@ from tasks.preprocess import pictures as pictures_module
 from tasks.preprocess import recipe as recipe_module
 from tasks.train.heads import Head
 from tasks.train.methods import METHODS
+from tasks.train.methods.gradual import Gradual
 from tasks.train.targets import class_weights, merit
 from tasks.train.task import Task
 from tasks.train.tuning import labels as labels_module
 from tasks.train.tuning.batches import Batches
 from tasks.train.tuning.blocks import blocks_of
-from tasks.train.tuning.clock import Clock
+from tasks.train.tuning.clock import Clock, ending_after
 from tasks.train.tuning.method import ThroughBackbone
 from tasks.train.tuning.module import TuningModule, schedule
 from tasks.train.tuning.network import Loss, Tuning
@@ -495,12 +497,53 @@ def test_training_ends_in_time_in_the_middle_of_an_epoch_and_its_rate_has_fallen
     assert fit.score == fit.curves["validation/accuracy"].max()
     again = tune(method("lp_ft", epochs=100, warmup=0.0, minutes=1.25 / 60), task)
     assert again.score == fit.score  # it is over, and is not begun again
+    assert fit.curves["images"].iloc[-1] == len(rates) * method().batch_size
+
+
+@pytest.mark.parametrize(("left", "steps"), [(None, 21), (1.25, 4)])
+def test_a_slow_first_step_does_not_end_a_training_and_who_asked_for_it_may_have_less_time(
+    task: Task, monkeypatch: pytest.MonkeyPatch, left: float | None, steps: int
+) -> None:
+    now, counted = Mock(), []
+    now.monotonic.return_value = 0.0
+    monkeypatch.setattr("tasks.train.tuning.clock.time", now)
+    monkeypatch.setattr("tasks.train.tuning.watch.time", now)
+
+    class Steps(Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            now.monotonic.return_value += 0.1 if counted else 1.0  # it waits for its images
+            counted.append(trainer.global_step)
+
+    with ending_after(left):
+        tune(method("lp_ft", epochs=100, minutes=3.0 / 60), task, Steps())
+    # An epoch has five steps and, by the guess, is looked at in 0.17 s; a look as such takes no time here.
+    assert steps - 1 <= len(counted) <= steps
+
+
+def test_ctrl_c_is_heard_as_what_it_is_and_the_next_one_too(task: Task) -> None:
+    class Interrupted(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        tune(method("lp_ft"), task, Interrupted())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_blocks_are_freed_in_time_where_that_is_shorter_than_the_epochs() -> None:
+    gradual = Gradual(epochs=20, minutes=5, unfrozen_by=0.5)
+    tuning = Mock(blocks=[None] * 10)
+    learning = []
+    for epoch, tuning.over in enumerate((0.0, 0.25, 0.5, 0.75)):
+        learning.append(sum(rate > 0 for rate in gradual.rates(epoch, tuning)))
+    assert learning == [1, 5, 10, 10]
 
 
 def test_the_time_of_a_training_counts_through_kills() -> None:
     clock = Clock(limit=10.0)
     clock.validation = 1.0
-    clock.go_on_from(4.4)
+    clock.go_on_from(4.4, 1.0)
     assert clock.passed == pytest.approx(4.4, abs=0.1) and clock.share == pytest.approx(0.5, abs=0.02)
     assert Clock().share == 0.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.errors import DataError
+from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import fingerprint
 from tasks.records import Dataset
 from tasks.workspace import Workspace, write_whole
@@ -18,9 +18,15 @@ def draw_sample(dataset: Dataset, count: int, workspace: Workspace, seed: int = 
     of any other; the rest of the dataset is out of reach.
 
     Raises:
+        ConfigurationError: the leading task is a number.
         DataError: there are fewer than two classes with three images or, where an image may have several labels, no
             label that three images have and three have not.
     """
+    if dataset.target.kind == "number":
+        raise ConfigurationError(
+            f"backbones are ranked by how well they tell classes, and {dataset.target.name} is a number: name a column "
+            "of classes in ingest.source.label, or compare runs of the backbones"
+        )
     manifest = dataset.read_manifest()
     rows = manifest[manifest["split"].isin(("train", "tune"))]
     random = np.random.default_rng(seed)

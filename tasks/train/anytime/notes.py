@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 
 from tasks.choice import Choice
 from tasks.fingerprint import fingerprint
 from tasks.train.anytime.step import Step
 from tasks.workspace import fresh_folder, write_whole
+
+OFTEN = 5.0
+"""Seconds between notes of the time while a step is at work."""
 
 
 class Notes:
@@ -42,6 +47,24 @@ class Notes:
         self.unfinished = replace(step, state="begun")
         self._write(spent)
         return self.unfinished
+
+    @contextmanager
+    def kept_up(self, spent: Callable[[], float]) -> Iterator[None]:
+        """Note every few seconds of the block how many are spent, so that a kill does not give them back."""
+        over = Event()
+
+        def keep_up() -> None:
+            while not over.wait(OFTEN):
+                with suppress(OSError):  # a full disk is told of where something is lost by it
+                    self._write(spent())
+
+        thread = Thread(target=keep_up, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def end(self, steps: Sequence[Step], spent: float) -> None:
         """Note what became of the step at work."""

@@ -30,8 +30,10 @@ RIVALS = 4
 LEAST_SLICE, LEAST_SEEN = 10.0, 128
 """Seconds of a short training, and images that it passes, at least."""
 MOST_EPOCHS = 20
-SCREENED = 1_000
-"""Images that short trainings are judged by, at most."""
+SCREENED, FOR_LOOKS = 1_000, 1 / 3
+"""Images that short trainings are judged by, at most, and the share of their time that this may take."""
+LOOKS = 2
+"""Epochs of a short training, each with a look at those images, unless the images are few."""
 
 
 def next_step(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
@@ -161,10 +163,12 @@ def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | No
     last = max(step.level for step in tried)
     best = max((step for step in tried if step.level == last), key=lambda step: estimate(step, done))
     limit = left - situation.reserve(best.backbone, tuned=True)
-    rate = situation.rate(best.backbone, done)
-    seen = max(0.0, limit - BEGIN) * rate
-    epochs = min(MOST_EPOCHS, max(1, math.ceil(seen / situation.train)))
-    takes = min(limit, BEGIN + epochs * situation.train / rate)
+    rate, look = situation.rate(best.backbone, done), situation.looking(best.backbone, situation.judged)
+    epoch = situation.train / rate + look
+    passes = (limit - BEGIN) / epoch
+    seen = max(0.0, passes * situation.train if passes >= 1 else (limit - BEGIN - look) * rate)
+    epochs = min(MOST_EPOCHS, max(1, math.ceil(passes)))
+    takes = min(limit, BEGIN + epochs * epoch)
     gain = foreseen(best, done, min(seen, epochs * situation.train))
     error = chance(_frozen(best.backbone, done), best.judged)
     step = Step(
@@ -198,9 +202,11 @@ def levels_of(count: int) -> int:
 
 
 def _needs(situation: Situation, done: Sequence[Step], backbone: str) -> float:
-    """Seconds below which a short training tells nothing: it has to begin, and to pass `LEAST_SEEN` images."""
-    seen = min(LEAST_SEEN, situation.train)
-    return max(LEAST_SLICE, BEGIN + (seen + 1) / situation.rate(backbone, done))
+    """Seconds below which a short training tells nothing: it has to begin, to pass `LEAST_SEEN` images, and to be
+    looked at."""
+    learning = (min(LEAST_SEEN, situation.train) + 1) / situation.rate(backbone, done)
+    looks = LOOKS * situation.looking(backbone, min(situation.judged, SCREENED))
+    return max(LEAST_SLICE, BEGIN + min(learning + looks, learning / (1 - FOR_LOOKS)))
 
 
 def _beginners(needs: Sequence[float], seconds: float) -> int:
@@ -216,14 +222,15 @@ def _better_half(tried: Sequence[Step], done: Sequence[Step]) -> list[tuple[str,
 
 def _sized(situation: Situation, done: Sequence[Step], step: Step) -> Step:
     """A short training on as many images as it can pass twice in its time; on all of them, more often, where they are
-    few."""
-    seen = int((step.limit - BEGIN) * situation.rate(step.backbone, done))
+    few. It is judged by no more than leaves it most of that time."""
+    time, each = step.limit - BEGIN, situation.looking(step.backbone, 1)
+    judged = min(situation.judged, SCREENED, max(1, int(FOR_LOOKS * time / (LOOKS * each))))
+    seen = int((time - LOOKS * judged * each) * situation.rate(step.backbone, done))
     if seen < (least := min(LEAST_SEEN, situation.train)):
         why = f"in {step.limit:.0f} s it would pass {max(0, seen):,} images, and tells nothing below {least:,}"
         return replace(step, state="left out", why=why)
-    images = min(situation.train, max(seen // 2, LEAST_SEEN // 2))
+    images = min(situation.train, max(seen // LOOKS, LEAST_SEEN // LOOKS))
     epochs = max(1, min(MOST_EPOCHS, seen // images))
-    judged = min(situation.judged, SCREENED)
     why = f"{step.rivals} began, level {step.level + 1} of {levels_of(step.rivals)}"
     return replace(step, images=images, epochs=epochs, judged=judged, why=why)
 

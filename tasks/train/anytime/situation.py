@@ -34,6 +34,8 @@ class Situation:
         heads, tuned: methods on cached features, and through the backbone.
         train, judged, held_out: images to learn from, that choices are made on, and of the final figure.
         overhead: seconds from a candidate to its registered version: evaluation, inspection, registration, report.
+        augmented: views of each image to learn from that a frozen backbone sees beside the whole one.
+        views: of which an image's features are the mean; a training, and what looks at it, takes one.
     """
 
     contenders: tuple[Contender, ...]
@@ -43,10 +45,18 @@ class Situation:
     judged: int
     held_out: int
     overhead: float
+    augmented: int = 0
+    views: int = 1
 
     @property
     def images(self) -> int:
-        return self.train + self.judged + self.held_out
+        """What a frozen backbone looks at."""
+        return self.learned + self.judged + self.held_out
+
+    @property
+    def learned(self) -> int:
+        """What a head learns from."""
+        return self.train * (1 + self.augmented)
 
     def contender(self, name: str) -> Contender:
         return next(each for each in self.contenders if each.name == name)
@@ -57,7 +67,11 @@ class Situation:
 
     def fitting(self, method: str) -> float:
         """Seconds of fitting a head."""
-        return FIT.get(method, 4.0) * max(1.0, self.train / EACH)
+        return FIT.get(method, 4.0) * max(1.0, self.learned / EACH)
+
+    def looking(self, name: str, judged: int) -> float:
+        """Seconds of a look at so many images, as there is one after each epoch of a training."""
+        return self.seconds_of(name, judged) / self.views
 
     def at_speed(self, name: str, milliseconds: float) -> Situation:
         """The same, with the speed of a backbone as it was measured."""
@@ -70,8 +84,9 @@ class Situation:
         """Images that a training through a backbone learns from in a second, as measured last, else as reckoned."""
         for step in reversed(done):
             if step.kind == "tune" and step.backbone == name and step.state == "done" and step.took > BEGIN:
-                return step.seen / max(1.0, step.took - BEGIN)
-        return 1000 / (PASSES * self.contender(name).milliseconds)
+                looks = step.epochs * self.looking(name, step.judged)
+                return step.seen / max(1.0, step.took - BEGIN - looks)
+        return 1000 * self.views / (PASSES * self.contender(name).milliseconds)
 
     def reserve(self, name: str, tuned: bool) -> float:
         """Seconds to be kept for the winner: the whole way to a registered version and, of a tuned backbone, its

@@ -26,6 +26,7 @@ class Step:
         expected, score: merit on the images that choices are made on, before and after.
         frozen: of a tuning, the merit of a linear head on the frozen features of the same images.
         judged: images that the merit is over.
+        passed: images that a training came to in its time, each as often as it did, once that is known.
         may_be_best: of a rank, whether it ties with the first.
         milliseconds: of an image through the backbone, where the step has measured it.
         overhead: of a probe, seconds from its head to its registered version.
@@ -46,6 +47,7 @@ class Step:
     score: float = math.nan
     frozen: float = math.nan
     judged: int = 0
+    passed: int = 0
     milliseconds: float = math.nan
     overhead: float = math.nan
     may_be_best: bool = False
@@ -58,8 +60,8 @@ class Step:
 
     @property
     def seen(self) -> int:
-        """Images that a training passes, each as often as it does."""
-        return self.images * self.epochs
+        """Images that a training passes, each as often as it does: as it came to or, before, as is planned."""
+        return self.passed or self.images * self.epochs
 
     @property
     def gain(self) -> float:

@@ -43,6 +43,7 @@ def try_method(
     return Trial(
         fingerprint=name, method=method.method, score=fit.score, frozen=frozen, images=part.counts["train"],
         judged=part.counts[dataset.choose_on], curve=() if curve is None else tuple(curve),
+        seen=int(fit.curves["images"].iloc[-1]) if "images" in fit.curves else 0,
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tasks.train.tuning.network import Material, Tuning
 
 
+PLAIN = 1 / 3
+"""Share of the time that learning from labelled images alone takes: half as many images a step."""
+
+
 class AdaptTuned(Cautious, ThroughBackbone):
     """Domain adaptation through the backbone: all layers learn from labelled images of some domains and from as many
     unlabelled ones of the target in each step, by one of the terms that the methods of these names add for a head. The
@@ -30,7 +34,7 @@ class AdaptTuned(Cautious, ThroughBackbone):
     """How much the term counts."""
     cautious: bool = True
     """Whether a network is trained as well, and alike, that sees no image of the target, and kept where criteria that
-    need no labels do not agree that the adapted one is better; half as many steps again."""
+    need no labels do not agree that the adapted one is better; half as much again, and a third of `minutes`."""
     head: Literal["zero", "probe"] = "zero"
     """What the head starts from: zeros or, for `batch_norm: frozen`, the logistic regression on the frozen features."""
     batch_norm: Literal["update", "frozen"] = "update"
@@ -51,6 +55,11 @@ class AdaptTuned(Cautious, ThroughBackbone):
                 "labelled domains"
             )
         return self
+
+    @property
+    def seconds(self) -> float | None:
+        whole = super().seconds
+        return whole * (1 - PLAIN) if whole and self.cautious else whole
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         return self.by_depth(len(tuning.blocks))
@@ -76,4 +85,5 @@ class AdaptTuned(Cautious, ThroughBackbone):
     def source_only(self) -> Full:
         """What learns from the labelled images alone, alike in all else."""
         shared = Full.model_fields.keys() - {"method", "search", "seeds"}
-        return Full.model_validate({key: getattr(self, key) for key in shared})
+        minutes = PLAIN * self.minutes if self.minutes else None
+        return Full.model_validate({key: getattr(self, key) for key in shared} | {"minutes": minutes})

@@ -19,10 +19,11 @@ class Gradual(ThroughBackbone):
 
     method: Literal["gradual"] = "gradual"
     unfrozen_by: float = Field(default=0.5, gt=0, le=1)
-    """Share of the epochs by whose end all blocks learn."""
+    """Share of the epochs, or of the time where `minutes` end the training, by whose end all blocks learn."""
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         depth = self.by_depth(len(tuning.blocks))
         steps = max(1, round(self.unfrozen_by * self.epochs))
-        learning = math.ceil(len(depth) * min(1.0, (epoch + 1) / steps))
+        done = max((epoch + 1) / steps, tuning.over / self.unfrozen_by)
+        learning = math.ceil(len(depth) * min(1.0, done))
         return [rate if place >= len(depth) - learning else 0.0 for place, rate in enumerate(depth)]

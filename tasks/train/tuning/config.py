@@ -119,6 +119,11 @@ class TuningConfig(Method):
             raise ValueError("devices must be auto or at least 1")
         return self
 
+    @property
+    def seconds(self) -> float | None:
+        """What this training may take of `minutes`."""
+        return 60 * self.minutes if self.minutes else None
+
     def compared_by(self, kind: Kind) -> str:
         """Column of the curves that tells which epoch is the best."""
         from tasks.train.targets import merit_name

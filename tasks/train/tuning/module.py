@@ -92,7 +92,8 @@ class TuningModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
-        self.batches.epoch, self.batches.over = self.current_epoch, self._step() / self.steps
+        self.batches.epoch = self.current_epoch
+        self.tuning.over = self.batches.over = self._step() / self.steps
         with self.trainer.precision_plugin.forward_context():
             # Of several processes, each has measured its own part of the batches.
             rates = self.trainer.strategy.broadcast(self.method.rates(self.current_epoch, self.tuning))
@@ -178,7 +179,10 @@ class TuningModule(L.LightningModule):
             figures[self.method.compared_by(kind_of(targets))] = merit(torch.cat(self._attacked), targets)
         # Of several processes, each has statistics of batch norms of its own; what is kept is the first one's.
         figures = self.trainer.strategy.broadcast(figures)
-        self.rows.append({"step": self.current_epoch + 1, "train/loss": loss} | figures | self._weights())
+        images = self.rows[-1]["images"] if self.rows else 0
+        images += len(self._losses) * self.batches.batch_size
+        told: dict[str, float] = {"step": self.current_epoch + 1, "images": images, "train/loss": loss}
+        self.rows.append(told | figures | self._weights())
         self.log_dict(figures)
         self._seen, self._attacked, self._losses = [], [], []
 
@@ -193,13 +197,13 @@ class TuningModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["tuning"] = {
             "rows": self.rows, "chosen": self.chosen, "pretrained": self.pretrained,
-            "ended": bool(self.trainer.should_stop), "passed": self.clock.passed,
+            "ended": bool(self.trainer.should_stop), "passed": self.clock.passed, "validation": self.clock.validation,
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = checkpoint["tuning"]
         self.rows, self.chosen, self.pretrained = kept["rows"], kept["chosen"], kept["pretrained"]
-        self.clock.go_on_from(kept["passed"])
+        self.clock.go_on_from(kept["passed"], kept["validation"])
 
     def curves(self) -> pd.DataFrame:
         """A row for each epoch that is over."""

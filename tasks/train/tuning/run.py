@@ -101,7 +101,7 @@ def _help(method: TuningConfig, task: Task, rank: Rank) -> None:
 
 def _module(method: TuningConfig, task: Task, parts: _Parts, rank: Rank) -> tuple[TuningModule, HeldOut]:
     """What is trained, and what it is evaluated on."""
-    clock = Clock(60 * method.minutes if method.minutes else None)
+    clock = Clock(method.seconds)
     head = _first_head(method, task, rank)
     pictures, targets, criterion = method.material(task)
     held_out = HeldOut(*task.squares())
@@ -165,7 +165,8 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
         )
         last = task.folder / LAST
         rank.meet()
-        trainer.fit(module, module.batches, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
+        with _interruptible():
+            trainer.fit(module, module.batches, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
 def _processes(method: TuningConfig, task: Task) -> int:
@@ -281,6 +282,21 @@ def _own_settings(device: torch.device) -> Iterator[None]:
         os.environ.update(variables)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays what it is: Lightning would exit by itself, and have no second one heard from then on."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

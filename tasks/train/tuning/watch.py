@@ -40,18 +40,18 @@ class InTime(Callback):
     looked at like an epoch's."""
 
     def __init__(self) -> None:
-        self.began = 0.0
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.began = time.monotonic()
+        self.began, self.steps = 0.0, -1
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, TuningModule)
         clock, batches = pl_module.clock, pl_module.batches
-        if not pl_module.rows:  # a forward pass is a third of a step, and under attack both are steps of the attack
+        self.steps += 1
+        if self.steps == 0:  # the first step waits for its images, and for memory: it tells nothing of the others
+            self.began = time.monotonic()
+        elif not clock.validation:  # a forward pass is a third of a step; under attack both are steps of the attack
             forward = 1 / 3 if pl_module.method.attack is None else 1
-            step = (time.monotonic() - self.began) / (pl_module.global_step or 1)
-            clock.validation = step * forward / batches.batch_size * len(trainer.val_dataloaders.targets)  # type: ignore[union-attr]
+            step = (time.monotonic() - self.began) / self.steps
+            clock.guess = step * forward / batches.batch_size * len(trainer.val_dataloaders.targets)  # type: ignore[union-attr]
         self._end_where_time_is_up(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

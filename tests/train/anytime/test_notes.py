@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tasks.train.anytime.notes import Notes
 from tasks.train.anytime.step import Step
+from tests.flows.homes import eventually
 
 PROBE = Step("probe", "resnet_32px", "linear", 100, predicted=20.0)
 
@@ -26,6 +28,15 @@ def test_what_was_done_and_what_was_at_work_are_found_again(tmp_path: Path) -> N
     assert again.spent == 26.0 and str(again.unfinished) == str(tune)
     assert list(map(str, again.done)) == [str(over)]
     assert [path.name for path in notes.path.parent.iterdir()] == ["notes.json"]
+
+
+def test_time_that_a_killed_step_had_taken_is_not_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.train.anytime.notes.OFTEN", 0.01)
+    notes = Notes(tmp_path / "notes.json", 60.0)
+    notes.begin(PROBE, 3.0)
+    with notes.kept_up(lambda: 21.0):
+        assert eventually(lambda: Notes(notes.path, 60.0).spent == 21.0)
+    assert Notes(notes.path, 60.0).unfinished is not None
 
 
 def test_a_larger_budget_thinks_again_of_what_was_left_out(tmp_path: Path) -> None:

@@ -114,6 +114,31 @@ def test_where_time_is_short_fewer_begin_rather_than_that_each_learns_nothing() 
     assert levels == [0, 1] and all(step.seen >= 128 for step in done if step.kind == "tune")
 
 
+@pytest.mark.parametrize("milliseconds", [10.0, 40.0])
+@pytest.mark.parametrize("budget", [600.0, 1_800.0])
+def test_a_short_training_spends_most_of_its_time_on_learning(milliseconds: float, budget: float) -> None:
+    known = situation(contenders=(Contender("a", milliseconds),), judged=1_000)
+    tried = [step for step in carried_out(known, budget, {"a": 0.8}) if step.kind == "tune" and step.state == "done"]
+    for step in tried:
+        looks = step.epochs * known.looking("a", step.judged)
+        assert looks <= 0.34 * (step.limit - BEGIN) and step.seen >= 128
+        assert BEGIN + looks + step.seen / known.rate("a", []) <= step.limit + 1
+    assert tried or (milliseconds, budget) == (40.0, 600.0)
+
+
+def test_views_are_reckoned_with_where_they_are_looked_at() -> None:
+    plain, views, ten = situation(), situation(augmented=3), situation(views=10)
+    assert views.images == plain.images + 3 * plain.train and views.fitting("mlp") == 4 * plain.fitting("mlp")
+    assert views.rate("vgg16", []) == plain.rate("vgg16", []) == ten.rate("vgg16", []) / 10
+    assert views.reserve("vgg16", tuned=True) == plain.reserve("vgg16", tuned=True)
+
+
+def test_what_a_training_came_to_counts_and_not_what_was_planned() -> None:
+    step = Step("tune", "mobilenet_v2", "lp_ft", 300, 2, judged=1_000, passed=320, took=BEGIN + 24.0, state="done")
+    assert step.seen == 320
+    assert situation(contenders=(QUICK,)).rate("mobilenet_v2", [step]) == pytest.approx(320 / (24 - 8))
+
+
 def test_what_failed_does_not_go_on() -> None:
     done = [
         step if (step.kind, step.method) != ("tune", "lp_ft") else replace(step, state="failed")

@@ -11,6 +11,7 @@ from tasks.train.methods.linear import Linear
 from tasks.train.methods.lp_ft import LpFt
 from tasks.train.methods.neighbours import KNearest
 from tasks.train.solvers import fit_linear
+from tasks.train.tuning.clock import ending_after
 from tasks.workspace import Workspace
 from tests.train.prepared import Prepared
 
@@ -35,6 +36,14 @@ def test_a_head_is_judged_on_the_images_that_every_method_is_judged_on(few: Prep
     linear, near = try_method(Linear(), *made), try_method(KNearest(), *made)
     assert (linear.images, linear.judged) == (near.images, near.judged) == (60, 40)
     assert linear.score == linear.frozen > 0.5 and (linear.score * 40) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_a_training_that_was_cut_short_says_what_it_came_to(few: Prepared, tmp_path: Path) -> None:
+    method = LpFt(epochs=3, batch_size=8, augment="none", minutes=1.0)
+    made = (few.dataset, few.preprocessed, few.features, 40, 30, Workspace(tmp_path))
+    with ending_after(0.0):
+        assert try_method(method, *made).seen == 8
+    assert try_method(method.model_copy(update={"seed": 1}), *made).seen == 3 * 40
 
 
 def test_tuning_is_held_against_frozen_features_of_the_same_images(few: Prepared, tmp_path: Path) -> None:
