@@ -228,7 +228,8 @@ class Candidate(Record):
         backbone: weights of the backbone, under the names that the pretrained ones have; None where they are those.
         curves: how training went (Parquet); rates: how fast each block of the backbone learned in each epoch (Parquet).
         trials: what a search tried (Parquet); mixed: what weights were averaged: mixed (which), share and kept.
-        held_out: what images are given by heads of a cross-validation that had not learned from them (Parquet).
+        held_out: what images are given by heads of a cross-validation that had not learned from them or, where it is
+            served on another domain, what validation images are given as images of their own (Parquet).
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
             from these images, too, over the folds that the choice was made by.

@@ -40,6 +40,7 @@ from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
 from tasks.teachers import Teachers
 from tasks.train.door import labelled
 from tasks.train.heads import Head, predict_probabilities
+from tasks.train.methods import METHODS
 from tasks.train.task import targets_of
 from tasks.workspace import Workspace, fresh_folder
 
@@ -147,8 +148,9 @@ def _keep_reference(
     found: list[tuple[Answers, Scores | MultiLabelScores]], dataset: Dataset, features: FeatureSet,
     candidate: Candidate, config: EvaluateConfig, folder: Path,
 ) -> None:  # fmt: skip
-    """Of the first of the splits that the candidate has not learned from."""
-    answers = found[-1 if candidate.cross_validated else 0][0]
+    """Of the first of the splits that the candidate has not learned from, and that are of what it is served on."""
+    elsewhere = candidate.cross_validated or METHODS[candidate.method].unlabelled
+    answers = found[-1 if elsewhere else 0][0]
     inputs, _ = labelled(dataset, features, answers.rows)
     write_reference(answers, inputs.numpy(), Head.load(candidate.head), config.seed, folder)
 
@@ -167,7 +169,8 @@ def _report_choices(
     """What thresholds that were chosen on one split give on each, and the parts on which the model is worse."""
     splits = [answers for answers, _ in found]
     if candidate.held_out is not None:
-        choosing = _held_out(dataset, candidate.held_out)
+        name = FOLDS if candidate.cross_validated else dataset.choose_on
+        choosing = _held_out(dataset, candidate.held_out, name)
     else:
         choosing = splits[0] if len(splits) == 2 else answer(dataset.choose_on, dataset, features, candidate)
     given = report_choices(config, dataset, choosing, splits, folder)
@@ -179,12 +182,13 @@ def _report_choices(
     return given, worse
 
 
-def _held_out(dataset: Dataset, file: Path) -> Answers:
-    """What images that the candidate has learned from are given by heads of its cross-validation that have not."""
+def _held_out(dataset: Dataset, file: Path, name: str) -> Answers:
+    """What images that the candidate has learned from are given by heads of its cross-validation that have not; or that
+    are not of the domain that it is served on, as images of their own."""
     manifest, given = dataset.read_manifest(), pd.read_parquet(file)
     rows = given[["path"]].merge(manifest, on="path", validate="one_to_one")
     targets = targets_of(dataset, rows).numpy()
-    return Answers(FOLDS, rows, targets, np.stack(given["probability"].to_list()), group_numbers(rows))
+    return Answers(name, rows, targets, np.stack(given["probability"].to_list()), group_numbers(rows))
 
 
 def _evaluation(name: str, final: Path, leading: Leading, further: Further, said: tuple[str, ...]) -> Evaluation:

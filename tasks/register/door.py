@@ -56,7 +56,7 @@ from tasks.register.registry import (
 from tasks.register.rivals import EARLIER, LEARNED_FROM
 from tasks.register.rulings import findings_as_tags
 from tasks.register.store import connect
-from tasks.register.tags import BACKBONES, CANDIDATE, DATA, HELD_OUT, TEACHERS
+from tasks.register.tags import ADAPTED, BACKBONES, CANDIDATE, DATA, HELD_OUT, TEACHERS
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
@@ -148,8 +148,15 @@ def _tags(
         HELD_OUT: held_out(dataset, evaluation), "backbone": " + ".join(backbones),
         "method": candidate.method, LEARNED_FROM: ",".join(dict.fromkeys(learned_from)), **merit.tags,
         **(duel.tags if duel else {}), **({TEACHERS: ",".join(candidate.teachers)} if candidate.teachers else {}),
+        **_adapted(candidate),
         **({BACKBONES: str(len(backbones))} if len(backbones) > 1 else {}),
     }  # fmt: skip
+
+
+def _adapted(candidate: Candidate) -> dict[str, str]:
+    """Whether what a method of adaptation has kept is the adapted model; of other methods nothing is said."""
+    adapted = candidate.chosen.get("adapted")
+    return {} if adapted is None else {ADAPTED: "yes" if adapted else "no"}
 
 
 def _record(client: MlflowClient, name: str, number: int, known: Version | None) -> RegisteredModel:

@@ -10,7 +10,7 @@ from tasks.register.gating import Finding, Standing
 from tasks.register.merits import ACCURACY, EXPLAINED, FIGURE, LOW, Merit
 from tasks.register.moves import GATE, Move
 from tasks.register.registry import CANDIDATE
-from tasks.register.tags import SCORE
+from tasks.register.tags import ADAPTED, SCORE
 from tasks.train.methods import METHODS
 from tasks.wording import signed
 
@@ -60,7 +60,7 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
     if last.action == "rollback":
         return Finding(None, f"{last.who} rolled back to version {last.version}, so a person chooses the next one")
     champion = versions[last.version]
-    if _is_adapted(version) != _is_adapted(champion):
+    if _is_adapted(version) or _is_adapted(champion):
         return Finding(None, "cannot be compared: one of the two adapts to a domain that no validation image is of")
     duel = Duel.of(version)
     if duel and duel.version == last.version and duel.images >= FEWEST:
@@ -78,8 +78,10 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
 
 
 def _is_adapted(version: Version) -> bool:
-    """Whether a version's method learned from images of a domain without labels, and so of other ones than it was
-    measured on."""
+    """Whether a version is served with what was learned from images of a domain without labels, and so of other ones
+    than it was measured on."""
+    if kept := version.tags.get(ADAPTED):
+        return kept == "yes"
     method = METHODS.get(version.tags.get("method", ""))
     return method is not None and method.unlabelled
 

@@ -65,7 +65,7 @@ def train_head(
         fits[seed] = search(config, task) if config.search else config.fit(task)
         if not fits[seed].cross_validated:  # else it has learned from the images that choices are made on
             _finish(fits[seed], config, task, workspace)
-    seed = max(fits, key=lambda seed: fits[seed].compared)
+    seed = max(fits, key=lambda seed: fits[seed].preferred)
     best = fits[seed]
     best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
     # A search within so many minutes may end another way the next time.
@@ -128,10 +128,15 @@ def _keep(
 
 
 def _held_out(fit: Fit, dataset: Dataset) -> pd.DataFrame | None:
-    """What heads of a cross-validation gave the images that they had not learned from."""
+    """What heads of a cross-validation gave the images that they had not learned from; or what the one that is served on
+    another domain gave validation images as images of their own."""
+    manifest = dataset.read_manifest()
+    if fit.validated is not None:
+        paths = manifest.loc[manifest["split"] == dataset.choose_on, "path"]
+        given = (fit.validated / fit.head.temperature).softmax(1).numpy()
+        return pd.DataFrame({"path": paths.to_numpy(), "probability": list(given)})
     if fit.held_out is None:
         return None
-    manifest = dataset.read_manifest()
     paths = manifest.loc[manifest["split"].isin(LEARNED), "path"].to_numpy()
     known = ~fit.held_out.isnan().any(1).numpy()
     if fit.head.number:

@@ -13,7 +13,7 @@ from tasks.extract.door import extract_features
 from tasks.progress import tell
 from tasks.records import Split
 from tasks.target import Target
-from tasks.train.calibration import calibrate
+from tasks.train.calibration import calibrate, temperature
 from tasks.train.check import suited_to
 from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
@@ -109,9 +109,18 @@ def _tell(target: Target, method: str, fit: Fit) -> None:
 
 
 def settle_head(fit: Fit, calibrated: bool, images: Labelled) -> None:
-    """Calibrate a fitted head on images that it has not learned from, if it is to be, and score it by them."""
+    """Calibrate a fitted head on images that it has not learned from, if it is to be, and score it by them.
+
+    A head that is served on another domain is calibrated by what it answers where both know their own domain's
+    statistics; a network, of which that is not known, is not.
+    """
     features, targets = images
-    if calibrated:
+    if fit.validated is not None:
+        if calibrated:
+            fit.head.temperature.mul_(temperature(fit.validated, targets))
+        fit.score = merit(fit.validated, targets)
+        return
+    if calibrated and not fit.adapted:
         calibrate(fit.head, images)
     with torch.inference_mode():
         answers = fit.head(features) if fit.head.number else predict_probabilities(fit.head, features)

@@ -56,6 +56,8 @@ class Fit:
         cross_validated: whether the validation images were learned from, too, and say nothing of the head.
         held_out: where they were, logits float32 ``[N, C]`` of all images that were learned from, each by a head that
             had not learned from it; NaN where every head had. Of a number, `Head` says what they are.
+        validated: of a head that is served on another domain than validation images are of, its logits float32
+            ``[V, C]`` on these as images of their own domain.
     """
 
     head: Head
@@ -73,10 +75,22 @@ class Fit:
     cross_validated: bool = False
     held_out: torch.Tensor | None = field(default=None, repr=False)
     attacked: float | None = None
+    validated: torch.Tensor | None = field(default=None, repr=False)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is served on another domain than validation images are of."""
+        return self.chosen.get("adapted", 0.0) > 0
+
+    @property
+    def preferred(self) -> tuple[bool, float]:
+        """What seeds are compared by: of adapted models, of which validation images say little, how much their answers
+        tell of the target's images (`tasks.train.adaptation.criteria`); else what trials are compared by."""
+        return self.adapted, self.chosen["information"] if self.adapted else self.compared
 
     @property
     def compared(self) -> float:
-        """What seeds and trials are compared by: the score, under attack where one was trained under."""
+        """What trials are compared by: the score, under attack where one was trained under."""
         return self.score if self.attacked is None else self.attacked
 
 

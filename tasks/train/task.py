@@ -126,6 +126,19 @@ class Task:
         return self.once("pool", lambda: read_features(self.features, self.rows("pool")))
 
     @property
+    def target_rows(self) -> pd.DataFrame:
+        """Of the manifest, the images of the domain that is adapted to: those of the pool that are of no domain that is
+        learned from; all of the pool, where every one is."""
+        pool = self.rows("pool")
+        strange = pool[~pool["domain"].isin(self.rows("train")["domain"].dropna())]
+        return strange if len(strange) else pool
+
+    @property
+    def adapted_to(self) -> torch.Tensor:
+        """Features float32 ``[N, width]`` of `target_rows`."""
+        return self.once("target", lambda: read_features(self.features, self.target_rows))
+
+    @property
     def groups(self) -> np.ndarray | None:
         """The group of each image of `everything`, where images come in groups."""
         return group_numbers(self.rows(*LEARNED))

@@ -21,6 +21,7 @@ from tasks.register.moves import Move
 from tasks.register.registry import get_model
 from tasks.register.rulings import LEAK
 from tasks.register.succession import FEWEST
+from tasks.register.tags import ADAPTED
 from tasks.register.turns import turn
 from tasks.target import one_task
 
@@ -102,8 +103,8 @@ def test_what_is_not_worse_than_chance_explains_passes(score: float, passed: boo
     assert judge(merit(0.9), merit(score), made=path(1)) == (passed, told + bound)
 
 
-@pytest.mark.parametrize("methods", [("linear", "mcc"), ("cdan", "linear")])
-def test_between_one_that_is_adapted_to_another_domain_and_one_that_is_not_a_person_decides(
+@pytest.mark.parametrize("methods", [("linear", "mcc"), ("cdan", "linear"), ("mcc", "mcc")])
+def test_where_one_is_adapted_to_another_domain_a_person_decides(
     methods: tuple[str, str],
 ) -> None:
     known = versions(merit(0.9), merit(0.95))
@@ -111,8 +112,11 @@ def test_between_one_that_is_adapted_to_another_domain_and_one_that_is_not_a_per
         known[number].tags["method"] = method
     passed, verdict = judged(known[2], known, path(1))
     assert not passed and verdict.startswith("needs approval: cannot be compared: one of the two adapts to a domain")
-    known[1].tags["method"] = methods[1]
+    for number in (1, 2):
+        known[number].tags[ADAPTED] = "no"  # caution has kept the models that have seen no image of the target
     assert judged(known[2], known, path(1))[0]
+    known[1].tags[ADAPTED] = "yes"
+    assert not judged(known[2], known, path(1))[0]
 
 
 def test_a_lucky_score_does_not_shut_the_gate_for_what_is_as_good() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -25,9 +28,12 @@ from tasks.train.adaptation.terms import (
     Discrepancy,
     PseudoLabels,
 )
+from tasks.train.calibration import temperature
+from tasks.train.further import settle_head
 from tasks.train.heads import Head
 from tasks.train.methods import METHODS
-from tasks.train.targets import Labelled
+from tasks.train.solvers import Fit
+from tasks.train.targets import Labelled, merit
 from tests.train.prepared import Prepared
 
 ADAPTATIONS = [name for name, kind in METHODS.items() if issubclass(kind, Adaptation)]
@@ -282,10 +288,57 @@ def test_a_dataset_with_a_target_domain_is_adapted_to_it(night: Prepared, tmp_pa
     counts = night.dataset.counts
     assert counts["pool"] > 50 and counts["test"] > 50 and counts["train"] > 100
     candidate = night.train(METHODS["adabn"].model_validate({"epochs": 3, "cautious": False}), home_of(night))
-    assert candidate.method == "adabn" and candidate.chosen["adapted"] == 1
-    pool = night.task(tmp_path).unlabelled
+    assert candidate.method == "adabn" and candidate.chosen["adapted"] == 1 and candidate.held_out is not None
+    told = pd.read_parquet(candidate.held_out).merge(night.dataset.read_manifest().query("split == 'val'"), on="path")
+    answers = np.stack(told["probability"].to_list())
+    right = answers.argmax(1) == told["label"].astype(int)
+    assert len(told) == counts["val"] and right.mean() == pytest.approx(candidate.score) and right.mean() > 0.8
+    assert answers.max(1).mean() == pytest.approx(right.mean(), abs=0.1)  # they mean what they say
+    pool = night.task(tmp_path).adapted_to
     assert len(pool) == counts["pool"]
     assert torch.allclose(Head.load(candidate.head).mean, pool.mean(0), atol=1e-5)
+
+
+def test_images_of_the_labelled_domains_in_the_pool_are_not_adapted_to(night: Prepared, tmp_path: Path) -> None:
+    rows = night.dataset.read_manifest()
+    ours = rows.index[(rows["split"] == "train") & (rows["domain"] == "day")][:40]
+    more = night.with_rows(rows.assign(split=rows["split"].mask(rows.index.isin(ours), "pool")), tmp_path)
+    task = more.task(tmp_path)
+    assert len(task.rows("pool")) == len(task.target_rows) + 40 and set(task.target_rows["domain"]) == {"night"}
+    assert torch.equal(task.adapted_to, night.task(tmp_path).adapted_to)
+    nowhere = night.with_rows(rows.assign(domain=None), tmp_path).task(tmp_path)
+    assert len(nowhere.target_rows) == len(nowhere.rows("pool"))
+
+
+def test_probabilities_are_calibrated_on_images_as_their_own_domain_has_them(tmp_path: Path) -> None:
+    domains, target = moved()
+    for cautious in (False, True):
+        fit = adapt(section_of("cdan", cautious=cautious), domains, 0)
+        assert fit.validated is not None and fit.adapted
+        hot = temperature(fit.validated, domains.validation[1])
+        settle_head(fit, True, (torch.zeros(0), domains.validation[1]))  # the features are not looked at
+        assert float(fit.head.temperature) == pytest.approx(hot)
+        assert fit.score == merit(fit.validated, domains.validation[1])
+    tuned = replace(fit, validated=None)
+    before = float(tuned.head.temperature)
+    settle_head(tuned, True, (torch.randn(len(target[1]), domains.source[0].shape[1]), target[1]))
+    assert float(tuned.head.temperature) == before  # of a network it is not known
+
+
+def test_of_several_seeds_one_that_is_adapted_is_kept_by_what_it_tells_of_the_target() -> None:
+    def fit(score: float, **chosen: float) -> Fit:
+        return Fit(Head(2, 2), score, chosen, pd.DataFrame())
+
+    plain, adapted = fit(0.99, adapted=0.0, information=0.9), fit(0.80, adapted=1.0, information=0.5)
+    better = fit(0.75, adapted=1.0, information=0.7)
+    assert max((plain, adapted, better), key=lambda each: each.preferred) is better
+    assert max((fit(0.9), fit(0.91)), key=lambda each: each.preferred).score == 0.91
+
+
+@pytest.mark.parametrize("name", ["mcc", "adabn", "coral", "adapt_tuned"])
+def test_a_search_would_choose_by_the_wrong_images(name: str) -> None:
+    with pytest.raises(ValueError, match="search is not for adaptation"):
+        METHODS[name].model_validate({"search": {"trials": 3}})
 
 
 def test_without_images_to_adapt_to_one_line_says_what_to_do(digits: Prepared, tmp_path: Path) -> None:

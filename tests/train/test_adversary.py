@@ -133,6 +133,16 @@ def test_mixed_labels_and_several_ones_are_attacked_alike(task: Task, kind: str,
     assert loss > tuning.loss(images, shares)
 
 
+@pytest.mark.parametrize("kind", ["one", "several"])
+def test_sure_answers_have_gradients(task: Task, kind: str) -> None:
+    tuning, (images, targets) = learning(task, multi_label=kind == "several"), batch(task)
+    with torch.no_grad():
+        tuning.head.layers.weight.mul_(1e4)  # type: ignore[union-attr,operator]
+    shares = one_hot(targets, task.classes).float() if kind == "several" else targets
+    loss_under_attack(tuning, images, shares, attack(trades=6.0)).backward()
+    assert all(part.grad is None or part.grad.isfinite().all() for part in tuning.parameters())
+
+
 # What a training makes of it
 
 

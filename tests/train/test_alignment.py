@@ -19,8 +19,10 @@ from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.covariance import Covariance
 from tasks.train.adaptation.subspace import turned
 from tasks.train.check import check_labels
+from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.methods import METHODS
+from tasks.train.methods.coral import Coral
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled
 from tests.train.prepared import Prepared
@@ -302,9 +304,21 @@ def test_what_is_kept_goes_by_trust_and_by_caution() -> None:
     nearly = attempt(torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 0.0]]), 0.25)
     assert keep("coral", plain, nearly, True, 0.4).chosen["adapted"] == 1  # three of four alike: a kappa of a half
     assert keep("coral", plain, nearly, True, 0.6).head is plain.fit.head
+    assert gone.validated is None and torch.equal(keep("coral", plain, surer, False).validated, surer.validated[0])  # type: ignore[arg-type,index]
     forced = keep("coral", plain, others, False)
     assert forced.head is others.fit.head and forced.chosen["adapted"] == 1 and forced.score == 0.25
     assert plain.fit.chosen == {"l2": 1.0}
+
+
+def test_networks_side_by_side_count_alike_in_an_adapted_head_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    features = torch.randn(120, 20, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 20)
+    parts = (Part(16), Part(4))
+    given = (features[:60], labels[:60]), (features[60:], labels[60:]), features + 1
+    plain, adapted = both(*given, 3, Coral(shrinkage=1e6).align, parts)  # which leaves features as they are
+    torch.testing.assert_close(adapted.fit.head.std, plain.fit.head.std, rtol=0.3, atol=0)
+    torch.testing.assert_close(adapted.logits, plain.logits, rtol=0.2, atol=0.5)
 
 
 @pytest.mark.parametrize("cautious", [False, True])
@@ -318,7 +332,7 @@ def test_a_dataset_is_adapted_and_the_plain_head_kept_where_criteria_disagree(
     agreed = candidate.chosen["information"] > candidate.chosen["plain_information"]
     trusted = agreed and candidate.chosen["agreement"] >= section.least_agreement
     assert candidate.method == name and candidate.chosen["adapted"] == (trusted or not cautious)
-    plain, adapted = both(task.train, task.validation, task.unlabelled, task.classes, section.align)
+    plain, adapted = both(task.train, task.validation, task.adapted_to, task.classes, section.align)
     kept = adapted if candidate.chosen["adapted"] else plain
     head = Head.load(candidate.head)
     torch.testing.assert_close(head.mean, kept.fit.head.mean)

@@ -17,17 +17,21 @@ from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.records import FeatureSet
 from tasks.rival import Rival
+from tasks.target import one_task
 from tasks.teachers import Teachers
-from tasks.train.distillation.head import Errors
+from tasks.train.check import check_labels
+from tasks.train.distillation.head import Errors, fit_student
 from tasks.train.distillation.images import Taught
 from tasks.train.distillation.lesson import Lesson, lesson_of
 from tasks.train.distillation.losses import divergence, relations
 from tasks.train.distillation.teachers import answers
+from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head, predict_probabilities
+from tasks.train.methods import METHODS
 from tasks.train.methods.distill import Distill, DistillTuned
 from tasks.train.methods.linear import Linear
 from tasks.train.methods.mlp import Mlp
-from tasks.train.task import labelled
+from tasks.train.task import Task, labelled
 from tasks.train.tuning.run import tune
 from tasks.workspace import Workspace
 from tests.train.killed import assert_same, kill
@@ -209,11 +213,34 @@ def test_several_teachers_answer_by_their_mean_at_the_temperature(digits: Prepar
     torch.testing.assert_close(answers(teaching(digits, teacher, other), digits.dataset, rows, 4.0), expected)
 
 
+@pytest.mark.parametrize("name", ["distill", "distill_tuned"])
+def test_numbers_are_refused_before_a_teacher_looks_at_anything(name: str) -> None:
+    section = METHODS[name].model_validate({"teacher": "digits"})
+    with pytest.raises(ConfigurationError, match=rf"{name} \(train.method\) tells classes: take one of (?!.*distill)"):
+        check_labels(section, "photos", "number")
+
+
+def test_a_students_networks_count_alike(digits: Prepared, teacher: Path, tmp_path: Path) -> None:
+    task = replace(digits.task(tmp_path), teachers=teaching(digits, teacher))
+    width = task.features.width
+    parts = (Part(width - 8), Part(8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Task, "counted", parts)
+        head = fit_student(Distill(teacher=["digits"], pool=False), task).head
+    assert head.parts == parts
+    spread = head.standardised(task.train[0]).square().sum(1).mean()
+    first = head.standardised(task.train[0])[:, : width - 8].square().sum(1).mean()
+    assert float(first) == pytest.approx(float(spread) / 2, rel=0.35)
+
+
 def test_what_a_teacher_cannot_teach_is_told(digits: Prepared, shapes: Prepared, teacher: Path, tmp_path: Path) -> None:
     section = Distill(teacher=["digits"])
     refused = {
         "digits@1 (train.teacher) does not know 8, 9, of the classes of ": teaching(
             digits, teacher, names=tuple("01234567xy")
+        ),
+        "tells several labels an image, and what is to be told of the images of ": teaching(
+            digits, teacher, targets=one_task(digits.dataset.classes, multi_label=True)
         ),
         "train.teacher names nobody": None,
     }

@@ -28,5 +28,5 @@ class Aligning(Cautious):
         from tasks.train.adaptation.alignment import both
         from tasks.train.adaptation.caution import keep
 
-        plain, adapted = both(task.train, task.validation, task.unlabelled, task.classes, self.align, task.counted)
+        plain, adapted = both(task.train, task.validation, task.adapted_to, task.classes, self.align, task.counted)
         return keep(self.method, plain, adapted, self.cautious, self.least_agreement)

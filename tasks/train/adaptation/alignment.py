@@ -47,7 +47,7 @@ def both(
     source, choosing = ((ours.standardised(features), labels) for features, labels in (train, validation))
     target = theirs.standardised(unlabelled)
     aligned = align(source, choosing, target)
-    adapted = fit_linear(aligned.train, aligned.validation, classes)
+    adapted = fit_linear(aligned.train, aligned.validation, classes, parts=parts if aligned.axes is None else ())
     plain = fit_linear(train, validation, classes, parts=parts)
     with torch.inference_mode():
         validated = adapted.head(aligned.validation[0])

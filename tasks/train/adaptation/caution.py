@@ -41,6 +41,8 @@ def keep(
     fit = (adapted if taken else plain).fit
     if taken and cautious:
         fit = hedged(plain, adapted)
+    elif taken and adapted.validated is not None:
+        fit = replace(fit, validated=adapted.validated[0])
     return replace(fit, chosen=fit.chosen | verdict.chosen(taken))
 
 
@@ -51,4 +53,5 @@ def hedged(plain: Attempt, adapted: Attempt) -> Fit:
     (ours, labels), (theirs, _) = plain.validated, adapted.validated
     weights = shares(plain.logits, adapted.logits)
     head = together((plain.fit.head, adapted.fit.head), weights)
-    return replace(adapted.fit, head=head, score=merit(weights[0] * ours + weights[1] * theirs, labels))
+    validated = weights[0] * ours + weights[1] * theirs
+    return replace(adapted.fit, head=head, score=merit(validated, labels), validated=validated)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.train.method import Method
 
@@ -28,6 +28,14 @@ class Cautious(Method):
 
     multi_label: ClassVar[bool] = False
     unlabelled: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check_search(self) -> Self:
+        if self.search:
+            raise ValueError(
+                "search is not for adaptation: it chooses by validation images, which are of the labelled domains"
+            )
+        return self
 
 
 class AdaptationConfig(Cautious):

@@ -24,14 +24,14 @@ from tasks.train.tuning.served import Served
 
 
 def adapting(method: TuningConfig, task: Task, term: str, strength: float) -> Material:
-    """The labelled images, then those of the pool, whose labels nobody knows.
+    """The labelled images, then those of the target, whose labels nobody knows.
 
     Args:
         term: one of `TERMS`.
         strength: how much it counts.
     """
     _, targets, loss = labelled(method, task)
-    rows = pd.concat([task.rows("train"), task.rows("pool")])
+    rows = pd.concat([task.rows("train"), task.target_rows])
     pictures = task.once("pictures of both", lambda: Pictures(task.paths(rows), task.recipe))
     assert isinstance(loss, Loss)
     torch.manual_seed(task.seed)  # of several processes, each draws the same
@@ -68,16 +68,16 @@ def trusted(adapted: Fit, plain: Fit, task: Task, least_agreement: float = LEAST
 
 @torch.inference_mode()
 def answers(fit: Fit, task: Task) -> torch.Tensor:
-    """Of a tuned network, as it would be served, about images of the pool, up to `MOST`: logits ``[N, C]``."""
+    """Of a tuned network, as it would be served, about images of the target, up to `MOST`: logits ``[N, C]``."""
     assert fit.backbone is not None
     device = torch.device(task.features.device)
     backbone = Served(*task.network(), getattr(torch, task.features.precision)).backbone_of(fit.backbone.state, device)
     head = deepcopy(fit.head).to(device)
-    squares = task.once("squares of the pool", lambda: _some_of_pool(task)).load("decode")
+    squares = task.once("squares of the target", lambda: _some_of_target(task)).load("decode")
     images = HeldOut(squares, torch.zeros(len(squares)))
     return torch.cat([head(backbone(batch.to(device))).cpu() for batch, _ in images])
 
 
-def _some_of_pool(task: Task) -> Squares:
-    rows = task.rows("pool")
+def _some_of_target(task: Task) -> Squares:
+    rows = task.target_rows
     return Squares(task.paths(rows.sample(min(len(rows), MOST), random_state=0)), task.recipe)

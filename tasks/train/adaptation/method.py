@@ -17,5 +17,5 @@ class Adaptation(AdaptationConfig):
     def fit(self, task: Task) -> Fit:
         from tasks.train.adaptation.fit import Domains, adapt
 
-        domains = Domains(task.train, task.validation, task.unlabelled, task.classes, task.counted)
+        domains = Domains(task.train, task.validation, task.adapted_to, task.classes, task.counted)
         return adapt(self, domains, task.seed)

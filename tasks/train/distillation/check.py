@@ -5,16 +5,24 @@ from __future__ import annotations
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset
 from tasks.rival import Rival
+from tasks.target import Kind
 from tasks.teachers import name_of
 from tasks.wording import shorten
+
+KINDS: dict[Kind, str] = {"class": "a class", "labels": "several labels an image", "number": "a number"}
 
 
 def check_classes(teacher: Rival, dataset: Dataset) -> None:
     """Whether a teacher knows every class that is to be learned; it may know others, too.
 
     Raises:
-        ConfigurationError: it does not.
+        ConfigurationError: it does not, or tells something of another kind.
     """
+    if teacher.targets and teacher.targets[0].kind != dataset.target.kind:
+        raise ConfigurationError(
+            f"the teacher {name_of(teacher)} (train.teacher) tells {KINDS[teacher.targets[0].kind]}, and what is to be "
+            f"told of the images of {dataset.source} is {KINDS[dataset.target.kind]}: name another teacher"
+        )
     if unknown := [name for name in dataset.classes if name not in teacher.classes]:
         raise ConfigurationError(
             f"the teacher {name_of(teacher)} (train.teacher) does not know {shorten(unknown)}, of the "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -34,6 +34,8 @@ class Distillation(Method):
     """Share of the loss that is the teachers'; with 1, no label is read."""
     pool: bool = True
     """Whether images of the pool, which have no labels, are learned from as well, by the teachers' answers alone."""
+
+    numbers: ClassVar[bool] = False
 
     @property
     def reads_pool(self) -> bool:

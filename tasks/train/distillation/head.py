@@ -24,7 +24,8 @@ def fit_student(section: Distillation, task: Task) -> Fit:
     lesson = lesson_of(section, task)
     features, labels = task.train
     images = torch.cat([features, task.unlabelled] if section.pool else [features])
-    head = Head(images.shape[1], task.classes, multi_label=lesson.multi_label).standardise_like(images)
+    head = Head(images.shape[1], task.classes, multi_label=lesson.multi_label, parts=task.counted)
+    head.standardise_like(images)
     images.sub_(head.mean).div_(head.std)
     regression = Regression(images, labels, task.classes, errors=Errors(lesson))
     return solve_path(head, regression, (images[: len(labels)], labels), standardised(head, task.validation))

@@ -49,7 +49,7 @@ class AdaptTuned(Cautious, ThroughBackbone):
             raise ValueError("mixup and cutmix are not for adaptation: images of the target have no labels to be mixed")
         if self.attack:
             raise ValueError("attack is not for adaptation: images of the target have no labels that could be missed")
-        if self.patience or self.wise_ft or self.soup or (self.search and self.search.soup):
+        if self.patience or self.wise_ft or self.soup:
             raise ValueError(
                 "patience, wise_ft and soup are not for adaptation: they choose by validation images, which are of the "
                 "labelled domains"

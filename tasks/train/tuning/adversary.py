@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
+from torch.nn.functional import kl_div, logsigmoid
 
-from tasks.train.distillation.losses import divergence
-from tasks.train.heads import as_probabilities
 from tasks.train.pgd import Objective, attacked
 from tasks.train.targets import kind_of, loss_of
 from tasks.train.tuning.config import AttackConfig
@@ -82,7 +81,14 @@ def _drawn_away(tuning: Tuning, images: torch.Tensor, attack: AttackConfig) -> t
 
 def _apart(tuning: Tuning, logits: torch.Tensor, calm: torch.Tensor) -> torch.Tensor:
     """KL(calm ‖ logits) of each image, ``[N]``."""
-    several = tuning.head.multi_label
     with torch.autocast(logits.device.type, enabled=False):
-        far = divergence(logits.float(), as_probabilities(calm.float(), several), 1.0, several)
-    return far / logits.shape[1] if several else far
+        logits, calm = logits.float(), calm.float()
+        # Of logarithms on both sides: where an answer is sure, the probability's own derivative is none.
+        if not tuning.head.multi_label:
+            return _divergence(logits.log_softmax(1), calm.log_softmax(1)).sum(1)
+        there = _divergence(logsigmoid(logits), logsigmoid(calm))
+        return (there + _divergence(logsigmoid(-logits), logsigmoid(-calm))).mean(1)
+
+
+def _divergence(logits: torch.Tensor, calm: torch.Tensor) -> torch.Tensor:
+    return kl_div(logits, calm, reduction="none", log_target=True)
