@@ -128,13 +128,13 @@ def _keep(
 
 
 def _held_out(fit: Fit, dataset: Dataset) -> pd.DataFrame | None:
-    """What heads of a cross-validation gave the images that they had not learned from; or what the one that is served on
-    another domain gave validation images as images of their own."""
+    """What heads of a cross-validation gave the images that they had not learned from; or what the one that is served
+    on another domain gave validation images as images of their own."""
     manifest = dataset.read_manifest()
     if fit.validated is not None:
-        paths = manifest.loc[manifest["split"] == dataset.choose_on, "path"]
         given = (fit.validated / fit.head.temperature).softmax(1).numpy()
-        return pd.DataFrame({"path": paths.to_numpy(), "probability": list(given)})
+        chosen_on = manifest.loc[manifest["split"] == dataset.choose_on, "path"]
+        return pd.DataFrame({"path": chosen_on.to_numpy(), "probability": list(given)})
     if fit.held_out is None:
         return None
     paths = manifest.loc[manifest["split"].isin(LEARNED), "path"].to_numpy()
