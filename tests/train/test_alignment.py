@@ -315,10 +315,11 @@ def test_networks_side_by_side_count_alike_in_an_adapted_head_too() -> None:
     labels = torch.arange(120) % 3
     features = torch.randn(120, 20, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 20)
     parts = (Part(16), Part(4))
-    given = (features[:60], labels[:60]), (features[60:], labels[60:]), features + 1
+    given = (features[:60], labels[:60]), (features[60:], labels[60:]), features[:60] + 1
     plain, adapted = both(*given, 3, Coral(shrinkage=1e6).align, parts)  # which leaves features as they are
-    torch.testing.assert_close(adapted.fit.head.std, plain.fit.head.std, rtol=0.3, atol=0)
-    torch.testing.assert_close(adapted.logits, plain.logits, rtol=0.2, atol=0.5)
+    torch.testing.assert_close(adapted.fit.head.std, plain.fit.head.std)
+    with torch.inference_mode():
+        torch.testing.assert_close(adapted.logits, plain.fit.head(features[:60]), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("cautious", [False, True])
