@@ -5,8 +5,6 @@ Lightning runs the loop: precision, checkpoints, resume. Augmentation works on w
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch import nn
 
 from tasks.machine import freed_memory_kept
 from tasks.progress import Advance, progress
+from tasks.train.loop import interruptible, quiet
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,6 @@ def pretrain_supervised(
         and standard deviation per channel (in units of 1/255) that its inputs were standardised with.
     """
     L.seed_everything(schedule.seed, verbose=False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     sample = train[0].float() / 255
     mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3))
     del sample
@@ -177,12 +175,10 @@ def pretrain_supervised(
     module.network.compile()  # in place: the names in the state dict stay as they are
     last = folder / "last.ckpt"
     with (
-        warnings.catch_warnings(),
+        quiet(),
         freed_memory_kept(),
         progress("pretrain", total=steps * schedule.batch_size, unit="img") as advance,
     ):
-        # Lightning advises loader workers, which a tensor in memory has no use for.
-        warnings.filterwarnings("ignore", module="lightning")
         trainer = L.Trainer(
             max_epochs=schedule.epochs,
             precision="bf16-mixed",
@@ -196,6 +192,7 @@ def pretrain_supervised(
         )
         held_out = Batches(*val, schedule, training=False)
         resumed = last if last.is_file() else None
-        trainer.fit(module, loader, held_out, ckpt_path=resumed, weights_only=True)
+        with interruptible():
+            trainer.fit(module, loader, held_out, ckpt_path=resumed, weights_only=True)
         (measured,) = trainer.validate(module, held_out, verbose=False)
     return module.network.cpu().eval(), measured["val/accuracy"], (mean.tolist(), std.tolist())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from tasks.extract.precision import choose_precision
 from tasks.machine import freed_memory_kept, usable_cores
 from tasks.progress import Advance, progress, tell
 from tasks.train.heads import Head
+from tasks.train.loop import interruptible, quiet
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
@@ -137,7 +136,7 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
     task.folder.mkdir(parents=True, exist_ok=True)
     module.tuning.to(memory_format=torch.channels_last)
     total = method.epochs * len(module.batches) * module.batches.batch_size
-    with progress("train", total, "img") as advance, _quiet(), _own_settings(device), freed_memory_kept():
+    with progress("train", total, "img") as advance, quiet(), _own_settings(device), freed_memory_kept():
         callbacks: list[Callback] = [KeepBest(task.folder, merit, method), Report(advance, merit)]
         if method.ema:
             callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(method.ema)))
@@ -165,7 +164,7 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
         )
         last = task.folder / LAST
         rank.meet()
-        with _interruptible():
+        with interruptible():
             trainer.fit(module, module.batches, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
@@ -282,34 +281,3 @@ def _own_settings(device: torch.device) -> Iterator[None]:
         os.environ.update(variables)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C stays what it is: Lightning would exit by itself, and have no second one heard from then on."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        raise
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning tells of its devices and advises loader workers, which batches in memory have no use for."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
