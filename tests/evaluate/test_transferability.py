@@ -232,7 +232,7 @@ def test_the_table_begins_with_the_best_and_marks_what_none_beats_in_score_and_t
 
 def test_a_sample_has_as_many_of_each_class_and_nothing_that_is_held_out(digits: Dataset, home: Workspace) -> None:
     manifest = digits.read_manifest()
-    number = digits.model_copy(update={"target": digits.target.model_copy(update={"kind": "number"})})
+    number = digits.model_copy(update={"targets": (digits.target.model_copy(update={"kind": "number"}),)})
     with pytest.raises(ConfigurationError, match="is a number"):
         draw_sample(number, 60, home)
     sample = draw_sample(digits, 60, home)

@@ -500,7 +500,7 @@ def test_training_ends_in_time_in_the_middle_of_an_epoch_and_its_rate_has_fallen
     assert fit.curves["images"].iloc[-1] == len(rates) * method().batch_size
 
 
-@pytest.mark.parametrize(("left", "steps"), [(None, 21), (1.25, 4)])
+@pytest.mark.parametrize(("left", "steps"), [(None, 21), (2.0, 10)])
 def test_a_slow_first_step_does_not_end_a_training_and_who_asked_for_it_may_have_less_time(
     task: Task, monkeypatch: pytest.MonkeyPatch, left: float | None, steps: int
 ) -> None:
