@@ -5,6 +5,7 @@ What is done next is decided by `tasks.train.anytime.plan`; here it is carried o
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -99,18 +100,23 @@ class Course:
             tell(f"auto\t{in_words(step)}")
             return
         begun, began = self.notes.begin(step, self.budget.spent), time.monotonic()
+        before = 0.0 if math.isnan(step.took) else step.took  # of starts that were killed
+
+        def took() -> float:
+            return before + time.monotonic() - began
+
         try:
-            with self.notes.kept_up(lambda: self.budget.spent), ending_after(self._room(begun)):
+            with self.notes.kept_up(lambda: self.budget.spent, took), ending_after(self._room(begun)):
                 came = getattr(self, f"_{step.kind}")(begun)
         except UNSUITED as error:
             if step.kind == "probe":
                 raise
             came = [failed(begun, error)]
-        took = (time.monotonic() - began) / max(1, len(came))
-        came = [replace(each, took=took, predicted=step.predicted / max(1, len(came))) for each in came]
-        for each in came:
-            self._learn(each)
-            tell(f"auto\t{in_words(each)}\t{took:.1f} s")
+        each = took() / max(1, len(came))
+        came = [replace(part, took=each, predicted=step.predicted / max(1, len(came))) for part in came]
+        for part in came:
+            self._learn(part)
+            tell(f"auto\t{in_words(part)}\t{each:.1f} s")
         self.notes.end(came, self.budget.spent)
 
     def finish(self) -> Outcome:
@@ -193,10 +199,11 @@ class Course:
             return self.carry_through(pipeline, inner, choice)
 
     def _room(self, step: Step) -> float | None:
-        """Seconds that a training may take at the most: one that a kill interrupted has less than it was given."""
-        if step.kind not in ("tune", "final"):
+        """Seconds that a step may take at the most: one that a kill interrupted has less than it was given. The first
+        model is made in any case."""
+        if step.kind == "probe":
             return None
-        return self.budget.left - self.situation.reserve(step.backbone, tuned=True)
+        return self.budget.left - self.situation.reserve(step.backbone, tuned=step.kind in ("tune", "final"))
 
     def _learn(self, step: Step) -> None:
         """Take what a step has measured of the machine for what is known."""
@@ -244,8 +251,10 @@ def _measured(pipeline: PipelineConfig, dataset: Dataset, workspace: Workspace) 
 
 def failed(step: Step, error: Exception) -> Step:
     """The step, of which nothing came."""
-    said = str(error) if isinstance(error, HeadstartError) else f"{type(error).__name__}: {error}".splitlines()[0]
-    return replace(step, state="failed", why=said)
+    if isinstance(error, HeadstartError):
+        return replace(step, state="failed", why=str(error))
+    logging.getLogger("headstart").warning("a step of auto: %s", error, exc_info=error)
+    return replace(step, state="failed", why=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def in_words(step: Step) -> str:

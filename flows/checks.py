@@ -17,6 +17,7 @@ from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset
 from tasks.register.check import check_gates, check_gates_of_kind, check_gates_of_task
 from tasks.train.check import check_attack, check_labels, check_parts, check_tasks, check_teacher, check_trainable
+from tasks.train.distillation.check import check_kind as check_teachers_kind
 from tasks.train.distillation.config import Distillation
 from tasks.workspace import Workspace, write_whole
 
@@ -46,7 +47,8 @@ def check_pipeline(config: PipelineConfig, workspace: Workspace) -> None:
     if isinstance(config.train, Distillation):
         from flows.teaching import find_teachers  # which imports MLflow
 
-        find_teachers(config, workspace)
+        for teacher, _ in find_teachers(config, workspace):
+            check_teachers_kind(teacher, targets[0].kind, str(source))
     check_kind(config.evaluate, targets[0].kind)
     check_parts(config.train, config.extract)
     check_workers(config.extract.workers)

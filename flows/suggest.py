@@ -50,9 +50,11 @@ def suggest(
     from flows.anytime import situation_of
     from flows.contenders import contenders
     from tasks.train.anytime.forecast import forecast
+    from tasks.train.check import check_pool
     from tasks.train.methods.auto import Auto
 
     assert isinstance(settings.train, Auto)
+    check_pool(settings.train, dataset)
     situation = situation_of(settings, contenders(settings), dataset, workspace)
     for what, value in (*about_data(dataset), *about_machine(settings, situation, workspace)):
         out.print(f"{what:<11} {value}", soft_wrap=True, markup=False)

@@ -232,7 +232,8 @@ class Candidate(Record):
             served on another domain, what validation images are given as images of their own (Parquet).
         chosen: what was chosen on ``choose_on``, for example ``{"l2": 0.001}``.
         score: accuracy, or average precision, on ``choose_on``, as evaluated and served; where the model has learned
-            from these images, too, over the folds that the choice was made by.
+            from these images, too, over the folds that the choice was made by; where it is served on another domain, of
+            what ``held_out`` has.
         scores: by seed, where training was repeated; teachers: registered versions that it learned from.
         cross_validated: whether ``score`` is of a cross-validation over all images but the held-out ones.
     """

@@ -121,7 +121,7 @@ def _chance(rows: pd.DataFrame, multi_label: bool) -> float:
 def _interval(
     rows: pd.DataFrame, dataset: Dataset, candidate: Candidate, evaluation: Evaluation, chance: float
 ) -> tuple[float, float]:
-    """The evaluation's, where it measured the same images.
+    """The evaluation's, where it measured the same answers.
 
     Else, of R², Fisher's (1921) of the correlation whose square it is, and of others Wilson's, for as many answers as
     there are images or, where these come in groups, groups. That of average precision counts the images of a class
@@ -129,7 +129,7 @@ def _interval(
     """
     name, _ = FIGURES[dataset.target.kind]
     known = evaluation.metrics.get(f"{dataset.choose_on}/{name}")
-    if known and not candidate.cross_validated and not any(map(math.isnan, known)):
+    if known and candidate.held_out is None and not candidate.cross_validated and not any(map(math.isnan, known)):
         return known[1], known[2]
     answers = len(rows)
     if rows["group"].notna().any():

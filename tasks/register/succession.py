@@ -38,7 +38,8 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
     """Whether a version may take the champion's place.
 
     It may where no person has taken the choice upon them, by a roll-back or by removing the alias; and it is not worse
-    than the champion, by the 95% interval of the difference on the same images, and knows all of its classes. Where the
+    than the champion, by the 95% interval of the difference on the same images, and knows all of its classes; and
+    neither is adapted to a domain without labels, for which those images say little. Where the
     two could not be compared so, it has to have been measured on the champion's images and classes, none of which may
     be nearly one that either learned from. And its score must be no less than the lower end of the interval of the
     champion and of those before it on the same images, back to the one that a person chose: so a lucky score shuts the
@@ -61,7 +62,9 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
         return Finding(None, f"{last.who} rolled back to version {last.version}, so a person chooses the next one")
     champion = versions[last.version]
     if _is_adapted(version) or _is_adapted(champion):
-        return Finding(None, "cannot be compared: one of the two adapts to a domain that no validation image is of")
+        return Finding(
+            None, "cannot be compared: a model that is adapted is for a domain that no validation image is of"
+        )
     duel = Duel.of(version)
     if duel and duel.version == last.version and duel.images >= FEWEST:
         return _held_against(duel, merit, _bar(merit, versions, moves), champion, must_be_better, margin)

@@ -35,8 +35,8 @@ def train_head(
     teachers: Teachers | None = None,
 ) -> Candidate:  # fmt: skip
     """Fit a head, and the backbone where the method trains through it, with each of the seeds; the best one on
-    validation is kept. Then each further task of the dataset gets a head on the same features (see
-    `tasks.train.further`).
+    validation is kept or, of adapted models, the one whose answers tell most of the target's images. Then each further
+    task of the dataset gets a head on the same features (see `tasks.train.further`).
 
     Args:
         teachers: registered versions that the method learns from, where it names some.
@@ -65,7 +65,7 @@ def train_head(
         fits[seed] = search(config, task) if config.search else config.fit(task)
         if not fits[seed].cross_validated:  # else it has learned from the images that choices are made on
             _finish(fits[seed], config, task, workspace)
-    seed = max(fits, key=lambda seed: fits[seed].preferred)
+    seed = max(fits, key=lambda seed: _preferred(fits[seed], config))
     best = fits[seed]
     best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
     # A search within so many minutes may end another way the next time.
@@ -78,6 +78,15 @@ def train_head(
         candidate = candidate.model_copy(update={"teachers": teachers.names})
     shutil.rmtree(checkpoints, ignore_errors=True)
     return candidate
+
+
+def _preferred(fit: Fit, config: Method) -> tuple[bool, bool, float]:
+    """What seeds are compared by: of adapted models, of which validation images say little, how much their answers tell
+    of the target's images, where they have something to do with what the labels taught."""
+    if not fit.adapted:
+        return False, False, fit.compared
+    agreed = fit.chosen.get("agreement", 1.0) >= getattr(config, "least_agreement", 0.0)
+    return True, agreed, fit.chosen["information"]
 
 
 def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> None:

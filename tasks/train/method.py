@@ -43,8 +43,8 @@ class Method(Section, ABC):
     seed: int = Field(default=0, ge=0)
     """Of initial weights, the order of images, augmentation: whatever is random."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[])
-    """Where several are named, training is repeated with each: the best on validation is kept, the mean and its
-    interval are reported."""
+    """Where several are named, training is repeated with each: the best on validation is kept (of adapted models, the
+    one whose answers tell most of the target's images), the mean and its interval are reported."""
     calibrate: bool = True
     """Whether the logits are divided by the temperature that fits the validation images best, so that probabilities
     mean what they say. Not done where cross-validation leaves no such images."""

@@ -194,5 +194,5 @@ def pretrain_supervised(
         resumed = last if last.is_file() else None
         with interruptible():
             trainer.fit(module, loader, held_out, ckpt_path=resumed, weights_only=True)
-        (measured,) = trainer.validate(module, held_out, verbose=False)
+            (measured,) = trainer.validate(module, held_out, verbose=False)
     return module.network.cpu().eval(), measured["val/accuracy"], (mean.tolist(), std.tolist())

@@ -83,14 +83,8 @@ class Fit:
         return self.chosen.get("adapted", 0.0) > 0
 
     @property
-    def preferred(self) -> tuple[bool, float]:
-        """What seeds are compared by: of adapted models, of which validation images say little, how much their answers
-        tell of the target's images (`tasks.train.adaptation.criteria`); else what trials are compared by."""
-        return self.adapted, self.chosen["information"] if self.adapted else self.compared
-
-    @property
     def compared(self) -> float:
-        """What trials are compared by: the score, under attack where one was trained under."""
+        """What seeds and trials are compared by: the score, under attack where one was trained under."""
         return self.score if self.attacked is None else self.attacked
 
 

@@ -29,6 +29,8 @@ from tasks.train.targets import Labelled
 LEARNED = ("train", "tune")
 """Splits that a model may have learned from."""
 
+FEWEST = 2
+"""Images that can be adapted to, at least."""
 PARTIAL = "partial"
 """Split of images without a label of the leading task: further tasks learn from them as from those of ``train``."""
 
@@ -127,11 +129,17 @@ class Task:
 
     @property
     def target_rows(self) -> pd.DataFrame:
-        """Of the manifest, the images of the domain that is adapted to: those of the pool that are of no domain that is
-        learned from; all of the pool, where every one is."""
+        """Of the manifest, the images of the domain that is adapted to: those of the pool that are of the domains that
+        are tested on, where nothing of these is learned from; else those of a domain that nothing is learned from; or
+        all of the pool, where domains do not tell."""
         pool = self.rows("pool")
-        strange = pool[~pool["domain"].isin(self.rows("train")["domain"].dropna())]
-        return strange if len(strange) else pool
+        learned, tested = (set(self.rows(split)["domain"].fillna("")) for split in ("train", self.dataset.report_on))
+        domains = pool["domain"].fillna("")
+        if learned.isdisjoint(tested):  # what has no domain is of the target where nothing like it is learned from
+            chosen = pool[domains.isin(tested | ({""} - learned))]
+        else:
+            chosen = pool[~domains.isin(learned | {""})]
+        return chosen if len(chosen) >= FEWEST else pool
 
     @property
     def adapted_to(self) -> torch.Tensor:

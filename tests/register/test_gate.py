@@ -111,7 +111,9 @@ def test_where_one_is_adapted_to_another_domain_a_person_decides(
     for number, method in enumerate(methods, 1):
         known[number].tags["method"] = method
     passed, verdict = judged(known[2], known, path(1))
-    assert not passed and verdict.startswith("needs approval: cannot be compared: one of the two adapts to a domain")
+    assert not passed and verdict.startswith(
+        "needs approval: cannot be compared: a model that is adapted is for a domain"
+    )
     for number in (1, 2):
         known[number].tags[ADAPTED] = "no"  # caution has kept the models that have seen no image of the target
     assert judged(known[2], known, path(1))[0]

@@ -29,6 +29,7 @@ from tasks.train.adaptation.terms import (
     PseudoLabels,
 )
 from tasks.train.calibration import temperature
+from tasks.train.door import _preferred
 from tasks.train.further import settle_head
 from tasks.train.heads import Head
 from tasks.train.methods import METHODS
@@ -308,6 +309,17 @@ def test_images_of_the_labelled_domains_in_the_pool_are_not_adapted_to(night: Pr
     assert torch.equal(task.adapted_to, night.task(tmp_path).adapted_to)
     nowhere = night.with_rows(rows.assign(domain=None), tmp_path).task(tmp_path)
     assert len(nowhere.target_rows) == len(nowhere.rows("pool"))
+    # A domain that is tested on tells the target from others that nothing is learned from.
+    another = rows["domain"].mask(rows.index.isin(ours), "dusk")
+    moved = rows.assign(split=rows["split"].mask(rows.index.isin(ours), "pool"), domain=another)
+    assert set(night.with_rows(moved, tmp_path).task(tmp_path).target_rows["domain"]) == {"night"}
+    # One stray image is no domain.
+    stray = rows.assign(domain=rows["domain"].replace({"night": "day"}).mask(rows.index == pool_of(rows)[0], "fog"))
+    assert len(night.with_rows(stray, tmp_path).task(tmp_path).target_rows) == night.dataset.counts["pool"]
+
+
+def pool_of(rows: pd.DataFrame) -> pd.Index:
+    return rows.index[rows["split"] == "pool"]
 
 
 def test_probabilities_are_calibrated_on_images_as_their_own_domain_has_them(tmp_path: Path) -> None:
@@ -331,8 +343,10 @@ def test_of_several_seeds_one_that_is_adapted_is_kept_by_what_it_tells_of_the_ta
 
     plain, adapted = fit(0.99, adapted=0.0, information=0.9), fit(0.80, adapted=1.0, information=0.5)
     better = fit(0.75, adapted=1.0, information=0.7)
-    assert max((plain, adapted, better), key=lambda each: each.preferred) is better
-    assert max((fit(0.9), fit(0.91)), key=lambda each: each.preferred).score == 0.91
+    sure = fit(0.75, adapted=1.0, information=0.9, agreement=0.01)
+    section = section_of("mcc", cautious=False)
+    assert max((plain, adapted, better, sure), key=lambda each: _preferred(each, section)) is better
+    assert max((fit(0.9), fit(0.91)), key=lambda each: _preferred(each, section)).score == 0.91
 
 
 @pytest.mark.parametrize("name", ["mcc", "adabn", "coral", "adapt_tuned"])

@@ -26,6 +26,7 @@ from tasks.train.adaptation.terms import (
     Nothing,
     Term,
 )
+from tasks.train.further import settle_head
 from tasks.train.heads import Head
 from tasks.train.methods.adapt_tuned import AdaptTuned
 from tasks.train.methods.linear import Linear
@@ -206,6 +207,14 @@ def test_answers_about_the_pool_are_those_of_the_frozen_features_where_nothing_w
     # In another order.
     assert len(found) == len(expected) == task.dataset.counts["pool"]
     torch.testing.assert_close(found.sum(0), expected.sum(0), rtol=1e-2, atol=1e-2)
+
+
+def test_without_caution_too_it_is_said_that_the_network_is_adapted(night: Prepared, tmp_path: Path) -> None:
+    section = AdaptTuned.model_validate({"epochs": 1, "batch_size": 32, "cautious": False, "augment": "none"})
+    fit = section.fit(night.task(tmp_path))
+    assert fit.adapted and fit.chosen["information"] > 0
+    settle_head(fit, True, night.task(tmp_path).validation)
+    assert float(fit.head.temperature) == 1  # of its own domain's images nothing is known as they would be served
 
 
 def test_source_only_is_alike_in_all_but_the_target() -> None:

@@ -20,6 +20,7 @@ from tasks.rival import Rival
 from tasks.target import one_task
 from tasks.teachers import Teachers
 from tasks.train.check import check_labels
+from tasks.train.distillation.check import check_kind
 from tasks.train.distillation.head import Errors, fit_student
 from tasks.train.distillation.images import Taught
 from tasks.train.distillation.lesson import Lesson, lesson_of
@@ -239,15 +240,16 @@ def test_what_a_teacher_cannot_teach_is_told(digits: Prepared, shapes: Prepared,
         "digits@1 (train.teacher) does not know 8, 9, of the classes of ": teaching(
             digits, teacher, names=tuple("01234567xy")
         ),
-        "tells several labels an image, and what is to be told of the images of ": teaching(
-            digits, teacher, targets=one_task(digits.dataset.classes, multi_label=True)
-        ),
         "train.teacher names nobody": None,
     }
     for told, teachers in refused.items():
         with pytest.raises(ConfigurationError) as caught:
             digits.train(section, home_of(digits), teachers)
         assert told in str(caught.value)
+    [several] = teaching(digits, teacher, targets=one_task(digits.dataset.classes, multi_label=True)).versions
+    with pytest.raises(ConfigurationError, match=r"digits@1 \(train.teacher\) tells several labels an image, and what"):
+        check_kind(several, "class", "photos")
+    check_kind(several, "labels", "photos")
     with pytest.raises(ConfigurationError, match="one has several labels an image and the other one"):
         names = (*shapes.dataset.classes, *"3456789")
         shapes.train(section, home_of(shapes), teaching(digits, teacher, names=names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import batch_norm
 from tasks.preprocess.pictures import Pictures, Squares
 from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import LEAST_AGREEMENT
-from tasks.train.adaptation.criteria import MOST
+from tasks.train.adaptation.criteria import MOST, information
 from tasks.train.adaptation.terms import TERMS, Activations, Term
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
@@ -60,10 +61,16 @@ class Adapting(nn.Module):
             return loss + self.strength * self.term(source, target, over)
 
 
-def trusted(adapted: Fit, plain: Fit, task: Task, least_agreement: float = LEAST_AGREEMENT) -> Fit:
+def trusted(changed: Fit, plain: Fit, task: Task, least_agreement: float = LEAST_AGREEMENT) -> Fit:
     """The adapted network or, where it is not trusted (`Verdict`), one that has seen no image of the target."""
-    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, adapted))
+    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, changed))
     return keep("adapt_tuned", ours, theirs, cautious=True, least_agreement=least_agreement)
+
+
+def adapted(fit: Fit, task: Task) -> Fit:
+    """The adapted network, which nothing is held against."""
+    told = information(answers(fit, task).softmax(1))
+    return replace(fit, chosen=fit.chosen | {"adapted": 1.0, "information": told})
 
 
 @torch.inference_mode()

@@ -21,7 +21,8 @@ OFTEN = 5.0
 class Notes:
     """The steps of a run in a file, and the seconds that were spent on them.
 
-    What a smaller budget had left out is forgotten, so that it is thought of again.
+    What a smaller budget had left out is forgotten, so that it is thought of again; so is what failed, which may have
+    been the machine's fault.
 
     Attributes:
         done: steps that are over, in order.
@@ -39,7 +40,8 @@ class Notes:
             self.spent = kept["spent"]
             steps = [Step(**row) for row in kept["steps"]]
             again = budget > kept["budget"]
-            self.done = [step for step in steps if step.is_over and not (again and step.state == "left out")]
+            gone = ("failed", "left out") if again else ("failed",)
+            self.done = [step for step in steps if step.is_over and step.state not in gone]
             self.unfinished = next((step for step in steps if not step.is_over), None)
 
     def begin(self, step: Step, spent: float) -> Step:
@@ -49,12 +51,15 @@ class Notes:
         return self.unfinished
 
     @contextmanager
-    def kept_up(self, spent: Callable[[], float]) -> Iterator[None]:
-        """Note every few seconds of the block how many are spent, so that a kill does not give them back."""
+    def kept_up(self, spent: Callable[[], float], took: Callable[[], float]) -> Iterator[None]:
+        """Note every few seconds of the block how many are spent, and how many the step at work took of them, so that a
+        kill does not give them back."""
         over = Event()
 
         def keep_up() -> None:
             while not over.wait(OFTEN):
+                assert self.unfinished is not None
+                self.unfinished = replace(self.unfinished, took=took())
                 with suppress(OSError):  # a full disk is told of where something is lost by it
                     self._write(spent())
 

@@ -12,17 +12,25 @@ from tasks.wording import shorten
 KINDS: dict[Kind, str] = {"class": "a class", "labels": "several labels an image", "number": "a number"}
 
 
+def check_kind(teacher: Rival, kind: Kind, source: str) -> None:
+    """Whether a teacher tells what is to be told of a source's images, as far as its package says.
+
+    Raises:
+        ConfigurationError: it tells something of another kind.
+    """
+    if teacher.targets and teacher.targets[0].kind != kind:
+        raise ConfigurationError(
+            f"the teacher {name_of(teacher)} (train.teacher) tells {KINDS[teacher.targets[0].kind]}, and what is to be "
+            f"told of the images of {source} is {KINDS[kind]}: name another teacher"
+        )
+
+
 def check_classes(teacher: Rival, dataset: Dataset) -> None:
     """Whether a teacher knows every class that is to be learned; it may know others, too.
 
     Raises:
-        ConfigurationError: it does not, or tells something of another kind.
+        ConfigurationError: it does not.
     """
-    if teacher.targets and teacher.targets[0].kind != dataset.target.kind:
-        raise ConfigurationError(
-            f"the teacher {name_of(teacher)} (train.teacher) tells {KINDS[teacher.targets[0].kind]}, and what is to be "
-            f"told of the images of {dataset.source} is {KINDS[dataset.target.kind]}: name another teacher"
-        )
     if unknown := [name for name in dataset.classes if name not in teacher.classes]:
         raise ConfigurationError(
             f"the teacher {name_of(teacher)} (train.teacher) does not know {shorten(unknown)}, of the "

@@ -73,11 +73,11 @@ class AdaptTuned(Cautious, ThroughBackbone):
         return adapting(self, task, self.term, self.strength)
 
     def settle(self, fit: Fit, task: Task) -> Fit:
-        from tasks.train.adaptation.images import trusted
+        from tasks.train.adaptation.images import adapted, trusted
         from tasks.train.tuning.run import tune
 
         if not self.cautious:
-            return fit
+            return adapted(fit, task)
         plain = tune(self.source_only, replace(task, folder=task.folder / "source-only"))
         return trusted(fit, plain, task, self.least_agreement)
 

@@ -34,9 +34,16 @@ def test_time_that_a_killed_step_had_taken_is_not_given_back(tmp_path: Path, mon
     monkeypatch.setattr("tasks.train.anytime.notes.OFTEN", 0.01)
     notes = Notes(tmp_path / "notes.json", 60.0)
     notes.begin(PROBE, 3.0)
-    with notes.kept_up(lambda: 21.0):
+    with notes.kept_up(lambda: 21.0, lambda: 18.0):
         assert eventually(lambda: Notes(notes.path, 60.0).spent == 21.0)
-    assert Notes(notes.path, 60.0).unfinished is not None
+    found = Notes(notes.path, 60.0).unfinished
+    assert found is not None and found.took == 18.0
+
+
+def test_what_failed_is_tried_again_by_the_next_start(tmp_path: Path) -> None:
+    notes = Notes(tmp_path / "notes.json", 60.0)
+    notes.end([replace(PROBE, state="done"), Step("tune", "a", "lp_ft", state="failed", why="out of memory")], 25.0)
+    assert [step.kind for step in Notes(notes.path, 60.0).done] == ["probe"]
 
 
 def test_a_larger_budget_thinks_again_of_what_was_left_out(tmp_path: Path) -> None:
