@@ -259,11 +259,15 @@ def test_a_version_of_an_earlier_headstart_that_says_its_figure_is_inflated_wait
 
 
 def measured(
-    data: Dataset, score: float, metrics: dict[str, Any] | None = None, cross_validated: bool = False
+    data: Dataset,
+    score: float,
+    metrics: dict[str, Any] | None = None,
+    cross_validated: bool = False,
+    held_out: Path | None = None,
 ) -> Merit:
     candidate = Candidate(
         fingerprint="c", method="linear", head=HERE, curves=HERE, chosen={}, score=score,
-        cross_validated=cross_validated,
+        cross_validated=cross_validated, held_out=held_out,
     )  # fmt: skip
     return Merit.measured(data, candidate, Evaluation(fingerprint="e", report=HERE, metrics=metrics or {}))
 
@@ -282,6 +286,8 @@ def test_a_merit_knows_chance_its_interval_and_its_images(tmp_path: Path) -> Non
     assert made.chance == 0.5 and (made.low, made.high) == wilson(36, 40)[1:]
     assert (measured(data, 0.9, {"val/accuracy": (0.9, 0.7, 0.95)}).low) == 0.7
     assert measured(data, 0.9, {"val/accuracy": (0.9, float("nan"), float("nan"))}) == made
+    # Of a head that is adapted, the evaluation's figure is of other answers than its score.
+    assert measured(data, 0.9, {"val/accuracy": (0.3, 0.2, 0.4)}, held_out=HERE) == made
     assert Merit.of(_version(1, made.tags)) == made
 
 

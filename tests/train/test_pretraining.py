@@ -56,8 +56,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(tmp_path: Path, mon
             raise RuntimeError("killed")
         start(self, trainer, module)
 
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(pretraining._ReportProgress, "on_train_epoch_start", killed)
+        pretrain_supervised(network(), train, val, SCHEDULE, tmp_path / "broken")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretraining._ReportProgress, "on_train_epoch_start", interrupted)
         pretrain_supervised(network(), train, val, SCHEDULE, tmp_path / "broken")
     resumed, same_accuracy, _ = pretrain_supervised(network(), train, val, SCHEDULE, tmp_path / "broken")
     assert accuracy == same_accuracy
