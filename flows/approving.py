@@ -40,9 +40,12 @@ def reject(name: Name, version: Version, why: Why) -> None:
     from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import approval
+    from tasks.register.registry import get_version
     from tasks.register.store import open_registry
 
     with shown():
-        decision = approval.reject(open_registry(workspace), name, version, why)
+        registry = open_registry(workspace)
+        number = get_version(registry, name, version).version
+        decision = approval.reject(registry, name, number, why)
     settle(workspace)
-    out.print(f"{name}: version {version} was {decision}", markup=False)
+    out.print(f"{name}: version {number} was {decision}", markup=False)

@@ -94,7 +94,12 @@ def begin(name: str, flow_run: UUID, workspace: Workspace) -> Process:
     )
     owner = Owner.of(child.pid)
     # On its behalf: it takes seconds until it can.
-    leases.write(leases.Lease(owner, str(flow_run), os.environ.get("PREFECT_API_URL", ""), name), workspace)
+    try:
+        leases.write(leases.Lease(owner, str(flow_run), os.environ.get("PREFECT_API_URL", ""), name), workspace)
+    except OSError:  # nobody would know of it
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
     return Process(name, flow_run, owner, child, time.monotonic())
 
 

@@ -68,7 +68,7 @@ class Scheduler:
         self._polled = self._looked = -LOOK
         self._sweep: subprocess.Popen[bytes] | None = None
         self._client: SyncPrefectClient | None = None
-        self._is_away = False
+        self._is_away = self._is_stuck = False
         self._end = End()
 
     def work(self) -> None:
@@ -110,11 +110,13 @@ class Scheduler:
                 self._start_what_waits()
                 self._apply_answers()
                 self._polled = time.monotonic()
-            self._is_away = False
+            self._is_away = self._is_stuck = False
         except Ended:
             pass
         except (*GONE, HeadstartError) as error:
             self._lose_server(error)
+        except OSError as error:  # such as a full disk; what is not written down is known all the same
+            self._say_stuck(error)
         self._watch_the_clock()
         self._see_to_the_dead()
 
@@ -151,6 +153,12 @@ class Scheduler:
             _tell("schedule", f"the Prefect server does not answer ({type(error).__name__}): it is looked after")
         self._is_away = True
         self._hang_up()
+
+    def _say_stuck(self, error: OSError) -> None:
+        logging.getLogger("headstart").warning("the scheduler: %s", error, exc_info=error)
+        if not self._is_stuck:
+            _tell("schedule", f"{error}: tried again until it goes")
+        self._is_stuck = True
 
     def _hang_up(self) -> None:
         if self._client is not None:
@@ -348,12 +356,23 @@ class Scheduler:
             with suppress(subprocess.TimeoutExpired):
                 process.child and process.child.wait(GRACE)
         for process in list(self.processes):
-            with suppress(*GONE):
+            with suppress(*GONE, OSError):
                 self._conclude(process)
+        self._call_off()
         for watch in self.watches:
             watch.end()
         self._see_to_the_dead()  # which outlives this process: Docker gives all ten seconds, and MLflow takes its time
         self._hang_up()
+
+    def _call_off(self) -> None:
+        """Runs that have waited are due again when a scheduler works: the server is not to keep them besides."""
+        for name in self.schedules:
+            flow_run = self.states[name].flow_run
+            if self._client and flow_run and not self._of(name):
+                with suppress(*GONE):
+                    run = deployments.read_run(self._client, UUID(flow_run))
+                    if run and run.state and not run.state.is_final():
+                        finish(self._client, UUID(flow_run), Cancelled(message=f"Ended: {STOPPED}."))
 
     def _keep(self, name: str, quietly: bool = False, **changes: object) -> None:
         self.states[name] = replace(self.states[name], **changes)  # type: ignore[arg-type]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -43,13 +44,19 @@ class Timetable:
 
     def after(self, moment: datetime) -> datetime | None:
         """The first time later than a moment; None where there is none."""
-        return next(iter(self.next_times(1, moment)), None)
+        return _first_after(self, moment)
 
     def next_times(self, count: int, moment: datetime) -> list[datetime]:
         """The first times later than a moment, fewer where a rule ends."""
         if self.kind == NONE:
             return []
-        return list(asyncio.run(self._rule.get_dates(count, start=moment + SHORTEST)))
+        # Of an hour that a change of clocks leaves out, Prefect gives the one before, even where that is over.
+        for more in (0, 8, 4 * 60):
+            times: Sequence[datetime] = asyncio.run(self._rule.get_dates(count + more, start=moment + SHORTEST))
+            later = sorted({time.astimezone(UTC) for time in times if time > moment})
+            if len(later) >= count or len(times) < count + more:
+                break
+        return later[:count]
 
     def __str__(self) -> str:
         alone = {"interval": f"every {self.expression} s", NONE: ""}
@@ -74,6 +81,11 @@ class Timetable:
         if self.kind == "cron":
             return CronSchedule(cron=self.expression, timezone=self.zone)
         return RRuleSchedule(rrule=self.expression, timezone=self.zone)
+
+
+@lru_cache(64)  # whoever waits for a time asks twice a second, and a rule is worked off from its beginning
+def _first_after(table: Timetable, moment: datetime) -> datetime | None:
+    return next(iter(table.next_times(1, moment)), None)
 
 
 def read_timetable(

@@ -299,10 +299,12 @@ class Comparison(Record):
             of the latter, those that one of the two only knows nearly the same of.
         metrics: ``split/name``, of further tasks ``split/task/name``, to (ours, theirs, difference, low, high), the
             bounds of the difference's 95% interval.
-        p_values: by split, and ``split/task``, of the difference of the shares of right answers, or of mean errors.
+        p_values: by split, and ``split/task``, of the difference of the shares of right answers, of average precision
+            where an image may have several labels, or of mean errors.
         detectable: by split, the difference that four of five tests on so many images would have found.
         gained, lost: by split, images that only we, or only they, have right, or tell more exactly.
         new, gone: classes that only we, or only they, know; renamed: their name to ours; new_tasks, gone_tasks: tasks.
+        gone_of_tasks: of further tasks, classes that only they know.
         further: ``split/task`` to how many images were compared.
         findings: a line for each thing that has to be said beside the figures.
     """
@@ -324,6 +326,7 @@ class Comparison(Record):
     further: dict[str, int] = Field(default={})
     new_tasks: tuple[str, ...] = ()
     gone_tasks: tuple[str, ...] = ()
+    gone_of_tasks: dict[str, tuple[str, ...]] = Field(default={})
     findings: tuple[str, ...] = ()
 
 

@@ -38,10 +38,10 @@ def approve(client: Registry, name: str, which: str | int, why: str, who: str | 
     Raises:
         RegistryError: there is no such version, it does not wait, its files are gone, or somebody has decided.
     """
-    get_version(client, name, which)
+    number = get_version(client, name, which).version  # an alias may have moved by the time that it is our turn
     with turn(client, name) as mine:
         settle(client, name)
-        version = _waiting(client, name, which)
+        version = _waiting(client, name, number)
         check_files(client, version)
         move = move_to(mine, "promote", int(version.version), why, who)
         _write(mine, version, Decision("approved", move.who, move.when, why))
@@ -54,10 +54,10 @@ def reject(client: Registry, name: str, which: str | int, why: str, who: str | N
     Raises:
         RegistryError: there is no such version, it does not wait, or somebody has decided.
     """
-    get_version(client, name, which)
+    number = get_version(client, name, which).version
     with turn(client, name) as mine:
         settle(client, name)
-        version = _waiting(client, name, which)
+        version = _waiting(client, name, number)
         decision = Decision("rejected", who or user_name(), datetime.now(UTC).strftime(TIME), why)
         _write(mine, version, decision)
         if int(get_model(client, name).aliases.get(CHALLENGER, 0)) == int(version.version):

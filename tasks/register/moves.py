@@ -54,12 +54,12 @@ def promote(client: Registry, name: str, which: str | int, why: str, who: str | 
             alias between the asking and the doing.
     """
     check_why(why)
-    get_version(client, name, which)
+    number = get_version(client, name, which).version  # an alias may have moved by the time that it is our turn
     seen = full_history(client, name)
     with turn(client, name) as mine:
         settle(client, name)
         _check_unmoved(client, name, seen)
-        found = get_version(client, name, which)
+        found = get_version(client, name, number)
         check_files(client, found)
         return move_to(mine, "promote", int(found.version), why, who)
 

@@ -77,6 +77,13 @@ def worse_tasks(comparison: Comparison | None, dataset: Dataset, level: float) -
         for target, p in zip(there, raised, strict=True)
         if p < level and (line := _worse(target, split, comparison, p))
     ]
+    worse += [
+        f"{task} has lost classes: {', '.join(classes)}" for task, classes in sorted(comparison.gone_of_tasks.items())
+    ]
+    if not worse and len(there) < len(named):
+        left = ", ".join(target.name for target in named if target not in there)
+        told = f"cannot be compared on {split}: {left} (see the findings of the comparison)"
+        return Finding(None, told, asked, against=comparison.version)
     if not worse:
         told = f"none of {len(there)} further tasks is worse on {split}"
         return Finding(True, told, asked, "0", against=comparison.version)
@@ -114,15 +121,28 @@ def widest_gap(evidence: Evidence, column: str, label: str | None, most: float) 
             f"{split} has {len(values)} values of {column} with {LEAST} images or more that {what} could be read from"
         )
         return Finding(None, told, asked)
+    alone = [] if column == "group" else [value for value in values if _units(named[named[column] == value]) < 2]
+    values = [value for value in values if value not in alone]
+    unsure = f"{column} {', '.join(alone)} {'is' if len(alone) == 1 else 'are'} of one group each, which tells nothing"
+    if len(values) < 2:
+        return Finding(None, unsure, asked)
     pairs = list(combinations(values, 2))
-    shares = {value: _share(named[named[column] == value], 1 - 0.05 / len(pairs)) for value in values}
+    counted = named.assign(group=None) if column == "group" else named  # of a group, each image is one
+    shares = {value: _share(counted[named[column] == value], 1 - 0.05 / len(pairs)) for value in values}
     gaps = [_gap(shares, *pair) for pair in pairs]
     value, low, high, lower, upper = max(gaps, key=lambda gap: (gap[1] > most, gap[0]))
     told = (
         f"{what} on {split} is {shares[lower][0]:.4f} for {column} {lower} and {shares[upper][0]:.4f} for {upper}: "
         f"{value:.4f} apart [{low:.4f}, {high:.4f}]"
     )
+    if alone and low <= most:
+        return Finding(None, f"{told}; {unsure}", asked, f"{value:.4f}")
     return Finding(low <= most, told, asked, f"{value:.4f}")
+
+
+def _units(rows: pd.DataFrame) -> int:
+    """Groups of images, and images of none."""
+    return int(rows["group"].nunique() + rows["group"].isna().sum())
 
 
 def _answered(evidence: Evidence, split: str, label: str | None) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from tasks.register.client import Version
@@ -19,6 +20,9 @@ NAMED = 3
 
 FEWEST = 20
 """Images from which on a comparison on the same images decides; below, it sees nothing but the largest differences."""
+
+WIDEST = 2.0
+"""Width of an interval that says nothing of a difference of shares, which lies between -1 and 1."""
 
 
 def beats_chance(standing: Standing) -> Finding:
@@ -66,9 +70,12 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
             None, "cannot be compared: a model that is adapted is for a domain that no validation image is of"
         )
     duel = Duel.of(version)
-    if duel and duel.version == last.version and duel.images >= FEWEST:
+    if duel and duel.version != last.version:
+        was = f"cannot be compared: it was held against version {duel.version}, and champion is {last.version} now"
+        return Finding(None, was)
+    if duel and duel.images >= FEWEST:
         return _held_against(duel, merit, _bar(merit, versions, moves), champion, must_be_better, margin)
-    if duel and duel.version == last.version and duel.near:
+    if duel and duel.near:
         return Finding(None, f"cannot be compared: {_leaked(duel)}")
     if unlike := _unlike(merit, champion):
         return Finding(None, f"cannot be compared: {unlike}")
@@ -110,6 +117,8 @@ def _held_against(
     found = f"{gained} [{lower}, {upper}]"
     if duel.gone:
         return Finding(False, f"classes are gone ({_few(duel.gone)}); of the others, {duel}", asked, found)
+    if not (math.isfinite(low) and math.isfinite(high)) or high - low >= WIDEST:
+        return Finding(None, "cannot be compared: all images are of one group, so that chance is not known", asked)
     if high < 0:
         return Finding(False, f"worse, {duel}", asked, found)
     if least is not None and low <= least:

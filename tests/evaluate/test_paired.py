@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 from scipy.stats import binom
 
+from tasks.evaluate.comparison.pair import Pair
 from tasks.evaluate.scores import metrics, multi_label
 from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.paired import (
@@ -146,3 +148,17 @@ def test_several_questions_raise_p_values_as_holm_does(level: float) -> None:
     while left and values[left[0]] <= level / len(left):
         believed.add(left.pop(0))
     assert {number for number, raised in enumerate(holm(values.tolist())) if raised <= level} == believed
+
+
+def test_with_several_labels_the_p_value_is_of_the_figure_that_both_are_judged_by() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, (300, 3)).astype(np.float32)
+    theirs, ours = 0.4 * targets + 0.05, random.random((300, 3)) * 0.4  # no answer reaches a half
+    rows = pd.DataFrame({"path": [str(n) for n in range(300)]})
+    pair = Pair("val", rows, ("a", "b", "c"), targets, ours, theirs, None, 0)
+    assert not pair.right[0][targets.any(1)].any() and pair.p < 1e-6
+    same = Pair("val", rows, ("a", "b", "c"), targets, ours, ours, None, 0)
+    assert same.p == 1
+    groups = np.arange(300) % 2
+    assert 1e-6 < Pair("val", rows, ("a", "b", "c"), targets, ours, theirs, groups, 0).p < 0.2
+    assert Pair("val", rows, ("a", "b", "c"), targets, ours, theirs, groups * 0, 0).p == 1  # nothing is known

@@ -8,10 +8,12 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from flows import schedules
+from flows.scheduler import Scheduler
 from flows.schedules import Schedule, State, claimed, keep, names, scheduler_of, state
 from flows.timetable import Timetable
 from tasks.errors import ConfigurationError, ServerError
@@ -84,6 +86,21 @@ def test_one_process_at_a_time_works_a_schedule_off_and_a_killed_one_lets_go(wor
     assert eventually(lambda: scheduler_of("digits", workspace) is None, 5)
     with claimed(["digits"], workspace):
         pass
+
+
+def test_a_full_disk_does_not_end_a_scheduler(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(NIGHTLY, workspace)
+    scheduler = Scheduler(["digits"], workspace)
+    monkeypatch.setattr(scheduler, "_see_to_server", lambda: None)
+    monkeypatch.setattr(scheduler, "_see_to_the_dead", lambda: None)
+    monkeypatch.setattr(schedules, "save", Mock(side_effect=OSError(28, "No space left on device")))
+    for _ in range(2):
+        scheduler._polled = float("inf")
+        scheduler._tick()
+    told = capsys.readouterr().out
+    assert told.count("No space left on device: tried again until it goes") == 1
 
 
 def test_a_configuration_in_the_workspace_moves_with_it(workspace: Workspace, tmp_path: Path) -> None:

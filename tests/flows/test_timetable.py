@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -73,6 +74,23 @@ def test_three_in_the_morning_stays_so_when_the_clocks_change() -> None:
     nightly = Timetable("cron", "0 3 * * *", "Europe/Berlin")
     times = nightly.next_times(3, datetime(2026, 3, 27, 12, tzinfo=UTC))
     assert [time.astimezone(UTC).hour for time in times] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Sydney"])
+@pytest.mark.parametrize(
+    ("kind", "expression", "runs"),
+    [("cron", "0 * * * *", 23), ("cron", "30 2 * * *", 1), ("cron", "0 2 * * *", 1), ("cron", "*/15 * * * *", 92),
+     ("rrule", "FREQ=HOURLY;BYMINUTE=0;BYSECOND=0", 23)],
+)  # fmt: skip
+def test_time_goes_on_where_an_hour_is_left_out(zone: str, kind: str, expression: str, runs: int) -> None:
+    table = Timetable(kind, expression, zone)
+    night = {"Europe/Berlin": (3, 28), "America/New_York": (3, 14), "Australia/Sydney": (10, 3)}[zone]
+    moment = datetime(2027, *night, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    end, count = datetime(2027, night[0], night[1] + 1, tzinfo=ZoneInfo(zone)).astimezone(UTC), 0
+    while (after := table.after(moment)) and after < end:
+        assert after > moment
+        moment, count = after, count + 1
+    assert runs - 4 <= count <= runs + 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -43,6 +44,22 @@ def test_what_is_approved_is_champion_and_who_did_it_is_kept(fruit: MlflowClient
     for again in (approve, reject):
         with pytest.raises(RegistryError, match=r"does not wait any more: it was approved by bob on .*night"):
             again(fruit, "fruit", 3, "")
+
+
+@pytest.mark.parametrize("decide", [approve, reject, moves.promote])
+def test_an_alias_that_moves_while_one_waits_for_the_turn_decides_on_nothing_else(
+    fruit: MlflowClient, monkeypatch: pytest.MonkeyPatch, decide: Any
+) -> None:
+    module = moves if decide is moves.promote else approval
+    settle = module.settle
+
+    def moved(*given: Any) -> None:
+        settle(*given)
+        fruit.set_registered_model_alias("fruit", "challenger", "2")  # by a run that had the turn
+
+    monkeypatch.setattr(module, "settle", moved)
+    decide(fruit, "fruit", "challenger", "as I saw it", "bob")
+    assert 2 in numbers(fruit) and aliases(fruit)["champion"] == (1 if decide is reject else 3)
 
 
 def test_what_is_rejected_has_no_alias_and_the_champion_stays(fruit: MlflowClient) -> None:

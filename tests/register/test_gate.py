@@ -165,9 +165,18 @@ def test_on_the_same_images_the_difference_decides_whatever_else_was_measured(
 def test_a_comparison_with_an_earlier_champion_or_on_a_handful_of_images_decides_nothing() -> None:
     better = replace(EVEN, ours=1.0, difference=0.08, low=0.05, high=0.11)
     other = merit(0.99, images="v2")
-    for duel, made in ((better, path(1, 2)), (replace(better, images=FEWEST - 1), path(1))):
-        passed, verdict = held_against(duel, merit(0.9), merit(0.95), other, made=made)
-        assert not passed and "other validation images" in verdict
+    passed, verdict = held_against(replace(better, images=FEWEST - 1), merit(0.9), merit(0.95), other, made=path(1))
+    assert not passed and "other validation images" in verdict
+    for third in (other, merit(0.99)):  # whatever its score is
+        passed, verdict = held_against(better, merit(0.9), merit(0.95), third, made=path(1, 2))
+        assert not passed and "it was held against version 1, and champion is 2 now" in verdict
+
+
+@pytest.mark.parametrize(("low", "high"), [(float("nan"), float("nan")), (-1.0, 1.0)])
+def test_where_chance_is_not_known_a_person_decides(low: float, high: float) -> None:
+    duel = replace(EVEN, ours=0.2, difference=-0.72, low=low, high=high)
+    passed, verdict = held_against(duel, merit(0.9), merit(0.95), made=path(1))
+    assert not passed and "all images are of one group" in verdict
 
 
 def test_steps_that_are_no_worse_each_do_not_add_up() -> None:

@@ -157,6 +157,23 @@ def test_values_of_a_column_are_apart_where_the_whole_interval_says_so(tmp_path:
     assert measured("fairness", few).passed is None
 
 
+def test_a_value_that_is_a_single_group_tells_nothing_and_groups_themselves_are_compared_by_images(
+    tmp_path: Path,
+) -> None:
+    about = evidence(tmp_path, {"day": 1.0, "dusk": 1.0, "night": 0.0})
+    rows = pd.read_parquet(tmp_path / "manifest.parquet")
+    rows.assign(group=rows["domain"]).to_parquet(tmp_path / "manifest.parquet")
+    found = measured("fairness", about)
+    assert found.passed is None and found.reason == (
+        "domain day, dusk, night are of one group each, which tells nothing"
+    )
+    groups = measured("fairness", about, column="group")
+    assert groups.passed is False and groups.measured == "1.0000"
+    rows.assign(group=rows["domain"].where(rows["domain"] == "night")).to_parquet(tmp_path / "manifest.parquet")
+    found = measured("fairness", about)
+    assert found.passed is None and found.reason.endswith("domain night is of one group each, which tells nothing")
+
+
 def test_calibration_is_below_a_limit_or_not_worse_than_the_champions(tmp_path: Path) -> None:
     assert measured("calibration", evidence(tmp_path), ece=0.05).passed
     assert measured("calibration", evidence(tmp_path), ece=0.03).passed is False

@@ -179,9 +179,21 @@ def test_a_further_task_that_became_worse_stops_a_version(tmp_path: Path) -> Non
     assert measured(0.7, 0.3).passed and measured(0.95, 0.001).passed
     assert measured(0.7, 0.001, further={}).passed is None
     assert measured(0.7, 0.001, new_tasks=("species",)).passed
+    lost = measured(0.95, 0.5, gone_of_tasks={"species": ("heron",)})
+    assert lost.passed is False and lost.reason == "species has lost classes: heron"
     gone = measured(0.95, 0.5, gone_tasks=("wings",))
     assert gone.passed is False and gone.reason == "tasks are told no more: wings"
     assert Tasks().measure(evidence(tmp_path)).passed
+
+
+def test_a_further_task_that_could_not_be_compared_asks_a_person(tmp_path: Path) -> None:
+    of = evidence(tmp_path)
+    wings = SPECIES.model_copy(update={"name": "wings", "column": "label:wings"})
+    two = replace(of, dataset=of.dataset.model_copy(update={"targets": (AGE, SPECIES, wings)}))
+    metrics = {"val/species/accuracy": (0.95, 0.9, 0.05, 0.0, 0.1)}
+    values = {"metrics": metrics, "p_values": {"val/species": 0.1}, "further": {"val/species": 150}}
+    found = Tasks().measure(replace(two, comparison=comparison(**values)))
+    assert found.passed is None and found.reason.startswith("cannot be compared on val: wings")
 
 
 def test_lists_and_the_card_tell_errors_in_their_unit(tmp_path: Path) -> None:

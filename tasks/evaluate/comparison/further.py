@@ -43,13 +43,14 @@ class Beside:
     Attributes:
         pairs: of each split and task, the images with a label that neither knows.
         differences: of each figure, by ``split/task/figure``.
-        new, gone: tasks that only we, or only they, tell.
+        new, gone: tasks that only we, or only they, tell; gone_classes: of the others, classes that only they know.
     """
 
     pairs: list[AnyPair] = field(default_factory=list)
     differences: dict[str, Difference] = field(default_factory=dict)
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    gone_classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
 
     def entries(self, comparison: Comparison) -> dict[str, Any]:
@@ -61,6 +62,7 @@ class Beside:
             "further": {name: len(pair.rows) for name, pair in named.items()},
             "new_tasks": self.new,
             "gone_tasks": self.gone,
+            "gone_of_tasks": self.gone_classes,
         }
 
 
@@ -78,6 +80,8 @@ def compare_further(
         if unlike := other_task(ours[name], other[name]):
             found.findings.append(f"{name}: {unlike}")
             continue
+        if lost := tuple(each for each in other[name].classes if each not in ours[name].classes):
+            found.gone_classes[name] = lost
         head = Head.load(rival.bundle / head_file(name))
         for split in splits:
             answers = answer_further(ours[name], split, dataset, features, candidate)

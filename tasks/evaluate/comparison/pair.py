@@ -19,6 +19,7 @@ from tasks.evaluate.scores.paired import (
     differences,
     differences_of_areas,
     holm,
+    p_of,
     p_value,
 )
 from tasks.evaluate.slices.parts import Part
@@ -67,8 +68,12 @@ class Pair:
 
     @property
     def p(self) -> float:
-        """See `tasks.evaluate.scores.paired.p_value`."""
-        return p_value(*self.right, self.groups)
+        """See `tasks.evaluate.scores.paired.p_value`; with several labels an image, of the headline's difference."""
+        if self.targets.ndim == 1:
+            return p_value(*self.right, self.groups)
+        targets, sample = self.targets > 0, Sample(len(self.rows), self.groups)
+        ours, theirs = (metrics.areas(targets, side) for side in (self.ours, self.theirs))
+        return p_of(differences_of_areas(ours, theirs, sample)[self.headline], sample)
 
     @property
     def detectable(self) -> float:

@@ -77,6 +77,17 @@ def differences_of_areas(
     return {name: _difference_of_areas(area, theirs[name], sample) for name, area in ours.items()}
 
 
+def p_of(difference: Difference, sample: Sample) -> float:
+    """Two-sided p-value of a difference of `differences_of_areas`; 1 where its interval is not known."""
+    half = (difference.high - difference.low) / 2
+    if np.isnan(half):
+        return 1.0
+    if half == 0:
+        return float(difference.value == 0)
+    away = abs(difference.value) / half * sample.quantile(LEVEL)
+    return 2 * float(norm.sf(away) if sample.groups is None else t.sf(away, sample.units - 1))
+
+
 def _difference_of_areas(ours: Linear, theirs: Linear, sample: Sample) -> Difference:
     value = ours.value - theirs.value
     if np.isnan(value) or sample.units == 1:
