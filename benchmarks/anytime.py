@@ -111,7 +111,8 @@ def fastai(name: str, minutes: float, folder: Path, python: str) -> dict[str, An
     job = folder / "job.json"
     job.write_text(json.dumps(_ingested(name, folder) | {"seconds": 60 * minutes, "size": SETS[name]["size"]}))
     began = time.monotonic()
-    done = subprocess.run([python, __file__, "--job", str(job)], capture_output=True, text=True, cwd=HERE)
+    command, env = [python, __file__, "--job", str(job)], os.environ | {"PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, env=env)
     took = time.monotonic() - began
     if done.returncode:
         return {"seconds": took, "note": done.stderr.strip().splitlines()[-1]}
