@@ -155,15 +155,17 @@ def train_with_fastai(job: dict[str, Any]) -> None:
     learned = rows[rows["part"] != "test"].assign(valid=rows["part"] == "valid")
     loaders = fast.ImageDataLoaders.from_df(
         learned, path="/", fn_col="file", label_col="label", valid_col="valid", bs=64 if len(learned) > 20_000 else 32,
-        item_tfms=fast.Resize(job["size"]), batch_tfms=fast.aug_transforms(), num_workers=0, device=torch.device("cpu"),
+        item_tfms=fast.Resize(job["size"]), batch_tfms=[*fast.aug_transforms(), fast.Normalize.from_stats(*fast.imagenet_stats)],
+        num_workers=0, device=torch.device("cpu"),
     )  # fmt: skip
 
-    def pretrained(weights: Any = None) -> torch.nn.Module:
-        network = mobilenet_v2(weights=None)
-        network.load_state_dict(load_file(job["weights"]), strict=False)
-        return network
-
-    learner = fast.vision_learner(loaders, pretrained, pretrained=False, cut=-1, metrics=fast.accuracy, n_out=loaders.c)
+    # What `vision_learner` puts together; it looks for a pooling layer to cut at, and this network has none.
+    network = mobilenet_v2(weights=None)
+    network.load_state_dict(load_file(job["weights"]), strict=False)
+    head = fast.create_head(1280, loaders.c)
+    fast.apply_init(head, torch.nn.init.kaiming_normal_)
+    model = torch.nn.Sequential(network.features, head)
+    learner = fast.Learner(loaders, model, splitter=fast.default_split, metrics=fast.accuracy)
     learner.freeze()
     with learner.no_bar(), learner.no_logging():
         started = time.monotonic()
