@@ -155,7 +155,8 @@ def train_with_fastai(job: dict[str, Any]) -> None:
     learned = rows[rows["part"] != "test"].assign(valid=rows["part"] == "valid")
     loaders = fast.ImageDataLoaders.from_df(
         learned, path="/", fn_col="file", label_col="label", valid_col="valid", bs=64 if len(learned) > 20_000 else 32,
-        item_tfms=fast.Resize(job["size"]), batch_tfms=[*fast.aug_transforms(), fast.Normalize.from_stats(*fast.imagenet_stats)],
+        item_tfms=fast.Resize(job["size"]),
+        batch_tfms=[*fast.aug_transforms(), fast.Normalize.from_stats(*fast.imagenet_stats)],
         num_workers=0, device=torch.device("cpu"),
     )  # fmt: skip
 
