@@ -24,11 +24,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import FlowRunResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import AwaitingRetry, Pending, Scheduled
+from prefect.states import AwaitingRetry, Cancelled, Pending, Scheduled
 from prefect.utilities.callables import parameter_schema
 
-from flows.config import PipelineConfig
+from flows.config import PipelineConfig, read_config
+from flows.flow_runs import finish
 from flows.schedules import Schedule, folder_of
+from tasks.errors import HeadstartError
 from tasks.fingerprint import fingerprint
 from tasks.machine import user_name
 from tasks.workspace import Workspace, write_whole
@@ -39,6 +41,22 @@ GONE = (HTTPError, PrefectException)
 
 DUE = "scheduled"
 """Tag of a flow run that was due; others were started on Prefect's page."""
+
+
+def values_of(schedule: Schedule, workspace: Workspace) -> dict[str, Any]:
+    """What Prefect's page offers; nothing while the configuration is wrong, which its runs say."""
+    try:
+        config = read_config(workspace.root / schedule.config, schedule.overrides, PipelineConfig)
+    except HeadstartError:
+        return {}
+    return {"config": config.model_dump(mode="json", by_alias=True)}
+
+
+def call_off(client: SyncPrefectClient, flow_run: UUID, why: str) -> None:
+    """Cancel a run, unless it is over or gone."""
+    run = read_run(client, flow_run)
+    if run and run.state and not run.state.is_final():
+        finish(client, flow_run, Cancelled(message=f"Ended: {why}."))
 
 
 def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, Any], workspace: Workspace) -> UUID:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -25,12 +24,10 @@ from prefect.client.schemas.responses import FlowRunResponse
 from prefect.states import Cancelled, Crashed, Failed
 
 from flows import approvals, deployments, leases, schedules
-from flows.config import PipelineConfig, read_config
 from flows.deployments import GONE
 from flows.environment import settle
 from flows.flow_runs import finish
 from flows.scheduled import MISTAKE, Process, adopted, begin
-from flows.schedules import Schedule
 from flows.server import ensure_server
 from flows.signals import End, Ended
 from flows.watching import Watch
@@ -137,7 +134,7 @@ class Scheduler:
             ensure_server(self.workspace.root)
         client = get_client(sync_client=True).__enter__()
         for name, schedule in self.schedules.items():
-            values = _values(schedule, self.workspace)
+            values = deployments.values_of(schedule, self.workspace)
             self.deployments[name] = deployments.register(client, schedule, values, self.workspace)
         deployments.forget_removed(client, schedules.names(self.workspace), self.workspace)
         self._client = client
@@ -370,23 +367,12 @@ class Scheduler:
             flow_run = self.states[name].flow_run
             if self._client and flow_run and not self._of(name):
                 with suppress(*GONE):
-                    run = deployments.read_run(self._client, UUID(flow_run))
-                    if run and run.state and not run.state.is_final():
-                        finish(self._client, UUID(flow_run), Cancelled(message=f"Ended: {STOPPED}."))
+                    deployments.call_off(self._client, UUID(flow_run), STOPPED)
 
     def _keep(self, name: str, quietly: bool = False, **changes: object) -> None:
         self.states[name] = replace(self.states[name], **changes)  # type: ignore[arg-type]
         if not quietly and name in self.schedules:
             schedules.save(name, self.states[name], self.workspace)
-
-
-def _values(schedule: Schedule, workspace: Workspace) -> dict[str, Any]:
-    """What Prefect's page offers; nothing while the configuration is wrong, which its runs say."""
-    try:
-        config = read_config(workspace.root / schedule.config, schedule.overrides, PipelineConfig)
-    except HeadstartError:
-        return {}
-    return {"config": config.model_dump(mode="json", by_alias=True)}
 
 
 def _time(due: datetime) -> str:
