@@ -5,6 +5,7 @@ Compute code calls `progress`; it neither knows nor cares whether a terminal, a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -67,3 +68,17 @@ def tell(line: str) -> None:
     """Report a piece of work that is done."""
     if watcher := _watcher.get():
         watcher.tell(line)
+
+
+@contextmanager
+def hushed(level: int, *names: str) -> Iterator[None]:
+    """Have loggers of libraries say nothing below a level until the block ends."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, each in zip(loggers, before, strict=True):
+            logger.setLevel(each)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.extract.backbones import Backbone
 from tasks.extract.timm_zoo import behind_norm, is_same_padded
+from tasks.progress import hushed
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """uint8 images ``[N, 3, S, S]`` to float32 features ``[N, width]``."""
@@ -148,14 +149,6 @@ def compiled(backbone: Backbone, images: torch.Tensor) -> Forward:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The compiler announces on stderr what it did not find; none of that concerns a frozen pass."""
-    loggers = [logging.getLogger(name) for name in ("torch._inductor", "torch._dynamo")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with hushed(logging.CRITICAL, "torch._inductor", "torch._dynamo"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

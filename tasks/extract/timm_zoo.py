@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import nn
 from tasks.errors import ConfigurationError, WeightsError
 from tasks.extract.facts import TIMM, Triple, matching
 from tasks.extract.hub import FILES, downloaded, hub_folder
-from tasks.progress import progress
+from tasks.progress import hushed, progress
 
 
 def is_timm(name: str) -> bool:
@@ -119,7 +118,9 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
     if not looks.has_weights:
         raise WeightsError(f"extract.weights: timm has no weights of {name}; name a file of such weights")
     try:
-        with progress("download", total=0, unit="file"), redirect_stderr(StringIO()), _silent():
+        # The hub's client tells of each attempt; what comes of them is told once.
+        silent = hushed(logging.CRITICAL, "huggingface_hub", "timm")
+        with progress("download", total=0, unit="file"), redirect_stderr(StringIO()), silent:
             return _timm().create_model(name.removeprefix(TIMM), pretrained=True).state_dict()
     except Exception as error:  # no connection, or one of many ways in which it fails
         why = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
@@ -168,17 +169,3 @@ def _timm() -> ModuleType:
     except ImportError as error:
         raise ConfigurationError("extract.backbone: networks of timm need the package: pip install timm") from error
     return timm
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """The hub's client tells of each attempt; what comes of them is told once."""
-    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

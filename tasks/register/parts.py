@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from tasks.records import Comparison, Dataset
 from tasks.register.gating import Evidence, Finding
 from tasks.target import Target
 from tasks.wording import figure_text
+
+if TYPE_CHECKING:
+    from tasks.evaluate.scores.intervals import Sample
 
 JUDGED = {"class": ("accuracy", "accuracy", 1), "labels": ("average_precision_macro", "average precision", 1),
           "number": ("mae", "MAE", -1)}  # fmt: skip
@@ -121,7 +125,7 @@ def widest_gap(evidence: Evidence, column: str, label: str | None, most: float) 
             f"{split} has {len(values)} values of {column} with {LEAST} images or more that {what} could be read from"
         )
         return Finding(None, told, asked)
-    alone = [] if column == "group" else [value for value in values if _units(named[named[column] == value]) < 2]
+    alone = [] if column == "group" else [value for value in values if _sample(named[named[column] == value]).units < 2]
     values = [value for value in values if value not in alone]
     unsure = f"{column} {', '.join(alone)} {'is' if len(alone) == 1 else 'are'} of one group each, which tells nothing"
     if len(values) < 2:
@@ -138,11 +142,6 @@ def widest_gap(evidence: Evidence, column: str, label: str | None, most: float) 
     if alone and low <= most:
         return Finding(None, f"{told}; {unsure}", asked, f"{value:.4f}")
     return Finding(low <= most, told, asked, f"{value:.4f}")
-
-
-def _units(rows: pd.DataFrame) -> int:
-    """Groups of images, and images of none."""
-    return int(rows["group"].nunique() + rows["group"].isna().sum())
 
 
 def _answered(evidence: Evidence, split: str, label: str | None) -> pd.DataFrame:
@@ -162,10 +161,13 @@ def _labels(label: object) -> set[str]:
 
 
 def _share(rows: pd.DataFrame, level: float) -> tuple[float, float, float]:
-    from tasks.evaluate.scores.intervals import Sample
+    return _sample(rows).share(rows["right"].to_numpy(bool), level)
 
-    rows = rows.reset_index(drop=True)
-    return Sample(len(rows), group_numbers(rows)).share(rows["right"].to_numpy(bool), level)
+
+def _sample(rows: pd.DataFrame) -> Sample:
+    from tasks.evaluate.scores.intervals import Sample  # SciPy takes a second
+
+    return Sample(len(rows), group_numbers(rows.reset_index(drop=True)))
 
 
 def _gap(shares: dict[str, tuple[float, float, float]], one: str, other: str) -> tuple[float, float, float, str, str]:

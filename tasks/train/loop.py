@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tasks.progress import hushed
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
@@ -28,14 +30,6 @@ def interruptible() -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Lightning tells of its devices and advises loader workers, which batches in memory have no use for."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with hushed(logging.ERROR, "lightning.pytorch", "lightning.fabric"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield

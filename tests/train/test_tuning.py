@@ -53,6 +53,16 @@ def task(few: Prepared, tmp_path: Path) -> Task:
     return few.task(tmp_path / "checkpoints")
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """The time of a training, which passes where ``monotonic.return_value`` is raised."""
+    now = Mock()
+    now.monotonic.return_value = 0.0
+    monkeypatch.setattr("tasks.train.tuning.clock.time", now)
+    monkeypatch.setattr("tasks.train.tuning.watch.time", now)
+    return now
+
+
 def moved(task: Task, state: dict[str, torch.Tensor]) -> set[str]:
     """Names of what differs from the pretrained weights by a bit, apart from the network's own classifier."""
     start = {name: value for name, value in task.weights.state.items() if not name.startswith("head.")}
@@ -474,13 +484,8 @@ def test_training_ends_when_it_gets_no_better_or_when_it_is_told_to(task: Task, 
     assert tune(method(epochs=9), other).curves["step"].tolist() == [1, 2]  # what was ended is over
 
 
-def test_training_ends_in_time_in_the_middle_of_an_epoch_and_its_rate_has_fallen_by_then(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, rates = Mock(), []
-    now.monotonic.return_value = 0.0
-    monkeypatch.setattr("tasks.train.tuning.clock.time", now)
-    monkeypatch.setattr("tasks.train.tuning.watch.time", now)
+def test_training_ends_in_time_in_the_middle_of_an_epoch_and_its_rate_has_fallen_by_then(task: Task, now: Mock) -> None:
+    rates: list[float] = []
 
     class Steps(Callback):
         def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -502,12 +507,9 @@ def test_training_ends_in_time_in_the_middle_of_an_epoch_and_its_rate_has_fallen
 
 @pytest.mark.parametrize(("left", "steps"), [(None, 21), (2.0, 10)])
 def test_a_slow_first_step_does_not_end_a_training_and_who_asked_for_it_may_have_less_time(
-    task: Task, monkeypatch: pytest.MonkeyPatch, left: float | None, steps: int
+    task: Task, now: Mock, left: float | None, steps: int
 ) -> None:
-    now, counted = Mock(), []
-    now.monotonic.return_value = 0.0
-    monkeypatch.setattr("tasks.train.tuning.clock.time", now)
-    monkeypatch.setattr("tasks.train.tuning.watch.time", now)
+    counted: list[int] = []
 
     class Steps(Callback):
         def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
