@@ -17,8 +17,9 @@ from tasks.errors import ConfigurationError
 from tasks.train.adaptation import criteria
 from tasks.train.adaptation.criteria import Verdict
 from tasks.train.adaptation.fit import APART, Domains, adapt, both, learn, learn_one
+from tasks.train.adaptation.fit import activations as activations_of
 from tasks.train.adaptation.hedging import shares, together
-from tasks.train.adaptation.method import Adaptation
+from tasks.train.adaptation.method import Adaptation, ByTerm
 from tasks.train.adaptation.terms import (
     Activations,
     Adversary,
@@ -156,8 +157,9 @@ def test_the_expected_risk_is_the_targets_and_varies_less_than_a_weighted_mean()
     assert torch.tensor(controlled).std() < torch.tensor(weighted).std()
 
 
-def moved(shift: float = 4.0) -> tuple[Domains, Labelled]:
-    """Three classes, and images of them that are to be recognised, moved along every feature."""
+def moved(shift: float = 4.0, mixed: float = 0.0) -> tuple[Domains, Labelled]:
+    """Three classes, and images of them that are to be recognised, moved along every feature and mixed with the next
+    ones, which no statistics of single features undo."""
     generator = torch.Generator().manual_seed(0)
     centres = 2.0 * torch.randn(3, 8, generator=generator)
 
@@ -166,7 +168,7 @@ def moved(shift: float = 4.0) -> tuple[Domains, Labelled]:
         return centres[labels] + torch.randn(count, 8, generator=generator), labels
 
     features, labels = drawn(300)
-    target = features + shift, labels
+    target = features + mixed * features.roll(1, 1) + shift, labels
     return Domains(drawn(300), drawn(90), target[0], 3), target
 
 
@@ -184,7 +186,7 @@ def section_of(name: str, **keys: float) -> Adaptation:
 @pytest.mark.parametrize("name", ADAPTATIONS)
 def test_a_target_that_was_moved_is_recognised_again(name: str) -> None:
     domains, target = moved()
-    section = section_of(name)
+    section = section_of(name, **({"target_epochs": 8} if name == "adda" else {}))
     plain, adapted = both(section, domains, 0)
     assert correct(plain.head, target) < 0.8 and correct(adapted.head, target) > 0.9
     alone = adapt(section.model_copy(update={"cautious": False}), domains, 0)
@@ -211,6 +213,7 @@ def test_heads_are_one_whose_logits_are_their_sum(hidden: int | None) -> None:
 def test_several_heads_are_served_as_their_mean() -> None:
     domains, target = moved()
     section = section_of("cdan", epochs=2, heads=3)
+    assert isinstance(section, ByTerm)
     mean = learn(section, domains, 0, section.term)
     apart = [learn_one(section, domains, seed, section.term) for seed in (0, APART, 2 * APART)]
     with torch.inference_mode():
@@ -238,9 +241,32 @@ def test_statistics_alone_leave_what_was_learned_as_it_is() -> None:
     assert not torch.equal(plain.head.mean, adapted.head.mean)
 
 
+def test_a_branch_of_its_own_hides_the_target_and_leaves_the_sources_alone() -> None:
+    domains, _ = moved(mixed=1.0)
+    plain = learn(section_of("adda", heads=1), domains, 0)
+    section = section_of("adda", learning_rate=0.001, target_epochs=15, target_learning_rate=3e-4)
+    before = {key: value.clone() for key, value in plain.head.state_dict().items()}
+    branched = section.adapted(plain, domains, 0)
+    assert all(torch.equal(value, before[key]) for key, value in plain.head.state_dict().items())
+    ours, theirs = plain.head.layers, branched.head.layers
+    assert isinstance(ours, nn.Sequential) and isinstance(theirs, nn.Sequential)
+    assert torch.equal(ours[2].weight, theirs[2].weight) and not torch.equal(ours[0].weight, theirs[0].weight)
+
+    def apart(layers: nn.Sequential) -> float:
+        """Mean discrepancy of the target's hidden layer and the source's."""
+        with torch.inference_mode():
+            source = activations_of(ours, domains.source[0])
+            return Discrepancy()(source, activations_of(layers, domains.target), 0.0).item()
+
+    assert apart(theirs) < 0.7 * apart(ours)
+    assert len(branched.curves) == 15
+
+
 def test_the_seed_decides_and_nothing_that_was_drawn_before() -> None:
     domains, _ = moved()
-    learned = [learn(section, domains, 0, section.term).head for section in [section_of("cdan", epochs=1)] * 2]
+    section = section_of("cdan", epochs=1)
+    assert isinstance(section, ByTerm)
+    learned = [learn(section, domains, 0, section.term).head for _ in range(2)]
     assert torch.equal(learned[0].layers[0].weight, learned[1].layers[0].weight)  # type: ignore[index]
     one, again, other = (adapt(section_of("cdan", epochs=2), domains, seed).head.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[key], again[key]) for key in one)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from tasks.train.method import Method
-
-if TYPE_CHECKING:
-    from tasks.train.adaptation.terms import Term
 
 LEAST_AGREEMENT = 0.1
 """Cohen's kappa of the adapted and the plain model on the target from which on the adapted one is trusted; chosen on
@@ -42,8 +39,6 @@ class AdaptationConfig(Cautious):
     """A head with a hidden layer, trained on labelled features of some domains and unlabelled ones of the target at the
     same time. Each domain is standardised by its own statistics; the model is served with those of the target."""
 
-    strength: float = Field(default=1.0, gt=0)
-    """How much the term counts that draws the domains together."""
     epochs: int = Field(default=20, ge=1)
     """Passes over the labelled features."""
     hidden: int = Field(default=256, ge=1)
@@ -62,12 +57,3 @@ class AdaptationConfig(Cautious):
     """Labelled images per step, and as many unlabelled ones."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
-
-    statistics_only: ClassVar[bool] = False
-    """Whether the head learns as if there were no target, whose mean and deviations it is then served with."""
-
-    def term(self, classes: int) -> Term:
-        """What is added to the loss of the labelled images: by default what bears the method's name."""
-        from tasks.train.adaptation.terms import TERMS
-
-        return TERMS[self.method](self.hidden, classes)

@@ -17,6 +17,7 @@ from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import AdaptationConfig
 from tasks.train.adaptation.criteria import Criteria, density_ratios, judge
 from tasks.train.adaptation.hedging import together
+from tasks.train.adaptation.method import Adaptation
 from tasks.train.adaptation.terms import Activations, Nothing, Term
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
@@ -55,10 +56,15 @@ class Domains:
 
 @dataclass(frozen=True)
 class Learned:
-    """A head that knows no statistics yet, and its curves."""
+    """A head that knows no statistics yet, its curves, and the heads of which it is the mean."""
 
     head: Head
     curves: pd.DataFrame
+    several: tuple[Learned, ...] = ()
+
+    @property
+    def each(self) -> tuple[Learned, ...]:
+        return self.several or (self,)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Trained:
     criteria: Criteria
 
 
-def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
+def adapt(section: Adaptation, domains: Domains, seed: int) -> Fit:
     """What caution keeps (`tasks.train.adaptation.caution.keep`) of the adapted head and a plain one, which learned
     without the section's term and is served with the source's statistics.
 
@@ -91,16 +97,14 @@ def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
     return keep(section.method, plain, adapted, section.cautious, section.least_agreement)
 
 
-def both(
-    section: AdaptationConfig, domains: Domains, seed: int, unadapted: Learned | None = None
-) -> tuple[Trained, Trained]:
+def both(section: Adaptation, domains: Domains, seed: int, unadapted: Learned | None = None) -> tuple[Trained, Trained]:
     """The plain head and the adapted one.
 
     Args:
         unadapted: what `learn` gave without a term, where that is at hand.
     """
     unadapted = unadapted or learn(section, domains, seed)
-    adapted = unadapted if section.statistics_only else learn(section, domains, seed, section.term)
+    adapted = section.adapted(unadapted, domains, seed)
     return serve(unadapted, domains, adapted=False), serve(adapted, domains, adapted=True)
 
 
@@ -117,23 +121,32 @@ def serve(learned: Learned, domains: Domains, adapted: bool) -> Trained:
 
 
 def learn(
-    section: AdaptationConfig, domains: Domains, seed: int, term_of: Callable[[int], Term] | None = None
-) -> Learned:
-    """`section.heads` heads as one, and their mean curves; the arguments are those of `learn_one`."""
-    learned = [learn_one(section, domains, seed + number * APART, term_of) for number in range(section.heads)]
+    section: AdaptationConfig, domains: Domains, seed: int, term_of: Callable[[int], Term] | None = None,
+    strength: float = 1.0,
+) -> Learned:  # fmt: skip
+    """`section.heads` heads as one; the arguments are those of `learn_one`."""
+    seeds = [seed + number * APART for number in range(section.heads)]
+    return mean_of([learn_one(section, domains, each, term_of, strength) for each in seeds])
+
+
+def mean_of(learned: Sequence[Learned]) -> Learned:
+    """Several heads as one, whose logits are their mean, and their mean curves."""
     if len(learned) == 1:
         return learned[0]
     head = together([each.head for each in learned], [1 / len(learned)] * len(learned))
-    return Learned(head, pd.concat([each.curves for each in learned]).groupby("step", as_index=False).mean())
+    curves = pd.concat([each.curves for each in learned]).groupby("step", as_index=False).mean()
+    return Learned(head, curves, tuple(learned))
 
 
 def learn_one(
-    section: AdaptationConfig, domains: Domains, seed: int, term_of: Callable[[int], Term] | None = None
-) -> Learned:
+    section: AdaptationConfig, domains: Domains, seed: int, term_of: Callable[[int], Term] | None = None,
+    strength: float = 1.0,
+) -> Learned:  # fmt: skip
     """A head that has learned from the source's labels and, by a term, from the target's images.
 
     Args:
         term_of: makes the term for a number of classes, once the seed is set and the head drawn.
+        strength: how much the term counts.
     """
     torch.manual_seed(seed)
     features, labels = domains.source
@@ -143,7 +156,7 @@ def learn_one(
     term = term_of(domains.classes) if term_of else Nothing()
     learned = [*layers.parameters(), *term.to(features.device).parameters()]
     optimiser = torch.optim.AdamW(learned, lr=section.learning_rate, weight_decay=section.weight_decay, fused=True)
-    steps = max(LEAST_STEPS, len(features) // section.batch_size)
+    steps = steps_of(section, domains)
     schedule = CosineAnnealingLR(optimiser, section.epochs * steps)
     generator = torch.Generator().manual_seed(seed)
     rows = []
@@ -151,14 +164,11 @@ def learn_one(
         for epoch in range(section.epochs):
             total = 0.0
             for step in range(steps):
-                ours, theirs = (
-                    torch.randint(len(images), (section.batch_size,), generator=generator)
-                    for images in (features, domains.target)
-                )
-                source = _activations(layers, features[ours])
+                ours, theirs = draw(section, domains, generator)
+                source = activations(layers, features[ours])
                 loss = cross_entropy(source.logits, labels[ours], label_smoothing=section.label_smoothing)
                 over = (epoch * steps + step) / (section.epochs * steps)
-                loss = loss + section.strength * term(source, _activations(layers, domains.target[theirs]), over)
+                loss = loss + strength * term(source, activations(layers, domains.target[theirs]), over)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -171,6 +181,20 @@ def learn_one(
     return Learned(head, pd.DataFrame(rows))
 
 
-def _activations(layers: nn.Sequential, images: torch.Tensor) -> Activations:
+def steps_of(section: AdaptationConfig, domains: Domains) -> int:
+    """Steps of an epoch."""
+    return max(LEAST_STEPS, len(domains.source[0]) // section.batch_size)
+
+
+def draw(section: AdaptationConfig, domains: Domains, generator: torch.Generator) -> list[torch.Tensor]:
+    """A batch: images of the source and of the target, by number."""
+    return [
+        torch.randint(len(images), (section.batch_size,), generator=generator)
+        for images in (domains.source[0], domains.target)
+    ]
+
+
+def activations(layers: nn.Sequential, images: torch.Tensor) -> Activations:
+    """What a head's layers make of standardised features."""
     hidden = layers[1](layers[0](images))
     return Activations(hidden, layers[2](hidden))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from tasks.train.method import Method
 from tasks.train.methods.adabn import AdaBn
 from tasks.train.methods.adapt_tuned import AdaptTuned
+from tasks.train.methods.adda import Adda
 from tasks.train.methods.auto import Auto
 from tasks.train.methods.cdan import Cdan
 from tasks.train.methods.coral import Coral

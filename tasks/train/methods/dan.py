@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tasks.train.adaptation.method import Adaptation
+from tasks.train.adaptation.method import ByTerm
 
 
-class Dan(Adaptation):
+class Dan(ByTerm):
     """Domain adaptation: the hidden layer is distributed alike, by the mean discrepancy under several kernels (DAN)."""
 
     method: Literal["dan"] = "dan"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tasks.train.adaptation.method import Adaptation
+from tasks.train.adaptation.method import ByTerm
 
 
-class Dann(Adaptation):
+class Dann(ByTerm):
     """Domain adaptation: domains cannot be told apart by the hidden layer (DANN)."""
 
     method: Literal["dann"] = "dann"

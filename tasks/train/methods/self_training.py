@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.train.adaptation.method import Adaptation
+from tasks.train.adaptation.method import ByTerm
 
 if TYPE_CHECKING:
     from tasks.train.adaptation.terms import Term
 
 
-class SelfTraining(Adaptation):
+class SelfTraining(ByTerm):
     """Domain adaptation: sure answers on the target are learned from as if they were labels."""
 
     method: Literal["self_training"] = "self_training"
