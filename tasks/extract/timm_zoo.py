@@ -79,6 +79,14 @@ def is_same_padded(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv2dSame"
 
 
+def same_padded(images: torch.Tensor, convolution: nn.Conv2d) -> torch.Tensor:
+    """Images ``[N, C, H, W]`` with the zeros around them that such a convolution sees: of uneven many, one more below
+    and on the right."""
+    from timm.layers.padding import pad_same
+
+    return pad_same(images, list(convolution.kernel_size), list(convolution.stride), list(convolution.dilation))
+
+
 def behind_norm(norm: nn.Module) -> nn.Module | None:
     """What timm's batch norm does after normalising, where it is one layer with its activation; None of others."""
     if type(norm).__name__ != "BatchNormAct2d":

@@ -80,6 +80,21 @@ def test_no_gradient_is_computed_that_is_not_wanted(frozen: str) -> None:
     assert fast.bias is not None and fast.bias.grad is not None
 
 
+@pytest.mark.parametrize("side", [9, 12])
+def test_padding_as_tensorflow_has_it_stays(side: int) -> None:
+    from timm.layers import Conv2dSame
+
+    torch.manual_seed(0)
+    plain, fast = (Conv2dSame(8, 8, 3, stride=2, groups=8) for _ in range(2))
+    fast.load_state_dict(plain.state_dict())
+    assert with_fast_gradients(nn.Sequential(fast)) == 1 and isinstance(fast, StridedDepthwise)
+    images = torch.randn(3, 8, side, side)
+    for dtype in (torch.float32, torch.bfloat16):
+        wanted, found = (gradients(layer, images, dtype) for layer in (plain, fast))
+        for ours, torchs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours, torchs, rtol=0.02, atol=0.02 * float(torchs.abs().max()))
+
+
 def test_only_strided_depthwise_layers_are_changed_and_names_stay() -> None:
     network = build_network("mobilenet_v2", 10)
     names = list(network.state_dict())

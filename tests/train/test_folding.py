@@ -29,8 +29,9 @@ def backbone(name: str, layers: tuple[str, ...] = ()) -> Backbone:
             ):  # fmt: skip
                 assert tensor is not None
                 tensor.data = least + spread * torch.rand(tensor.shape, generator=generator)
+    cut = Backbone(network, weights, layers, "avg")
     with_fast_gradients(network)
-    return Backbone(network, weights, layers, "avg")
+    return cut
 
 
 def images(size: int = 64) -> torch.Tensor:
@@ -57,8 +58,12 @@ def learned(network: Backbone) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "count"), [("mobilenet_v2", 52), ("resnet18", 20), ("resnet_32px", 11), ("efficientnet_b0", 49)]
-)
+    ("name", "count"),
+    [
+        ("mobilenet_v2", 52), ("resnet18", 20), ("resnet_32px", 11), ("efficientnet_b0", 49),
+        ("timm/tf_efficientnet_lite0", 49),
+    ],
+)  # fmt: skip
 def test_features_and_gradients_are_those_of_the_network_as_it_was(name: str, count: int) -> None:
     plain = backbone(name)
     folded = copy.deepcopy(plain)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from tasks.extract.timm_zoo import is_same_padded, same_padded
+
 
 def with_fast_gradients(network: nn.Module) -> int:
     """Make strided depthwise convolutions compute their bf16 gradients on CPUs another way; returns how many there are.
@@ -16,9 +18,9 @@ def with_fast_gradients(network: nn.Module) -> int:
     seventy times slower: in MobileNetV2 these four layers took half of a training step. With zeros between the elements
     of its output's gradient, the input's gradient is that of the same layer without strides, for which it has.
     """
-    slow = [m for m in network.modules() if type(m) is nn.Conv2d and _is_strided_depthwise(m)]
+    slow = [m for m in network.modules() if isinstance(m, nn.Conv2d) and _is_strided_depthwise(m)]
     for module in slow:
-        module.__class__ = StridedDepthwise
+        module.__class__ = StridedDepthwiseSame if is_same_padded(module) else StridedDepthwise
     return len(slow)
 
 
@@ -34,9 +36,21 @@ class StridedDepthwise(nn.Conv2d):
             return _Convolution.apply(*cast, self.stride, self.padding, self.dilation)
 
 
+class SamePadded(nn.Conv2d):
+    """Pads its images as TensorFlow does, as timm's `Conv2dSame`."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(same_padded(input, self))
+
+
+class StridedDepthwiseSame(SamePadded, StridedDepthwise):
+    """timm's `Conv2dSame`, the same in all but speed."""
+
+
 def _is_strided_depthwise(module: nn.Conv2d) -> bool:
     return (
-        module.groups == module.in_channels == module.out_channels > 1
+        (type(module) is nn.Conv2d or is_same_padded(module))
+        and module.groups == module.in_channels == module.out_channels > 1
         and max(module.stride) > 1
         and module.padding_mode == "zeros"
         and isinstance(module.padding, tuple)

@@ -10,8 +10,8 @@ from itertools import pairwise
 import torch
 from torch import fx, nn
 
-from tasks.extract.timm_zoo import behind_norm
-from tasks.train.tuning.depthwise import StridedDepthwise
+from tasks.extract.timm_zoo import behind_norm, is_same_padded
+from tasks.train.tuning.depthwise import SamePadded, StridedDepthwise, StridedDepthwiseSame
 
 
 def folding_pays(trunk: nn.Module, device: torch.device) -> bool:
@@ -36,7 +36,7 @@ def fold_frozen_norms(trunk: nn.Module) -> int:
     pairs = set.intersection(*(set(_pairs(trunk, graph)) for graph in graphs))
     for convolution, norm in pairs:
         layer, behind = trunk.get_submodule(convolution), trunk.get_submodule(norm)
-        layer.__class__ = _FoldedStridedDepthwise if type(layer) is StridedDepthwise else _FoldedConv2d
+        layer.__class__ = _FOLDED[_kind(layer)]
         # In a list, so that it is no part of the convolution's state.
         layer.behind = [behind]  # type: ignore[assignment]
         behind.__class__ = _done_before(type(behind))  # type: ignore[assignment,arg-type]
@@ -60,8 +60,7 @@ def _pairs(trunk: fx.GraphModule, graph: fx.Graph) -> Iterator[tuple[str, str]]:
         if before.op == "call_module" and len(before.users) == 1 and calls[str(before.target)] == 1:
             neighbours.append((str(before.target), name))
     for convolution, norm in neighbours:
-        kind = type(trunk.get_submodule(convolution))
-        if kind in (nn.Conv2d, StridedDepthwise) and _is_affine(trunk.get_submodule(norm)):
+        if _kind(trunk.get_submodule(convolution)) in _FOLDED and _is_affine(trunk.get_submodule(norm)):
             yield convolution, norm
 
 
@@ -91,6 +90,27 @@ class _FoldedConv2d(_Folded):
 
 class _FoldedStridedDepthwise(_Folded, StridedDepthwise):
     """A `StridedDepthwise`."""
+
+
+class _FoldedSame(SamePadded, _Folded):
+    """timm's `Conv2dSame`."""
+
+
+class _FoldedStridedDepthwiseSame(SamePadded, _FoldedStridedDepthwise):
+    """A `StridedDepthwiseSame`."""
+
+
+_FOLDED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: _FoldedConv2d,
+    StridedDepthwise: _FoldedStridedDepthwise,
+    SamePadded: _FoldedSame,
+    StridedDepthwiseSame: _FoldedStridedDepthwiseSame,
+}
+"""What each kind of convolution becomes."""
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    return SamePadded if is_same_padded(module) else type(module)
 
 
 class _DoneBefore(nn.BatchNorm2d):
