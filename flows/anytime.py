@@ -216,7 +216,8 @@ class Course:
 def situation_of(
     config: PipelineConfig, pipelines: dict[str, PipelineConfig], dataset: Dataset, workspace: Workspace
 ) -> Situation:
-    """What is known before the first step: the first backbone's speed is measured, the others' are reckoned."""
+    """What is known before the first step: the first backbone's speed is measured, and so are those that cannot be
+    reckoned from it."""
     assert isinstance(config.train, Auto)
     tuned = tuple(name for name in config.train.methods if issubclass(METHODS[name], TuningConfig))
     heads = tuple(dict.fromkeys(("linear", *(name for name in config.train.methods if name not in tuned))))
@@ -224,8 +225,17 @@ def situation_of(
     milliseconds = _measured(first, dataset, workspace)
     counts = dataset.counts
     judged, held_out = counts.get(dataset.choose_on, 0), counts.get(dataset.report_on, 0)
+
+    def speed(pipeline: PipelineConfig) -> float:
+        if (known := reckoned(pipeline, first, milliseconds)) is not None:
+            return known
+        try:
+            return _measured(pipeline, dataset, workspace)
+        except UNSUITED:  # its own step will say so
+            return milliseconds
+
     return Situation(
-        tuple(Contender(name, reckoned(each, first, milliseconds)) for name, each in pipelines.items()), heads, tuned,
+        tuple(Contender(name, speed(each)) for name, each in pipelines.items()), heads, tuned,
         counts.get("train", 0), judged, held_out, OVERHEAD + EACH_JUDGED * (judged + held_out),
         config.preprocess.augmented, views_of(config.preprocess),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from flows.document import read_document
 from tasks.errors import ConfigurationError
@@ -43,16 +43,19 @@ class PipelineConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _look_as_the_backbone_does(cls, values: Any) -> Any:
-        """What ``preprocess`` does not say follows from the backbone that ``extract`` names."""
+    def _look_as_the_backbone_does(cls, values: Any, validate: ModelWrapValidatorHandler[PipelineConfig]) -> Any:
+        """What ``preprocess`` does not say follows from the backbone that ``extract`` names, and counts as not set."""
         if not isinstance(values, dict):
-            return values
+            return validate(values)
         extract, given = values.get("extract") or {}, values.get("preprocess") or {}
         if not isinstance(extract, dict) or not isinstance(given, dict):
-            return values
-        return values | {"preprocess": own_looks(str(extract.get("backbone", BUILTIN))) | given}
+            return validate(values)
+        follows = own_looks(str(extract.get("backbone", BUILTIN)))
+        made = validate(values | {"preprocess": follows | given})
+        made.preprocess.model_fields_set.difference_update(follows.keys() - given.keys())
+        return made
 
 
 class ScheduleConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,10 @@ def by_name(configs: Sequence[PipelineConfig]) -> dict[str, PipelineConfig]:
 
 
 def at_hand(own: str) -> list[str]:
-    """The built-in backbone, and those whose weights have been downloaded, but the configuration's own."""
+    """The built-in backbone, and those whose weights have been downloaded, but the configuration's own. Those whose
+    cost is not known come last."""
     here = [record for record in facts().values() if record.source and downloaded(record.source)]
-    cheapest = sorted(here, key=lambda record: record.flops)
+    cheapest = sorted(here, key=lambda record: record.flops or math.inf)
     return [name for name in (BUILTIN, *(record.name for record in cheapest)) if name != own][:MOST]
 
 
@@ -79,11 +81,13 @@ def name_of(config: PipelineConfig, whole: bool = False) -> str:
     return f"{extract.backbone}{layer}{weights}"
 
 
-def reckoned(config: PipelineConfig, measured: PipelineConfig, milliseconds: float) -> float:
+def reckoned(config: PipelineConfig, measured: PipelineConfig, milliseconds: float) -> float | None:
     """Milliseconds that an image takes through a backbone, where they have been measured of another: in proportion to
-    operations, but a third at least, for reading files."""
+    operations, but a third at least, for reading files. None where the operations of one are not known."""
+    if config is measured:
+        return milliseconds
     work, known = operations(config), operations(measured)
-    return milliseconds * max(1 / 3, work / known) if work and known else milliseconds
+    return milliseconds * max(1 / 3, work / known) if work and known else None
 
 
 def operations(config: PipelineConfig) -> float:
@@ -98,6 +102,10 @@ def views_of(config: PreprocessConfig) -> int:
 
 
 def _said(config: PipelineConfig) -> dict[str, object]:
-    """What of the section ``preprocess`` does not follow from the configuration's own backbone."""
+    """What the section ``preprocess`` says itself or, where it comes from a record in which all keys are written out,
+    what of it does not follow from the configuration's own backbone."""
+    said = config.preprocess.model_fields_set
+    if said != PreprocessConfig.model_fields.keys():
+        return config.preprocess.model_dump(include=said)
     follows = PreprocessConfig().model_dump() | own_looks(config.extract.backbone)
     return {key: value for key, value in config.preprocess.model_dump().items() if follows[key] != value}

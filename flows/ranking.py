@@ -12,6 +12,7 @@ from flows.config import PipelineConfig
 from flows.contenders import by_name
 from flows.flow_runs import leased
 from flows.tracking import tracked
+from tasks.errors import HeadstartError
 from tasks.evaluate.transferability.ranking import Rated, ranking, ranking_figure
 from tasks.evaluate.transferability.rating import rate_backbone
 from tasks.evaluate.transferability.sample import draw_sample
@@ -32,11 +33,20 @@ def rank(configs: list[PipelineConfig], images: int = 2_000) -> pd.DataFrame:
         sample = draw_sample(dataset, images, workspace)
         tell(f"sample\t{sample.counts['train']:,} of {sum(dataset.counts.values()):,} images")
         rated: list[Rated] = []
+        unsuited: list[HeadstartError] = []
         for name, config in by_name(configs).items():
-            preprocessed = preprocess(config.preprocess, dataset)
-            features = extract(config.extract, sample, preprocessed, ("train",))
-            rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
+            try:
+                preprocessed = preprocess(config.preprocess, dataset)
+                features = extract(config.extract, sample, preprocessed, ("train",))
+                rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
+            except HeadstartError as error:
+                # What is wrong with one does not lose what the others have shown.
+                tell(f"rank\t{name} is left out: {error}")
+                unsuited.append(error)
+                continue
             tell(f"rank\t{rated[-1].name}: {rated[-1].probe.value:.4f} {rated[-1].merit} of a linear probe")
+        if not rated:
+            raise unsuited[0]
         table = ranking(rated, group_numbers(sample.read_manifest()))
         with tempfile.TemporaryDirectory() as folder:
             table.to_csv(Path(folder) / "ranking.csv", index=False, float_format="%.4f")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +42,7 @@ def suggest(
     from flows.opening import check, open_workspace
 
     workspace = open_workspace()
-    settings = as_auto(config, set_, budget)
+    settings, added = as_auto(config, set_, budget)
     check([settings], workspace, replace=False)
     from flows.console import out, show_table, shown
     from tasks.ingest.door import ingest_images
@@ -61,19 +63,28 @@ def suggest(
     out.print()
     steps = forecast(situation, settings.train.seconds - START)
     show_table(plan_table(steps))
-    out.print(conclusion(steps, situation, settings.train), soft_wrap=True, markup=False)
+    told = conclusion(steps, situation, settings.train, command(config, [*set_, *added]))
+    out.print(told, soft_wrap=True, markup=False)
 
 
-def as_auto(path: Path, overrides: list[str], budget: str | None) -> PipelineConfig:
-    """A pipeline as it would be with ``train.method: auto``, whatever method it names."""
+def as_auto(path: Path, overrides: list[str], budget: str | None) -> tuple[PipelineConfig, list[str]]:
+    """A pipeline as it would be with ``train.method: auto``, whatever method it names, and the overrides that make it
+    so, beside those that were given."""
     from flows.config import PipelineConfig, read_config
     from tasks.train.methods.auto import Auto
 
     settings = read_config(path, overrides, PipelineConfig)
-    keys = [f"train.budget={budget}"] if budget else []
     if isinstance(settings.train, Auto):
-        return read_config(path, [*overrides, *keys], PipelineConfig) if keys else settings
-    return read_config(path, [*overrides, "train={method: auto}", *keys], PipelineConfig)
+        added = [f"train.budget={budget}"] if budget else []
+    else:
+        # The whole section: keys of another method would be unknown to this one.
+        added = [f"train={{method: auto, budget: {budget or Auto().budget}}}"]
+    return read_config(path, [*overrides, *added], PipelineConfig) if added else settings, added
+
+
+def command(path: Path, overrides: list[str]) -> str:
+    """What runs a pipeline with such overrides, as a shell takes it."""
+    return shlex.join(["headstart", "run", str(path), *chain.from_iterable(("-s", each) for each in overrides)])
 
 
 def about_data(dataset: Dataset) -> list[tuple[str, str]]:
@@ -137,8 +148,8 @@ def plan_table(steps: list[Step]) -> Table:
     return table
 
 
-def conclusion(steps: list[Step], situation: Situation, auto: Auto) -> str:
-    """What is kept for the winner, and whether the budget suffices for a model at all."""
+def conclusion(steps: list[Step], situation: Situation, auto: Auto, command: str) -> str:
+    """What is kept for the winner, whether the budget suffices for a model at all, and the command that does it."""
     probe = next(step for step in steps if step.kind == "probe")
     tuned = any(step.kind == "final" and step.state == "done" for step in steps)
     kept = situation.reserve(probe.backbone, tuned)
@@ -146,5 +157,5 @@ def conclusion(steps: list[Step], situation: Situation, auto: Auto) -> str:
         return f"{auto.budget} is too little: the first model takes some {START + probe.predicted:.0f} s here"
     return (
         f"{kept:.0f} s of {auto.budget} are kept to evaluate and register what wins. Backbones are taken to be as good "
-        "as each other and tuning to pay: what is measured decides. `headstart run -s train.method=auto` does it"
+        f"as each other and tuning to pay: what is measured decides. `{command}` does it"
     )

@@ -25,6 +25,9 @@ from tasks.progress import progress
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "resnet_32px.safetensors"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
+"""What training in several processes, compiling, and modules around a network put before its tensors' names."""
+
 State = dict[str, torch.Tensor]
 
 
@@ -164,8 +167,15 @@ def _from_file(path: Path, source: str, name: str) -> Weights:
         mean, std = _triple(metadata, "mean", own_mean), _triple(metadata, "std", own_std)
     except Exception as error:  # safetensors and torch raise many types on damaged files
         raise WeightsError(f"{path} cannot be read as weights: {_first_line(error)}") from error
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    state = {key: value.float() if value.is_floating_point() else value for key, value in _bare(state).items()}
     return Weights(state, mean, std, source)
+
+
+def _bare(state: State) -> State:
+    """The tensors under the network's own names, where all have those of what it was trained in before them."""
+    while before := next((each for each in WRAPPERS if state and all(key.startswith(each) for key in state)), None):
+        state = {key.removeprefix(before): value for key, value in state.items()}
+    return state
 
 
 def _first_line(error: object) -> str:
@@ -180,7 +190,7 @@ def _read_torch(path: Path) -> State:
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ValueError("it holds no state dict")
-    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+    return {str(key): value for key, value in loaded.items()}
 
 
 def _triple(metadata: dict[str, str], key: str, default: Triple) -> Triple:

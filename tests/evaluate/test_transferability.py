@@ -149,6 +149,21 @@ def test_features_that_tell_more_score_more() -> None:
     assert all(low[score] <= middle[score] <= high[score] != low[score] for score in SCORES)
 
 
+def test_scores_do_not_depend_on_the_unit_of_the_features() -> None:
+    features, labels = blobs(150, 20, 0.5)
+    large, small = (scores(unit * features, labels) for unit in (1.0, 0.01))
+    assert small["n_leep"] == pytest.approx(large["n_leep"], abs=1e-6)
+    assert small["neighbours"] == large["neighbours"]
+
+
+@pytest.mark.parametrize(
+    ("features", "what"), [(np.ones((30, 4)), "the same features"), (np.full((30, 4), np.nan), "no numbers")]
+)
+def test_features_that_tell_nothing_are_one_clear_error(features: np.ndarray, what: str) -> None:
+    with pytest.raises(DataError, match=f"dead gives .*{what}"):
+        rate("dead", features, np.arange(30) % 3, 1.0)
+
+
 def several(images: int, width: int, apart: float) -> tuple[np.ndarray, np.ndarray]:
     """Features that tell of three labels, each independent of the others and half as frequent as the one before."""
     random = np.random.default_rng(0)

@@ -53,7 +53,7 @@ def test_builtin_weights_belong_to_the_builtin_backbone_only() -> None:
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "model_state_dict"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model._orig_mod."])
 @pytest.mark.parametrize("name", ["weights.pth", "weights.pt"])
 def test_checkpoint_loads_with_wrapper_and_prefix(wrapper: str | None, prefix: str, name: str, tmp_path: Path) -> None:
     saved: dict = {prefix + key: value for key, value in state().items()}
@@ -62,6 +62,12 @@ def test_checkpoint_loads_with_wrapper_and_prefix(wrapper: str | None, prefix: s
     assert weights.state.keys() == state().keys()
     assert all(torch.equal(weights.state[key], value) for key, value in state().items())
     assert (weights.mean, weights.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone."])
+def test_safetensors_load_with_a_prefix(prefix: str, tmp_path: Path) -> None:
+    save_file({prefix + key: value for key, value in state().items()}, tmp_path / "weights.safetensors")
+    assert read(tmp_path / "weights.safetensors").state.keys() == state().keys()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pandas as pd
@@ -14,13 +16,15 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from flows.anytime import Course, _place_of_notes, failed
+from flows.anytime import Course, _place_of_notes, failed, situation_of
 from flows.config import PipelineConfig, read_config
 from flows.contenders import at_hand, contenders, name_of, reckoned, with_backbone
+from flows.suggest import as_auto, command
 from tasks.errors import ConfigurationError, WeightsError
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.train.anytime.step import Step
+from tasks.train.methods.auto import Auto
 from tasks.workspace import Workspace
 from tests.flows.homes import Home, eventually
 
@@ -92,10 +96,63 @@ def test_without_names_those_compete_whose_weights_are_here(tmp_path: Path, monk
     assert list(contenders(config_of(train={"method": "auto"}))) == ["resnet_32px", "resnet18"]
 
 
-def test_what_a_backbone_takes_is_reckoned_by_its_operations_and_size() -> None:
+def test_what_cannot_be_reckoned_is_measured_before_anything_is_planned(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(train={"method": "auto", "backbones": ["resnet_32px", "resnet18=random"]})
+    dataset, competing = ingest_images(config.ingest, workspace), contenders(config)
+    taken = iter([2.0, 70.0])
+    monkeypatch.setattr("flows.anytime._measured", lambda *_: next(taken))
+    monkeypatch.setattr("flows.contenders.operations", lambda each: 0.0)
+    found = situation_of(config, competing, dataset, workspace).contenders
+    assert [each.milliseconds for each in found] == [2.0, 70.0]
+
+
+def test_what_preprocess_says_counts_for_every_contender_though_its_own_backbone_would_look_alike() -> None:
+    other = "timm/vit_small_patch14_dinov2.lvd142m=random"
+    said = {"size": 224, "crop": 1.0, "interpolation": "bilinear", "fit": "crop"}
+    backbone = {"backbone": "mobilenet_v2", "weights": "random"}
+    for given, size in ((said, 224), ({}, 518), ({"size": 96}, 96)):
+        own = config_of(extract=backbone, preprocess=given, train={"method": "auto", "backbones": [other]})
+        [found] = contenders(own).values()
+        assert found.preprocess.size == size
+    assert (
+        contenders(config_of(extract=backbone, preprocess=said, train={"method": "auto", "backbones": [other]}))[
+            other
+        ].preprocess.interpolation
+        == "bilinear"
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "budget", "added"),
+    [
+        ({"method": "mlp", "hidden": 64}, "3m", ["-s", "'train={method: auto, budget: 3m}'"]),
+        ({"method": "linear"}, None, ["-s", "'train={method: auto, budget: 10m}'"]),
+        ({"method": "auto", "methods": ["linear"]}, "3m", ["-s", "train.budget=3m"]),
+        ({"method": "auto"}, None, []),
+    ],
+)
+def test_the_command_that_carries_a_suggestion_out_is_one_that_works(
+    train: dict[str, Any], budget: str | None, added: list[str], tmp_path: Path
+) -> None:
+    (path := tmp_path / "own.yaml").write_text(yaml.safe_dump({"name": "own", "train": train}))
+    settings, overrides = as_auto(path, ["preprocess.size=48"], budget)
+    assert isinstance(settings.train, Auto) and settings.train.budget == (budget or "10m")
+    told = command(path, ["preprocess.size=48", *overrides])
+    assert told == " ".join(["headstart", "run", str(path), "-s", "preprocess.size=48", *added])
+    again = read_config(path, [each for each in shlex.split(told)[4::2]], PipelineConfig)
+    assert again == settings
+
+
+def test_what_a_backbone_takes_is_reckoned_by_its_operations_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(extract={"backbone": "mobilenet_v2", "weights": "random"}, train={"method": "auto"})
     heavy, light = (with_backbone(config, name) for name in ("vgg16=random", "resnet_32px"))
     assert reckoned(heavy, config, 5.0) > 100 and reckoned(light, config, 6.0) == pytest.approx(2.0)
+    assert reckoned(config, config, 5.0) == 5.0
+    monkeypatch.setattr("flows.contenders.operations", lambda each: 0.0 if each is heavy else 1e9)
+    assert reckoned(heavy, config, 5.0) is None and reckoned(light, heavy, 5.0) is None
+    monkeypatch.undo()
     ten = config.model_copy(update={"preprocess": config.preprocess.model_copy(update={"views": "ten"})})
     assert reckoned(ten, config, 5.0) == pytest.approx(50.0) and name_of(ten) == "mobilenet_v2=random"
 

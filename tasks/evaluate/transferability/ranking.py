@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tasks.errors import DataError
 from tasks.evaluate.figures import BLUE, GREY
 from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.ranking import Linear
@@ -56,7 +57,13 @@ def rate(
         targets: int64 ``[N]`` from 0 or, where an image may have several labels, bool ``[N, C]``, none of them of all
             images or of none.
         groups: int64 ``[N]``, none of whose images tells of another one's labels.
+
+    Raises:
+        DataError: the features are not finite, or the same for all images.
     """
+    if not np.isfinite(features).all() or not np.ptp(features, axis=0).any():
+        what = "the same features for all images" if np.isfinite(features).all() else "features that are no numbers"
+        raise DataError(f"{name} gives {what}: look at its weights and its layer")
     several, found = targets.ndim == 2, Directions.around(features)
     return Rated(
         name, features.shape[1], milliseconds, flops, parameters, log_me(features, targets), h_score(found, targets),

@@ -110,6 +110,8 @@ def n_leep(found: Directions, labels: np.ndarray, seed: int = 0, each: int = 5) 
     classes = int(labels.max()) + 1
     shares = np.cumsum(found.scale**2) / (found.scale**2).sum()
     reduced = found.coordinates[:, : int(np.searchsorted(shares, 0.8)) + 1]
+    # In units of their spread, for the floor of the mixture's variances is absolute.
+    reduced = reduced / max(reduced.std(), 1e-300)
     count = max(1, min(each * classes, len(labels) // 4))
     mixture = GaussianMixture(count, covariance_type="diag", reg_covar=1e-3, random_state=seed, max_iter=50, tol=1e-2)
     clusters = mixture.fit(reduced).predict_proba(reduced)

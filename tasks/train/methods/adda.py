@@ -17,7 +17,7 @@ class Adda(Adaptation):
     from the source's (ADDA)."""
 
     method: Literal["adda"] = "adda"
-    target_epochs: int = Field(default=40, ge=1)
+    target_epochs: int = Field(default=20, ge=1)
     """Passes, as long as those of `epochs`, in which the target's branch learns, once the source's has."""
     target_learning_rate: float = Field(default=1e-4, gt=0)
     """Step size of the target's branch at the beginning; its adversary has `learning_rate`."""
