@@ -30,7 +30,8 @@ from tasks.preprocess.door import preview_recipe
 from tasks.train.adaptation.aligning import Aligning
 from tasks.train.adaptation.alignment import both as align
 from tasks.train.adaptation.criteria import Verdict
-from tasks.train.adaptation.fit import Domains, Learned, both, learn
+from tasks.train.adaptation.domains import Domains, Learned
+from tasks.train.adaptation.fit import both, learn
 from tasks.train.adaptation.hedging import shares, together
 from tasks.train.adaptation.method import Adaptation
 from tasks.train.methods import METHODS

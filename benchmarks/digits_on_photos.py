@@ -39,6 +39,7 @@ from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset
+from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.adaptation.criteria import Verdict
 from tasks.train.adaptation.images import answers
 from tasks.train.method import Method
@@ -159,7 +160,7 @@ def tried(name: str, method: Method, task: Task, fits: dict[str, Fit]) -> dict[s
         verdict = Verdict.of(*(answers(each, task).softmax(1) for each in (fit, fits[PLAIN])))
     else:
         return found
-    return found | vars(verdict) | {"trusted": verdict.trusted()}
+    return found | vars(verdict) | {"trusted": verdict.trusted(LEAST_AGREEMENT)}
 
 
 def tell(rows: pd.DataFrame) -> None:

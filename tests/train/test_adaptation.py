@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 from tasks.errors import ConfigurationError
 from tasks.train.adaptation import criteria
 from tasks.train.adaptation.criteria import Verdict
-from tasks.train.adaptation.fit import APART, Domains, adapt, both, learn, learn_one
+from tasks.train.adaptation.domains import Domains
+from tasks.train.adaptation.fit import APART, adapt, both, learn, learn_one
 from tasks.train.adaptation.fit import activations as activations_of
 from tasks.train.adaptation.hedging import shares, together
 from tasks.train.adaptation.method import Adaptation, ByTerm
@@ -288,7 +289,7 @@ def answering(answers: list[int], sure: float) -> torch.Tensor:
 
 def test_adapted_answers_are_trusted_that_tell_more_and_are_not_others_altogether() -> None:
     def trusted(answers: list[int], sure: float) -> bool:
-        return Verdict.of(answering(answers, sure), answering([0, 1, 0, 1], 0.7)).trusted()
+        return Verdict.of(answering(answers, sure), answering([0, 1, 0, 1], 0.7)).trusted(0.1)
 
     assert trusted([0, 1, 0, 1], 0.9) and trusted([0, 1, 0, 0], 0.99)
     assert not trusted([0, 1, 0, 1], 0.6)  # they tell less

@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from tasks.progress import progress
 from tasks.train.adaptation.config import AdaptationConfig
-from tasks.train.adaptation.fit import Domains, Learned, activations, draw, steps_of
+from tasks.train.adaptation.domains import Domains, Learned
+from tasks.train.adaptation.fit import activations, draw, steps_of
 from tasks.train.adaptation.terms import Adversary
 from tasks.train.heads import Head
 from tasks.train.targets import measured

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from tasks.train.method import Method
+
+if TYPE_CHECKING:
+    from tasks.train.adaptation.domains import Domains, Learned
 
 LEAST_AGREEMENT = 0.1
 """Cohen's kappa of the adapted and the plain model on the target from which on the adapted one is trusted; chosen on
@@ -57,3 +61,11 @@ class AdaptationConfig(Cautious):
     """Labelled images per step, and as many unlabelled ones."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
+
+    @abstractmethod
+    def adapted(self, plain: Learned, domains: Domains, seed: int) -> Learned:
+        """What is served with the target's statistics.
+
+        Args:
+            plain: what learned from the source's labels alone, from the same weights and batches.
+        """

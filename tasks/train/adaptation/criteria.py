@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 from torch.nn.functional import cross_entropy, normalize
 
-from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.adaptation.terms import entropies
 from tasks.train.targets import merit
 
@@ -39,7 +38,7 @@ class Verdict:
         """On answers of both models on the same images, ``[N, C]``."""
         return cls(agreement(adapted, plain), information(adapted), information(plain))
 
-    def trusted(self, least_agreement: float = LEAST_AGREEMENT) -> bool:
+    def trusted(self, least_agreement: float) -> bool:
         """Whether two criteria agree that adapting does no harm: answers tell more of the target's images than before,
         and they are not others altogether.
 

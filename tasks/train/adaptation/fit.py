@@ -15,56 +15,18 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tasks.progress import progress
 from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import AdaptationConfig
-from tasks.train.adaptation.criteria import Criteria, density_ratios, judge
+from tasks.train.adaptation.criteria import Criteria, judge
+from tasks.train.adaptation.domains import Domains, Learned
 from tasks.train.adaptation.hedging import together
-from tasks.train.adaptation.method import Adaptation
 from tasks.train.adaptation.terms import Activations, Nothing, Term
-from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head
 from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled, measured
+from tasks.train.targets import measured
 
 LEAST_STEPS = 20
 """Steps of an epoch, where there are few labelled images."""
 APART = 1_000_003
 """How far the seeds of heads lie from each other that are served as one."""
-
-
-class Domains:
-    """Labelled features of the source, some to learn from and some to choose on, and unlabelled ones of the target.
-
-    Attributes:
-        ours, theirs: heads that know the source's and the target's statistics.
-        source, validation, target: what they were made from, each domain standardised by its own statistics.
-        unadapted: the target, standardised by the source's.
-        ratios: how much more often each validation image's like occurs in the target, before anything was adapted.
-    """
-
-    def __init__(
-        self, train: Labelled, validation: Labelled, unlabelled: torch.Tensor, classes: int, parts: Sequence[Part] = ()
-    ) -> None:
-        self.classes = classes
-        self.ours, self.theirs = (
-            Head(images.shape[1], classes, parts=parts).standardise_like(images) for images in (train[0], unlabelled)
-        )
-        self.source, self.validation = (
-            (self.ours.standardised(features), labels) for features, labels in (train, validation)
-        )
-        self.target, self.unadapted = (head.standardised(unlabelled) for head in (self.theirs, self.ours))
-        self.ratios = density_ratios(self.source[0], self.unadapted, self.validation[0])
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A head that knows no statistics yet, its curves, and the heads of which it is the mean."""
-
-    head: Head
-    curves: pd.DataFrame
-    several: tuple[Learned, ...] = ()
-
-    @property
-    def each(self) -> tuple[Learned, ...]:
-        return self.several or (self,)
 
 
 @dataclass(frozen=True)
@@ -79,7 +41,7 @@ class Trained:
     criteria: Criteria
 
 
-def adapt(section: Adaptation, domains: Domains, seed: int) -> Fit:
+def adapt(section: AdaptationConfig, domains: Domains, seed: int) -> Fit:
     """What caution keeps (`tasks.train.adaptation.caution.keep`) of the adapted head and a plain one, which learned
     without the section's term and is served with the source's statistics.
 
@@ -97,7 +59,9 @@ def adapt(section: Adaptation, domains: Domains, seed: int) -> Fit:
     return keep(section.method, plain, adapted, section.cautious, section.least_agreement)
 
 
-def both(section: Adaptation, domains: Domains, seed: int, unadapted: Learned | None = None) -> tuple[Trained, Trained]:
+def both(
+    section: AdaptationConfig, domains: Domains, seed: int, unadapted: Learned | None = None
+) -> tuple[Trained, Trained]:
     """The plain head and the adapted one.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -10,7 +9,7 @@ from pydantic import Field
 from tasks.train.adaptation.config import AdaptationConfig
 
 if TYPE_CHECKING:
-    from tasks.train.adaptation.fit import Domains, Learned
+    from tasks.train.adaptation.domains import Domains, Learned
     from tasks.train.adaptation.terms import Term
     from tasks.train.solvers import Fit
     from tasks.train.task import Task
@@ -19,16 +18,9 @@ if TYPE_CHECKING:
 class Adaptation(AdaptationConfig):
     """Learns from labelled features and from those of the pool; see `tasks.train.adaptation.fit.adapt`."""
 
-    @abstractmethod
-    def adapted(self, plain: Learned, domains: Domains, seed: int) -> Learned:
-        """What is served with the target's statistics.
-
-        Args:
-            plain: what learned from the source's labels alone, from the same weights and batches.
-        """
-
     def fit(self, task: Task) -> Fit:
-        from tasks.train.adaptation.fit import Domains, adapt
+        from tasks.train.adaptation.domains import Domains
+        from tasks.train.adaptation.fit import adapt
 
         domains = Domains(task.train, task.validation, task.adapted_to, task.classes, task.counted)
         return adapt(self, domains, task.seed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from tasks.train.adaptation.method import Adaptation
 
 if TYPE_CHECKING:
-    from tasks.train.adaptation.fit import Domains, Learned
+    from tasks.train.adaptation.domains import Domains, Learned
 
 
 class AdaBn(Adaptation):

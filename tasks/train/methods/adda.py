@@ -9,7 +9,7 @@ from pydantic import Field
 from tasks.train.adaptation.method import Adaptation
 
 if TYPE_CHECKING:
-    from tasks.train.adaptation.fit import Domains, Learned
+    from tasks.train.adaptation.domains import Domains, Learned
 
 
 class Adda(Adaptation):
