@@ -112,7 +112,8 @@ def _version(client: MlflowClient, name: str, number: int) -> Version:
         "gate": found.tags.get(VERDICT, ""), "data": found.tags.get(DATA, ""),
         "backbone": found.tags.get("backbone", ""), "method": found.tags.get("method", ""), "run": run.info.run_id,
     }  # fmt: skip
-    return Version(number, facts, _intervals(run.data.metrics), report_on, _predictions(client, run, report_on))
+    metrics, predictions = run.data.metrics, _predictions(client, run, report_on)
+    return Version(number, facts, _intervals(metrics), report_on, predictions, f"{report_on}/groups" in metrics)
 
 
 def _intervals(metrics: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:

@@ -24,7 +24,8 @@ trials (Parquet)          trial (int64), method (str), settings (JSON), state (s
                           started and ended (float64, seconds since the epoch)
 steps (Parquet)           what `tasks.train.anytime.step.Step` has; times are float64, in seconds
 stored (Parquet)          name (str, of an object), size (int64, bytes), time (int64, nanoseconds since the epoch)
-predictions (Parquet)     path, label, predicted (str), probability (float32), hash; numbers with low and high (float64)
+predictions (Parquet)     path, label, predicted (str), probability (float32), hash, group (as in the manifest); numbers
+                          with low and high (float64) in place of probability
 mistakes (CSV)            path, hash, label, predicted, probability (of several labels an image, of wrong, the one that
                           is; numbers: low, high, error), and of each of the three nearest images learned from
                           neighbour_1, neighbour_1_hash, neighbour_1_label, neighbour_1_similarity...; several labels

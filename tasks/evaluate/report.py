@@ -121,7 +121,8 @@ def _report_one(answers: Answers, dataset: Dataset, config: EvaluateConfig, fold
     report_reliability(answers, title, folder)
     scores.per_class.to_csv(folder / f"{file}_per_class.csv", index=False, float_format="%.4f")
 
-    predicted(answers, dataset).to_parquet(folder / f"{file}_predictions.parquet", index=False)
+    predictions = predicted(answers, dataset).assign(group=answers.rows["group"])
+    predictions.to_parquet(folder / f"{file}_predictions.parquet", index=False)
     return scores
 
 
@@ -143,6 +144,7 @@ def _report_several(answers: Answers, dataset: Dataset, config: EvaluateConfig, 
         label=pd.Series(named(targets > 0, dataset.classes)),
         predicted=pd.Series(given_labels(probabilities, dataset.classes)),
         probability=pd.Series(list(probabilities)),
+        group=answers.rows["group"],
     ).to_parquet(folder / f"{file}_predictions.parquet", index=False)
     return scores
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.paired import Difference, detectable, difference_of_shares, p_value
+from tasks.groups import group_numbers
 from tasks.report.charts import versions_chart
 from tasks.report.page import render
 
@@ -27,7 +28,9 @@ class Version:
         facts: what is to be told of it, by name: alias, when, data, backbone, method.
         metrics: ``split/name`` to (value, low, high).
         report_on: the split that was held out.
-        predictions: of that split: hash, label, predicted; None where they are gone.
+        predictions: of that split: hash, label, predicted and group, which files of earlier headstarts lack; None where
+            they are gone.
+        grouped: whether images of that split come in groups.
     """
 
     number: int
@@ -35,11 +38,23 @@ class Version:
     metrics: dict[str, tuple[float, float, float]]
     report_on: str
     predictions: pd.DataFrame | None
+    grouped: bool = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether images come in groups that ``predictions`` do not tell."""
+        return self.grouped and self.predictions is not None and "group" not in self.predictions
 
 
 @dataclass(frozen=True)
 class Step:
-    """From one version to the next, on the same images."""
+    """From one version to the next, on the same images.
+
+    Attributes:
+        groups: how many these images are of; None where they come in none, or in none that is known.
+        is_narrow: whether they come in groups that neither version's file tells: then interval, p and ``detectable``
+            are over images, and claim too much.
+    """
 
     before: int
     after: int
@@ -49,6 +64,8 @@ class Step:
     lost: int = 0
     p: float = float("nan")
     detectable: float = float("nan")
+    groups: int | None = None
+    is_narrow: bool = False
 
 
 def versions_page(name: str, versions: Sequence[Version]) -> str:
@@ -67,29 +84,47 @@ def step(before: Version, after: Version) -> Step:
     both = both[both["label_before"].map(_label) == both["label_after"].map(_label)]
     if len(both) < FEWEST:
         return Step(before.number, after.number, len(both))
-    if pd.api.types.is_float_dtype(both["label_before"]):
-        return _step_of_numbers(before.number, after.number, both)
+    groups = _groups(both)
+    of = _step_of_numbers if pd.api.types.is_float_dtype(both["label_before"]) else _step_of_labels
+    found = of(before.number, after.number, both, groups)
+    if groups is None:
+        return replace(found, is_narrow=before.is_silent or after.is_silent)
+    return replace(found, groups=int(groups.max()) + 1)
+
+
+def _step_of_labels(before: int, after: int, both: pd.DataFrame, groups: np.ndarray | None) -> Step:
+    """By how much larger the share of right answers is."""
     theirs, ours = (
         (both[f"predicted_{side}"].map(_label) == both[f"label_{side}"].map(_label)).to_numpy()
         for side in ("before", "after")
     )
     return Step(
-        before.number, after.number, len(both), difference_of_shares(ours, theirs, None), int((ours & ~theirs).sum()),
-        int((theirs & ~ours).sum()), p_value(ours, theirs, None), detectable(ours, theirs, None),
+        before, after, len(both), difference_of_shares(ours, theirs, groups), int((ours & ~theirs).sum()),
+        int((theirs & ~ours).sum()), p_value(ours, theirs, groups), detectable(ours, theirs, groups),
     )  # fmt: skip
 
 
-def _step_of_numbers(before: int, after: int, both: pd.DataFrame) -> Step:
+def _step_of_numbers(before: int, after: int, both: pd.DataFrame, groups: np.ndarray | None) -> Step:
     """By how much less the absolute errors are."""
     theirs, ours = (
         (both[f"predicted_{side}"] - both[f"label_{side}"]).abs().to_numpy(np.float64) for side in ("before", "after")
     )
     gain = theirs - ours
-    value, low, high = Sample(len(gain)).anywhere(float(gain.mean()), (gain - gain.mean()) / len(gain))
+    value, low, high = Sample(len(gain), groups).anywhere(float(gain.mean()), (gain - gain.mean()) / len(gain))
     return Step(
         before, after, len(both), Difference(float(ours.mean()), float(theirs.mean()), value, low, high),
-        int((gain > 0).sum()), int((gain < 0).sum()), p_value(ours, theirs), detectable(ours, theirs),
+        int((gain > 0).sum()), int((gain < 0).sum()), p_value(ours, theirs, groups),
+        detectable(ours, theirs, groups),
     )  # fmt: skip
+
+
+def _groups(both: pd.DataFrame) -> np.ndarray | None:
+    """The group of each image by the later version's data, or where this has none by the earlier one's."""
+    told = [both[name] for name in ("group", "group_after", "group_before") if name in both]
+    if not told:
+        return None
+    named = told[0].where(told[0].notna(), told[-1])
+    return group_numbers(both[["hash"]].assign(group=named))
 
 
 def _label(given: Any) -> Any:

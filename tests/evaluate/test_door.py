@@ -143,7 +143,7 @@ def test_predictions_say_what_was_given_and_how_probable_each_class_was(
     predictions = pd.read_parquet(evaluation.report / "test_predictions.parquet")
     rows = dataset.read_manifest().query("split == 'test'").reset_index(drop=True)
     wanted = predict_probabilities(Head.load(candidate.head), features_of(dataset, FEATURES, rows)[0]).numpy()
-    assert list(predictions.columns) == ["path", "label", "hash", "predicted", "probability"]
+    assert list(predictions.columns) == ["path", "label", "hash", "predicted", "probability", "group"]
     assert predictions["path"].tolist() == rows["path"].tolist()
     assert predictions["hash"].tolist() == rows["hash"].tolist()
     assert [list(label) for label in predictions["label"]] == [list(label) for label in rows["label"]]

@@ -33,7 +33,7 @@ def test_a_split_has_its_tables_and_pictures(dataset: Dataset, tmp_path: Path) -
     kinds = ("scatter.png", "errors.png", "spread.png", "spread.csv", "predictions.parquet")
     assert {path.name for path in tmp_path.iterdir()} == {f"test_{kind}" for kind in kinds}
     predictions = pd.read_parquet(tmp_path / "test_predictions.parquet")
-    assert list(predictions.columns) == ["path", "label", "hash", "predicted", "low", "high"]
+    assert list(predictions.columns) == ["path", "label", "hash", "predicted", "low", "high", "group"]
     inside = predictions["label"].between(predictions["low"], predictions["high"]).mean()
     assert inside == scores.metrics["coverage_90"][0] and (predictions["predicted"] == answers.mean).all()
 

@@ -47,7 +47,7 @@ def facts(
     rows = pd.DataFrame({
         "path": [f"{i:03d}.png" for i in range(IMAGES)],
         "label": pd.Series([classes[c] for c in labels], dtype="string"),
-        "split": "test", "hash": [f"{i:032x}" for i in range(IMAGES)],
+        "split": "test", "group": None, "hash": [f"{i:032x}" for i in range(IMAGES)],
     })  # fmt: skip
     for number, content in enumerate(rows["hash"]):
         (place := folder / "images" / content[:2]).mkdir(parents=True, exist_ok=True)

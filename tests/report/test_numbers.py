@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.evaluate.scores.paired import detectable, p_value
 from tasks.report.page import page
 from tasks.report.versions import Version, step, versions_page
 from tests.report.runs import facts_of_numbers
@@ -59,3 +62,18 @@ def test_versions_are_compared_by_how_much_less_errors_are() -> None:
     assert found.difference.value == pytest.approx((errors[0] - errors[1]).mean())
     assert found.gained + found.lost == 60 and found.gained > 40
     assert "by how much less the mean absolute error is" in versions_page("ages", [before, after])
+
+
+def test_errors_of_versions_are_drawn_by_group() -> None:
+    groups = np.arange(60) // 6
+    sides = []
+    for number in (1, 2):
+        given = version(number, 1.0)
+        off = np.where((groups < 7) == (number == 2), 1.0, 2.0)  # the later one is better in 7 of 10 groups
+        told = given.predictions.assign(predicted=np.arange(60) + off, group=[f"g{n}" for n in groups])
+        sides.append(replace(given, predictions=told, grouped=True))
+    found = step(*sides)
+    errors = [np.abs(each.predictions["predicted"] - each.predictions["label"]).to_numpy() for each in sides]
+    assert found.groups == 10 and found.p == p_value(errors[1], errors[0], groups) > 0.05
+    assert found.difference is not None and found.difference.low < 0 < found.difference.value
+    assert found.detectable == detectable(errors[1], errors[0], groups)

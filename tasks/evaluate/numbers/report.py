@@ -29,7 +29,8 @@ def report_numbers(answers: Numbers, config: EvaluateConfig, folder: Path) -> Nu
     for name, picture in pictures.items():
         picture.savefig(folder / f"{file}_{name}.png", dpi=120)
     scores.spread.to_csv(folder / f"{file}_spread.csv", index=False, float_format="%.6g")
-    answers.table.to_parquet(folder / f"{file}_predictions.parquet", index=False)
+    predictions = answers.table.assign(group=answers.rows["group"])
+    predictions.to_parquet(folder / f"{file}_predictions.parquet", index=False)
     return scores
 
 
