@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from flows.document import read_document
 from tasks.errors import ConfigurationError
@@ -17,7 +18,7 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
 from tasks.extract.facts import BUILTIN, own_looks
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.sources import AnySource
+from tasks.ingest.sources import SOURCES, AnySource, Source
 from tasks.preprocess.config import PreprocessConfig
 from tasks.register.config import RegisterConfig
 from tasks.register.gates import GATES
@@ -120,8 +121,10 @@ def _override(values: dict[str, Any], override: str) -> None:
         values = below
     try:
         values[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        values[last] = value  # such as */label, which would be an alias in YAML
+    except (yaml.YAMLError, ValueError, RecursionError):
+        values[last] = (
+            value  # such as */label, which would be an alias in YAML, or 2026-13-45, a date that there is not
+        )
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -143,7 +146,7 @@ def _explain_one(one: Any, model: type[BaseModel]) -> str:
     if one["type"] == "extra_forbidden":
         section, path = (METHODS[method], place[1:-1]) if method else (model, place[:-1])
         hint = _hint_for_method(place[-1], method) if method and not path else _hint(place[-1], _names(section, path))
-        return f"unknown key {key!r}; {hint}"
+        return f"unknown key {key!r}; {hint}" if hint else f"unknown key {key!r}"
     if one["type"] == "missing":
         return f"the key {key!r} is missing"
     message = one["msg"].removeprefix("Value error, ")
@@ -164,8 +167,11 @@ def _explain_gate(one: Any, place: Sequence[str]) -> str:
 
 
 def _hint(unknown: str, known: Sequence[str]) -> str:
+    """What an unknown key may be; empty where nothing is known."""
     near = get_close_matches(unknown, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    if near or not known:
+        return f"did you mean {near[0]!r}?" if near else ""
+    return f"known here: {', '.join(known)}"
 
 
 def _hint_for_method(unknown: str, method: str) -> str:
@@ -180,10 +186,29 @@ def _hint_for_method(unknown: str, method: str) -> str:
 
 
 def _names(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys that are known in the section at ``path``."""
-    for part in (each for each in path if not each.isdigit()):  # nor is the place in a list
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        annotation = fields[part].annotation
-        kinds = [annotation, *get_args(annotation)]
-        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
-    return [field.alias or name for name, field in model.model_fields.items()]
+    """The keys that are known in the section at ``path``; of a source, those of each that has the keys on the way."""
+    sections, steps = [model], iter(path)
+    for part in steps:
+        known = [_fields(section) for section in sections]
+        if annotations := [fields[part].annotation for fields in known if part in fields]:  # else a place in a list
+            sections = [section for each in annotations for section in _sections(each)]
+            if any(_is_mapping(each) for each in annotations):
+                next(steps, None)  # a name that the user gave
+    return [*dict.fromkeys(key for section in sections for key in _fields(section))]
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """By the keys that stand in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a value may be, or hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield from SOURCES if annotation is Source else (annotation,)
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or any(_is_mapping(part) for part in get_args(annotation))

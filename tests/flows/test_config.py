@@ -68,6 +68,10 @@ def test_a_section_of_train_is_the_method_s_that_it_names(write) -> None:
     [
         ("name: x\ntrain: {method: mlp, epoch: 3}", [],
          ["pipeline.yaml: ", "unknown key 'train.epoch'; did you mean 'epochs'?"]),
+        ("name: x\ningest: {source: {version: abc, tasks: {s: {knd: class}}}}", [],
+         ["unknown key 'ingest.source.tasks.s.knd'; did you mean 'kind'?"]),
+        ("name: x\ningest: {source: {version: abc, tasks: {kind: {zzz: class}}}}", [],
+         ["unknown key 'ingest.source.tasks.kind.zzz'; known here: kind, unit"]),
         ("name: x\ntrain: {epochs: 5}", [],
          ["unknown key 'train.epochs'; it belongs to ", "mlp, ", "partial, ", ", and train.method is linear"]),
         ("name: x\ntrain: {epoch: 5}", [],
@@ -110,6 +114,33 @@ def test_mistakes_are_named_with_file_key_and_remedy(write, text: str, overrides
         read_config(write(text), overrides, PipelineConfig)
     assert all(part in str(caught.value) for part in told), caught.value
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("probe", "told"),
+    [
+        ("{soruce: {embedded: digits}}", "unknown key 'probes.cifar.soruce'; did you mean 'source'?"),
+        ("{split: {vall: 0.1}}", "unknown key 'probes.cifar.split.vall'; did you mean 'val'?"),
+        ("{zzz: 1}", "unknown key 'probes.cifar.zzz'; known here: source, "),
+    ],
+)
+def test_a_mistake_below_a_name_is_named(write, probe: str, told: str) -> None:
+    path = write(f"name: x\nsource: {{embedded: digits}}\nprobes: {{cifar: {probe}}}")
+    with pytest.raises(ConfigurationError) as caught:
+        read_config(path, (), PretrainConfig)
+    assert told in str(caught.value)
+
+
+def test_a_probe_may_be_called_like_a_key(write) -> None:
+    path = write("name: x\nsource: {embedded: digits}\nprobes: {source: {poool: avg}}")
+    with pytest.raises(ConfigurationError, match=r"'probes\.source\.poool'; did you mean 'pool'"):
+        read_config(path, (), PretrainConfig)
+
+
+@pytest.mark.parametrize("value", ["2026-13-45", "2026-01-01 99:00:00", "*/label"])
+def test_what_is_no_yaml_in_an_override_is_text(write, value: str) -> None:
+    config = read_config(write("name: x"), [f"ingest.source.folder={value}"], PipelineConfig)
+    assert config.ingest.source.folder == value
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
