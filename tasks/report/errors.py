@@ -25,7 +25,7 @@ def _mistakes(facts: Facts) -> list[dict[str, Any]]:
     folder, split = facts.evaluation.report, facts.dataset.report_on
     return [
         row | {"picture": facts.picture(row["hash"]), "neighbours": _neighbours(facts, row)}
-        for row in rows(table(folder, f"{split}_mistakes.csv"), MISTAKES)
+        for row in rows(table(folder, f"{split}_mistakes.csv", several=facts.dataset.multi_label), MISTAKES)
     ]
 
 
@@ -48,8 +48,9 @@ def _pairs(facts: Facts) -> list[dict[str, Any]]:
 
 def _suspects(facts: Facts) -> dict[str, Any]:
     """Copies that contradict each other first, which may be kept out; each picture is shown once."""
-    copies = in_words(as_suspects(read_contradictions(facts.dataset.report)))
-    found = table(facts.evaluation.report, "suspects.csv")
+    several = facts.dataset.multi_label
+    copies = in_words(as_suspects(read_contradictions(facts.dataset.report)), several=several)
+    found = table(facts.evaluation.report, "suspects.csv", several=several)
     listed = pd.concat([each for each in (copies, found) if each is not None and len(each)] or [copies])
     listed = listed.drop_duplicates(["path", "label"]).sort_values("score", ascending=False, kind="stable")
     if not len(listed):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,20 +82,26 @@ class Facts:
         return tuple(sorted(told, key=lambda split: split != self.dataset.report_on))
 
 
-def table(folder: Path | None, name: str) -> pd.DataFrame | None:
-    """A table in a record's folder, CSV or Parquet; None where there is none or it has no row."""
+def table(folder: Path | None, name: str, *, several: bool = False) -> pd.DataFrame | None:
+    """A table in a record's folder, CSV or Parquet; None where there is none or it has no row.
+
+    Args:
+        several: whether labels in a CSV are JSON lists, as `tasks.ingest.relabel.label_text` has several of an image; a
+            class may be called ``[1]``.
+    """
     if folder is None or not (path := folder / name).is_file():
         return None
     if path.suffix == ".parquet":
         read = pd.read_parquet(path)
     else:  # a class may be called NA, and 007 is no number
         read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, "string"))
-    return None if read.empty else in_words(read)
+    return None if read.empty else in_words(read, several=several)
 
 
-def in_words(read: pd.DataFrame) -> pd.DataFrame:
-    """A table with its labels as a person reads them."""
-    return read.assign(**{name: read[name].map(_named) for name in LABELS if name in read})
+def in_words(read: pd.DataFrame, *, several: bool = False) -> pd.DataFrame:
+    """A table with its labels as a person reads them; ``several`` as in `table`."""
+    spelt = _from_json if several else _named
+    return read.assign(**{name: read[name].map(spelt) for name in LABELS if name in read})
 
 
 def rows(read: pd.DataFrame | None, most: int | None = None) -> list[dict[str, Any]]:
@@ -104,11 +109,13 @@ def rows(read: pd.DataFrame | None, most: int | None = None) -> list[dict[str, A
     return [] if read is None else [dict(row) for _, row in read.head(most or len(read)).iterrows()]
 
 
+def _from_json(label: Any) -> Any:
+    """Several labels, kept as a JSON list, in words."""
+    return _named(json.loads(label) if isinstance(label, str) and label.startswith("[") else label)
+
+
 def _named(label: Any) -> Any:
-    """Several labels, however they are kept, and none, in words."""
-    if isinstance(label, str) and label.startswith("["):
-        with suppress(ValueError):
-            label = json.loads(label)
+    """Several labels, and none, in words."""
     if isinstance(label, (list, np.ndarray)):
         return ", ".join(label) or NONE
     return NONE if pd.isna(label) or label == "" else label

@@ -96,6 +96,10 @@ def test_a_section_is_there_where_there_is_something_to_tell(tmp_path: Path) -> 
 
 def test_of_several_labels_it_is_said_which_one_is_wrong(tmp_path: Path) -> None:
     run = facts(tmp_path)
+    targets = (run.dataset.target.model_copy(update={"kind": "labels"}),)
+    run = replace(run, dataset=run.dataset.model_copy(update={"targets": targets}))
+    figures = {"test/average_precision_macro": (0.9, 0.8, 0.95)}
+    run = replace(run, evaluation=run.evaluation.model_copy(update={"metrics": figures}))
     mistake = {"path": ["0.png"], "hash": [f"{0:032x}"], "label": ['["ant", "bee"]'], "predicted": ['["bee"]'],
                "probability": [0.02]}  # fmt: skip
     file = run.evaluation.report / "test_mistakes.csv"
@@ -122,7 +126,7 @@ def test_copies_under_different_labels_are_the_first_suspects_and_each_picture_i
 def test_what_the_network_looks_at_is_shown_where_it_was_looked_at(tmp_path: Path) -> None:
     (seen := tmp_path / "seen").mkdir()
     Image.new("RGB", (50, 50)).save(seen / "one.jpg")
-    answers = {"path": "1.png", "hash": "1", "label": ["ant", "ant", '["wasp"]'], "predicted": ["bee", "", "wasp"],
+    answers = {"path": "1.png", "hash": "1", "label": ["ant", "ant", "wasp"], "predicted": ["bee", "", "wasp"],
                "explained": ["bee", "ant", "wasp"], "speaks": [True, False, True], "probability": [0.8, 0.1, 0.7],
                "right": [False, False, True], "picture": "one.jpg"}  # fmt: skip
     pd.DataFrame(answers).to_csv(seen / "explanations.csv", index=False)
@@ -166,6 +170,21 @@ def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
     read = Reading(page(facts(tmp_path, classes=names)))
     assert all(name in read.words for name in names)
     assert not [tag for tag, _ in read.tags if tag == "script"]
+
+
+def test_a_class_may_be_called_like_a_list(tmp_path: Path) -> None:
+    names = ("[1]", "[true]", '["ant"]')
+    run = facts(tmp_path, classes=names, compared=True)
+    content = run.dataset.read_manifest()["hash"]
+    mistake = {"path": ["0.png"], "hash": content[:1], "label": ["[1]"], "predicted": ['["ant"]'], "probability": [0.9],
+               "neighbour_1": ["1.png"], "neighbour_1_hash": content[1], "neighbour_1_label": ["[true]"],
+               "neighbour_1_similarity": [0.5]}  # fmt: skip
+    pd.DataFrame(mistake).to_csv(run.evaluation.report / "test_mistakes.csv", index=False)
+    copies = {"path": ["a.png", "b.png"], "hash": content[2], "split": "", "label": ["[1]", '["ant"]']}
+    pd.DataFrame(copies).to_csv(run.dataset.report / "contradictions.csv", index=False)
+    read = Reading(page(run))
+    assert '[1] taken for ["ant"] (90%)' in read.words and "[true]" in read.words
+    assert 'the same file as b.png, which is ["ant"]' in read.words
 
 
 @pytest.mark.parametrize("count", [2, 60])
