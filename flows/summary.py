@@ -149,10 +149,11 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         changed = _changed(comparison.metrics[f"{split}/{name}"], name)
         near = f", {comparison.near[split]:,} as look-alikes" if comparison.near.get(split) else ""
         out = f" ({comparison.left_out[split]:,} left out{near})" if comparison.left_out[split] else ""
+        least = comparison.detectable[split]
+        seen = "" if math.isnan(least) else f"; could have seen {figure_text(least, name)}"
         lines.append(
             f"{split}/{name} {changed} on {images:,} images{out}; {comparison.gained[split]:,} gained, "
-            f"{comparison.lost[split]:,} lost, p {comparison.p_values[split]:.2g}; could have seen "
-            f"{figure_text(comparison.detectable[split], name)}"
+            f"{comparison.lost[split]:,} lost, p {comparison.p_values[split]:.2g}{seen}"
         )
     for named in comparison.further:
         figure = next(each for each in JUDGED.values() if f"{named}/{each}" in comparison.metrics)

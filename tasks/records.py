@@ -296,13 +296,15 @@ class Comparison(Record):
             difference, low, high, p, p_holm) and a picture of what was gained and lost, each named after it.
         version: that the candidate was compared with.
         judged_on: the split that decides; None where the candidate has learned from all of its images.
-        images, left_out: by split, how many were compared, and how many were not since one of the two knows them; near:
-            of the latter, those that one of the two only knows nearly the same of.
+        images, left_out: by split, how many were compared, and how many were not since one of the two knows them or,
+            with one label an image, only one knows their class; near: of the latter, those that one of the two only
+            knows nearly the same of.
         metrics: ``split/name``, of further tasks ``split/task/name``, to (ours, theirs, difference, low, high), the
             bounds of the difference's 95% interval.
         p_values: by split, and ``split/task``, of the difference of the shares of right answers, of average precision
             where an image may have several labels, or of mean errors.
-        detectable: by split, the difference that four of five tests on so many images would have found.
+        detectable: by split, the difference that four of five tests on so many images would have found; NaN where that
+            is not known.
         gained, lost: by split, images that only we, or only they, have right, or tell more exactly.
         new, gone: classes that only we, or only they, know; renamed: their name to ours; new_tasks, gone_tasks: tasks.
         gone_of_tasks: of further tasks, classes that only they know.

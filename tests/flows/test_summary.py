@@ -126,3 +126,5 @@ def test_comparisons_of_numbers_and_further_tasks_have_a_line_each() -> None:
         "val/mae 1.5 → 1: -0.5 [-0.75, -0.25] on 50 images; 30 gained, 20 lost, p 0.001; could have seen 0.2",
         "val/sex/accuracy 0.9000 → 0.8000: -0.1000 [-0.2000, +0.0000] on 40 images, p 0.04",
     ]
+    unknown = found.model_copy(update={"detectable": {"val": math.nan}})
+    assert comparison_lines(unknown)[1].endswith("p 0.001"), "what is not known is not told"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -81,6 +83,32 @@ def test_a_comparison_tells_both_figures_what_was_lost_and_which_classes_are_gon
     assert "hornet" in read.words and "honeybee → bee" in read.words
     colours = [of["class"] for tag, of in read.tags if tag == "div" and "diff" in (of.get("class") or "")]
     assert colours == ["track diff down", "track diff down"], "a lower accuracy and a higher loss are both worse"
+
+
+def test_images_of_a_class_that_only_one_knows_are_said_to_be_left_out_for_that(tmp_path: Path) -> None:
+    run = facts(tmp_path, compared=True)
+    assert run.comparison is not None
+    left = "3 left out since one of the two has learned from them"
+    assert f"{left}, or since they are of a class that only one of them knows" in Reading(page(run)).words
+    alike = replace(run, comparison=run.comparison.model_copy(update={"gone": (), "detectable": {"test": math.nan}}))
+    told = Reading(page(alike)).words
+    assert left in told and "only one of them knows" not in told
+    assert "could have shown" not in told, "what is not known is not told"
+
+
+@pytest.mark.parametrize(("threshold", "told"), [
+    (0, "in 99.5 of 100 cases at least they are right"), (0.9, "are right in 99.5 of 100 cases at least"),
+    (None, "promised that 99.5 of 100 answers are right"),
+])  # fmt: skip
+def test_a_share_of_right_answers_that_was_asked_for_is_not_rounded(
+    tmp_path: Path, threshold: float | None, told: str
+) -> None:
+    run = facts(tmp_path)
+    decisions = {"chosen_on": "val", "abstain": {"accuracy": 0.995, "confidence": 0.95, "threshold": threshold}}
+    (run.evaluation.report / "decisions.json").write_text(json.dumps(decisions))
+    curve = pd.DataFrame({"threshold": [0.0, 0.9], "coverage": [1.0, 0.5], "accuracy": [0.9, 1.0]})
+    curve.to_csv(run.evaluation.report / "test_risk_coverage.csv", index=False)
+    assert told in Reading(page(run)).words
 
 
 def test_a_section_is_there_where_there_is_something_to_tell(tmp_path: Path) -> None:

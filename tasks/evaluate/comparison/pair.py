@@ -15,6 +15,7 @@ from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.paired import (
     Difference,
     detectable,
+    detectable_of,
     difference_of_shares,
     differences,
     differences_of_areas,
@@ -71,14 +72,14 @@ class Pair:
         """See `tasks.evaluate.scores.paired.p_value`; with several labels an image, of the headline's difference."""
         if self.targets.ndim == 1:
             return p_value(*self.right, self.groups)
-        targets, sample = self.targets > 0, Sample(len(self.rows), self.groups)
-        ours, theirs = (metrics.areas(targets, side) for side in (self.ours, self.theirs))
-        return p_of(differences_of_areas(ours, theirs, sample)[self.headline], sample)
+        return p_of(*self._of_areas())
 
     @property
     def detectable(self) -> float:
-        """See `tasks.evaluate.scores.paired.detectable`."""
-        return detectable(*self.right, self.groups)
+        """See `tasks.evaluate.scores.paired.detectable`; with several labels an image, of the headline's difference."""
+        if self.targets.ndim == 1:
+            return detectable(*self.right, self.groups)
+        return detectable_of(*self._of_areas())
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -125,11 +126,19 @@ class Pair:
         which = np.flatnonzero(ours != theirs)
         sureness = np.maximum(self.ours, self.theirs)[which].max(1, initial=0.0)
         which = which[np.argsort(-sureness, kind="stable")]
-        return self.rows.loc[which, ["path", "hash", "label"]].assign(
+        labels = self.rows.loc[which, "label"]
+        return self.rows.loc[which, ["path", "hash"]].assign(
+            label=[each if isinstance(each, str) else ", ".join(each) for each in labels],
             before=[self._named(self.theirs[row]) for row in which],
             after=[self._named(self.ours[row]) for row in which],
             change=np.where(ours[which], "gained", "lost"),
         )
+
+    def _of_areas(self) -> tuple[Difference, Sample]:
+        """The headline's difference, with several labels an image, and what it is measured on."""
+        targets, sample = self.targets > 0, Sample(len(self.rows), self.groups)
+        ours, theirs = (metrics.areas(targets, side) for side in (self.ours, self.theirs))
+        return differences_of_areas(ours, theirs, sample)[self.headline], sample
 
     def _named(self, probabilities: np.ndarray) -> str:
         if self.targets.ndim == 1:

@@ -88,6 +88,15 @@ def p_of(difference: Difference, sample: Sample) -> float:
     return 2 * float(norm.sf(away) if sample.groups is None else t.sf(away, sample.units - 1))
 
 
+def detectable_of(difference: Difference, sample: Sample) -> float:
+    """As `detectable`, of a difference of `differences_of_areas`, by its own interval; NaN where that is not known."""
+    half = (difference.high - difference.low) / 2
+    if np.isnan(half):
+        return float("nan")
+    deviation = half / sample.quantile(LEVEL)
+    return max(1 / sample.images, float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * deviation)
+
+
 def _difference_of_areas(ours: Linear, theirs: Linear, sample: Sample) -> Difference:
     value = ours.value - theirs.value
     if np.isnan(value) or sample.units == 1:
