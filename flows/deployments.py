@@ -6,7 +6,7 @@ of them later, with the parameters of back then. A flow run is made when it is d
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.config import PipelineConfig, read_config
 from flows.flow_runs import finish
-from flows.schedules import Schedule, folder_of
+from flows.schedules import Schedule, folder_of, names
 from tasks.errors import HeadstartError
 from tasks.fingerprint import fingerprint
 from tasks.machine import user_name
@@ -57,6 +57,15 @@ def call_off(client: SyncPrefectClient, flow_run: UUID, why: str) -> None:
     run = read_run(client, flow_run)
     if run and run.state and not run.state.is_final():
         finish(client, flow_run, Cancelled(message=f"Ended: {why}."))
+
+
+def register_all(client: SyncPrefectClient, chosen: Iterable[Schedule], workspace: Workspace) -> dict[str, UUID]:
+    """`register` these schedules, and `forget` those that are removed; returns the deployments by name."""
+    made = {each.name: register(client, each, values_of(each, workspace), workspace) for each in chosen}
+    kept = names(workspace)
+    if made.keys() <= set(kept):  # else one was removed this moment, or none can be reached
+        forget_removed(client, kept, workspace)
+    return made
 
 
 def register(client: SyncPrefectClient, schedule: Schedule, values: dict[str, Any], workspace: Workspace) -> UUID:

@@ -73,6 +73,11 @@ def live(workspace: Workspace) -> list[Lease]:
     return [lease for lease in leases(workspace) if not is_dead(lease, workspace)]
 
 
+def undelivered(workspace: Workspace) -> set[str]:
+    """Flow runs that did their work, of which their Prefect server does not know yet."""
+    return {lease.flow_run for lease in leases(workspace) if lease.done}
+
+
 def is_dead(lease: Lease, workspace: Workspace) -> bool:
     """Whether the process of a lease is no more, as far as can be known here."""
     if not lease.owner.is_elsewhere:

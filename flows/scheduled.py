@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 from uuid import UUID
 
 import psutil
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "PREFECT_API_REQUEST_TIMEOUT": "10"}
 """How the scheduler talks to Prefect's server, so that it hears signals meanwhile; its runs have more patience."""
+
+PAUSE = 0.1
+"""Seconds between two looks at runs that are to end."""
 
 MISTAKE = 2
 """Exit code where trying again changes nothing: the configuration is wrong."""
@@ -111,6 +114,19 @@ def adopted(lease: leases.Lease) -> Process:
     return Process(lease.schedule or "", UUID(lease.flow_run), lease.owner, None, time.monotonic() - age)
 
 
+def end_all(processes: Sequence[Process], why: str, grace: float) -> None:
+    """Ask runs to end, and kill those that have not within so many seconds."""
+    for process in processes:
+        process.end(why)
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline and not all(process.is_over for process in processes):
+        time.sleep(PAUSE)
+    for process in processes:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.child and process.child.wait(grace)
+
+
 def main(name: str, flow_run_id: str) -> int:
     """Run the pipeline as its configuration stands now, or as Prefect's page was told; returns the exit code."""
     from flows.environment import settle
@@ -147,7 +163,7 @@ def run_as(
             told = explain(error, workspace)
             if told is None:
                 raise
-            _tell(name, f"failed: {told}", sys.stderr)
+            tell(name, f"failed: {told}", sys.stderr)
             return 1
 
 
@@ -170,19 +186,20 @@ def _run(
             claim(workspace, replace=False)
         except (HeadstartError, ValueError, KeyError) as error:
             client.set_flow_run_state(flow_run_id, Failed(message=str(error)), force=True)
-            _tell(name, f"failed: {error}", sys.stderr)
+            tell(name, f"failed: {error}", sys.stderr)
             return MISTAKE
         parameters = {"config": config.model_dump(mode="json", by_alias=True)}
         client.update_flow_run(flow_run_id, parameters=parameters)
     outcome, is_told = delivered(lambda: run_flow(transfer, flow_run=flow_run, parameters={"config": config}))
-    _tell(name, one_line(outcome), sys.stdout)  # type: ignore[arg-type]
+    tell(name, one_line(outcome))  # type: ignore[arg-type]
     if not is_told:
-        _tell(name, "the Prefect server went away: it is told when it is back", sys.stderr)
+        tell(name, "the Prefect server went away: it is told when it is back", sys.stderr)
         leave()
     return 0
 
 
-def _tell(name: str, line: str, to) -> None:  # type: ignore[no-untyped-def]
+def tell(name: str, line: str, to: TextIO | None = None) -> None:
+    """Say something of a schedule, with the time; on stdout if nothing else is asked for."""
     print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=to, flush=True)
 
 

@@ -27,7 +27,7 @@ from flows import approvals, deployments, leases, schedules
 from flows.deployments import GONE
 from flows.environment import settle
 from flows.flow_runs import finish
-from flows.scheduled import MISTAKE, Process, adopted, begin
+from flows.scheduled import MISTAKE, Process, adopted, begin, end_all, tell
 from flows.server import ensure_server
 from flows.signals import End, Ended
 from flows.watching import Watch
@@ -61,11 +61,13 @@ class Scheduler:
         self.processes: list[Process] = []
         self.queued: set[str] = set()
         """Schedules of which a flow run waits for its turn."""
+        self._left: set[str] = set()
+        """Those whose run an earlier scheduler left, until Prefect has said what became of it."""
         self._since = datetime.now(UTC)
         self._polled = self._looked = -LOOK
         self._sweep: subprocess.Popen[bytes] | None = None
         self._client: SyncPrefectClient | None = None
-        self._is_away = self._is_stuck = False
+        self._hindered: set[str] = set()
         self._end = End()
 
     def work(self) -> None:
@@ -84,43 +86,47 @@ class Scheduler:
                 self._end_all()
 
     def _go_on(self) -> None:
-        """Where an earlier scheduler was: its runs are watched if they live, and are due again if not."""
+        """Where an earlier scheduler was: its runs are watched if they live; of others, Prefect knows more."""
         alive = {lease.flow_run: lease for lease in leases.live(self.workspace) if lease.schedule in self.schedules}
         self.processes = [adopted(lease) for lease in alive.values() if not lease.owner.is_elsewhere]
-        for name, state in self.states.items():
-            if state.due is not None and state.flow_run not in alive:
-                self._keep(name, dealt=state.due - 1e-3, due=None, flow_run=None, again=state.again + 1, seen="")
+        self._left = {name for name, each in self.states.items() if each.flow_run and each.flow_run not in alive}
 
     def _tick(self) -> None:
+        for step in (self._work_off, self._watch_the_clock, self._see_to_the_dead):
+            try:
+                step()
+            except Ended:
+                pass
+            except (*GONE, HeadstartError) as error:
+                self._warn(
+                    "server", error, f"the Prefect server does not answer ({type(error).__name__}): it is looked after"
+                )
+                self._hang_up()
+            except OSError as error:  # such as a full disk; what is not written down is known all the same
+                self._warn("system", error, f"{error}: tried again until it goes")
+
+    def _work_off(self) -> None:
         self._read_again()
-        try:
-            self._see_to_server()
-            for process in [each for each in self.processes if each.is_over]:
-                self._conclude(process)
-            for name in self.schedules:
-                self._come_due(name)
-            for watch in self.watches:
-                self._look_at_data(watch)
-            if time.monotonic() - self._polled > POLL:
-                self._cancel_what_is_asked()
-                self._settle_what_waited()
-                self._start_what_waits()
-                self._apply_answers()
-                self._polled = time.monotonic()
-            self._is_away = self._is_stuck = False
-        except Ended:
-            pass
-        except (*GONE, HeadstartError) as error:
-            self._lose_server(error)
-        except OSError as error:  # such as a full disk; what is not written down is known all the same
-            self._say_stuck(error)
-        self._watch_the_clock()
-        self._see_to_the_dead()
+        self._see_to_server()
+        for process in [each for each in self.processes if each.is_over]:
+            self._conclude(process)
+        if time.monotonic() - self._polled > POLL:
+            self._cancel_what_is_asked()
+            self._settle_what_waited()
+        for name in self.schedules:
+            self._come_due(name)
+        for watch in self.watches:
+            self._look_at_data(watch)
+        if time.monotonic() - self._polled > POLL:
+            self._start_what_waits()
+            self._apply_answers()
+            self._polled = time.monotonic()
+        self._hindered.clear()
 
     def _read_again(self) -> None:
         """Schedules may have been removed meanwhile."""
-        for name in [each for each in self.schedules if each not in schedules.names(self.workspace)]:
-            _tell(name, "removed")
+        for name in [each for each in self.schedules if schedules.is_removed(each, self.workspace)]:
+            tell(name, "removed")
             del self.schedules[name]
             with suppress(*GONE):
                 if self._client:
@@ -133,10 +139,7 @@ class Scheduler:
         with self._end.interrupts():
             ensure_server(self.workspace.root)
         client = get_client(sync_client=True).__enter__()
-        for name, schedule in self.schedules.items():
-            values = deployments.values_of(schedule, self.workspace)
-            self.deployments[name] = deployments.register(client, schedule, values, self.workspace)
-        deployments.forget_removed(client, schedules.names(self.workspace), self.workspace)
+        self.deployments |= deployments.register_all(client, self.schedules.values(), self.workspace)
         self._client = client
 
     @property
@@ -144,18 +147,12 @@ class Scheduler:
         assert self._client is not None
         return self._client
 
-    def _lose_server(self, error: Exception) -> None:
-        logging.getLogger("headstart").warning("the scheduler's server: %s", error, exc_info=error)
-        if not self._is_away:
-            _tell("schedule", f"the Prefect server does not answer ({type(error).__name__}): it is looked after")
-        self._is_away = True
-        self._hang_up()
-
-    def _say_stuck(self, error: OSError) -> None:
-        logging.getLogger("headstart").warning("the scheduler: %s", error, exc_info=error)
-        if not self._is_stuck:
-            _tell("schedule", f"{error}: tried again until it goes")
-        self._is_stuck = True
+    def _warn(self, by: str, error: Exception, line: str) -> None:
+        """Say once what hinders, until all goes well again."""
+        logging.getLogger("headstart").warning("the scheduler (%s): %s", by, error, exc_info=error)
+        if by not in self._hindered:
+            tell("schedule", line)
+        self._hindered.add(by)
 
     def _hang_up(self) -> None:
         if self._client is not None:
@@ -186,11 +183,11 @@ class Scheduler:
             return
         watch.look(self.workspace)
         if watch.trouble and watch.trouble != told:
-            _tell(name, watch.trouble)
+            tell(name, watch.trouble)
         if watch.settled not in ("", self.states[name].seen) and not self._is_busy(name):
             now = datetime.now(UTC)
             self._make(name, now, dealt=now.timestamp(), occasion=f"{self.states[name].dealt} {watch.settled}")
-            _tell(name, "new data")
+            tell(name, "new data")
 
     def _say_next(self, name: str, due: datetime | None) -> None:
         last = "when the data changes" if self.schedules[name].watch else "never again"
@@ -202,17 +199,17 @@ class Scheduler:
         missed = self.schedules[name].missed
         if missed == "none":
             self._keep(name, dealt=self._since.timestamp())
-            _tell(name, f"missed {_time(due)} and later; not caught up")
+            tell(name, f"missed {_time(due)} and later; not caught up")
         elif not self._is_busy(name):
             dealt = self._since if missed == "latest" else due
             self._make(name, due, dealt=dealt.timestamp())
-            _tell(name, f"missed {_time(due)}: caught up now")
+            tell(name, f"missed {_time(due)}: caught up now")
 
     def _overlap(self, name: str, due: datetime) -> None:
         overlap = self.schedules[name].overlap
         if overlap == "skip" or (overlap == "queue" and name in self.queued):
             self._keep(name, dealt=due.timestamp())
-            _tell(name, f"skipped {_time(due)}: the run before is not over")
+            tell(name, f"skipped {_time(due)}: the run before is not over")
             return
         if overlap == "cancel":
             self._replace(name)
@@ -239,13 +236,26 @@ class Scheduler:
         return name in self.queued or bool(self._of(name)) or self.states[name].due is not None
 
     def _settle_what_waited(self) -> None:
-        """A run that waited may have been cancelled or deleted on Prefect's page."""
+        """A run that waited may have been cancelled or deleted on Prefect's page; one that nobody watched is due again,
+        unless it did its work, or waits still."""
         for name in self.schedules:
-            flow_run = self.states[name].flow_run
-            if flow_run and not self._of(name):
-                run = deployments.read_run(self.client, UUID(flow_run))
-                if run is None or (run.state is not None and run.state.is_final()):
-                    self._keep(name, due=None, flow_run=None)
+            flow_run, is_left = self.states[name].flow_run, name in self._left
+            if flow_run is None or self._of(name):
+                continue
+            run = deployments.read_run(self.client, UUID(flow_run))
+            self._left.discard(name)
+            state = run.state if run else None
+            if (state and state.is_completed()) or flow_run in leases.undelivered(self.workspace):
+                self._keep(name, due=None, flow_run=None)
+            elif (state and state.is_crashed()) or (is_left and not (state and state.is_scheduled())):
+                self._make_due_again(name)
+            elif run is None or (state and state.is_final()):
+                self._keep(name, due=None, flow_run=None)
+
+    def _make_due_again(self, name: str) -> None:
+        state = self.states[name]
+        dealt = (state.due or state.dealt) - 1e-3
+        self._keep(name, dealt=dealt, due=None, flow_run=None, again=state.again + 1, seen="")
 
     def _of(self, name: str) -> list[Process]:
         return [each for each in self.processes if each.name == name]
@@ -263,11 +273,10 @@ class Scheduler:
             if name and not self._of(name) and len(self.processes) < self.limit:
                 self.processes.append(begin(name, run.id, self.workspace))
                 deployments.take(self.client, run.id)
-                _tell(name, f"{run.name} begins")
+                tell(name, f"{run.name} begins")
         begun = {process.flow_run for process in self.processes}
-        self.queued = {
-            names[run.deployment_id] for run in waiting if run.id not in begun and run.deployment_id in names
-        }
+        late = [run for run in waiting if run.id not in begun]
+        self.queued = {names[run.deployment_id] for run in late if run.deployment_id in names}
 
     def _cancel_what_is_asked(self) -> None:
         if self.processes:
@@ -290,6 +299,7 @@ class Scheduler:
         state = run.state if run else None
         # What a run does when its work is done, such as handing over its log, may be cut short.
         is_done = process.code == 0 or (state is not None and state.is_completed())
+        is_done = is_done or str(process.flow_run) in leases.undelivered(self.workspace)
         if run and not is_done:
             if process.why == TIMED_OUT:
                 self._finish(process, Failed(name="TimedOut", message=f"Ended: {TIMED_OUT}."))
@@ -298,7 +308,7 @@ class Scheduler:
             elif state is None or not state.is_final():
                 self._finish(process, Crashed(message=f"Process {process.owner.pid} died{process.of_what}."))
             elif process.code is not None and process.code < 0:  # it could tell Prefect, but not those who read this
-                _tell(process.name, f"died{process.of_what}")
+                tell(process.name, f"died{process.of_what}")
         self.processes.remove(process)
         is_over = is_done or process.why in (REPLACED, ASKED) or not self._try_again(process, run)
         if is_over and (is_done or process.why != STOPPED) and self._is_current(process):
@@ -308,7 +318,7 @@ class Scheduler:
     def _finish(self, process: Process, state: RunState) -> None:
         finish(self.client, process.flow_run, state)
         if process.why != REPLACED:
-            _tell(process.name, f"{state.name.lower()}: {state.message}" if state.name else "ended")
+            tell(process.name, f"{state.name.lower()}: {state.message}" if state.name else "ended")
 
     def _is_current(self, process: Process) -> bool:
         state = self.states.get(process.name)
@@ -323,7 +333,7 @@ class Scheduler:
             return False
         wait = timedelta(seconds=schedule.backoff * 2 ** (tried - 1))
         deployments.try_again(self.client, process.flow_run, datetime.now(UTC) + wait)
-        _tell(process.name, f"failed; tried again in {wait.total_seconds():.0f} s ({tried} of {schedule.retries})")
+        tell(process.name, f"failed; tried again in {wait.total_seconds():.0f} s ({tried} of {schedule.retries})")
         return True
 
     def _see_to_the_dead(self) -> None:
@@ -343,22 +353,16 @@ class Scheduler:
 
     def _end_all(self) -> None:
         """End what runs, and say so; what was not over will be due again."""
-        for process in self.processes:
-            process.end(STOPPED)
-        deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline and not all(process.is_over for process in self.processes):
-            time.sleep(TICK / 5)
-        for process in self.processes:
-            process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                process.child and process.child.wait(GRACE)
-        for process in list(self.processes):
+        end_all(self.processes, STOPPED, GRACE)
+        for process in list(self.processes) if self._client else []:
             with suppress(*GONE, OSError):
                 self._conclude(process)
         self._call_off()
         for watch in self.watches:
             watch.end()
-        self._see_to_the_dead()  # which outlives this process: Docker gives all ten seconds, and MLflow takes its time
+        self.processes, self._looked = [], -LOOK  # what could not be said of them is said of the dead
+        with suppress(OSError):  # by what outlives this process: Docker gives all ten seconds, MLflow takes its time
+            self._see_to_the_dead()
         self._hang_up()
 
     def _call_off(self) -> None:
@@ -377,10 +381,6 @@ class Scheduler:
 
 def _time(due: datetime) -> str:
     return due.astimezone().strftime("%a %H:%M:%S")
-
-
-def _tell(name: str, line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {name}: {line}", flush=True)
 
 
 def main(limit: str, *names: str) -> int:

@@ -32,6 +32,9 @@ from tasks.workspace import Workspace, write_whole
 OVERLAP = ("skip", "queue", "cancel")
 MISSED = ("latest", "all", "none")
 
+PATIENCE = 1.0
+"""Seconds to wait for a lock, which somebody may have for a moment to see whether it is held."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -109,6 +112,20 @@ def folder_of(workspace: Workspace) -> Path:
 def names(workspace: Workspace) -> list[str]:
     """All schedules, in the order of their names."""
     return sorted(path.parent.name for path in folder_of(workspace).glob("*/settings.json"))
+
+
+def is_removed(name: str, workspace: Workspace) -> bool:
+    """Whether a schedule was removed while its scheduler works, which keeps ``lock`` there; a drive that is away is no
+    removal.
+
+    Raises:
+        OSError: the schedules cannot be reached.
+    """
+    try:
+        there = os.listdir(folder_of(workspace) / name)  # one look: what is gone and comes back is not half of each
+    except FileNotFoundError:
+        return name not in os.listdir(folder_of(workspace))  # else by hand, the whole folder
+    return "lock" in there and "settings.json" not in there
 
 
 def keep(schedule: Schedule, workspace: Workspace) -> Schedule:
@@ -193,10 +210,28 @@ def remove(name: str, workspace: Workspace) -> None:
 
 
 def scheduler_of(name: str, workspace: Workspace) -> Owner | None:
-    """The process that works a schedule off; None where none is known to live."""
+    """The process that works a schedule off; None where none is known to live.
+
+    One that went down with its machine, container or node has said nothing, and left no process to ask for. Its lock is
+    free.
+    """
     kept = _read(name, "scheduler", workspace)
     owner = Owner(**kept) if kept else None
-    return owner if owner and not owner.is_dead else None
+    if owner is None or owner.is_dead or (owner.is_elsewhere and not _is_held(_lock_of(name, workspace))):
+        return None
+    return owner
+
+
+def _lock_of(name: str, workspace: Workspace) -> Path:
+    return folder_of(workspace) / name / "lock"
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except (Timeout, OSError):  # where it cannot be tried, the one who wrote that it has it is believed
+        return True
 
 
 @contextmanager
@@ -210,9 +245,8 @@ def claimed(chosen: Sequence[str], workspace: Workspace) -> Iterator[None]:
         for name in chosen:
             folder = folder_of(workspace) / name
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / "lock", timeout=0)
             try:
-                stack.enter_context(lock)
+                stack.enter_context(FileLock(_lock_of(name, workspace), timeout=PATIENCE))
             except Timeout as error:
                 raise ServerError(_taken(name, workspace)) from error
             _write(name, "scheduler", asdict(Owner.here()), workspace)

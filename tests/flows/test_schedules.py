@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
+from uuid import UUID, uuid4
 
 import pytest
+from filelock import FileLock
+from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
+from prefect.states import State as RunState
 
-from flows import schedules
+from flows import deployments, leases, schedules
+from flows.leases import Lease
+from flows.scheduled import Process
 from flows.scheduler import Scheduler
 from flows.schedules import Schedule, State, claimed, keep, names, scheduler_of, state
 from flows.timetable import Timetable
 from tasks.errors import ConfigurationError, ServerError
+from tasks.owner import Owner
 from tasks.workspace import Workspace
 from tests.flows.homes import ROOT, Home, eventually
 
@@ -86,6 +97,192 @@ def test_one_process_at_a_time_works_a_schedule_off_and_a_killed_one_lets_go(wor
     assert eventually(lambda: scheduler_of("digits", workspace) is None, 5)
     with claimed(["digits"], workspace):
         pass
+
+
+def elsewhere() -> Owner:
+    """A process of this machine before it was started anew, or of another one."""
+    return replace(Owner.here(), machine="another", pid=999)
+
+
+def test_a_scheduler_that_went_down_with_its_machine_has_let_go_and_one_on_another_machine_has_not(
+    workspace: Workspace,
+) -> None:
+    keep(NIGHTLY, workspace)
+    folder = schedules.folder_of(workspace) / "digits"
+    with claimed(["digits"], workspace):
+        (folder / "scheduler.json").write_text(json.dumps(asdict(elsewhere())))
+        assert scheduler_of("digits", workspace) == elsewhere()
+        with pytest.raises(ServerError, match="already, by process 999"):
+            schedules.check_free("digits", workspace)
+    (folder / "scheduler.json").write_text(json.dumps(asdict(elsewhere())))
+    assert scheduler_of("digits", workspace) is None
+    schedules.check_free("digits", workspace)
+    schedules.remove("digits", workspace)
+    assert not folder.exists()
+
+
+def test_who_only_looks_whether_a_schedule_is_taken_does_not_keep_others_from_it(workspace: Workspace) -> None:
+    keep(NIGHTLY, workspace)
+    looking, done = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with FileLock(schedules.folder_of(workspace) / "digits" / "lock"):
+            looking.set()
+            done.wait(0.2)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert looking.wait(5)
+    with claimed(["digits"], workspace):
+        assert (owner := scheduler_of("digits", workspace)) and owner.is_elsewhere is False
+    thread.join()
+
+
+FLOW_RUN = str(uuid4())
+
+
+def left(workspace: Workspace, *owner: Owner, done: str | None = None) -> Scheduler:
+    """A scheduler after one that left a run, whose lease has this owner if there is one."""
+    keep(NIGHTLY, workspace)
+    schedules.save("digits", State(2000.0, due=1000.0, flow_run=FLOW_RUN, seen="data"), workspace)
+    for each in owner:
+        leases.write(Lease(each, FLOW_RUN, "http://127.0.0.1:9/api", "digits", done=done), workspace)
+    scheduler = Scheduler(["digits"], workspace)
+    scheduler._client = Mock()
+    scheduler._go_on()
+    return scheduler
+
+
+def settled(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, says: RunState | None) -> State:
+    """What is known of the schedule once Prefect has said this of its run; None: that there is none."""
+    run = SimpleNamespace(state=says) if says else None
+    monkeypatch.setattr(deployments, "read_run", lambda client, flow_run: run)
+    scheduler._settle_what_waited()
+    return state("digits", scheduler.workspace)
+
+
+DUE_AGAIN = State(1000.0 - 1e-3, again=1)
+WAITS = State(2000.0, due=1000.0, flow_run=FLOW_RUN, seen="data")
+OVER = State(2000.0, seen="data")
+
+
+@pytest.mark.parametrize(
+    ("says", "becomes"),
+    [
+        (Completed(), OVER), (Scheduled(), WAITS), (Pending(), DUE_AGAIN), (Running(), DUE_AGAIN),
+        (Cancelled(), DUE_AGAIN), (Crashed(), DUE_AGAIN), (None, DUE_AGAIN),
+    ],
+)  # fmt: skip
+def test_a_run_that_a_killed_scheduler_left_is_due_again_unless_it_did_its_work_or_waits_still(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, says: RunState | None, becomes: State
+) -> None:
+    scheduler = left(workspace)
+    assert state("digits", workspace) == WAITS
+    assert settled(scheduler, monkeypatch, says) == becomes
+
+
+def test_a_run_that_went_down_with_its_machine_is_due_again_once_it_is_found_dead(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = left(workspace, elsewhere())
+    assert scheduler.processes == [] and settled(scheduler, monkeypatch, Running()) == WAITS
+    assert settled(scheduler, monkeypatch, Crashed()) == DUE_AGAIN
+
+
+@pytest.mark.parametrize(("says", "becomes"), [(Completed(), OVER), (Cancelled(), OVER), (None, OVER)])
+def test_a_run_at_work_elsewhere_that_is_done_cancelled_or_deleted_is_over(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, says: RunState | None, becomes: State
+) -> None:
+    assert settled(left(workspace, elsewhere()), monkeypatch, says) == becomes
+
+
+def test_a_run_that_could_not_say_that_it_is_done_is_not_made_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = replace(Owner.here(), began=1.0)
+    assert settled(left(workspace, gone, done="digits version 1"), monkeypatch, Running()) == OVER
+    finished = Mock()
+    monkeypatch.setattr("flows.scheduler.finish", finished)
+    scheduler = left(workspace, gone, done="digits version 1")
+    scheduler.processes = [Process("digits", UUID(FLOW_RUN), gone, None, 0.0)]
+    scheduler._conclude(scheduler.processes[0])
+    assert not finished.called and state("digits", workspace) == OVER
+
+
+def idle(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+    """A scheduler to which a server answers, and which has nothing to ask it."""
+    keep(NIGHTLY, workspace)
+    scheduler = Scheduler(["digits"], workspace)
+    scheduler._client, scheduler.deployments, scheduler._polled = Mock(), {"digits": uuid4()}, float("inf")
+    monkeypatch.setattr(scheduler, "_see_to_the_dead", lambda: None)
+    return scheduler
+
+
+def test_a_drive_that_is_away_removes_no_schedule(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduler, forgotten = idle(workspace, monkeypatch), Mock()
+    monkeypatch.setattr(deployments, "forget", forgotten)
+    with claimed(["digits"], workspace):
+        workspace.mlruns.rename(workspace.root / "away")
+        scheduler._tick()
+        scheduler._tick()
+        assert list(scheduler.schedules) == ["digits"] and not workspace.mlruns.exists() and not forgotten.called
+        assert capsys.readouterr().out.count("tried again until it goes") == 1
+        (workspace.root / "away").rename(workspace.mlruns)
+        scheduler._tick()
+        assert list(scheduler.schedules) == ["digits"]
+        schedules.remove("digits", workspace)
+        scheduler._tick()
+        assert scheduler.schedules == {} and forgotten.called
+    assert "digits: removed" in capsys.readouterr().out
+
+
+def test_a_schedule_whose_folder_was_deleted_by_hand_is_removed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = idle(workspace, monkeypatch)
+    shutil.rmtree(schedules.folder_of(workspace) / "digits")
+    scheduler._tick()
+    assert scheduler.schedules == {}
+
+
+def test_deployments_stay_where_the_schedules_cannot_be_reached(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = Mock()
+    monkeypatch.setattr(deployments, "register", lambda *_: uuid4())
+    monkeypatch.setattr(deployments, "values_of", lambda *_: {})
+    monkeypatch.setattr(deployments, "forget_removed", forgotten)
+    deployments.register_all(Mock(), [NIGHTLY], workspace)
+    assert not forgotten.called
+    keep(NIGHTLY, workspace)
+    assert list(deployments.register_all(Mock(), [NIGHTLY], workspace)) == ["digits"] and forgotten.called
+
+
+def test_what_the_system_refuses_does_not_end_a_scheduler(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduler = idle(workspace, monkeypatch)
+    monkeypatch.setattr(schedules, "is_removed", Mock(side_effect=OSError(116, "Stale file handle")))
+    monkeypatch.setattr(scheduler, "_see_to_the_dead", Mock(side_effect=OSError(12, "Cannot allocate memory")))
+    scheduler._tick()
+    scheduler._tick()
+    assert capsys.readouterr().out.count("Stale file handle") == 1
+
+
+def test_a_scheduler_that_is_ended_while_the_server_is_away_ends_its_runs_and_leaves_them_due(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True) as child:
+        scheduler, swept, watch = left(workspace, Owner.of(child.pid)), Mock(), Mock()
+        scheduler.processes = [Process("digits", UUID(FLOW_RUN), Owner.of(child.pid), child, time.monotonic())]
+        scheduler.watches, scheduler._client = [watch], None
+        monkeypatch.setattr("flows.scheduler.subprocess.Popen", swept)
+        scheduler._end_all()
+        assert child.returncode is not None and watch.end.called
+    assert leases.__name__ in swept.call_args.args[0]  # what died is said of by another process
+    assert state("digits", workspace) == WAITS
 
 
 def test_a_full_disk_does_not_end_a_scheduler(
