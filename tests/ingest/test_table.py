@@ -98,6 +98,23 @@ def test_missing_column_is_a_configuration_error_that_names_the_columns(listed: 
         items(workspace, name="t.parquet")
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+@pytest.mark.parametrize("key", ["split", "domain", "group"])
+def test_a_column_that_the_configuration_calls_by_a_name_of_its_own_must_be_there(
+    key: str, name: str, listed: Path, workspace: Workspace
+) -> None:
+    frame = pd.DataFrame({"path": ["a/1.png"], "label": ["cat"], "patient_id": ["p1"]})
+    frame.to_csv(listed / "t.csv", index=False)
+    frame.to_json(listed / "t.jsonl", orient="records", lines=True)
+    frame.to_parquet(listed / "t.parquet")
+    told = rf"has no column patient; it has path, label, patient_id. Name its own in ingest\.source\.{key}, or leave"
+    with pytest.raises(ConfigurationError, match=told):
+        read_source({"table": f"listed/{name}", key: "patient"}).check(workspace)
+    source = read_source({"table": f"listed/{name}"})
+    again = read_source(source.model_dump(mode="json"))  # as a saved configuration has it: with every key
+    assert [item.path for item in again.items(workspace)] == ["a/1.png"]
+
+
 def test_several_labels_stand_in_one_cell(listed: Path, workspace: Workspace) -> None:
     text = "path,label\na/1.png,cat; wild ;\na/2.png,dog\nb/3.png,\nb/4 ü.png,;\n"
     found = items(workspace, text, separator=";")

@@ -23,6 +23,9 @@ from tasks.ingest.tables.columns import Row, Wanted
 from tasks.target import LABEL
 from tasks.workspace import Workspace
 
+OPTIONAL = ("split", "domain", "group")
+"""Keys of columns that a table may lack under their usual names."""
+
 ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
 """What tables often leave out of files' names."""
 
@@ -54,11 +57,11 @@ class TableSource(Source):
     separator: str | None = None
     """What stands between several labels in one cell, for example ``;``."""
     split: str = "split"
-    """Column of splits, where there is one."""
+    """Column of splits, where there is one; one of another name than this must be there."""
     domain: str = "domain"
-    """Column of domains, where there is one."""
+    """Column of domains, likewise."""
     group: str = "group"
-    """Column of groups, where there is one: patients, scenes, days."""
+    """Column of groups, likewise: patients, scenes, days."""
     roots: list[str] = Field(default_factory=list)
     """Folders and URLs that rows may name images below, beside the table's own folder."""
     encoding: Encoding | None = None
@@ -123,7 +126,10 @@ class TableSource(Source):
 
     def _wanted(self) -> Wanted:
         columns = dict.fromkeys(column for asked in self._tasks().values() for column in asked.columns)
-        return Wanted(self.image, list(columns), [self.split, self.domain, self.group])
+        keys = {getattr(self, key): key for key in OPTIONAL}
+        # By their names, not by what was written: a configuration that was saved and read again has all keys.
+        named = {column: key for column, key in keys.items() if column != type(self).model_fields[key].default}
+        return Wanted(self.image, list(columns), list(keys), named)
 
     def _item(self, row: Row, roots: _Roots, limit: int) -> Item:
         """A row's item; its number is told by whoever asks."""

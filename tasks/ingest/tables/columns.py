@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tasks.errors import ConfigurationError
@@ -20,15 +21,17 @@ class Wanted(NamedTuple):
         image: paths or URLs, or the images themselves.
         labels: one or several.
         optional: read where they are there.
+        named: those of the optional ones that the configuration names itself, and so must be there, with its keys.
     """
 
     image: str
     labels: list[str]
     optional: list[str]
+    named: Mapping[str, str] = MappingProxyType({})
 
     @property
     def required(self) -> list[str]:
-        """Those that a table must have."""
+        """Those that every table must have, by which its head is told."""
         return [self.image, *self.labels]
 
 
@@ -76,16 +79,41 @@ def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[
     """Where each wanted column that is there stands, counted from 0.
 
     Raises:
-        MissingColumns: an image's or label's is not there.
+        MissingColumns: an image's or label's is not there, or another that the configuration names.
         ConfigurationError: several may be meant.
     """
+    check_columns(names, wanted, table)
+    return places_of(names, wanted, table)
+
+
+def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> None:
+    """Whether these are all columns that are configured.
+
+    Raises:
+        MissingColumns: an image's or label's is not there, or another that the configuration names.
+    """
     found = found_columns(names, wanted)
+    there = shorten(names, 12) or "nothing"
     if missing := [name for name in wanted.required if name not in found]:
         raise MissingColumns(
-            f"{table} has no column {shorten(missing)}; it has {shorten(names, 12) or 'nothing'}. Name its columns in "
+            f"{table} has no column {shorten(missing)}; it has {there}. Name its columns in "
             "ingest.source.image and ingest.source.label; where these are no names but the first row, write the line "
             f"{','.join(wanted.required)} above it"
         )
+    if missing := [name for name in wanted.named if name not in found]:
+        keys = " and ".join(f"ingest.source.{wanted.named[name]}" for name in missing)
+        raise MissingColumns(
+            f"{table} has no column {shorten(missing)}; it has {there}. Name its own in {keys}, or leave that out"
+        )
+
+
+def places_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, int]:
+    """Where those of the wanted columns stand that are there, counted from 0.
+
+    Raises:
+        ConfigurationError: several may be meant.
+    """
+    found = found_columns(names, wanted)
     for name, places in found.items():
         if len(places) > 1:
             called = shorten(names[place] for place in places)

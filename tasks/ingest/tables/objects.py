@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from tasks.errors import DataError
 from tasks.ingest.tables.cells import text_of
-from tasks.ingest.tables.columns import Row, Wanted, columns_of
+from tasks.ingest.tables.columns import Row, Wanted, check_columns, found_columns, places_of
+
+AHEAD = 1000
+"""Objects that together say at most which columns there are."""
 
 LONGEST = 2**24
 """Signs of a line."""
@@ -20,28 +25,52 @@ LARGEST = 2**28
 
 
 def object_rows(stream: IO[bytes], table: Path | str, wanted: Wanted, encoding: str) -> Iterator[Row]:
-    """The rows of a JSON file. The first object says which columns there are; in others, what lacks is empty.
+    """The rows of a JSON file. What an object lacks is empty; the first ones together have all columns.
 
     Raises:
-        MissingColumns: the first object has not all that are configured.
+        MissingColumns: none of the first `AHEAD` objects has a column that is configured.
+        ConfigurationError: of an object, several may be meant.
         DataError: this is no JSON, or is laid out in another way.
     """
-    columns: dict[str, str] | None = None
-    for number, value in enumerate(_values(stream, table, encoding), 1):
-        if not isinstance(value, dict):
+    values = _values(stream, table, encoding)
+    ahead, names = _read_ahead(values, wanted)
+    if names is not None:
+        check_columns(names, wanted, table)
+    empty = dict.fromkeys([*wanted.required, *found_columns(names or [], wanted)], "")
+
+    @lru_cache(maxsize=AHEAD)
+    def columns(keys: tuple[str, ...]) -> Mapping[str, str]:
+        return {name: keys[place] for name, place in places_of(keys, wanted, table).items()}
+
+    for number, value in enumerate(chain(ahead, values), 1):
+        if isinstance(value, dict):
+            yield _row(number, value, columns(tuple(value)), empty)
+        else:
             yield Row(number, {}, problem="is no JSON object with a key for each column")
-            continue
-        if columns is None:
-            names = list(value)
-            columns = {name: names[place] for name, place in columns_of(names, wanted, table).items()}
-        yield _row(number, value, columns)
 
 
-def _row(number: int, value: dict[str, Any], columns: dict[str, str]) -> Row:
-    cells = {}
+def _read_ahead(values: Iterator[Any], wanted: Wanted) -> tuple[list[Any], list[str] | None]:
+    """The first values, up to the one by which all columns have been named that must be, and the names of their keys;
+    None where no object is among them."""
+    ahead: list[Any] = []
+    names: dict[str, None] | None = None
+    needed = {*wanted.required, *wanted.named}
+    for value in values:
+        ahead.append(value)
+        if isinstance(value, dict):
+            names = (names or {}) | dict.fromkeys(value)
+            if needed <= found_columns(list(names), wanted).keys():
+                break
+        if len(ahead) == AHEAD:
+            break
+    return ahead, None if names is None else list(names)
+
+
+def _row(number: int, value: dict[str, Any], columns: Mapping[str, str], empty: dict[str, str]) -> Row:
+    cells = dict(empty)
     for name, key in columns.items():
         try:
-            cells[name] = text_of(value.get(key))
+            cells[name] = text_of(value[key])
         except ValueError as error:
             return Row(number, {}, problem=f"{key} {error}")
     return Row(number, cells)

@@ -49,6 +49,18 @@ def test_json_is_read_in_lines_and_as_a_list(text: str, encoding: str, tmp_path:
     assert cells(rows(tmp_path, text.encode(encoding))) == TOLD
 
 
+def test_columns_that_the_first_object_lacks_are_read_from_those_that_have_them(tmp_path: Path) -> None:
+    told = [{"path": "1.png"}, {"path": "2.png", "Label": "cat"}, {"label": "dog", "path": "3.png", "split": "val"}]
+    for text in ("\n".join(map(json.dumps, told)), json.dumps(told)):
+        found = [(row.cells["path"], row.cells["label"], row.cells.get("split", "")) for row in rows(tmp_path, text)]
+        assert found == [("1.png", "", ""), ("2.png", "cat", ""), ("3.png", "dog", "val")]
+    late = [{"path": "1.png", "label": "x"}] * 1500 + [{"path": "2.png", "label": "x", "group": "p"}]
+    assert rows(tmp_path, "\n".join(map(json.dumps, late)))[-1].cells["group"] == "p"
+    without = "\n".join([json.dumps({"path": "1.png"})] * 1500)
+    with pytest.raises(ConfigurationError, match="has no column label; it has path"):
+        rows(tmp_path, without)
+
+
 def test_a_value_of_json_keeps_its_words_and_a_line_that_is_none_is_told_by_its_number(tmp_path: Path) -> None:
     labels = ["true", True, 7, 7.5, None, "NaN", "1.0", ["a"], {"a": 1}]
     lines = [json.dumps({"Path": "1.png", "label": label, "more": [{}]}) for label in labels]
