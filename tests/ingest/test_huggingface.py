@@ -139,6 +139,52 @@ def test_columns_may_be_several_tasks(workspace: Workspace) -> None:
         items(workspace, label={"height": {"column": "height", "kind": "number"}})
 
 
+def saved(workspace: Workspace, rows: list[dict[str, Any]], labels: Any, where: str = "there") -> None:
+    """Save a dataset of these rows, each with an image of its own, the columns ``label``, ``site`` and ``who``."""
+    features = datasets.Features({
+        "image": datasets.Image(), "label": labels, "site": datasets.Value("string"), "who": datasets.Value("float64"),
+    })  # fmt: skip
+    filled = [{"image": {"bytes": png(f"{n}"), "path": None}, "label": None, "site": None, "who": None} | row
+              for n, row in enumerate(rows)]  # fmt: skip
+    datasets.Dataset.from_list(filled, features=features).save_to_disk(str(workspace.root / where))
+
+
+def test_what_says_nothing_is_no_label_no_group_and_no_domain(workspace: Workspace) -> None:
+    rows = [
+        {"label": "cat", "site": "wood", "who": 7.0},
+        {"label": "", "site": " "},
+        {"label": "dog ", "site": "wood "},
+    ]
+    saved(workspace, rows, datasets.Value("string"))
+    found = items(workspace, label="label", domain="site", group="who")
+    assert [(item.labels, item.domain, item.group) for item in found] == [
+        (("cat",), "wood", "7"), (None, None, None), (("dog",), "wood", None),
+    ]  # fmt: skip
+
+
+def test_what_says_nothing_in_a_list_is_no_label(workspace: Workspace) -> None:
+    classes = datasets.Sequence(datasets.ClassLabel(names=["ant", "bee"]))
+    saved(workspace, [{"label": [1, -1]}, {"label": [-1]}, {"label": None}], classes)
+    found = items(workspace, label="label", multi_label=True)
+    assert [item.labels for item in found] == [("bee",), (), None]
+    saved(workspace, [{"label": [" x", None, ""]}], datasets.Sequence(datasets.Value("string")), "words")
+    (item,) = items(workspace, huggingface="words", label="label", multi_label=True)
+    assert item.labels == ("x",)
+
+
+@pytest.mark.parametrize("key", ["image", "label", "domain", "group"])
+def test_a_column_that_is_named_and_not_there_is_a_configuration_error(key: str, workspace: Workspace) -> None:
+    saved(workspace, [{"label": "cat"}], datasets.Value("string"))
+    with pytest.raises(ConfigurationError, match=rf"ingest\.source\.{key}: no column 'lable'; there are image, label"):
+        items(workspace, **{key: "lable"})
+
+
+def test_a_split_may_lack_columns_that_another_has(workspace: Workspace) -> None:
+    bare = dataset([0], 1).remove_columns("label")
+    datasets.DatasetDict({"train": dataset([1]), "test": bare}).save_to_disk(str(workspace.root / "there"))
+    assert [item.labels for item in items(workspace, label="label", group="label")] == [("bee",), None]
+
+
 def test_files_are_called_by_what_they_are(workspace: Workspace) -> None:
     formats = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp"}
     rows = [{"bytes": encoded(picture(name), name), "path": "x.dat"} for name in formats] + [

@@ -92,6 +92,15 @@ def test_labels_may_stand_in_a_member_of_json(workspace: Workspace) -> None:
     assert [item.labels for item in found] == [("cat",), ("3",), None, None, ("cat", "wild"), ()]
 
 
+def test_what_says_nothing_in_a_member_of_json_is_no_label(workspace: Workspace) -> None:
+    told = ['" "', "NaN", '" cat "', "3.0", '["", " wild "]', '[" "]']
+    members = {f"{n}.{kind}": content for n, entry in enumerate(told)
+               for kind, content in (("png", png(f"{n}")), ("json", b'{"kind": %s}' % entry.encode()))}  # fmt: skip
+    shard(workspace, "a.tar", members)
+    found = items(workspace, label="json.kind", multi_label=True)
+    assert [item.labels for item in found] == [None, None, ("cat",), ("3",), ("wild",), ()]
+
+
 def test_members_of_json_may_be_several_tasks(workspace: Workspace) -> None:
     told = [{"age": 3, "tags": ["x"]}, {"age": "2,5", "tags": []}, {"age": -1}, {"age": "old"}, {"age": [1, 2]}]
     members = {f"{n}.{kind}": content for n, entry in enumerate(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,7 @@ from tasks.ingest.labels import (
 from tasks.ingest.naming import split_called
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
+from tasks.ingest.tables.cells import class_name, text_of
 from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
@@ -75,12 +76,13 @@ class HuggingFaceSource(Source):
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every row of every split, read as a stream; names of classes instead of their numbers."""
         splits = self._splits(workspace)
+        columns = list(dict.fromkeys(column for rows in splits.values() for column in rows.features or {}))
         for name, rows in splits.items():
             split = split_called(name.split("[")[0])
             problem = None
             if split is None and len(splits) > 1:
                 problem = Problem("no_split", f"its split {name!r} is none of train, val and test")
-            for item in self._rows(name, rows, workspace):
+            for item in self._rows(name, rows, workspace, columns):
                 yield replace(item, split=split, problem=item.problem or problem)
 
     def state(self, workspace: Workspace) -> str:
@@ -118,7 +120,20 @@ class HuggingFaceSource(Source):
         told = " ".join(str(error).split())[:300]
         return DataError(f"ingest.source.huggingface: {self.huggingface} cannot be {what}: {told}")
 
-    def _rows(self, split: str, rows: Any, workspace: Workspace) -> Iterator[Item]:
+    def _check_columns(self, image: str, here: Collection[str], anywhere: Collection[str]) -> None:
+        """Whether the columns that the configuration names are there; of a test split, that of the labels may not be.
+
+        Raises:
+            ConfigurationError: one is not.
+        """
+        label = self.label if isinstance(self.label, dict) else {LABEL: Asked(column=str(self.label))}
+        labels = [] if self.label is None else [str(asked.column) for asked in label.values()]
+        told = [(key, column, anywhere) for key, column in (("domain", self.domain), ("group", self.group)) if column]
+        for key, column, there in [("image", image, here), *told, *(("label", each, anywhere) for each in labels)]:
+            if column not in there:
+                raise ConfigurationError(f"ingest.source.{key}: no column {column!r}; there are {shorten(there, 12)}")
+
+    def _rows(self, split: str, rows: Any, workspace: Workspace, columns: Collection[str]) -> Iterator[Item]:
         import datasets
 
         features = rows.features or {}
@@ -127,12 +142,7 @@ class HuggingFaceSource(Source):
         named = isinstance(self.label, dict)
         tasks = self._tasks("" if named else one or _only(features, datasets.ClassLabel, "label", default="label"))
         names = {str(asked.column): _class_names(features.get(asked.column)) for asked in tasks.values()}
-        if named and (lacking := [column for column in names if column not in features]):
-            raise ConfigurationError(
-                f"ingest.source.label: no column {lacking[0]!r}; there are {shorten(features, 12)}"
-            )
-        if image not in features:
-            raise ConfigurationError(f"ingest.source.image: no column {image!r}; there are {shorten(features, 12)}")
+        self._check_columns(image, features, columns)
         # The bytes as they are: decoding happens in one place.
         rows = rows.cast_column(image, datasets.Image(decode=False))
         folder = workspace.resolve(self.huggingface)
@@ -152,10 +162,10 @@ class HuggingFaceSource(Source):
             suffix = Path(str(place)).suffix.lstrip(".") if content is None else extension_of(content, str(place or ""))
             try:
                 said = {
-                    name: read_value(asked, _labels(row.get(column := str(asked.column)), names[column], numbers))
+                    name: read_value(asked, _labels(row, str(asked.column), names, asked.settled == "number"))
                     for name, asked in tasks.items()
-                    for numbers in [asked.settled == "number"]
                 }
+                domain, group = _text(row, self.domain), _text(row, self.group)
             except ValueError as error:
                 yield Item(path, problem=Problem("bad_row", str(error)))
                 continue
@@ -164,8 +174,8 @@ class HuggingFaceSource(Source):
                 content=content,
                 place=None if content is not None else place,
                 **labels_of(said),
-                domain=str(row[self.domain]) if self.domain else None,
-                group=str(row[self.group]) if self.group else None,
+                domain=domain,
+                group=group,
             )
 
 
@@ -185,9 +195,35 @@ def _class_names(feature: Any) -> list[str] | None:
     return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
 
 
-def _labels(value: Any, names: list[str] | None, is_number: bool = False) -> tuple[str, ...] | None:
-    # -1 is the library's convention for a missing class, and a NaN differs from itself.
-    if value is None or value != value or (value == -1 and not is_number):
+def _labels(
+    row: Mapping[str, Any], column: str, names: Mapping[str, Sequence[str] | None], is_number: bool
+) -> tuple[str, ...] | None:
+    """What a row's column says, as text; None where it says nothing.
+
+    Raises:
+        ValueError: it holds what is no label.
+    """
+    value, classes = row.get(column), names[column]
+    if value == -1 and not is_number:  # the library's sign for a missing class
         return None
-    values = value if isinstance(value, list) else [value]
-    return tuple(names[entry] if names and isinstance(entry, int) else str(entry) for entry in values)
+    try:
+        texts = [
+            class_name(entry, classes) if classes else text_of(entry)
+            for entry in (value if isinstance(value, list) else [value])
+        ]
+    except ValueError as error:
+        raise ValueError(f"column {column} {error}") from None
+    told = tuple(text for text in texts if text)
+    return told if told or isinstance(value, list) else None
+
+
+def _text(row: Mapping[str, Any], column: str | None) -> str | None:
+    """The text of a row's domain or group; None where it has none.
+
+    Raises:
+        ValueError: the cell holds several values.
+    """
+    try:
+        return (text_of(row.get(column)) or None) if column else None
+    except ValueError as error:
+        raise ValueError(f"column {column} {error}") from None

@@ -17,6 +17,7 @@ from tasks.ingest.naming import split_names
 from tasks.ingest.sources.archive import archive_place, members
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import filesystem, stamp_of
+from tasks.ingest.tables.cells import text_of
 from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
@@ -99,12 +100,13 @@ def _labels(parts: dict[str, bytes | Problem], named: str) -> tuple[str, ...] | 
         if not isinstance(value, dict):
             raise ValueError("its JSON is no object")
         value = value.get(key)
-    if value is None or value == "":
+    if value is None:
         return None
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str | int | float) for entry in values):
         raise ValueError(f"{key} holds neither text nor a number, nor a list of these")
-    return tuple(map(str, values))
+    told = tuple(text for entry in values if (text := text_of(entry)))
+    return told if told or isinstance(value, list) else None
 
 
 def _samples(shard: Path | str, limit: int) -> Iterator[tuple[str, dict[str, bytes | Problem]]]:

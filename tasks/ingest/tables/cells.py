@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -42,6 +43,21 @@ def text_of(value: Any) -> str:
     if isinstance(value, datetime) and value.time() == time():
         return str(date(value.year, value.month, value.day))
     return str(value).strip()
+
+
+def class_name(value: Any, names: Sequence[str]) -> str:
+    """The name of a class that a cell tells by its number, as the Hub's datasets do; empty where there is none.
+
+    Raises:
+        ValueError: there is no class of this number, or as for `text_of`.
+    """
+    if value == -1:  # the Hub's sign for a missing class
+        return ""
+    if not isinstance(value, int):
+        return text_of(value)
+    if not 0 <= value < len(names):
+        raise ValueError(f"holds {value}, where there are {len(names):,} classes")
+    return names[value]
 
 
 def plain_number(text: str) -> str:

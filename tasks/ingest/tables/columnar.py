@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from tasks.errors import ConfigurationError
-from tasks.ingest.tables.cells import text_of
+from tasks.ingest.tables.cells import class_name, text_of
 from tasks.ingest.tables.columns import MissingColumns, Row, Wanted, columns_of
 
 ROWS = 10_000
@@ -87,7 +87,7 @@ def _row(number: int, values: dict[str, Any], wanted: Wanted, classes: dict[str,
     cells = {wanted.image: path}
     for name, value in values.items():
         try:
-            cells[name] = _class_name(value, names) if (names := classes[name]) else text_of(value)
+            cells[name] = class_name(value, names) if (names := classes[name]) else text_of(value)
         except ValueError as error:
             return Row(number, {}, problem=f"column {name} {error}")
     return Row(number, cells, image)
@@ -108,13 +108,3 @@ def _is_path(value: bytes) -> bool:
         return len(value) <= LONGEST_PATH and bool(value.decode() or True)
     except UnicodeDecodeError:
         return False
-
-
-def _class_name(value: Any, names: list[str]) -> str:
-    if value == -1:  # the Hub's sign for a missing class
-        return ""
-    if not isinstance(value, int):
-        return text_of(value)
-    if not 0 <= value < len(names):
-        raise ValueError(f"holds {value}, where there are {len(names):,} classes")
-    return names[value]
