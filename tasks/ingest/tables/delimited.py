@@ -90,7 +90,8 @@ def _end_of_record(lines: Sequence[str], start: int) -> int:
 
 
 def _head(text: str, delimiter: str, line: int) -> Head:
-    lines = io.StringIO(text.removeprefix("#").lstrip(), newline="")
+    # A tab before the first name is a delimiter: pandas gives the column of its index no name.
+    lines = io.StringIO(text.removeprefix("#").lstrip(" "), newline="")
     cells = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
     return Head([cell.strip() for cell in cells], delimiter, line)
 
@@ -125,7 +126,7 @@ def _records(lines: Iterator[str], head: Head, table: Path | str) -> Iterator[tu
 
 def _mended(line: str, delimiter: str) -> tuple[list[str], str | None]:
     """The cells of a line that has quotes where they may not be, if only spaces behind them are to blame."""
-    text = re.sub(rf'" +(?={re.escape(delimiter)}|$)', '"', line.rstrip())
+    text = re.sub(rf'" +(?={re.escape(delimiter)}|$)', '"', line.rstrip(" \r\n"))
     try:
         return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True)), None
     except csv.Error as error:

@@ -47,6 +47,10 @@ DIALECTS: dict[str, str | bytes] = {
     "an end of line in a cell": 'path,note,label\na/1.png,"one\n\ntwo, ""2""",cat\na/2.png,"x\r\n",chatière\n',
     "a comma too many": "path,label\na/1.png,cat,\na/2.png,chatière, ,\n",
     "pandas' index": ",path,label\n0,a/1.png,cat\n1,a/2.png,chatière\n",
+    "pandas' index and tabs": "\tpath\tlabel\n0\ta/1.png\tcat\n1\ta/2.png\tchatière\n",
+    "pandas' index, tabs, an empty column": "\tpath\tlabel\tx\n0\ta/1.png\tcat\t\n1\ta/2.png\tchatière\t\n",
+    "a column of numbers and tabs": "#\tpath\tlabel\n0\ta/1.png\tcat\n1\ta/2.png\tchatière\n",
+    "quotes, tabs, an empty column": 'path\tlabel\tx\n"a/1.png" \t"cat"\t\na/2.png\tchatière\t\n',
     "another column in Latin-1": PLAIN.replace("\n", ",x\n").encode() + b"a/2.png,cat,\xe9",
 }
 
