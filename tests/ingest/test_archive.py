@@ -20,6 +20,7 @@ import zstandard
 from tasks.errors import DataError
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
+from tasks.ingest.kinds import EMPTY_FOLDER
 from tasks.ingest.sources import Item, read_source
 from tasks.records import Dataset
 from tasks.workspace import Workspace
@@ -75,6 +76,27 @@ def test_folders_and_dots_in_names_are_tidied_and_clutter_is_hidden(tmp_path: Pa
         found = {item.path: item.problem and item.problem.kind for item in items(write(tmp_path / "x", content))}
         clutter = {"__MACOSX/cat/._1.png": "hidden", ".DS_Store": "hidden"}
         assert found == {"cat/1.png": None, "cat/2.png": None, "cat/3.png": None} | clutter
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_folders_that_are_hidden_or_lead_out_are_no_classes(kind: str, tmp_path: Path) -> None:
+    names = [
+        "__MACOSX/",
+        "cat/",
+        "cat/.ipynb_checkpoints/",
+        ".git/",
+        ".git/objects/",
+        "/etc/",
+        "bird/../../x/",
+        "bird/",
+    ]
+    if kind == "tar":
+        content = tarred({name.rstrip("/"): (tarfile.DIRTYPE, "") for name in names})
+    else:
+        content = zipped(dict.fromkeys(names, b""))
+    assert [(item.path, item.problem) for item in items(write(tmp_path / "x", content))] == [
+        ("cat/", EMPTY_FOLDER), ("bird/", EMPTY_FOLDER),
+    ]  # fmt: skip
 
 
 NAMES = ["../outside.png", "cat/../../outside.png", "ROOT/outside.png", "C:\\outside.png", "C:outside.png",

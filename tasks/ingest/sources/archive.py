@@ -50,6 +50,8 @@ class ArchiveSource(Source):
         place = archive_place(self.archive, workspace, "archive")
         for name, content, problem in members(place, limit, folders=True):
             if name.endswith("/"):
+                if problem is not None or is_hidden(name):
+                    continue  # no class's folder, and nothing that could be kept out
                 problem = EMPTY_FOLDER
             elif problem is None and is_hidden(name):
                 problem = Problem("hidden", "hidden, or left by the operating system")
@@ -136,7 +138,7 @@ def _tar_members(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, by
     for member in archive:
         name = _tidy(member.name)
         if member.isdir():
-            yield f"{name}/", None, None
+            yield f"{name}/", None, _unsafe(member.name)
             continue
         if problem := _unsafe(member.name) or _not_a_file(member) or _too_large(member.size, limit):
             yield name, None, problem
@@ -161,7 +163,7 @@ def _zip_members(archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, by
     for member in archive.infolist():
         name = _tidy(member.filename)
         if member.is_dir():
-            yield f"{name}/", None, None
+            yield f"{name}/", None, _unsafe(member.filename)
             continue
         is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
         problem = Problem("unsafe_path", "a link, not a file") if is_link else None
