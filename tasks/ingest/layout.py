@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 
 from tasks.errors import ConfigurationError
 from tasks.ingest.kinds import Problem
-from tasks.ingest.naming import plainly_called, split_called
+from tasks.ingest.naming import says_unlabelled, split_called
 from tasks.records import Split
 
 Word = Literal["label", "split", "domain", "group", "*"]
@@ -64,7 +64,7 @@ class Layout:
         said = self._said(relative)
         split = self._split(said.get("split"))
         label = said.get("label")
-        if label is not None and plainly_called(label) == "pool":
+        if label is not None and says_unlabelled(label):
             label, split = None, "pool"
         elif label is None and (split == "pool" or said.get("split") in self.flat):
             split = "pool"

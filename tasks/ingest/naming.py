@@ -19,6 +19,9 @@ WORDS: dict[str, Split] = {
 }  # fmt: skip
 """Words that name a split, in lower case."""
 
+UNLABELLED = frozenset(word for word, split in WORDS.items() if split == "pool") - {"pool"}
+"""Words that say of images that they have no label; a pool may also be one to swim in."""
+
 LEARNT_OR_HELD_OUT: frozenset[Split] = frozenset(["train", "val", "test"])
 
 FILLERS = frozenset(
@@ -48,12 +51,7 @@ class Called(NamedTuple):
 def called(name: str) -> Called | None:
     """How a name reads as that of a split: ``train2017``, ``Test-Set``, ``seg_train``; None where it holds no split's
     word, or those of several."""
-    words = list(_words(name))
-    joined: list[str] = []
-    while words:
-        count = 2 if len(words) > 1 and "".join(words[:2]) in WORDS else 1  # hold-out, un_labelled, train_val
-        joined.append("".join(words[:count]))
-        words = words[count:]
+    joined = _joined(name)
     splits = {split for word in joined if (split := _split_of(word))}
     split = "pool" if "pool" in splits else next(iter(splits)) if len(splits) == 1 else None
     if split is None:
@@ -72,6 +70,11 @@ def plainly_called(name: str) -> Split | None:
     """The split that a name means where it might be anything: not that of ``test_tube``."""
     found = called(name)
     return found.split if found and not found.rest else None
+
+
+def says_unlabelled(name: str) -> bool:
+    """Whether a class's folder is called as one of images without labels: ``unlabelled``, but not ``pool``."""
+    return plainly_called(name) == "pool" and any(_word_of(word) in UNLABELLED for word in _joined(name))
 
 
 def split_names(names: Iterable[str]) -> dict[str, Split]:
@@ -110,6 +113,17 @@ def look_alike(name: str) -> str:
     return " ".join(text.split())
 
 
+def _joined(name: str) -> list[str]:
+    """The words of a name; one of two parts is one."""
+    words = list(_words(name))
+    joined: list[str] = []
+    while words:
+        count = 2 if len(words) > 1 and "".join(words[:2]) in WORDS else 1  # hold-out, un_labelled, train_val
+        joined.append("".join(words[:count]))
+        words = words[count:]
+    return joined
+
+
 def _words(name: str) -> Iterable[str]:
     for part in re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name)):
         if _split_of(part.casefold()) or part.isupper() or part.islower():
@@ -119,10 +133,16 @@ def _words(name: str) -> Iterable[str]:
 
 
 def _split_of(word: str) -> Split | None:
+    found = _word_of(word)
+    return None if found is None else WORDS[found]
+
+
+def _word_of(word: str) -> str | None:
+    """The split's word that a word is, perhaps with another one joined to it."""
     if word in WORDS:
-        return WORDS[word]
+        return word
     for more in JOINED:
         for bare in (word.removesuffix(more), word.removeprefix(more) if more != "s" else word):
             if bare != word and bare in WORDS:
-                return WORDS[bare]
+                return bare
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.ingest.naming import is_split_list, look_alike, plainly_called, split_called, split_names
+from tasks.ingest.naming import is_split_list, look_alike, plainly_called, says_unlabelled, split_called, split_names
 
 SPELT = {
     "train": ["train", "TRAIN", "training", "training_set", "trainset", "TrainSet", "train_images", "images_train",
@@ -45,6 +45,13 @@ def test_what_names_of_several_splits_share_is_no_part_of_the_splits_name() -> N
     }  # fmt: skip
     assert split_names(["train_cats", "train_dogs", "test_cats", "test_dogs"]) == {}
     assert split_names(["bullet_train", "beaker", "test_tube"]) == {}
+
+
+def test_a_pool_among_classes_may_be_one_to_swim_in() -> None:
+    said = [
+        name for name in (*SPELT["pool"], "unlabelled_pool", "Pool", "pools", "swimming_pool") if says_unlabelled(name)
+    ]
+    assert said == [*SPELT["pool"][1:], "unlabelled_pool"]
 
 
 def test_one_splits_word_in_a_list_of_classes_is_no_list_of_splits() -> None:

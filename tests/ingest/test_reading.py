@@ -86,6 +86,8 @@ def test_images_of_a_split_without_class_folders_beside_one_with_them_are_the_po
         ("test_tube,beaker,flask", "test_tube beaker flask"),
         ("test_tube,bullet_train,car,flask", "test_tube bullet_train car flask"),
         ("valid,invalid", "valid invalid"),
+        ("beach,kitchen,pool", "beach kitchen pool"),
+        ("beach,pools", "beach pools"),
         ("development,production", "development production"),
         ("cat,dog,bird/images", "cat dog bird"),
         ("train,bus,car/images", "train bus car"),
@@ -142,6 +144,12 @@ def test_tree_that_can_be_read_in_several_ways_stops_with_each_and_its_layout(
 def test_layout_that_is_written_is_obeyed_where_several_would_fit(layout: str) -> None:
     expected = {"a", "b"} if layout.startswith("label") else CATS_AND_DOGS
     assert read("a,b/cat,dog", layout) == (expected, {""}, 0)
+
+
+def test_a_pool_is_one_of_images_without_labels_only_where_a_split_is_expected() -> None:
+    assert read("train,test/cat,dog pool:3") == (CATS_AND_DOGS | {""}, {"train", "test", "pool"}, 0)
+    assert read("train,test/cat,pool") == ({"cat", "pool"}, {"train", "test"}, 0)
+    assert read("beach,pools", "label") == ({"beach", "pools"}, {""}, 0)
 
 
 def test_splits_are_classes_where_that_is_written() -> None:
