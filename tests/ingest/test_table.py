@@ -222,6 +222,29 @@ def test_rows_lead_only_below_the_table_and_the_roots(root: str | None, listed: 
     assert kinds[6:] == ["unsafe_path"] * len(outside) + ["missing", "missing", "bad_row"]
 
 
+@pytest.mark.parametrize(
+    ("roots", "above"),
+    [(["r1", "r2"], ["r1/", "r2/"]), (["x/photos", "y/photos"], ["1-photos/", "2-photos/"]),
+     (["x", "x/", "./listed", "y"], ["x/", "", "y/"]), (["one", "one/"], [""])],
+)  # fmt: skip
+def test_images_of_one_path_below_two_roots_stay_apart(
+    roots: list[str], above: list[str], listed: Path, workspace: Workspace
+) -> None:
+    folders = [workspace.root / root for root in dict.fromkeys(str(Path(root)) for root in roots)]
+    for folder in folders:
+        (folder / "cat").mkdir(parents=True)
+        (folder / "cat" / "0.png").write_bytes(png(str(folder)))
+    found = items(workspace, "\n".join(["path,label", *(f"{folder}/cat/0.png,cat" for folder in folders)]), roots=roots)
+    assert [item.path for item in found] == [f"{name}cat/0.png" for name in above]
+    assert [item.place for item in found] == [f"{folder}/cat/0.png" for folder in folders]
+
+
+def test_images_of_one_path_below_two_urls_stay_apart(listed: Path, workspace: Workspace) -> None:
+    urls = ["https://images.example.org/", "https://example.org/photos", "s3://bucket/more"]
+    found = items(workspace, "\n".join(["path,label", *(f"{url.rstrip('/')}/1.png,cat" for url in urls)]), roots=urls)
+    assert [item.path for item in found] == ["images.example.org/1.png", "photos/1.png", "more/1.png"]
+
+
 def test_paths_of_windows_are_read_with_slashes_and_drives_are_told_of(listed: Path, workspace: Workspace) -> None:
     (listed / "a\\1.png").write_bytes(png("a name with a backslash"))
     rows = [

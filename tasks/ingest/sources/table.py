@@ -63,7 +63,8 @@ class TableSource(Source):
     group: str = "group"
     """Column of groups, likewise: patients, scenes, days."""
     roots: list[str] = Field(default_factory=list)
-    """Folders and URLs that rows may name images below, beside the table's own folder."""
+    """Folders and URLs that rows may name images below, beside the table's own folder. Of several, each one's name is
+    that of a folder around its images in the dataset."""
     encoding: Encoding | None = None
     """Of a text table that is not UTF-8 and has no byte order mark, such as ``windows-1252``."""
     expects: ClassVar[str] = "rows that name an image and its label"
@@ -191,12 +192,14 @@ class _Roots:
         self.base = table.parent if isinstance(table, Path) else table.rpartition("/")[0]
         self.folders: list[Path] = [self.base.resolve()] if isinstance(self.base, Path) else []
         self.urls = [] if isinstance(self.base, Path) else [f"{self.base}/"]
+        own = {*self.folders, *self.urls}
+        places: list[Path | str] = []
         for root in named:
             path = local_path(root, workspace)
-            if path is None:
-                self.urls.append(root.rstrip("/") + "/")
-            else:
-                self.folders.append(path.resolve())
+            places.append(root.rstrip("/") + "/" if path is None else path.resolve())
+        self.folders += [place for place in places if isinstance(place, Path)]
+        self.urls += [place for place in places if isinstance(place, str)]
+        self.above = _names_of([place for place in dict.fromkeys(places) if place not in own])
 
     def find(self, named: str) -> tuple[str, str, Problem | None]:
         """Where a row's image is to be read, and where it belongs in the dataset."""
@@ -212,10 +215,28 @@ class _Roots:
             real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
             for folder in self.folders:
                 if real.is_relative_to(folder):
-                    return str(real), real.relative_to(folder).as_posix(), None
+                    return str(real), self.above.get(folder, "") + real.relative_to(folder).as_posix(), None
             return "", "", Problem("unsafe_path", f"{named} leads out of the table's folder and ingest.source.roots")
         url = named if "://" in named else f"{self.base}/{named}"
         for root in self.urls:
             if url.startswith(root) and ".." not in PurePosixPath(unquote(urlsplit(url).path)).parts:
-                return url, url.removeprefix(root).replace("?", "-"), None
+                return url, self.above.get(root, "") + url.removeprefix(root).replace("?", "-"), None
         return "", "", Problem("unsafe_path", f"{named} lies below no URL of ingest.source.roots")
+
+
+def _names_of(roots: list[Path | str]) -> dict[Path | str, str]:
+    """The folder of the dataset, with a slash at its end, in which the images below each of several roots are: two may
+    hold different images of one name. Below a single root, names are as they are there."""
+    if len(roots) < 2:
+        return {}
+    names = [root.name if isinstance(root, Path) else _last_part(root) for root in roots]
+    return {
+        root: f"{name}/" if name and names.count(name) == 1 else f"{number}-{name}/"
+        for number, (root, name) in enumerate(zip(roots, names, strict=True), 1)
+    }
+
+
+def _last_part(url: str) -> str:
+    """What a URL's folder is called, or its host."""
+    parts = urlsplit(url)
+    return parts.path.rstrip("/").rpartition("/")[2] or parts.hostname or ""
