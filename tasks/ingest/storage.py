@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,9 @@ CLUTTER = frozenset([
 
 MISSING = "missing"
 """Stamp of what cannot be reached, such as a link to nowhere: reading it will tell."""
+
+APART = "apart"
+"""Stamp of a folder that is passed over, whatever is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +48,23 @@ def is_hidden(relative: str) -> bool:
     return _HIDDEN.search(relative) is not None
 
 
-def walk(root: Path | str, folders: bool = False) -> Iterator[Entry]:
+def walk(root: Path | str, folders: bool = False, apart: Collection[Path] = ()) -> Iterator[Entry]:
     """All files below a folder in the order of their names, links followed, a hidden folder as one entry.
 
     Args:
         folders: empty folders too, with a slash at the end of their names.
+        apart: folders on this machine each of which is one entry, too, with the stamp `APART`.
 
     Raises:
         DataError: the folder, or one below it that lies elsewhere, cannot be reached.
     """
-    for entry in _walk_local(root) if isinstance(root, Path) else _walk_remote(root):
+    for entry in _walk_local(root, apart) if isinstance(root, Path) else _walk_remote(root):
         if folders or not entry.relative.endswith("/"):
             yield entry
 
 
-def _walk_local(root: Path) -> Iterator[Entry]:
+def _walk_local(root: Path, apart: Collection[Path]) -> Iterator[Entry]:
+    passed = {(status.st_dev, status.st_ino) for status in (folder.stat() for folder in apart if folder.is_dir())}
     # A stack of its own: trees may be deeper than Python's.
     waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", str(root), frozenset())]
     while waiting:
@@ -70,6 +75,9 @@ def _walk_local(root: Path) -> Iterator[Entry]:
                 yield Entry(relative, path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
                 continue
             here = (status.st_dev, status.st_ino)
+            if here in passed:
+                yield Entry(relative, path, 0, APART)
+                continue
             names = sorted(os.listdir(path), reverse=True) if here not in above else []  # a link back to where it lies
         except OSError:
             if not relative:

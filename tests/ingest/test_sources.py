@@ -129,6 +129,27 @@ def test_folder_that_headstart_fills_is_refused(name: str, workspace: Workspace)
         items({"folder": name}, workspace)
 
 
+@pytest.mark.parametrize("name", [".", "..", "LINK"])
+def test_what_headstart_fills_is_passed_over_in_a_folder_around_it(
+    name: str, workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    write(workspace.root, "cats/1.png", "dogs/data/1.png", "mlruns/artifacts/1/roc.png", "data/cats/1.png")
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(workspace.root)
+    source = {"folder": name.replace("LINK", str(link))}
+    above = f"{workspace.root.name}/" if name == ".." else ""
+    found = {item.path: item.problem and item.problem.kind for item in items(source, workspace)}
+    expected = {"cats/1.png": None, "dogs/data/1.png": None, "data": "hidden", "mlruns": "hidden"}
+    assert {path: kind for path, kind in found.items() if path.startswith(above)} == {
+        f"{above}{path}": kind for path, kind in expected.items()
+    }
+    before = state(source, workspace)
+    write(workspace.data, "cats/2.png")
+    assert state(source, workspace) == before
+    if name == ".":
+        assert read_source(source).total(workspace) == 2
+
+
 def test_unknown_layout_is_a_configuration_error_before_anything_is_read(workspace: Workspace) -> None:
     for source in ({"folder": "nowhere"}, {"archive": "nowhere"}):
         with pytest.raises(ConfigurationError, match="'lable' must be one of label, split"):

@@ -11,7 +11,7 @@ from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
 from tasks.ingest.sources.base import IN_CLASS_FOLDERS, LARGEST, Item, Source, local_path
 from tasks.ingest.sources.groups import GroupPattern, Groups
-from tasks.ingest.storage import count_files, is_hidden, walk
+from tasks.ingest.storage import APART, count_files, is_hidden, walk
 from tasks.workspace import Workspace
 
 
@@ -36,9 +36,11 @@ class FolderSource(Source):
         """Every file; only names, sizes and times are read."""
         self.check(workspace)
         groups = Groups(self.group, self.layout)
-        for entry in walk(self._root(workspace), folders=True):
+        for entry in walk(self._root(workspace), folders=True, apart=_filled(workspace)):
             problem = EMPTY_FOLDER if entry.relative.endswith("/") else None
-            if is_hidden(entry.relative):
+            if entry.stamp == APART:
+                problem = Problem("hidden", "what headstart itself fills: keep your images in a folder of their own")
+            elif is_hidden(entry.relative):
                 problem = Problem("hidden", "hidden, or left by the operating system")
             yield Item(
                 entry.relative, place=entry.place, stamp=entry.stamp or None, problem=problem, layout=self.layout,
@@ -48,7 +50,9 @@ class FolderSource(Source):
 
     def total(self, workspace: Workspace) -> int:
         """Files in the folder."""
-        return count_files(self._root(workspace))
+        root = self._root(workspace)
+        inside = [folder for folder in _filled(workspace) if isinstance(root, Path) and folder.is_relative_to(root)]
+        return count_files(root) - sum(map(count_files, inside))
 
     def _root(self, workspace: Workspace) -> Path | str:
         root = local_path(self.folder, workspace)
@@ -60,3 +64,8 @@ class FolderSource(Source):
         if workspace.data == root or workspace.data in root.parents:
             raise DataError(f"{root} is what headstart itself fills: keep your images in a folder of their own")
         return root
+
+
+def _filled(workspace: Workspace) -> tuple[Path, ...]:
+    """Folders of images that no source holds: those of the dataset, and of what runs have drawn."""
+    return (workspace.data, workspace.mlruns)
