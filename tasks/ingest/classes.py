@@ -166,12 +166,14 @@ def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, 
     if missing := [name for name in classes if not any(counts[name].get(split) for split in training)]:
         if numbers and _are_numbers(counts):
             raise DataError(f"{_of(target)}no training image for {shorten(missing)}; {_as_number(target, counts)}")
-        spread = "set ingest.split.by to stratified, which learns from every class"
-        otherwise = spread if target.column == LABEL else "leave the cells of this task empty"
-        raise DataError(
-            f"{_of(target)}no training image for {shorten(missing)}: give more images of it, remove the class, or "
-            f"{otherwise}{_because(journal)}"
-        )
+        advice = "give more images of it, remove the class, or "
+        if target.column != LABEL:
+            advice += "leave the cells of this task empty"
+        elif _has_whole_groups(journal):
+            advice = "give images of it from more groups, or remove the class"
+        else:
+            advice += "set ingest.split.by to stratified, which learns from every class"
+        raise DataError(f"{_of(target)}no training image for {shorten(missing)}: {advice}{_because(journal)}")
     return classes
 
 
@@ -199,17 +201,27 @@ def _check_splits(journal: Journal, needed: tuple[Split, ...], target: Target) -
     splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {known} GROUP BY split")
     told = ", ".join(f"{count:,} {name}" for name, count in splits.items())
     if target.column == LABEL:
+        advice = (
+            "give images of more groups, or raise ingest.split.val or ingest.split.test"
+            if _has_whole_groups(journal)
+            else "give more images, raise ingest.split.val or ingest.split.test, or set ingest.split.by to stratified, "
+            "which puts every class of three images or more into every split"
+        )
         for split in needed:
             if not splits.get(split):
                 raise DataError(
-                    f"no image falls into the split {split!r} (there are {told}): give more images, raise "
-                    "ingest.split.val or ingest.split.test, or set ingest.split.by to stratified, which puts every "
-                    f"class of three images or more into every split{_because(journal)}"
+                    f"no image falls into the split {split!r} (there are {told}): {advice}{_because(journal)}"
                 )
         return
     for what, parts in (("is learned from", TRAINING), (f"falls into the split {needed[1]!r}", needed[1:2])):
         if not any(splits.get(split) for split in parts):
             raise DataError(f"{_of(target)}no image with a label of it {what} (there are {told}): give more labels")
+
+
+def _has_whole_groups(journal: Journal) -> bool:
+    """Whether there are groups, each of them in one split: ``stratified`` would part them."""
+    parted = journal.one("SELECT COUNT(*) FROM noted WHERE kind = 'parted_group'")
+    return not parted and bool(journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'))
 
 
 def _of(target: Target) -> str:

@@ -107,6 +107,9 @@ class ChecksConfig(Section):
     """Images of several frames."""
     ungrouped: Action = "warn"
     """Images without a group in a source that gives groups: they may stand in another split than their like."""
+    parted_group: Telling = "warn"
+    """Images whose group is in several splits, which the source gives or ``by: hash`` and ``stratified`` make: what is
+    held out resembles what is learned from."""
     conflicting_label: Action = "quarantine"
     """Copies of one image under different labels of a task; all of them are kept out."""
     straddling: Unusable = "quarantine"

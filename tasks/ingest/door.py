@@ -141,6 +141,7 @@ def _settle(
     relations.note_ungrouped(journal, config.checks)
     relations.settle_copies(journal, config.checks, further)
     splits = assign_splits(journal, config.split, given, leading.kind)
+    relations.note_parted_groups(journal, config.checks)
     relations.settle_look_alikes(journal, config.checks)
     return splits
 

@@ -182,6 +182,18 @@ def note_ungrouped(journal: Journal, checks: ChecksConfig) -> None:
     apply(journal, "ungrouped", found, checks.ungrouped)
 
 
+def note_parted_groups(journal: Journal, checks: ChecksConfig) -> None:
+    """Find images whose group is in several splits; the pool, from which nothing is held out, does not count."""
+    placed = f"{USED} AND \"group\" IS NOT NULL AND split <> 'pool'"
+    part = "REPLACE(split, 'partial', 'train')"
+    parted = f"""SELECT name, GROUP_CONCAT(part, ', ') AS parts
+        FROM (SELECT DISTINCT "group" AS name, {part} AS part FROM rows WHERE {placed} ORDER BY 1, 2)
+        GROUP BY name HAVING COUNT(*) > 1"""
+    found = f"""SELECT id, 'its group is in ' || parts AS reason FROM rows JOIN ({parted}) ON name = "group"
+        WHERE {placed}"""
+    apply(journal, "parted_group", found, checks.parted_group)
+
+
 def settle_copies(journal: Journal, checks: ChecksConfig, further: Sequence[Target] = ()) -> None:
     """Find copies under different labels of any task, in different given splits, and in the same one. What only some of
     the copies say, that is kept, too."""

@@ -92,6 +92,7 @@ def signed(hash: int) -> int:
 RELATED: dict[str, list[Row]] = {
     "conflicting_label": [row("x1", "x"), row("x2", "x", "b")],
     "straddling": [row("x1", "x", split="test"), row("x2", "x")],
+    "parted_group": [row("x1", "x", split="test", group="g"), row("x2", "y", group="g")],
     "duplicate": [row("x1", "x"), row("x2", "x")],
     "near_straddling": [row("x1", "x", split="test", dhash=signed(3 << 62)), row("x2", "y", dhash=signed(7 << 61))],
     "near_duplicate": [row("x1", "x", dhash=0b1111), row("x2", "y", dhash=0b0111)],
@@ -101,7 +102,7 @@ RELATED: dict[str, list[Row]] = {
 @pytest.mark.parametrize("kind", RELATED)
 def test_policy_fail_stops_the_run_and_names_the_first_image(kind: str) -> None:
     settled([*given_rows(), *RELATED[kind]])
-    count, first = (2, "x1") if kind == "conflicting_label" else (1, "x2")
+    count, first = (2, "x1") if kind in ("conflicting_label", "parted_group") else (1, "x2")
     with pytest.raises(DataError) as told:
         settled([*given_rows(), *RELATED[kind]], {kind: "fail"})
     assert str(told.value).startswith(f"{count} {KINDS[kind]}, the first: {first} (")
@@ -124,6 +125,25 @@ def test_images_without_a_group_beside_others_that_have_one_are_a_finding() -> N
     with pytest.raises(DataError, match="1 images without a group in a source that gives groups, the first: lonely"):
         settled([*grouped, row("lonely", "x", split=None)], {"ungrouped": "fail"})
     assert settled(images(60)).noted == []
+
+
+def test_images_whose_group_is_in_several_splits_are_a_finding() -> None:
+    rows = [row(f"{number}", f"{number}", group=f"patient {number % 10}", split=None) for number in range(60)]
+    assert settled(rows).noted == []
+    for by in ("hash", "stratified"):
+        found = settled(rows, by=by)
+        told = [note for note in found.noted if note.kind == "parted_group"]
+        splits = {name: sorted({each.split for each in found.used if each.group == name}) for name in
+                  {each.group for each in found.used}}  # fmt: skip
+        expected = {each.path: f"its group is in {', '.join(splits[each.group])}" for each in found.used
+                    if len(splits[each.group]) > 1}  # fmt: skip
+        assert expected and {note.path: note.reason for note in told} == expected
+    pooled = [
+        row("1", "1", group="g"),
+        row("2", "2", None, group="g", split="pool"),
+        row("3", "3", split="test", group="h"),
+    ]
+    assert not any(note.kind == "parted_group" for note in settled([*given_rows(), *pooled]).noted)
 
 
 ONE_PATH: list[tuple[list[Row], str]] = [

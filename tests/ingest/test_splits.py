@@ -323,6 +323,19 @@ def test_what_cannot_be_learned_from_is_a_data_error_that_says_why(
         settled(rows, learnable=True, **options)
 
 
+def test_where_groups_are_kept_whole_the_advice_is_not_to_part_them() -> None:
+    few = [row._replace(group=f"patient {int(row.path) % 2}") for row in images(40)]
+    with pytest.raises(DataError, match=r"falls into the split .*: give images of more groups, or raise") as told:
+        settled(few, learnable=True)
+    assert "stratified" not in str(told.value)
+    rare = [
+        *(row._replace(group=f"patient {row.path}") for row in images(100)),
+        *images(20, 100, "c", group="patient 1"),
+    ]
+    with pytest.raises(DataError, match="for c: give images of it from more groups, or remove the class"):
+        settled(rare, learnable=True, test=0.3, val=0.3)
+
+
 def of_domains(*domains: str) -> list[Row]:
     """Images that say in their paths which domain they are of; domains take turns."""
     named = ((domains[number // 2 % len(domains)], row) for number, row in enumerate(images(1200)))
