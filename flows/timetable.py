@@ -129,6 +129,9 @@ def _zone(named: str | None) -> str:
 
 
 def _check(table: Timetable) -> None:
+    # Others, and croniter, take six and seven, and do not agree on which of them is the second.
+    if table.kind == "cron" and (fields := len(table.expression.split())) > 5:
+        raise ConfigurationError(f"--cron '{table.expression}' has {fields} fields, not five: {MEANT['cron']}")
     try:
         comes = table.after(datetime.now(UTC))
     except ValueError:  # croniter's, dateutil's and pydantic's

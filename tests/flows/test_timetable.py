@@ -24,6 +24,15 @@ def test_a_cron_expression_that_names_no_time_is_one_line(cron: str) -> None:
     assert len(str(told.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("cron", ["0 0 3 * * *", "0 0 3 * * ? 2027"])
+def test_fields_for_seconds_or_years_are_refused_in_one_line(cron: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"has [67] fields, not five: it takes minute .*'0 3 \* \* \*'"
+    ) as told:
+        read_timetable(cron, None, None, None)
+    assert len(str(told.value).splitlines()) == 1
+
+
 def test_a_time_is_of_the_zone_that_is_named_and_the_next_three_are_shown() -> None:
     table = read_timetable("30 2 29 2 *", None, None, "Europe/Berlin")
     assert (table.expression, table.zone) == ("30 2 29 2 *", "Europe/Berlin")
