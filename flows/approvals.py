@@ -14,14 +14,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
 from flows.environment import prefect_home
-from flows.leases import access_to
+from flows.leases import access_to, is_own
 from flows.server import ANSWER_SECONDS
 from tasks.errors import RegistryError
 from tasks.workspace import Workspace, write_whole
@@ -35,16 +35,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """A version that a person was asked about: its flow run, and the server that it is recorded on."""
+    """A version that a person was asked about: its flow run, and the server that it is recorded on.
+
+    Args:
+        made: when the version was made, in milliseconds since the epoch: numbers are given again where a model is
+            deleted. 0 in files of earlier versions.
+        own: whether the server is the workspace's; None in files of earlier versions.
+        decided: somebody has decided elsewhere, which Prefect's page is to hear.
+    """
 
     name: str
     version: int
     flow_run: str
     api: str
+    made: int = 0
+    own: bool | None = None
+    decided: bool = False
 
 
 def ask(workspace: Workspace, name: str) -> None:
-    """Ask on Prefect's page about the versions of a model that wait for a person; those that were asked about stay."""
+    """Ask on Prefect's page about the versions of a model that wait for a person; those that were asked about stay, and
+    what was asked about deleted ones that had their numbers is taken back."""
     from flows.approval_runs import suspend
     from flows.deployments import GONE
     from flows.flow_runs import client_of
@@ -54,20 +65,21 @@ def ask(workspace: Workspace, name: str) -> None:
     from tasks.register.store import connect
 
     api = os.environ.get("PREFECT_API_URL", "")
-    known = {(each.name, each.version) for each in asked(workspace)}
     for version in waiting(connect(workspace), name):
-        number = int(version.version)
-        if (name, number) in known:
+        number, made = int(version.version), version.creation_timestamp
+        known = _about(name, number, workspace)
+        if made in {each.made for each in known}:
             continue
-        about = (version.creation_timestamp, version.tags.get(VERDICT, ""), rulings_of(version))
+        settle(workspace, [each for each in known if each.made])
         try:
             with client_of(api, os.environ.get("PREFECT_API_AUTH_STRING")) as client:
+                about = (made, version.tags.get(VERDICT, ""), rulings_of(version))
                 flow_run = suspend(client, name, number, *about, workspace)
-        except GONE as error:  # the next run asks again, and the shell is there
+            if flow_run:
+                _write(Asked(name, number, str(flow_run), api, made, is_own(api, workspace)), workspace)
+        except (*GONE, OSError) as error:  # the next run asks again, and the shell is there
             logging.getLogger("headstart").warning("Prefect's page does not ask about it: %s", error, exc_info=error)
             return
-        if flow_run:
-            _write(Asked(name, number, str(flow_run), api), workspace)
 
 
 def asked(workspace: Workspace) -> list[Asked]:
@@ -76,7 +88,7 @@ def asked(workspace: Workspace) -> list[Asked]:
 
 
 def answered(workspace: Workspace) -> list[Asked]:
-    """Of these, those whose flow run is not suspended any more, as far as the server answers."""
+    """Of these, those whose flow run is not suspended any more, or is to be closed, as far as the server answers."""
     return [each for each in asked(workspace) if _is_over(each, workspace)]
 
 
@@ -95,26 +107,48 @@ def apply_answers(workspace: Workspace) -> list[str]:
 
 def settle(workspace: Workspace, chosen: list[Asked] | None = None) -> list[str]:
     """Bring what was asked, or what of it is chosen, to where the registry and Prefect's server stand; returns a line
-    for each answer that was done."""
-    chosen = asked(workspace) if chosen is None else chosen
-    if not chosen:
-        return []
-    from flows.flow_runs import client_of  # with Prefect, whose import takes seconds
-    from tasks.register.store import open_registry
-
+    for each answer that was done. Whatever goes wrong there, another command mends."""
     told: list[str] = []
-    for each in chosen:
-        access = access_to(each.api, workspace)
-        if access is None:
-            continue
-        with client_of(*access) as client:
-            if _settle(each, open_registry(workspace), client, told):
+    for each in asked(workspace) if chosen is None else chosen:
+        try:
+            if (access := access_to(each.api, each.own, workspace)) and _settle(each, workspace, access, told):
                 _path(each, workspace).unlink(missing_ok=True)
+        except Exception as error:
+            logging.getLogger("headstart").warning("a question is not closed yet: %s", error, exc_info=error)
+            if isinstance(error, httpx.TransportError):  # the others that can be reached are on the same server
+                break
     return told
 
 
-def _settle(each: Asked, registry: Registry, client: SyncPrefectClient, told: list[str]) -> bool:
+def close_decided(workspace: Workspace, name: str, version: int) -> list[str]:
+    """`settle`, once a person has decided on a version elsewhere, which stands whatever becomes of this.
+
+    Returns:
+        A line for each answer that was done, and one where the page still asks about the version.
+    """
+    for each in _about(name, version, workspace):
+        with suppress(OSError):
+            _write(replace(each, decided=True), workspace)
+    told = settle(workspace)
+    if _about(name, version, workspace):
+        told.append(
+            f"Prefect's page still asks about {name} version {version}: it hears of this with the next command that "
+            "reaches its server"
+        )
+    return told
+
+
+def _settle(each: Asked, workspace: Workspace, access: tuple[str, str | None], told: list[str]) -> bool:
     """Whether nothing is left to be done."""
+    from flows.flow_runs import client_of  # with Prefect, whose import takes seconds
+    from tasks.register.store import open_registry
+
+    with client_of(*access) as client:
+        return _compared(each, open_registry(workspace), client, told)
+
+
+def _compared(each: Asked, registry: Registry, client: SyncPrefectClient, told: list[str]) -> bool:
+    """The same, with the registry and a client of Prefect's server."""
     from uuid import UUID
 
     from prefect.states import Cancelled, Completed, Failed
@@ -122,12 +156,13 @@ def _settle(each: Asked, registry: Registry, client: SyncPrefectClient, told: li
     from flows.approval_runs import close, read_answer
     from tasks.register.approval import decision_on
     from tasks.register.moves import history
-    from tasks.register.registry import get_version
 
     flow_run = UUID(each.flow_run)
     try:
-        version = get_version(registry, each.name, each.version)
+        version = _version(each, registry)
     except RegistryError as error:
+        if read_answer(client, flow_run):
+            told.append(f"{each.name} version {each.version}: the answer on Prefect's page decides nothing: {error}")
         close(client, flow_run, Cancelled(message=str(error)))
         return True
     decision, failed = decision_on(version, history(registry, each.name)), None
@@ -139,6 +174,20 @@ def _settle(each: Asked, registry: Registry, client: SyncPrefectClient, told: li
         return _has_ended(client, flow_run)
     close(client, flow_run, Completed(message=str(decision)) if decision else Failed(message=failed))
     return True
+
+
+def _version(each: Asked, registry: Registry) -> Version:
+    """The version that a person was asked about.
+
+    Raises:
+        RegistryError: it was deleted.
+    """
+    from tasks.register.registry import get_version
+
+    version = get_version(registry, each.name, each.version)
+    if each.made and each.made != version.creation_timestamp:
+        raise RegistryError(f"version {each.version} of {each.name!r} was deleted, and another has its number")
+    return version
 
 
 def _decide(
@@ -171,7 +220,7 @@ def _has_ended(client: SyncPrefectClient, flow_run) -> bool:  # type: ignore[no-
 
 def _is_over(each: Asked, workspace: Workspace) -> bool:
     """By one request, without Prefect's client, whose import takes seconds."""
-    access = access_to(each.api, workspace)
+    access = access_to(each.api, each.own, workspace)
     if access is None:
         return False
     api, credentials = access
@@ -180,8 +229,12 @@ def _is_over(each: Asked, workspace: Workspace) -> bool:
         response = httpx.get(f"{api}/flow_runs/{each.flow_run}", auth=auth, timeout=ANSWER_SECONDS)  # type: ignore[arg-type]
         if response.status_code == httpx.codes.NOT_FOUND:
             return True
-        return response.is_success and response.json().get("state_type") != "PAUSED"
+        return response.is_success and (each.decided or response.json().get("state_type") != "PAUSED")
     return False
+
+
+def _about(name: str, version: int, workspace: Workspace) -> list[Asked]:
+    return [each for each in asked(workspace) if (each.name, each.version) == (name, version)]
 
 
 def _folder(workspace: Workspace) -> Path:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.opening import open_workspace
+from tasks.workspace import Workspace
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Registered model.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Version or alias.")]
@@ -19,16 +20,15 @@ def approve(name: Name, version: Version, why: Why) -> None:
     Example: headstart approve digits 3 --why "the night images were mislabelled"
     """
     workspace = open_workspace()
-    from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import approval
     from tasks.register.store import open_registry
 
     with shown():
         made = approval.approve(open_registry(workspace), name, version, why)
-    settle(workspace)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}, approved by {made.who}", markup=False)
+    close_question(workspace, name, made.version)
 
 
 def reject(name: Name, version: Version, why: Why) -> None:
@@ -37,7 +37,6 @@ def reject(name: Name, version: Version, why: Why) -> None:
     Example: headstart reject digits 3 --why "too slow for the belt"
     """
     workspace = open_workspace()
-    from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import approval
     from tasks.register.registry import get_version
@@ -47,5 +46,14 @@ def reject(name: Name, version: Version, why: Why) -> None:
         registry = open_registry(workspace)
         number = get_version(registry, name, version).version
         decision = approval.reject(registry, name, number, why)
-    settle(workspace)
     out.print(f"{name}: version {number} was {decision}", markup=False)
+    close_question(workspace, name, int(number))
+
+
+def close_question(workspace: Workspace, name: str, version: int | None) -> None:
+    """Have Prefect's page ask no more about a version that was decided on here, or say that it hears of it later."""
+    from flows.approvals import close_decided
+    from flows.console import err
+
+    for line in close_decided(workspace, name, version) if version else []:
+        err.print(line, soft_wrap=True, markup=False)

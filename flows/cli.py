@@ -341,17 +341,16 @@ def _escaped(message: str) -> str:
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
     workspace = open_workspace()
-    from flows.approvals import settle
     from flows.console import out, shown
     from tasks.register import moves
     from tasks.register.store import open_registry
 
     with shown():
         made = move(open_registry(workspace), moves)
-    settle(workspace)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")
 
 
+    approving.close_question(workspace, name, made.version)
 if __name__ == "__main__":
     main()

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Abort, ObjectNotFound
 from prefect.states import Completed, Crashed
 
-from flows.leases import Lease, held, write
+from flows.leases import Lease, held, is_own, write
 from flows.server import answers
 from tasks.owner import Owner
 from tasks.workspace import Workspace
@@ -54,7 +54,7 @@ def check_delivery(outcome: Any, done: str, workspace: Workspace) -> None:
     """
     api, flow_run = os.environ.get("PREFECT_API_URL", ""), runtime.flow_run.id
     if flow_run and not answers(api):
-        write(Lease(Owner.here(), str(flow_run), api, done=done), workspace)
+        write(Lease(Owner.here(), str(flow_run), api, done=done, own=is_own(api, workspace)), workspace)
         raise Undelivered(outcome)
 
 

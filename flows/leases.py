@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from flows.environment import prefect_home
 from tasks.owner import Owner
@@ -42,7 +43,8 @@ OWNER, ALIVE, ENDED = "headstart.owner", "headstart.alive", "headstart.ended"
 @dataclass(frozen=True)
 class Lease:
     """A run at work: its process, its flow run and the server that it is recorded on, the schedule that it is of, and
-    its run in MLflow, once there is one. `done` is what a run achieved that could not say so to Prefect."""
+    its run in MLflow, once there is one. `done` is what a run achieved that could not say so to Prefect; `own` whether
+    the server is the workspace's, which files of earlier versions do not say."""
 
     owner: Owner
     flow_run: str
@@ -50,6 +52,7 @@ class Lease:
     schedule: str | None = None
     run: str | None = None
     done: str | None = None
+    own: bool | None = None
 
     @property
     def why_dead(self) -> str:
@@ -106,7 +109,7 @@ def held(workspace: Workspace, flow_run: str, api: str) -> Iterator[Callable[[st
 
     Yields what is to be told the id of its MLflow run.
     """
-    mine = Lease(Owner.here(), flow_run, api)
+    mine = Lease(Owner.here(), flow_run, api, own=is_own(api, workspace))
     if before := _read(_path(mine, workspace)):
         mine = replace(mine, schedule=before.schedule)
     write(mine, workspace)
@@ -203,7 +206,7 @@ def _close(lease: Lease, workspace: Workspace) -> bool:
 
         _kill_in_mlflow(connect(workspace), lease.run, lease.why_dead)
         write(replace(lease, run=None), workspace)
-    access = access_to(lease.api, workspace)
+    access = access_to(lease.api, lease.own, workspace)
     if access is None:
         return False
     from flows.flow_runs import close
@@ -224,8 +227,20 @@ def _kill_in_mlflow(client: MlflowClient, run: str, why: str) -> None:
                 client.set_terminated(each.info.run_id, "KILLED")
 
 
-def access_to(api: str, workspace: Workspace) -> tuple[str, str | None] | None:
-    """Address and credentials of the server that a run is recorded on; None where it does not answer."""
+def is_own(api: str, workspace: Workspace) -> bool:
+    """Whether what is recorded at an address, or without one, is recorded by the workspace's own server."""
+    from flows import access, server
+
+    return not api or access.is_chosen(api) or server.is_own(api, workspace.root)
+
+
+def access_to(api: str, own: bool | None, workspace: Workspace) -> tuple[str, str | None] | None:
+    """Address and credentials of the server that a run is recorded on; None where it does not answer, or is another
+    than the one that this process would work with: that one knows nothing of the run.
+
+    Args:
+        own: whether it is the workspace's own server, whose port may have changed; None: as its address says.
+    """
     from flows import access
     from flows.server import answers, server_status
 
@@ -234,8 +249,14 @@ def access_to(api: str, workspace: Workspace) -> tuple[str, str | None] | None:
     if exported and exported != chosen:
         mine = api == exported and answers(exported)
         return (exported, os.environ.get("PREFECT_API_AUTH_STRING")) if mine else None
+    if not (own if own is not None else _is_of_this_machine(api)):
+        return None
     server = server_status(workspace.root)
     return (server.url, access.credentials(access.secret_of(prefect_home(workspace.root)))) if server else None
+
+
+def _is_of_this_machine(api: str) -> bool:
+    return not api or f"{urlsplit(api).hostname}" in ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> None:

@@ -98,7 +98,9 @@ def begin(name: str, flow_run: UUID, workspace: Workspace) -> Process:
     owner = Owner.of(child.pid)
     # On its behalf: it takes seconds until it can.
     try:
-        leases.write(leases.Lease(owner, str(flow_run), os.environ.get("PREFECT_API_URL", ""), name), workspace)
+        api = os.environ.get("PREFECT_API_URL", "")
+        lease = leases.Lease(owner, str(flow_run), api, name, own=leases.is_own(api, workspace))
+        leases.write(lease, workspace)
     except OSError:  # nobody would know of it
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()

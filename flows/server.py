@@ -76,7 +76,7 @@ def ensure_server(workspace: Path) -> str:
     prepare_environment(workspace)
     access.forget_chosen()
     exported, home = os.environ.get("PREFECT_API_URL"), prefect_home(workspace)
-    if exported and not _is_own(exported, workspace):
+    if exported and not is_own(exported, workspace):
         if not answers(exported):
             raise ServerError(
                 f"No Prefect server answers at {exported}, which PREFECT_API_URL names: start that server, "
@@ -151,7 +151,7 @@ def _drain(timeout: float) -> bool:
     return True
 
 
-def _is_own(address: str, workspace: Path) -> bool:
+def is_own(address: str, workspace: Path) -> bool:
     """Whether an address is that of the workspace's own server, which takes the secret."""
     server = server_status(workspace)
     if server is None:

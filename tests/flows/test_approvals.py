@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mlflow import MlflowClient
 
-from flows import approvals
+from flows import approval_runs, approvals, approving, cli, flow_runs, server
+from flows.approval_runs import Answer
 from flows.approvals import Asked
 from tasks.register.approval import APPROVAL, PENDING
 from tasks.register.moves import history, promote
 from tasks.register.registry import get_model
+from tasks.register.store import open_registry
 from tasks.workspace import Workspace
 from tests.flows.asking import ask, client
 from tests.flows.homes import ROOT, Home
@@ -119,3 +124,107 @@ def test_listening_for_answers_imports_neither_prefect_nor_mlflow(tmp_path: Path
     code = "import sys, flows.approvals; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not {"prefect", "mlflow", "torch", "pandas"} & set(loaded.split())
+
+
+PREFECT = "http://127.0.0.1:9/api"
+
+
+def says(monkeypatch: pytest.MonkeyPatch, status: int, state: str) -> None:
+    """Have Prefect's server answer so about every flow run."""
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(status, json={"state_type": state}))
+
+
+def test_a_decision_stands_where_prefect_fails_and_the_page_hears_of_it_later(
+    fruit: MlflowClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (2, 3):
+        approvals._write(Asked("fruit", number, str(number), PREFECT), workspace)
+    for module in (approving, cli):
+        monkeypatch.setattr(module, "open_workspace", lambda: workspace)
+    monkeypatch.setattr(approvals, "access_to", lambda *_: (PREFECT, None))
+    errors: list[Exception] = [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), PermissionError(13, "no")]
+
+    def fails(*_: object) -> bool:
+        errors.append(errors.pop(0))
+        raise errors[-1]
+
+    monkeypatch.setattr(approvals, "_settle", fails)
+    commands = [
+        (2, lambda: approving.approve("fruit", "2", "ripe")),
+        (3, lambda: approving.reject("fruit", "3", "sour")),
+        (None, lambda: cli.rollback("fruit", "sour, too", None)),
+        (2, lambda: cli.promote("fruit", "2", "after all")),
+    ]
+    for number, command in commands:
+        command()
+        told = capsys.readouterr()
+        assert told.out.startswith("fruit: ") and len(told.out.splitlines()) == 1
+        later = f"Prefect's page still asks about fruit version {number}: it hears of this with the next command"
+        assert told.err.startswith(later) if number else told.err == ""
+        assert len(told.err.splitlines()) == bool(number)
+    assert [move.version for move in history(fruit, "fruit")] == [1, 2, 1, 2]
+    says(monkeypatch, 401, "PAUSED")
+    assert approvals.answered(workspace) == []
+    says(monkeypatch, 200, "PAUSED")
+    monkeypatch.setattr(approvals, "_settle", lambda *_: True)
+    assert approvals.apply_answers(workspace) == [] and approvals.asked(workspace) == []
+
+
+def test_one_question_that_cannot_be_closed_keeps_no_other_from_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (2, 3):
+        approvals._write(Asked("fruit", number, str(number), PREFECT), workspace)
+    monkeypatch.setattr(approvals, "access_to", lambda *_: (PREFECT, None))
+
+    def settle(each: Asked, *more: Any) -> bool:
+        if each.version == 2:
+            more[-1].append("version 2: approved")
+            raise ValueError("refused")
+        return True
+
+    monkeypatch.setattr(approvals, "_settle", settle)
+    assert approvals.settle(workspace) == ["version 2: approved"]
+    assert [each.version for each in approvals.asked(workspace)] == [2]
+
+
+@pytest.mark.parametrize(("api", "own"), [("https://prefect.team.example/api", None), (PREFECT, False)])
+def test_the_workspaces_own_server_is_not_asked_about_what_another_records(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, api: str, own: bool | None
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(server, "server_status", lambda _: server.Server(1, "http://127.0.0.1:4200/api", 0.0))
+    monkeypatch.setattr(server, "answers", lambda _: True)
+    says(monkeypatch, 404, "")
+    theirs = Asked("fruit", 2, "0", api, own=own)
+    ours = [Asked("fruit", 3, "1", PREFECT), Asked("fruit", 4, "2", "http://localhost:9/api", own=True)]
+    for each in (theirs, *ours):
+        approvals._write(each, workspace)
+    assert approvals.answered(workspace) == ours
+    monkeypatch.setenv("PREFECT_API_URL", api)
+    assert approvals.answered(workspace)[0] == theirs
+
+
+def test_an_answer_about_a_deleted_version_decides_nothing_of_one_that_has_its_number(
+    fruit: MlflowClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Asked("fruit", 2, "6a4b8a26-6d3c-4f6f-8f0c-0d4b7b2a4c11", PREFECT, made=1)
+    approvals._write(before, workspace)
+    suspended: list[int] = []
+    monkeypatch.setattr(flow_runs, "client_of", lambda *_: nullcontext())
+    monkeypatch.setattr(
+        approval_runs, "suspend", lambda client, name, number, *_: suspended.append(number) or f"new {number}"
+    )
+    for _ in range(2):
+        approvals.ask(workspace, "fruit")
+    assert suspended == [2, 3]
+    made = {number: fruit.get_model_version("fruit", str(number)).creation_timestamp for number in (2, 3)}
+    new = {each.version: each.made for each in approvals.asked(workspace) if each != before}
+    assert new == made and abs(made[2] / 1000 - time.time()) < 3600
+    closed: list[Any] = []
+    monkeypatch.setattr(approval_runs, "read_answer", lambda *_: Answer(decision="approve", reason="ripe"))
+    monkeypatch.setattr(approval_runs, "close", lambda client, flow_run, state: closed.append(state))
+    told: list[str] = []
+    assert approvals._compared(before, open_registry(workspace), None, told)  # type: ignore[arg-type]
+    assert [state.name for state in closed] == ["Cancelled"] and int(get_model(fruit, "fruit").aliases["champion"]) == 1
+    assert len(told) == 1 and "decides nothing: version 2 of 'fruit' was deleted, and another has its number" in told[0]

@@ -17,9 +17,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
-from flows import leases
+from flows import leases, server
 from flows.leases import ALIVE, ENDED, OWNER, STALE, Lease, close_dead, close_silent, held, live, write
-from flows.server import server_status
+from flows.server import Server, server_status
 from tasks.owner import Owner
 from tasks.register.store import connect
 from tasks.workspace import Workspace
@@ -107,6 +107,35 @@ def test_a_run_that_died_is_killed_in_mlflow_once_and_waits_for_prefects_server(
     assert f"process {gone.pid} on {gone.host} is no more" in client.get_run(died).data.tags[ENDED]
     left = {lease.flow_run: lease.run for lease in leases.leases(workspace)}
     assert left == {"one": None, "two": lives}
+
+
+@pytest.mark.parametrize(
+    ("api", "own", "reached"),
+    [
+        ("https://prefect.team.example/api", None, False),
+        ("http://127.0.0.1:4242/api", False, False),
+        ("http://127.0.0.1:4242/api", True, True),
+        ("http://[::1]:4242/api", None, True),
+        ("", None, True),
+    ],
+)
+def test_what_another_server_records_is_not_closed_on_the_workspaces_own(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, api: str, own: bool | None, reached: bool
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(server, "server_status", lambda _: Server(1, "http://127.0.0.1:4200/api", 0.0))
+    found = leases.access_to(api, own, workspace)
+    assert (found[0] if found else None) == ("http://127.0.0.1:4200/api" if reached else None)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_lease_says_whether_the_server_is_the_workspaces_own(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    monkeypatch.setattr(server, "server_status", lambda _: None)
+    monkeypatch.setenv("HEADSTART_SERVER_URL", "http://127.0.0.1:9/api" if chosen else "")
+    with held(workspace, "one", "http://127.0.0.1:9/api"):
+        assert [lease.own for lease in live(workspace)] == [chosen]
 
 
 def test_in_a_shared_store_only_an_hour_of_silence_closes_a_run_of_another_machine(
