@@ -31,8 +31,11 @@ CHUNK, PART = 256, 1024
 """Images that are predicted at once, and those that are written at once."""
 
 
-def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> tuple[ImageClassifier, str]:
-    """Load ``name``, ``name@alias`` or ``name@version`` from the registry; also returns ``name/version``.
+def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> tuple[ImageClassifier, str, str]:
+    """Load ``name``, ``name@alias`` or ``name@version`` from the registry.
+
+    Also returns ``name/version``, and what tells that version from others of its number: a model may have been deleted,
+    or the registry be another.
 
     Raises:
         RegistryError: there is no such model, version or alias, it is not headstart's, or its files are gone.
@@ -43,7 +46,8 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
     check_files(client, version)
     if CANDIDATE not in version.tags:
         raise RegistryError(f"model {name!r} version {version.version} was not made by headstart: load it with MLflow")
-    return ImageClassifier.load(fetch_bundle(client, version), device), f"{name}/{version.version}"
+    made = f"{version.tags[CANDIDATE]} {version.creation_timestamp}"
+    return ImageClassifier.load(fetch_bundle(client, version), device), f"{name}/{version.version}", made
 
 
 @flow(name="predict")
@@ -69,13 +73,14 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
     root = workspace.resolve(folder)
     if not root.is_dir():
         raise DataError(f"{root} is no folder: name one that holds images")
-    classifier, version = load_classifier(model, workspace)
+    classifier, version, made = load_classifier(model, workspace)
     batch = Batch(classifier)
     classifier.seen = batch.add
     left_out: Counter[str] = Counter()
     key = (
         version,
         [asdict(each) for each in classifier.told],
+        made,
         top_k,
         str(root),
         code_version(Path(tasks.__file__).parent),
@@ -87,11 +92,11 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
     ):
         images = images_below(root, left_out)
         while block := list(islice(images, PART)):
-            made = predictions.add(
+            is_new = predictions.add(
                 [(image.relative, image.stamp) for image in block],
                 partial(_rows, classifier, block, top_k, version, advance),
             )
-            advance(0 if made else len(block))
+            advance(0 if is_new else len(block))
         if not predictions.rows:
             raise DataError(
                 f"{root} holds no images: {left_out['other']:,} other and {left_out['hidden']:,} hidden files"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from flows import predict
@@ -25,6 +27,7 @@ from tasks.model.told import Told
 from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import Head
 from tasks.workspace import Workspace
+from tests.register.conftest import Fill, client, empty_store, fill  # noqa: F401
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def classifier(several: bool) -> ImageClassifier:
 def model(monkeypatch: pytest.MonkeyPatch) -> ImageClassifier:
     """A model that need not be registered."""
     loaded = classifier(several=False)
-    monkeypatch.setattr(predict, "load_classifier", lambda *_: (loaded, "photos/1"))
+    monkeypatch.setattr(predict, "load_classifier", lambda *_: (loaded, "photos/1", "made once"))
     return loaded
 
 
@@ -61,7 +64,7 @@ def test_labels_are_written_where_an_image_may_have_several(
     photos: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, several: bool, ending: str
 ) -> None:
     model = classifier(several)
-    monkeypatch.setattr(predict, "load_classifier", lambda *_: (model, "photos/1"))
+    monkeypatch.setattr(predict, "load_classifier", lambda *_: (model, "photos/1", "made once"))
     counts = predict.predict.fn("photos", "photos", f"out.{ending}")
     assert counts == {"predicted": 4, "failed": 2, "other": 0, "hidden": 0}
     target = workspace.root / f"out.{ending}"
@@ -177,6 +180,28 @@ def test_what_changed_since_the_kill_is_predicted_anew(
     assert asked == {"2.png", "3.png"}
     predict.predict.fn("photos", "photos", "out.csv", 1)
     assert len(asked) == 6
+    asked.clear()
+    monkeypatch.setattr(predict, "load_classifier", lambda *_: (model, "photos/1", "made after the model was deleted"))
+    predict.predict.fn("photos", "photos", "out.csv", 1)
+    assert len(asked) == 6
+
+
+def test_versions_that_were_given_one_number_are_told_apart(
+    client: MlflowClient,  # noqa: F811
+    fill: Fill,  # noqa: F811
+    tmp_path: Path,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ImageClassifier, "load", lambda *_: None)
+    monkeypatch.setattr(predict, "fetch_bundle", lambda *_: tmp_path)
+    told = []
+    for _ in range(2):
+        fill(client, "fruit", 1)
+        told.append(predict.load_classifier("fruit@1", workspace))
+        client.delete_registered_model("fruit")
+        shutil.rmtree(tmp_path / "files")
+    assert told[0][1] == told[1][1] == "fruit/1" and told[0][2] != told[1][2]
 
 
 def test_a_file_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing(
