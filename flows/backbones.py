@@ -65,8 +65,9 @@ def rank(
 
     Example: headstart rank photos.yaml --backbones mobilenet_v2,timm/vit_small_patch14_dinov2.lvd142m
     """
-    from flows.opening import check, open_with_server, open_workspace
+    from flows.opening import check, check_output, open_with_server, open_workspace
 
+    check_output(output)
     workspace = open_workspace()
     from flows.console import show_table, shown
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.config import PipelineConfig, PretrainConfig
 from flows.contenders import contenders
+from flows.opening import check_output
 from tasks.errors import ConfigurationError, StorageError, WeightsError
 from tasks.evaluate.check import check_kind, check_leading
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
@@ -87,8 +88,7 @@ def check_pretraining(config: PretrainConfig, output: Path, workspace: Workspace
     Raises:
         HeadstartError: of the kind that the work would raise.
     """
-    if not output.parent.is_dir():
-        raise ConfigurationError(f"{output.parent} is no folder: the weights cannot be written there")
+    check_output(output)
     for source in (config.source, *(probe.source for probe in config.probes.values())):
         source.check(workspace)
     check_room(workspace)

@@ -14,7 +14,7 @@ import typer
 
 from flows import approving, backbones, data, deploying, features, provenance, scheduling, suggest
 from flows.clock import begin_with_the_process
-from flows.opening import open_pipeline, open_with_server, open_workspace
+from flows.opening import check_output, open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
@@ -160,6 +160,7 @@ def report(
 
     Example: headstart report digits@champion
     """
+    check_output(output)
     workspace = open_workspace(reads=True)
     from flows.console import out
     from flows.reports import compare_versions, find_report, keep, open_page
@@ -216,12 +217,13 @@ def predict(
 
     Example: headstart predict digits@champion data/3 -o predictions.parquet
     """
+    here = Path.cwd()
+    check_output(here / output)
     _, server = open_with_server(reads=True)
     from flows.console import out, shown
     from flows.delivery import delivered, end_untold
     from flows.predict import predict as predict_flow
 
-    here = Path.cwd()
     with shown(quiet):
         counts, is_told = delivered(lambda: predict_flow(model, str(here / folder), str(here / output), top_k))
     told = [
@@ -349,8 +351,8 @@ def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
         made = move(open_registry(workspace), moves)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")
-
-
     approving.close_question(workspace, name, made.version)
+
+
 if __name__ == "__main__":
     main()

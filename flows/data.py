@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.opening import claim, open_workspace
+from flows.opening import check_output, claim, open_workspace
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def diff(
 
     Example: headstart data diff digits@1 current -o changes.csv
     """
+    check_output(output, (".csv", ".parquet"))
     workspace = open_workspace()
     from flows.console import changes_table, out, show_table
     from flows.versions import resolve
@@ -110,7 +111,7 @@ def diff(
         fetch_version(name, workspace, remote, images=False)
     changes = compare(*(read_manifest(name, workspace) for name in names))
     if output is not None:
-        _write(changes, output)
+        changes.to_csv(output, index=False) if output.suffix == ".csv" else changes.to_parquet(output, index=False)
     out.print(f"{names[0]} → {names[1]}", soft_wrap=True)
     if len(changes):
         show_table(changes_table(changes, SHOWN))
@@ -118,14 +119,6 @@ def diff(
         out.print("no image, label or split differs")
     if len(changes) > SHOWN and output is None:
         out.print(f"{SHOWN} of {len(changes):,} shown; -o FILE writes all")
-
-
-def _write(changes, output: Path) -> None:  # type: ignore[no-untyped-def]
-    from tasks.errors import ConfigurationError
-
-    if output.suffix not in (".csv", ".parquet"):
-        raise ConfigurationError(f"{output} must end in .csv or .parquet")
-    changes.to_csv(output, index=False) if output.suffix == ".csv" else changes.to_parquet(output, index=False)
 
 
 @app.command()
@@ -197,6 +190,7 @@ def review(
 
     Example: headstart data review digits
     """
+    check_output(output)
     workspace = open_workspace()
     from flows.console import out
     from flows.review import write_review

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,6 +61,28 @@ def open_with_server(reads: bool = False) -> tuple[Workspace, str]:
     server = ensure_server(workspace.root)
     close_dead(workspace)  # in Prefect, too, whose server may not have been there before
     return workspace, server
+
+
+def check_output(output: Path | None, endings: Collection[str] = ()) -> None:
+    """Raise where a file that is to be written could not be, before any work is done for it.
+
+    Args:
+        endings: those that its name may have, any if empty.
+
+    Raises:
+        ConfigurationError: its name ends otherwise, its folder is not there, or it is a folder itself.
+    """
+    if output is None:
+        return
+    if endings and output.suffix not in endings:
+        raise ConfigurationError(f"{output} must end in {' or '.join(endings)}")
+    if not output.parent.is_dir():
+        raise ConfigurationError(
+            f"{output.parent} is no folder: {output.name} cannot be written there; make it, or name another place "
+            "with -o"
+        )
+    if output.is_dir():
+        raise ConfigurationError(f"{output} is a folder: name a file with -o")
 
 
 def open_pipeline(config: Path, overrides: list[str], replace: bool, quiet: bool = False) -> PipelineConfig:

@@ -15,6 +15,7 @@ from prefect import flow
 
 import tasks
 from flows.flow_runs import check_delivery, leased
+from flows.opening import check_output
 from flows.predictions import SUFFIXES, Predictions, schema
 from flows.unlike import Batch
 from tasks.errors import ConfigurationError, DataError, RegistryError
@@ -79,8 +80,8 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
     left_out: Counter[str] = Counter()
     key = (
         version,
-        [asdict(each) for each in classifier.told],
         made,
+        [asdict(each) for each in classifier.told],
         top_k,
         str(root),
         code_version(Path(tasks.__file__).parent),
@@ -136,8 +137,7 @@ def _suffixes() -> frozenset[str]:
 def _checked_output(target: Path) -> Path:
     if target.suffix not in SUFFIXES:
         raise ConfigurationError(f"{target}: predictions are written as {' or '.join(SUFFIXES)}")
-    if not target.parent.is_dir():
-        raise ConfigurationError(f"{target.parent} is no folder: predictions cannot be written there")
+    check_output(target)
     return target
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.opening import open_workspace
+from flows.opening import check_output, open_workspace
 
 Which = Annotated[
     str, typer.Argument(metavar="NAME@VERSION | NAME@ALIAS | NAME/VERSION | RUN", help="A model's version, or a run.")
@@ -24,6 +24,7 @@ def lineage(
 
     Example: headstart lineage digits@champion --json -o lineage.json
     """
+    check_output(output)
     workspace = open_workspace(reads=True)
     import json
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from flows import backbones, cli, data, provenance
 from flows.checks import check_pipeline, check_pretraining, check_room
 from flows.config import PipelineConfig, PretrainConfig
 from tasks.errors import ConfigurationError, DataError, HeadstartError, StorageError, WeightsError
@@ -203,3 +205,31 @@ def test_a_wrong_layer_is_told_before_a_server_is_started(tmp_path: Path) -> Non
     )  # fmt: skip
     assert finished.returncode == 2 and finished.stderr.startswith("error extract.layer: the network has no layer")
     assert not (tmp_path / "mlruns" / "prefect" / "server.json").exists()
+
+
+OUTPUTS: dict[str, Callable[[Path], object]] = {
+    "report": lambda file: cli.report([], None, file, False),
+    "predict": lambda file: cli.predict("fruit", "photos", str(file), 5, False),
+    "lineage": lambda file: provenance.lineage("fruit@1", False, file),
+    "rank": lambda file: backbones.rank(Path("fruit.yaml"), "resnet18", 20, [], file),
+    "data diff": lambda file: data.diff("1", "2", file, None),
+    "data review": lambda file: data.review("fruit", file),
+}
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_a_file_that_could_not_be_written_is_told_before_any_work(
+    command: str, tmp_path: Path, workspace: Workspace
+) -> None:
+    (tmp_path / "made.csv").mkdir()
+    for file, told in (("gone/x.csv", "gone is no folder: x.csv cannot"), ("made.csv", r"made\.csv is a folder: name")):
+        with pytest.raises(ConfigurationError, match=told) as error:
+            OUTPUTS[command](tmp_path / file)
+        assert len(str(error.value).splitlines()) == 1
+    assert not workspace.mlruns.exists()
+
+
+def test_a_comparison_that_could_not_be_written_is_told_before_it_is_made(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"x\.txt must end in \.csv or \.parquet"):
+        data.diff("1", "2", tmp_path / "x.txt", None)
+    assert not workspace.mlruns.exists()
