@@ -129,7 +129,7 @@ def _zone(named: str | None) -> str:
 
 
 def _check(table: Timetable) -> None:
-    # Others, and croniter, take six and seven, and do not agree on which of them is the second.
+    # Others, and croniter, take six and seven, and differ on which of them is of seconds.
     if table.kind == "cron" and (fields := len(table.expression.split())) > 5:
         raise ConfigurationError(f"--cron '{table.expression}' has {fields} fields, not five: {MEANT['cron']}")
     try:
