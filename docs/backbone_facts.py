@@ -24,6 +24,7 @@ from torch.utils.flop_counter import flop_registry
 
 from tasks.extract.backbones import last_classifier, without_values
 from tasks.extract.facts import BUILTIN, FILE, TIMM, Facts, facts
+from tasks.extract.timm_zoo import is_encoder
 from tasks.extract.weights import IMAGENET_MEAN, IMAGENET_STD, build_network
 
 NOT_COMMERCIAL = ("vit_h_14", "regnet_y_128gf")
@@ -132,8 +133,9 @@ def counted(name: str, size: int) -> tuple[int, int, int]:
 
 def _counted(network: torch.nn.Module, size: int) -> tuple[int, int, int]:
     network.requires_grad_(False).eval()
-    parent, _, last = last_classifier(network).rpartition(".")
-    setattr(network.get_submodule(parent), last, TwoOf())
+    if not is_encoder(network):
+        parent, _, last = last_classifier(network).rpartition(".")
+        setattr(network.get_submodule(parent), last, TwoOf())
     device = next(network.parameters()).device
     with torch.no_grad(), Counter() as counter:
         network(torch.zeros(1, 3, size, size, device=device))

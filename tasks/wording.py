@@ -34,6 +34,11 @@ def brief(text: str, most: int = SCREEN) -> str:
     return UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, in a line: that of its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def shorten(names: Iterable[str], most: int = SHOWN) -> str:
     """The first few of many names: ``a, b, c and 997 more``."""
     listed = list(names)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig, WorkersConfig
 from tasks.extract.facts import BUILTIN, TIMM
+from tasks.wording import first_line
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def check_size(backbone: Backbone, size: int, key: str) -> None:
     """Whether images of ``size`` pixels pass through.
 
     Raises:
-        ConfigurationError: they do not; ``key`` is where the size was configured.
+        ConfigurationError: they do not, or none does, or a layer gives no features; ``key`` is where the size was
+            configured.
     """
     import torch
 
@@ -66,8 +68,13 @@ def check_size(backbone: Backbone, size: int, key: str) -> None:
             backbone(torch.zeros(1, 3, size, size, dtype=torch.uint8))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigurationError(
-            f"{key}: images of {size} pixels do not pass through the network ({str(error).splitlines()[0]}): take the "
-            "size that it was trained with, 224 for most of torchvision's"
+            f"{key}: images of {size} pixels do not pass through the network ({first_line(error)}): take the size that "
+            "it was trained with, 224 for most of torchvision's"
+        ) from error
+    except (TypeError, AttributeError, LookupError) as error:  # it was followed along another way than images take
+        raise ConfigurationError(
+            f"extract.backbone: no image passes through the network, cut off at its layers ({first_line(error)}): take "
+            "another network or layer"
         ) from error
 
 

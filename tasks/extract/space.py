@@ -15,7 +15,7 @@ import pyarrow.parquet as parquet
 import torch
 
 from tasks.extract import backbones, inference
-from tasks.extract.backbones import Backbone, Outline, load_backbone, pooled
+from tasks.extract.backbones import Backbone, Outline, load_backbone
 from tasks.extract.config import ExtractConfig
 from tasks.extract.precision import CHECKED, MOST_NOISE, choose_precision, noise
 from tasks.extract.store import FeatureStore, keys_of
@@ -89,11 +89,7 @@ def open_space(
 
 @torch.inference_mode()
 def _widths(backbone: Backbone, size: int) -> tuple[int, ...]:
-    found = backbone.trunk(torch.zeros(1, 3, size, size))
-    outputs = [
-        pooled(found[layer], backbone.pool, backbone.channels_last, backbone.prefix) for layer in backbone.layers
-    ]
-    return tuple(output.shape[1] for output in outputs)
+    return tuple(part.shape[1] for part in backbone.parts(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
 
 
 def _folder(about: dict[str, object], spaces: Path) -> Path:

@@ -5,6 +5,7 @@ timm is imported where it is used: whoever has torch alone runs torchvision's ne
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from contextlib import redirect_stderr
@@ -57,11 +58,16 @@ def standardisation(name: str) -> tuple[Triple, Triple]:
 
 def classifier_of(network: nn.Module) -> nn.Module | None:
     """The last layer as timm knows it; of a network with two, the first. None of what is not timm's."""
-    if not _is_of_timm(network):
+    if not _is_of_timm(network) or is_encoder(network):
         return None
     own = network.get_classifier()  # type: ignore[operator]
     first = own[0] if isinstance(own, tuple) else own
     return first if isinstance(first, nn.Linear | nn.Conv2d) else None
+
+
+def is_encoder(network: nn.Module) -> bool:
+    """Whether a network of timm has no classifier, but gives what another network goes on with."""
+    return _is_of_timm(network) and not hasattr(network, "get_classifier")
 
 
 def has_channels_last(network: nn.Module) -> bool:
@@ -70,7 +76,8 @@ def has_channels_last(network: nn.Module) -> bool:
 
 
 def prefix_tokens(network: nn.Module) -> int | None:
-    """How many tokens a transformer of timm has before those of the patches: class token, registers. None of others."""
+    """How many tokens a transformer of timm has before those of the patches, once all are there: class token,
+    registers. None of others."""
     return getattr(network, "num_prefix_tokens", None) if _is_of_timm(network) else None
 
 
@@ -101,6 +108,13 @@ def tracing(network: nn.Module) -> dict[str, Any]:
     from timm.layers import get_notrace_functions, get_notrace_modules
 
     return {"leaf_modules": get_notrace_modules(), "autowrap_functions": get_notrace_functions()}
+
+
+def not_given(network: nn.Module) -> dict[str, None] | None:
+    """Inputs that a network has beside the images and that are never given, which its forward pass must be followed
+    without; None where that makes no difference."""
+    asked = inspect.signature(network.forward).parameters if _is_of_timm(network) else {}
+    return {"mask": None} if "mask" in asked else None
 
 
 def adapted(name: str, state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,7 +12,16 @@ import torchvision
 from torch import nn
 
 from tasks.errors import ConfigurationError, WeightsError
-from tasks.extract.backbones import Backbone, last_classifier, load_backbone, load_network, penultimate_layer
+from tasks.extract.backbones import (
+    Backbone,
+    Pool,
+    last_classifier,
+    load_backbone,
+    load_network,
+    penultimate_layer,
+    pooled,
+)
+from tasks.extract.check import check_size
 from tasks.extract.weights import IMAGENET_MEAN, IMAGENET_STD, Weights, build_network, read_weights
 
 FAMILIES = ["resnet_32px", "resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x0_5",
@@ -87,6 +98,114 @@ def test_token_of_a_network_without_tokens_is_a_configuration_error() -> None:
     backbone, _ = load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()), ["expand"], "token")
     with pytest.raises(ConfigurationError, match=r"no tokens: name a layer"):
         backbone(images(size=32))
+
+
+@pytest.mark.parametrize("pool", ["avg", "flatten", "token"])
+@pytest.mark.parametrize(
+    "layer, what", [("encoder.layers.encoder_layer_1.self_attention", "tuple"), ("getattr_1", "Size"),
+                    ("getitem_1", "int")],
+)  # fmt: skip
+def test_a_layer_that_gives_no_features_is_a_configuration_error(layer: str, what: str, pool: Pool) -> None:
+    network = torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32)
+    backbone = Backbone(network, weights_of(network), [layer], pool)
+    with pytest.raises(
+        ConfigurationError, match=rf"extract.layer: {layer} gives no features, but a value of the type {what}:"
+    ):
+        check_size(backbone, 32, "preprocess.size")
+
+
+class Layers(nn.Module):
+    """A network whose layers are what a test makes of maps."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({"maps": nn.Conv2d(3, 6, 8, 8), **layers})
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.layers["maps"](images)
+        for layer in list(self.layers.values())[1:]:
+            layer(maps)
+        return self.head(maps.mean((2, 3)))
+
+
+class Reshaped(nn.Module):
+    def __init__(self, how: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, maps: torch.Tensor) -> object:
+        return self.how(maps)
+
+
+def backbone_of(layer: str, pool: Pool = "avg", **layers: Callable[[torch.Tensor], object]) -> Backbone:
+    network = Layers(**{name: Reshaped(how) for name, how in layers.items()})
+    return Backbone(network, weights_of(network), [f"layers.{layer}"], pool)
+
+
+def test_maps_are_averaged_over_their_area_wherever_their_channels_are_and_whatever_the_network_does_otherwise() -> (
+    None
+):
+    torch.manual_seed(0)
+    backbone = backbone_of("last", last=lambda maps: maps.permute(0, 2, 3, 1))
+    with torch.inference_mode():
+        maps = backbone.trunk(standardised(images(size=32)))["layers.last"].permute(0, 3, 1, 2)
+        assert maps.shape == (2, 6, 4, 4)
+        for last in (False, True):  # as the network hands maps on elsewhere
+            backbone.channels_last = last
+            torch.testing.assert_close(backbone(images(size=32)), maps.mean((2, 3)))
+            assert torch.equal(pooled(maps, "avg", last), maps.mean((2, 3)))
+    cube = torch.rand(2, 5, 5, 5)  # nothing but the network tells
+    assert torch.equal(pooled(cube, "avg", True), cube.mean((1, 2)))
+    assert torch.equal(pooled(cube, "avg"), cube.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "how, told", [
+        (lambda maps: maps.flatten(2).unflatten(2, (2, 8)), r"gives \[6, 2, 8\] for an image, which is no square map"),
+        (lambda maps: maps[:, None], r"gives \[1, 6, 4, 4\] for an image, which is no square map"),
+        (lambda maps: torch.cat([maps[..., :2, :2], maps[..., 2:, 2:]]), "gives 2 rows for each image"),
+        (lambda maps: maps.mean((1, 2, 3)), "gives no features, but one number for each image"),
+    ],
+)  # fmt: skip
+def test_what_is_no_map_of_an_image_is_refused_and_not_averaged(
+    how: Callable[[torch.Tensor], object], told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"extract.layer: layers.odd {told}"):
+        check_size(backbone_of("odd", odd=how), 32, "preprocess.size")
+
+
+class Looks(nn.Module):
+    """A network that looks at values on its way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.body(images.mean((2, 3)))
+        return self.head(features if features.sum() > 0 else -features)
+
+
+@pytest.mark.parametrize("layers", [[], ["body"], ["nothing"]])
+def test_a_network_that_cannot_be_cut_off_is_a_configuration_error(layers: list[str]) -> None:
+    network = Looks()
+    with pytest.raises(ConfigurationError, match=r"extract.backbone: Looks cannot be cut off .*control flow"):
+        Backbone(network, weights_of(network), layers, "avg")
+
+
+@pytest.mark.parametrize("layer", ["blocks.(", "blocks.*", "block.."])
+def test_a_layer_is_a_name_and_no_pattern(layer: str) -> None:
+    with pytest.raises(ConfigurationError, match="the network has no layer"):
+        load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()), [layer])
+
+
+@pytest.mark.parametrize("error", [AttributeError("'NoneType' object has no attribute 'view'"), AssertionError()])
+def test_what_goes_wrong_inside_a_network_is_told_in_a_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, _ = load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()))
+    monkeypatch.setattr(backbone.trunk, "forward", Mock(side_effect=error))
+    with pytest.raises(ConfigurationError, match=r"pass(es)? through the network.*('view'|AssertionError)"):
+        check_size(backbone, 32, "preprocess.size")
 
 
 @pytest.mark.slow

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.cait import Cait
+from timm.models.convit import ConVit
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.gemma4_vit import Gemma4VitEncoder
+from timm.models.hiera import Hiera
+from timm.models.mlp_mixer import MlpMixer
+from timm.models.qwen3_vit import Qwen3VitEncoder
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_sam import VisionTransformerSAM
+from timm.models.xcit import Xcit
+from torch import nn
 
 from tasks.errors import ConfigurationError, WeightsError
 from tasks.extract import hub, timm_zoo
-from tasks.extract.backbones import Backbone, load_backbone, load_network, pooled
+from tasks.extract.backbones import Ahead, Backbone, Pool, load_backbone, load_network, pooled
+from tasks.extract.check import check_size
 from tasks.extract.weights import Weights, build_network, read_weights
 
 NAME = "timm/vit_tiny_patch16_224"
@@ -83,8 +97,88 @@ def test_tokens_are_the_class_token_or_the_mean_of_the_patches(weights: Weights)
         torch.testing.assert_close(backbone(pixels(64)), tokens[:, 0], rtol=1e-3, atol=1e-4)
         backbone.pool = "avg"
         torch.testing.assert_close(backbone(pixels(64)), tokens[:, 1:].mean(1), rtol=1e-3, atol=1e-4)
-    with pytest.raises(ConfigurationError, match="no tokens"):
-        pooled(tokens, "token", prefix=0)  # of a transformer without a class token
+    with pytest.raises(ConfigurationError, match="no class token"):
+        pooled(tokens, "token", ahead=Ahead(0))
+
+
+SMALL: dict[str, Any] = {"img_size": 64, "depth": 2, "embed_dim": 32, "num_heads": 2}
+
+
+def cut(network: nn.Module, layer: str, pool: Pool) -> Backbone:
+    return Backbone(network, Weights(network.state_dict(), (0.5,) * 3, (0.5,) * 3, "test"), [layer], pool)
+
+
+@pytest.mark.parametrize(
+    "network, layer", [
+        (lambda: VisionTransformer(class_token=False, reg_tokens=4, global_pool="avg", **SMALL), "blocks.1"),
+        (lambda: VisionTransformer(**SMALL), "patch_embed"),
+        (lambda: MlpMixer(img_size=64, num_blocks=2, embed_dim=32), "blocks.1"),
+        (lambda: Xcit(**SMALL), "blocks.1"), (lambda: Cait(**SMALL), "blocks.1"),
+    ], ids=["registers", "before", "mixer", "xcit", "cait"],
+)  # fmt: skip
+def test_where_there_is_no_class_token_another_one_is_not_taken_for_it(
+    network: Callable[[], nn.Module], layer: str
+) -> None:
+    backbone = cut(network(), layer, "token")
+    with pytest.raises(ConfigurationError, match=rf"what {layer} gives, .* has no class token: "):
+        backbone(pixels(64))
+    seen = backbone.trunk((pixels(64) / 255 - 0.5) / 0.5)[layer]
+    backbone.pool, registers = "avg", seen.shape[1] - 16  # of 4 by 4 patches, all are averaged
+    torch.testing.assert_close(backbone(pixels(64)), seen[:, registers:].mean(1) if registers > 0 else seen.mean(1))
+
+
+@pytest.mark.parametrize(
+    "network, layer, before", [
+        (lambda: VisionTransformer(reg_tokens=4, **SMALL), "blocks.1", 5),
+        (lambda: VisionTransformerDistilled(**SMALL), "norm", 2), (lambda: Xcit(**SMALL), "norm", 1),
+        (lambda: Cait(**SMALL), "norm", 1), (lambda: ConVit(local_up_to_layer=1, **SMALL), "blocks.1", 1),
+    ], ids=["registers", "distilled", "xcit", "cait", "convit"],
+)  # fmt: skip
+def test_the_class_token_is_taken_from_where_it_is_added(
+    network: Callable[[], nn.Module], layer: str, before: int
+) -> None:
+    backbone = cut(network(), layer, "token")
+    seen = backbone.trunk((pixels(64) / 255 - 0.5) / 0.5)[layer]
+    torch.testing.assert_close(backbone(pixels(64)), seen[:, 0])
+    backbone.pool = "avg"
+    torch.testing.assert_close(backbone(pixels(64)), seen[:, before:].mean(1))
+
+
+def test_blocks_with_channels_last_are_averaged_over_their_area_and_windows_are_refused() -> None:
+    network = VisionTransformerSAM(window_size=2, **SMALL)
+    backbone = cut(network, "blocks.1", "avg")
+    seen = backbone.trunk((pixels(64) / 255 - 0.5) / 0.5)["blocks.1"]
+    assert seen.shape == (2, 4, 4, 32)
+    torch.testing.assert_close(backbone(pixels(64)), seen.mean((1, 2)))
+    with pytest.raises(ConfigurationError, match=r"blocks.1.attn gives 4 rows for each image"):
+        check_size(cut(network, "blocks.1.attn", "avg"), 64, "preprocess.size")
+
+
+def test_features_of_an_encoder_without_a_classifier_are_what_it_gives() -> None:
+    weights = Weights({}, (0.5,) * 3, (0.5,) * 3, "test")
+    network = Qwen3VitEncoder(img_size=64, embed_dim=32, depth=2, num_heads=2, out_features=24).eval()
+    backbone = Backbone(network, weights, [], "avg")
+    with torch.inference_mode():
+        given = network((pixels(64) / 255 - 0.5) / 0.5)
+        torch.testing.assert_close(backbone(pixels(64)), given.mean(1))
+    assert Backbone(network, weights, ["blocks.0"], "avg")(pixels(64)).shape == (2, 32)
+
+
+def test_a_network_that_looks_at_values_is_refused_in_a_line() -> None:
+    with torch.device("meta"):
+        network = Gemma4VitEncoder(img_size=64, embed_dim=32, depth=2, num_heads=2)
+    weights = Weights({}, (0.5,) * 3, (0.5,) * 3, "test")
+    for layers in ([], ["blocks.1"]):
+        with pytest.raises(ConfigurationError, match="Gemma4VitEncoder cannot be cut off at a layer"):
+            Backbone(network, weights, layers, "avg")
+
+
+def test_a_network_that_can_be_given_more_than_images_is_followed_without() -> None:
+    network = Hiera(img_size=(64, 64), stages=(1, 1), embed_dim=16, q_pool=1, mask_unit_size=(4, 4)).eval()
+    backbone = Backbone(network, Weights({}, (0.5,) * 3, (0.5,) * 3, "test"), [], "avg")
+    with torch.inference_mode():
+        features = network.forward_head(network.forward_features((pixels(64) / 255 - 0.5) / 0.5), pre_logits=True)
+        torch.testing.assert_close(backbone(pixels(64)), features, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_that_lack_only_what_lies_above_the_layer_are_enough(weights: Weights) -> None:
