@@ -19,7 +19,7 @@ from flows.contenders import contenders, reckoned, views_of, with_section
 from flows.summary import Outcome
 from flows.tracking import TrackedRun, tracked
 from tasks.choice import Choice
-from tasks.errors import HeadstartError
+from tasks.errors import HeadstartError, StorageError
 from tasks.extract.check import weights_state
 from tasks.extract.stage import extract
 from tasks.fingerprint import code_version, fingerprint
@@ -44,8 +44,12 @@ from tasks.workspace import Workspace
 OVERHEAD, EACH_JUDGED = 25.0, 0.002
 """Seconds from a head to its registered version, and of each image that it is evaluated on, until they are measured."""
 
-UNSUITED = (HeadstartError, RuntimeError)
-"""What is raised where a contender does not suit images, method or memory; torch says so by a RuntimeError."""
+UNSUITED = (
+    HeadstartError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
+    MemoryError, ImportError,
+)  # fmt: skip
+"""What is raised where a contender does not suit images, method or memory: by torch a RuntimeError, by networks made of
+all sorts of code whatever comes of it. What the system and servers raise is not the contender's."""
 
 CarryThrough = Callable[[PipelineConfig, TrackedRun, Choice | None], Outcome]
 """The stages of a pipeline, one after another."""
@@ -94,7 +98,8 @@ class Course:
         return step or next_step(self.situation, self.notes.done, self.budget.left)
 
     def take(self, step: Step) -> None:
-        """Carry a step out, and note what came of it. What is wrong with a single contender does not end the run."""
+        """Carry a step out, and note what came of it. What is wrong with a single contender does not end the run; a
+        full disk does, and a second start takes the step up again."""
         if step.state == "left out":
             self.notes.end([step], self.budget.spent)
             tell(f"auto\t{in_words(step)}")
@@ -109,7 +114,7 @@ class Course:
             with self.notes.kept_up(lambda: self.budget.spent, took), ending_after(self._room(begun)):
                 came = getattr(self, f"_{step.kind}")(begun)
         except UNSUITED as error:
-            if step.kind == "probe":
+            if step.kind == "probe" or isinstance(error, StorageError):
                 raise
             came = [failed(begun, error)]
         each = took() / max(1, len(came))
@@ -155,6 +160,8 @@ class Course:
                 preprocessed = preprocess(pipeline.preprocess, self.dataset)
                 features = extract(pipeline.extract, sample, preprocessed, ("train",))
                 rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
+            except StorageError:  # which would meet the next one, too
+                raise
             except UNSUITED as error:
                 unsuited.append(failed(replace(step, backbone=name), error))
         if not rated:

@@ -103,10 +103,19 @@ def read_config(path: Path, overrides: Sequence[str], model: type[Config]) -> Co
     values = read_document(path)
     for override in overrides:
         _override(values, override)
+    return checked(values, model, str(path))
+
+
+def checked(values: dict[str, Any], model: type[Config], where: str) -> Config:
+    """A configuration of its values.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value has the wrong type; ``where`` is where they are written.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {_explain(error, model)}") from error
+        raise ConfigurationError(f"{where}: {_explain(error, model)}") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:

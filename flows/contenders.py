@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.config import PipelineConfig
+from flows.config import PipelineConfig, checked
 from tasks.extract.facts import BUILTIN, facts, facts_of, own_looks
 from tasks.extract.hub import downloaded
 from tasks.preprocess.config import PreprocessConfig
@@ -49,6 +49,9 @@ def with_backbone(config: PipelineConfig, written: str) -> PipelineConfig:
 
     The configuration's own backbone keeps its weights, layer and pooling; others take `pretrained`, and look at images
     as they were trained to, where the configuration does not say otherwise.
+
+    Raises:
+        ConfigurationError: the configuration does not go with that backbone.
     """
     whole, _, weights = written.partition("=")
     name, _, layer = whole.partition(":")
@@ -63,7 +66,7 @@ def with_backbone(config: PipelineConfig, written: str) -> PipelineConfig:
     values["train"] = {"method": "linear", "seed": config.train.seed, "calibrate": config.train.calibrate}
     if name != own.backbone:
         values["preprocess"] = _said(config)
-    return PipelineConfig.model_validate(values)
+    return checked(values, PipelineConfig, f"with the backbone {written}")
 
 
 def with_section(config: PipelineConfig, section: dict[str, Any]) -> PipelineConfig:

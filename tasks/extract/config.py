@@ -43,7 +43,7 @@ class BesideConfig(Section):
     """Side of the square that this network sees, in pixels; by default what it was trained with."""
     fit: Literal["crop", "squash", "pad"] = "crop"
     """As in the section `preprocess`; by default, for a network of timm, as it was trained."""
-    crop: float = Field(default=1.0, gt=0.1, le=1)
+    crop: float = Field(default=1.0, gt=0.1, le=1.2)
     """As in the section `preprocess`; by default, for a network of timm, what it was evaluated with."""
     interpolation: Interpolation = "bilinear"
     """As in the section `preprocess`; by default, for a network of timm, as it was trained."""

@@ -18,9 +18,9 @@ class PreprocessConfig(Section):
     fit: Literal["crop", "squash", "pad"] = "crop"
     """Crop to the centre, ignore the aspect ratio, or pad with black; by default, for a network of timm, as it was
     trained."""
-    crop: float = Field(default=1.0, gt=0.1, le=1)
+    crop: float = Field(default=1.0, gt=0.1, le=1.2)
     """Share of the scaled image's side that the square takes, in its middle; by default all of it and, for a network of
-    timm, what it was evaluated with (mostly 0.875 to 1)."""
+    timm, what it was evaluated with (mostly 0.875 to 1). Above 1, the image stands in a black margin."""
     interpolation: Interpolation = "bilinear"
     """How images are scaled, `bilinear` or `bicubic`; by default, for a network of timm, as it was trained."""
     views: Literal["one", "ten"] = "one"

@@ -6,9 +6,10 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ from flows.anytime import Course, _place_of_notes, failed, situation_of
 from flows.config import PipelineConfig, read_config
 from flows.contenders import at_hand, contenders, name_of, reckoned, with_backbone
 from flows.suggest import as_auto, command
-from tasks.errors import ConfigurationError, WeightsError
+from tasks.errors import ConfigurationError, StorageError, WeightsError
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.train.anytime.step import Step
@@ -62,6 +63,43 @@ def test_each_contender_looks_at_images_as_it_was_trained_to_unless_the_configur
 def test_what_is_wrong_with_one_contender_is_noted_and_ends_nothing(error: Exception) -> None:
     noted = failed(Step("head", "maxvit_t", "linear"), error)
     assert noted.state == "failed" and noted.why in ("RuntimeError: shape '[1, 64]' is invalid", "no file")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), AttributeError("no"), IndexError("no"), KeyError("no"), WeightsError("no")]
+)
+def test_whatever_a_contender_raises_ends_its_step_but_not_that_of_the_first_model(error: Exception) -> None:
+    course, step = course_of(error), Step("head", "volo_d5_512", "linear")
+    course.take(step)
+    [ended] = course.notes.end.call_args.args[0]  # type: ignore[attr-defined]
+    assert ended.state == "failed" and "no" in ended.why
+    with pytest.raises(type(error)):
+        course.take(replace(step, kind="probe"))
+
+
+@pytest.mark.parametrize("error", [StorageError("the disk is full"), OSError("no server")])
+def test_what_is_no_contenders_fault_ends_the_run_and_the_step_is_taken_up_again(error: Exception) -> None:
+    course = course_of(error)
+    with pytest.raises(type(error)):
+        course.take(Step("head", "resnet18", "linear"))
+    assert not course.notes.end.called  # type: ignore[attr-defined]
+
+
+def course_of(error: Exception) -> Course:
+    """One whose steps end in an error, without what it takes to come there."""
+    course = Course.__new__(Course)
+    course.notes, course.budget = MagicMock(), Mock(spent=1.0, left=60.0)
+    course.notes.begin.side_effect = lambda step, spent: step  # type: ignore[attr-defined]
+    course.situation = Mock(reserve=Mock(return_value=0.0))
+    course._head = course._probe = Mock(side_effect=error)  # type: ignore[method-assign]
+    return course
+
+
+def test_a_backbone_that_does_not_go_with_the_configuration_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = {"size": 512, "crop": 1.5}
+    monkeypatch.setattr("flows.config.own_looks", lambda name: looks if name == "resnet18" else {"size": 32})
+    with pytest.raises(ConfigurationError, match=r"with the backbone resnet18: preprocess.crop: .*\(given: 1.5\)"):
+        with_backbone(config_of(train={"method": "auto"}), "resnet18")
 
 
 def test_other_backbones_and_other_weights_of_the_same_name_have_notes_of_their_own(workspace: Workspace) -> None:

@@ -16,8 +16,10 @@ from flows.backbones import candidates, memory_of, rows_of
 from flows.config import PipelineConfig
 from tasks.errors import ConfigurationError
 from tasks.extract import hub
-from tasks.extract.facts import Facts, facts, facts_of
+from tasks.extract.config import BesideConfig
+from tasks.extract.facts import Facts, facts, facts_of, own_looks
 from tasks.extract.weights import build_network, network_names
+from tasks.preprocess.config import PreprocessConfig
 
 
 def known(name: str) -> Facts:
@@ -103,6 +105,13 @@ def test_images_are_prepared_as_the_backbone_was_trained_unless_the_configuratio
     assert looks("resnet_32px") == (32, "crop", 1.0, "bilinear")
     assert looks("mobilenet_v2") == (224, "crop", 1.0, "bilinear")
     assert PipelineConfig(name="x").preprocess.size == 32
+
+
+def test_a_configuration_can_say_how_any_backbone_was_trained_to_look_at_images() -> None:
+    for name in facts():
+        looks = own_looks(name)
+        assert PreprocessConfig(**looks).model_dump(include=set(looks)) == looks
+        assert BesideConfig(backbone=name).model_dump(include=set(looks)) == looks
 
 
 def test_backbones_to_be_ranked_are_looked_at_as_they_were_trained_and_the_configurations_own_as_it_says(

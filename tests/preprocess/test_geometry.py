@@ -73,7 +73,13 @@ def test_load_pixels_is_the_recipe_applied_to_each_and_nothing_to_none() -> None
 
 
 @pytest.mark.parametrize(
-    ("crop", "interpolation", "timms"), [(0.875, "bicubic", "center"), (0.9, "bilinear", "squash")]
+    ("crop", "interpolation", "timms"),
+    [
+        (0.875, "bicubic", "center"),
+        (0.9, "bilinear", "squash"),
+        (1.15, "bicubic", "center"),
+        (1.15, "bilinear", "squash"),
+    ],
 )
 def test_a_part_of_the_image_is_looked_at_as_timm_does(crop: float, interpolation: Interpolation, timms: str) -> None:
     picture = Image.fromarray(photo(90, 130))
