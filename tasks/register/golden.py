@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,10 @@ def largest_difference(evidence: Evidence, images: int, tolerance: float | None)
     except Exception as error:  # whatever a broken package raises; a server would, too
         return Finding(False, f"the packaged model cannot be used: {brief(str(error).splitlines()[0], REASON)}")
     worst = int(np.argmax(apart))
-    off = sum(each > most for each in apart)
+    off = sum(not each <= most for each in apart)  # what is no number, too
     what = "numbers, in halves of their intervals," if evidence.dataset.target.kind == "number" else "probabilities"
-    told = f"of {len(apart)} held-out images served from its files, {what} differ by {apart[worst]:.4f} at most"
+    by = f"{what} differ by {apart[worst]:.4f} at most" if np.isfinite(apart[worst]) else "some answers are no numbers"
+    told = f"of {len(apart)} held-out images served from its files, {by}"
     asked, found = f"at most {most:g}", f"{apart[worst]:.4f}"
     if not off:
         return Finding(True, told, asked, found)
@@ -67,7 +68,8 @@ def golden_batch(evidence: Evidence, images: int) -> pd.DataFrame:
 
 
 def apart_by_image(evidence: Evidence, batch: pd.DataFrame, answers: Sequence[dict[str, Any]]) -> list[float]:
-    """How far each served answer is from the evaluated one: that of the task that is furthest."""
+    """How far each served answer is from the evaluated one: that of the task that is furthest; NaN where one of the two
+    is no number."""
     dataset = evidence.dataset
     far = [_leading(dataset.target, row, served) for row, served in zip(batch.to_dict("records"), answers, strict=True)]
     for target in dataset.further:
@@ -77,7 +79,7 @@ def apart_by_image(evidence: Evidence, batch: pd.DataFrame, answers: Sequence[di
         known = pd.read_parquet(file).set_index("path").to_dict("index")
         for place, path in enumerate(batch["path"]):
             if path in known:
-                far[place] = max(far[place], _beside(target, known[path], answers[place]))
+                far[place] = _furthest((far[place], _beside(target, known[path], answers[place])))
     return far
 
 
@@ -133,7 +135,12 @@ def _off(row: dict[Any, Any], served: Sequence[float]) -> float:
     """By how much a number or one of its bounds differs, in units of half the interval."""
     known = [float(row[name]) for name in ("predicted", "low", "high")]
     half = max((known[2] - known[1]) / 2, sys.float_info.min)
-    return max(abs(mine - theirs) for mine, theirs in zip(known, served, strict=True)) / half
+    return _furthest(abs(mine - theirs) for mine, theirs in zip(known, served, strict=True)) / half
+
+
+def _furthest(distances: Iterable[float]) -> float:
+    """The largest one; NaN where any is, which Python's ``max`` passes over."""
+    return float(np.max(list(distances)))
 
 
 def _probabilities(row: dict[Any, Any], classes: Sequence[str]) -> dict[str, float]:
@@ -147,4 +154,4 @@ def _apart(known: dict[str, float], served: dict[str, float]) -> float:
     missing = [name for name in known if name not in served]
     if missing:
         raise ValueError(f"it does not know the class {json.dumps(missing[0], ensure_ascii=False)}")
-    return max(abs(value - served[name]) for name, value in known.items())
+    return _furthest(abs(value - served[name]) for name, value in known.items())

@@ -22,6 +22,9 @@ JUDGED = {"class": ("accuracy", "accuracy", 1), "labels": ("average_precision_ma
           "number": ("mae", "MAE", -1)}  # fmt: skip
 """Figures that further tasks are judged by, what they are called, and whether more is better (1) or less (-1)."""
 
+FIGURES = ("champion", "candidate", "difference", "p")
+"""Columns of a comparison's parts that are numbers, or empty where there is none."""
+
 LEAST = 10
 """Images that a value of a column has at least to be looked at."""
 
@@ -37,13 +40,15 @@ def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: floa
     split = next(filter(None, (comparison.judged_on, *comparison.images)), None)
     if split is None:
         return Finding(None, "no image that neither has learned from", asked, against=comparison.version)
-    table = pd.read_csv(comparison.report / f"{split}_slices.csv", keep_default_na=False, dtype={"slice": str})
+    file, empty = comparison.report / f"{split}_slices.csv", {name: [""] for name in FIGURES}
+    table = pd.read_csv(file, keep_default_na=False, na_values=empty, dtype={"slice": str})
     table = table[table["kind"].isin(kinds)]
     if table.empty:
         told = f"{split} has no part by {', '.join(kinds)}: see evaluate.slices"
         return Finding(None, told, asked, against=comparison.version)
     table = table.assign(p_holm=holm(table["p"].astype(float).tolist()))
-    worse = table[(table["p_holm"] < level) & (table["difference"] < 0)].sort_values("p_holm")
+    # An error that is no number is no better than any.
+    worse = table[(table["p_holm"] < level) & ~(table["difference"] >= 0)].sort_values("p_holm")
     if worse.empty:
         told = f"worse on none of {len(table)} parts of {split}"
         return Finding(True, told, asked, "0", against=comparison.version)

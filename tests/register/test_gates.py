@@ -21,7 +21,7 @@ from tasks.evaluate.slices.parts import declared
 from tasks.leak import Leak
 from tasks.model.latency import Latency
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, Inspection
-from tasks.register import gate
+from tasks.register import gate, golden
 from tasks.register.check import check_gate_classes, check_gates
 from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
@@ -132,6 +132,32 @@ def test_no_part_is_worse_by_chance_alone_of_many(tmp_path: Path) -> None:
     assert measured("slices", about).passed
     table.head(1).to_csv(tmp_path / "val_slices.csv", index=False)
     assert measured("slices", about).passed is False
+
+
+def test_a_part_whose_errors_are_no_numbers_is_worse(tmp_path: Path) -> None:
+    nan = float("nan")
+    pd.DataFrame({
+        "slice": ["domain day"], "kind": "domain", "images": 50, "champion": 0.9, "candidate": nan, "difference": nan,
+        "low": nan, "high": nan, "p": 0.0001,
+    }).to_csv(tmp_path / "val_slices.csv", index=False)  # fmt: skip
+    found = measured("slices", evidence(tmp_path, comparison=comparison(tmp_path)))
+    assert found.passed is False and found.reason.startswith("worse on domain day: nan where it was 0.9000")
+
+
+@pytest.mark.parametrize(("served", "passed"), [(0.9, True), (0.7, False), (float("nan"), False)])
+def test_a_package_passes_that_serves_what_was_evaluated_and_no_other_that_answers_nan(
+    served: float, passed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = evidence(tmp_path)
+    monkeypatch.setattr(Dataset, "image", lambda *_: tmp_path / "manifest.parquet")
+    monkeypatch.setattr(Evidence, "bundle", NOWHERE)
+    monkeypatch.setattr(golden, "backbones_in", lambda _: [({"precision": "float32"}, NOWHERE)])
+    top = [{"label": label, "probability": served} for label in "ab"]
+    monkeypatch.setattr(golden, "served_answers", lambda _, contents, __: [{"top_k": top}] * len(contents))
+    found = measured("parity", about)
+    assert found.passed is passed
+    assert passed or found.reason.startswith("the packaged model is not the evaluated one: 12 of 12 held-out images")
+    assert (found.measured == "nan") == ("some answers are no numbers" in found.reason) == (served != served)
 
 
 def test_leaked_images_are_told_of_whichever_split_they_stand_in(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tasks.register.gates.fairness import Fairness
 from tasks.register.gates.robustness import Robustness
 from tasks.register.gates.tasks import Tasks, with_further
 from tasks.register.gating import Evidence, Standing
+from tasks.register.golden import apart_by_image
 from tasks.register.merits import Merit
 from tasks.register.rivals import packaged_teacher
 from tasks.register.succession import beats_chance, succeeds
@@ -141,6 +142,29 @@ def test_robustness_goes_by_how_errors_grow(mean: float, share: str, tmp_path: P
     )
     found = Robustness().measure(evidence(tmp_path, inspection=inspection))
     assert found.passed == (float(share) >= 0.5) and found.measured == share and "MAE" in found.reason
+
+
+@pytest.mark.parametrize(("clean", "mean", "passed"), [(1.0, 0.0, True), (1.0, math.nan, False), (math.nan, 1.0, None)])
+def test_errors_that_are_no_numbers_are_not_robust(
+    clean: float, mean: float, passed: bool | None, tmp_path: Path
+) -> None:
+    table = pd.DataFrame({"corruption": ["none", "blur"], "severity": [0, 1], "images": 64, "mae": [clean, mean]})
+    table.to_csv(tmp_path / "robustness.csv", index=False, na_rep="nan")
+    inspection = Inspection(
+        fingerprint="i", report=tmp_path, metrics={"test/robustness": (mean, 0, 9)}, images={"robustness": 64}
+    )
+    assert Robustness().measure(evidence(tmp_path, inspection=inspection)).passed is passed
+
+
+@pytest.mark.parametrize("place", ["value", "high", "species_probability"])
+def test_an_answer_that_is_no_number_is_infinitely_far_whichever_it_is(place: str, tmp_path: Path) -> None:
+    answers = pd.DataFrame({"path": ["a"], "predicted": [3.0], "low": [2.0], "high": [4.0]})
+    beside = pd.DataFrame({"path": ["a"], "predicted": ["cat"], "probability": [0.9]})
+    beside.to_parquet(tmp_path / "test_species_predictions.parquet")
+    served = {"value": 3.1, "low": 2.0, "high": 4.0, "species": "cat", "species_probability": 0.9}
+    of = evidence(tmp_path)
+    assert apart_by_image(of, answers, [served]) == pytest.approx([0.1])
+    assert math.isnan(apart_by_image(of, answers, [served | {place: math.nan}])[0])
 
 
 def test_gates_for_classes_are_refused_where_a_number_leads(tmp_path: Path) -> None:

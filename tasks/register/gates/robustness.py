@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -31,7 +32,9 @@ class Robustness(Gate):
         mean, images = inspection.metrics[name][0], inspection.images["robustness"]
         if figure == "mae":
             told = f"MAE {mean:.4g} on corrupted images, {clean:.4g} on clean ones ({images:,} images)"
-            share = clean / mean if mean > 0 else 1.0
+            if math.isnan(clean):
+                return Finding(None, told, asked)
+            share = 1.0 if mean == 0 else clean / mean  # NaN where an answer is no number, which passes no limit
             return Finding(share >= self.share, told, asked, f"{share:.4f}")
         told = f"{figure} {mean:.4f} on corrupted images, {clean:.4f} on clean ones ({images:,} images)"
         if not clean > 0:
