@@ -22,7 +22,11 @@ FEWEST = 20
 """Images from which on a comparison on the same images decides; below, it sees nothing but the largest differences."""
 
 WIDEST = 2.0
-"""Width of an interval that says nothing of a difference of shares, which lies between -1 and 1."""
+"""Width of an interval that says nothing of a difference of shares, which lies between -1 and 1; errors have no such
+bounds."""
+
+TASKS = "tasks"
+"""The gate of further tasks."""
 
 
 def beats_chance(standing: Standing) -> Finding:
@@ -117,7 +121,8 @@ def _held_against(
     found = f"{gained} [{lower}, {upper}]"
     if duel.gone:
         return Finding(False, f"classes are gone ({_few(duel.gone)}); of the others, {duel}", asked, found)
-    if not (math.isfinite(low) and math.isfinite(high)) or high - low >= WIDEST:
+    known = math.isfinite(low) and math.isfinite(high)
+    if not known or (duel.figure != ERROR and high - low >= WIDEST):
         return Finding(None, "cannot be compared: all images are of one group, so that chance is not known", asked)
     if high < 0:
         return Finding(False, f"worse, {duel}", asked, found)

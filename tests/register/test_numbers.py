@@ -112,6 +112,18 @@ def test_of_errors_less_is_better() -> None:
     assert even.passed and "not worse" in even.reason and not fought((0.05, -0.05, 0.15), must_be_better=True).passed
 
 
+@pytest.mark.parametrize(
+    ("difference", "passed", "told"),
+    [((80.0, 40.0, 120.0), False, "worse, "), ((-80.0, -120.0, -40.0), True, "better, "),
+     ((-0.05, -1.1, 1.0), True, "not worse, "), ((80.0, math.nan, math.nan), None, "cannot be compared: ")],
+)  # fmt: skip
+def test_an_interval_of_errors_is_as_wide_as_their_unit_has_it(
+    difference: tuple[float, float, float], passed: bool | None, told: str
+) -> None:
+    found = fought(difference)
+    assert found.passed is passed and found.reason.startswith(told)
+
+
 def test_a_margin_of_errors_is_a_share_of_the_champions() -> None:
     assert fought((0.0, -0.1, 0.1), margin=0.1).passed  # of 1.2
     assert not fought((0.0, -0.1, 0.13), margin=0.1).passed
