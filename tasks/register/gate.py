@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tasks.register.approval import APPROVAL, PENDING
+from tasks.register.approval import APPROVAL, PENDING, decision_on
 from tasks.register.card import with_verdict
 from tasks.register.client import Version
 from tasks.register.gating import Standing
 from tasks.register.moves import GATE, Move, history, move_to
-from tasks.register.registry import CANDIDATE, CHALLENGER, all_versions, get_model
+from tasks.register.registry import CANDIDATE, CHALLENGER, all_versions, get_model, rulings_of
 from tasks.register.rulings import rule, with_outcome
 from tasks.register.turns import Turn
 from tasks.ruling import Outcome, Ruling, worst
@@ -33,10 +33,14 @@ def decide(mine: Turn) -> None:
 
 
 def _decided(mine: Turn, number: int, versions: Mapping[int, Version]) -> str:
-    moves = history(mine.client, mine.name)
-    if moves and moves[-1].version == number:
-        return moves[-1].why if moves[-1].who == GATE else f"promoted by {moves[-1].who}"
-    version = versions[number]
+    version, moves = versions[number], history(mine.client, mine.name)
+    # A run may have been ended after it decided; what persons have made of that since is not touched.
+    if reigned := next((move for move in moves if move.version == number), None):
+        return reigned.why if reigned.who == GATE else f"promoted by {reigned.who}"
+    if APPROVAL in version.tags:
+        if decision_on(version, moves) is None:
+            _offer(mine, number)
+        return _said_of(version)
     outcome, verdict, rulings = judge(version, versions, moves)
     if outcome == "pass" and version.tags.get(PROMOTE) == "never":
         outcome, verdict = "needs approval", f"{verdict}; {WAITS}"
@@ -47,9 +51,22 @@ def _decided(mine: Turn, number: int, versions: Mapping[int, Version]) -> str:
             move_to(mine, "promote", number, verdict, GATE)
         case "needs approval":
             mine.client.set_model_version_tag(mine.name, str(number), APPROVAL, PENDING)
-            if number > int(get_model(mine.client, mine.name).aliases.get(CHALLENGER, 0)):
-                mine.client.set_registered_model_alias(mine.name, CHALLENGER, str(number))
+            _offer(mine, number)
     return verdict
+
+
+def _offer(mine: Turn, number: int) -> None:
+    """Make a version that waits the challenger, unless a newer one is."""
+    if number > int(get_model(mine.client, mine.name).aliases.get(CHALLENGER, 0)):
+        mine.client.set_registered_model_alias(mine.name, CHALLENGER, str(number))
+
+
+def _said_of(version: Version) -> str:
+    """The verdict by which a version was left waiting, as its gates' words tell it."""
+    rulings = rulings_of(version)
+    outcome = worst(ruling.outcome for ruling in rulings)
+    verdict = _in_words(outcome, rulings)
+    return f"{verdict}; {WAITS}" if outcome == "pass" else verdict
 
 
 def judge(

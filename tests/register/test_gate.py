@@ -14,7 +14,8 @@ from mlflow.entities.model_registry import ModelVersion
 
 from tasks.evaluate.scores.intervals import wilson
 from tasks.records import Candidate, Dataset, Evaluation
-from tasks.register import gate, ledger, moves
+from tasks.register import gate, ledger, moves, registry
+from tasks.register.approval import approve, reject, waiting
 from tasks.register.duels import Duel
 from tasks.register.merits import LISTED, Merit
 from tasks.register.moves import Move
@@ -384,6 +385,60 @@ def test_a_version_that_was_moved_and_not_given_its_verdict_is_not_judged_again(
     fruit.delete_model_version_tag("fruit", "1", "verdict")
     assert decide(fruit) == {"champion": 1} and verdict(fruit, 1) == said
     assert len(moves.history(fruit, "fruit")) == 1
+
+
+@pytest.fixture
+def has_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No version has lost its files, which none here has."""
+    for module in (registry, moves):
+        monkeypatch.setattr(module, "missing_files", lambda *_: None)
+
+
+@pytest.fixture
+def left_waiting(fruit: MlflowClient, has_files: None) -> MlflowClient:
+    """Version 2 waits, and its run was killed before it gave it its verdict."""
+    add(fruit, merit(0.9))
+    add(fruit, merit(0.8))
+    assert decide(fruit) == {"champion": 1, "challenger": 2}
+    fruit.delete_model_version_tag("fruit", "2", "verdict")
+    return fruit
+
+
+def test_what_a_killed_run_left_waiting_waits_on_with_the_verdict_that_it_had(left_waiting: MlflowClient) -> None:
+    left_waiting.delete_registered_model_alias("fruit", "challenger")
+    add(left_waiting, merit(0.7))
+    moves.promote(left_waiting, "fruit", 3, "", "ada")  # it would pass now
+    assert decide(left_waiting) == {"champion": 3, "challenger": 2}
+    assert verdict(left_waiting, 2).startswith("needs approval: validation accuracy 0.8000, champion (version 1)")
+    assert [int(version.version) for version in waiting(left_waiting)] == [2]
+
+
+@pytest.mark.parametrize("answer", ["rejected", "approved"])
+def test_what_a_person_decided_before_the_verdict_was_written_stays_decided(
+    answer: str, left_waiting: MlflowClient
+) -> None:
+    if answer == "rejected":
+        reject(left_waiting, "fruit", 2, "too slow", "ada")
+    else:
+        approve(left_waiting, "fruit", 2, "for the belt", "ada")
+        moves.rollback(left_waiting, "fruit", "it was worse", "bob")
+    kept = left_waiting.get_model_version("fruit", "2").tags["approval"]
+    assert answer in kept and decide(left_waiting) == {"champion": 1}
+    assert left_waiting.get_model_version("fruit", "2").tags["approval"] == kept
+    told = "needs approval: validation accuracy" if answer == "rejected" else "promoted by ada"
+    assert verdict(left_waiting, 2).startswith(told) and not waiting(left_waiting)
+
+
+def test_a_champion_that_a_person_replaced_before_it_got_its_verdict_does_not_come_back(
+    fruit: MlflowClient, has_files: None
+) -> None:
+    for score in (0.8, 0.9):
+        add(fruit, merit(score))
+    assert decide(fruit) == {"champion": 2}
+    said = verdict(fruit, 2)
+    fruit.delete_model_version_tag("fruit", "2", "verdict")
+    moves.promote(fruit, "fruit", 1, "the other one is too slow", "ada")
+    assert decide(fruit) == {"champion": 1} and verdict(fruit, 2) == said
 
 
 def test_a_near_twin_does_not_undo_a_roll_back(fruit: MlflowClient) -> None:
