@@ -53,10 +53,10 @@ from tasks.register.registry import (
     get_model,
     rulings_of,
 )
-from tasks.register.rivals import EARLIER, LEARNED_FROM
+from tasks.register.rivals import EARLIER
 from tasks.register.rulings import findings_as_tags
 from tasks.register.store import connect
-from tasks.register.tags import ADAPTED, BACKBONES, CANDIDATE, DATA, HELD_OUT, TEACHERS
+from tasks.register.tags import ADAPTED, BACKBONES, CANDIDATE, DATA, HELD_OUT, LEARNED_FROM, PARTIAL, TEACHERS
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
@@ -140,7 +140,7 @@ def _tags(
     """All that anyone has to know of a version; its run may be deleted."""
     merit = Merit.measured(dataset, candidate, evaluation)
     duel = Duel.fought(comparison)
-    learned_from = [*EARLIER.split(","), *["partial"] * bool(dataset.further)]
+    learned_from = [*EARLIER.split(","), *[PARTIAL] * bool(dataset.further)]
     learned_from += [dataset.choose_on] * candidate.cross_validated
     backbones = [f"{each.backbone}/{each.weights}" for each in features.sets]
     return {

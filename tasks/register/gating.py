@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, Inspection
+from tasks.register.tags import CANDIDATE
 from tasks.ruling import Outcome
 from tasks.section import Section
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 FAILURES: dict[str, Outcome] = {"approve": "needs approval", "reject": "reject", "warn": "pass"}
 """What a failure leads to."""
 
+NOBODY = 0
+"""What a finding was measured against that asks for a champion, where none was at hand."""
+
+UNREPEATED = "approve or reject it, since a run with the same settings measures nothing anew"
+"""What helps where a finding has been overtaken."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -34,7 +41,8 @@ class Finding:
         passed: None: it cannot be told, so a person decides.
         reason: in one line.
         threshold, measured: in words.
-        against: number of the champion that this was measured against; None: of no one.
+        against: number of the champion that this was measured against; `NOBODY`: there was none at hand, though it
+            asks for one; None: it does not ask.
     """
 
     passed: bool | None
@@ -92,6 +100,12 @@ class Standing:
         """Number of the version that is champion now."""
         return self.moves[-1].version if self.moves else None
 
+    @property
+    def is_champion_anew(self) -> bool:
+        """Whether the champion is the same candidate, which is registered anew once its files are gone."""
+        champion = self.versions.get(self.champion or NOBODY)
+        return champion is not None and champion.tags.get(CANDIDATE) == self.version.tags[CANDIDATE]
+
 
 class Gate(Section, ABC):
     """Base of all gates. A subclass adds its own keys, and ``gate``: its name, as the only value allowed."""
@@ -112,14 +126,24 @@ class Gate(Section, ABC):
         return still_said(finding, standing)
 
 
+def unopposed(asked: str) -> Finding:
+    """What a gate finds that asks for a champion, where none is at hand: that stands until there is one."""
+    return Finding(True, "there is no champion to be held against", asked, against=NOBODY)
+
+
 def still_said(finding: Finding | None, standing: Standing) -> Finding:
     """A finding as it stands now; what cannot be said any more is for a person to decide."""
     if finding is None:
         return Finding(None, "it was not measured")
-    if finding.against is None or finding.against == standing.champion:
+    if finding.against is None or finding.against == (standing.champion or NOBODY):
         return finding
+    if finding.against == NOBODY and standing.is_champion_anew:
+        return finding
+    was = (
+        "measured with no champion at hand" if finding.against == NOBODY else f"held against version {finding.against}"
+    )
     now = "there is no champion now" if standing.champion is None else f"champion is version {standing.champion} now"
-    return Finding(None, f"held against version {finding.against}, and {now}: run it again", finding.threshold)
+    return Finding(None, f"{was}, and {now}: {UNREPEATED}", finding.threshold)
 
 
 def outcome_of(finding: Finding, on_failure: str) -> Outcome:

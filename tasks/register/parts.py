@@ -11,7 +11,7 @@ import pandas as pd
 
 from tasks.groups import group_numbers
 from tasks.records import Comparison, Dataset
-from tasks.register.gating import Evidence, Finding
+from tasks.register.gating import Evidence, Finding, unopposed
 from tasks.target import Target
 from tasks.wording import figure_text
 
@@ -36,7 +36,7 @@ def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: floa
 
     asked = f"no part by {', '.join(kinds)} worse, p {level:g}"
     if comparison is None:
-        return Finding(True, "there is no champion to be held against", asked)
+        return unopposed(asked)
     split = next(filter(None, (comparison.judged_on, *comparison.images)), None)
     if split is None:
         return Finding(None, "no image that neither has learned from", asked, against=comparison.version)
@@ -68,7 +68,7 @@ def worse_tasks(comparison: Comparison | None, dataset: Dataset, level: float) -
 
     asked = f"no further task worse, p {level:g}"
     if comparison is None:
-        return Finding(True, "there is no champion to be held against", asked)
+        return unopposed(asked)
     if comparison.gone_tasks:
         told = f"tasks are told no more: {', '.join(comparison.gone_tasks)}"
         return Finding(False, told, asked, against=comparison.version)

@@ -183,6 +183,12 @@ def rulings_of(version: Version) -> tuple[Ruling, ...]:
     return tuple(Ruling.model_validate(entry["ruling"]) for entry in kept if "ruling" in entry)
 
 
+def gates_of(version: Version) -> tuple[str, ...]:
+    """Names of the gates that have measured a version; empty where it was not made by a run with gates."""
+    kept = (json.loads(version.tags[key]) for key in gate_tags(version))
+    return tuple(entry["settings"]["gate"] for entry in kept if "settings" in entry)
+
+
 def gate_tags(version: Version) -> list[str]:
     """The tags of the gates, in the order in which they were named."""
     numbered = (key for key in version.tags if key.startswith(GATE) and key.removeprefix(GATE).isdigit())

@@ -17,13 +17,11 @@ from tasks.progress import tell
 from tasks.register.client import Version
 from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files, place_of
 from tasks.register.store import connect
-from tasks.register.tags import CANDIDATE, DATA
+from tasks.register.tags import CANDIDATE, DATA, LEARNED_FROM
 from tasks.rival import Rival
 from tasks.target import LABEL, Target
 from tasks.workspace import Workspace, fresh_folder
 
-LEARNED_FROM = "learned_from"
-"""Tag of a version: the splits whose labels it has seen."""
 EARLIER = "train,tune"
 """What versions have seen that do not say it."""
 GEOMETRY = {"size": None, "fit": None, "crop": 1.0, "interpolation": "bilinear"}
@@ -32,11 +30,14 @@ GEOMETRY = {"size": None, "fit": None, "crop": 1.0, "interpolation": "bilinear"}
 
 def find_rival(name: str, candidate: str, workspace: Workspace) -> Rival | None:
     """The champion of a registered model, with its package in reach; None where there is none, it is the candidate
-    itself (named by its fingerprint), it was made by other means, or its files are gone."""
+    itself (named by its fingerprint), it was made by other means, or its files are gone.
+
+    Raises:
+        MlflowException: the registry does not answer, so nobody knows whether there is one.
+    """
     client = connect(workspace)
-    try:
-        version = client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
+    version = _champion(client, name)
+    if version is None:
         return None
     if version.tags.get(CANDIDATE) == candidate:
         return None
@@ -44,6 +45,16 @@ def find_rival(name: str, candidate: str, workspace: Workspace) -> Rival | None:
         tell(f"compare\tversion {version.version} of {name} cannot be looked at: made by other means, or without files")
         return None
     return _registered(version, _fetched(client, version, workspace))
+
+
+def _champion(client: MlflowClient, name: str) -> Version | None:
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return client.get_model_version(name, str(aliases[CHAMPION])) if CHAMPION in aliases else None
 
 
 def looks_of(rival: Rival, here: ExtractConfig) -> ExtractConfig:

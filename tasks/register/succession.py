@@ -10,8 +10,8 @@ from tasks.register.duels import ERROR, Duel
 from tasks.register.gating import Finding, Standing
 from tasks.register.merits import ACCURACY, EXPLAINED, FIGURE, LOW, Merit
 from tasks.register.moves import GATE, Move
-from tasks.register.registry import CANDIDATE
-from tasks.register.tags import ADAPTED, SCORE
+from tasks.register.registry import gates_of
+from tasks.register.tags import ADAPTED, CANDIDATE, LEARNED_FROM, PARTIAL, SCORE
 from tasks.train.methods import METHODS
 from tasks.wording import signed
 
@@ -47,11 +47,12 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
 
     It may where no person has taken the choice upon them, by a roll-back or by removing the alias; and it is not worse
     than the champion, by the 95% interval of the difference on the same images, and knows all of its classes; and
-    neither is adapted to a domain without labels, for which those images say little. Where the
-    two could not be compared so, it has to have been measured on the champion's images and classes, none of which may
-    be nearly one that either learned from. And its score must be no less than the lower end of the interval of the
-    champion and of those before it on the same images, back to the one that a person chose: so a lucky score shuts the
-    gate for nobody who is as good, and many small steps down add up to no large one.
+    neither is adapted to a domain without labels, for which those images say little. Where the champion was not at hand
+    and has further tasks, a person decides. Where the two could not be compared so, it has to have been measured on the
+    champion's images and classes, none of which may be nearly one that either learned from. And its score must be no
+    less than the lower end of the interval of the champion and of those before it on the same images, back to the one
+    that a person chose: so a lucky score shuts the gate for nobody who is as good, and many small steps down add up to
+    no large one.
 
     Args:
         must_be_better: the whole interval of the difference has to lie above 0.
@@ -81,6 +82,8 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
         return _held_against(duel, merit, _bar(merit, versions, moves), champion, must_be_better, margin)
     if duel and duel.near:
         return Finding(None, f"cannot be compared: {_leaked(duel)}")
+    if not duel and (unseen := _unseen(version, champion)):
+        return Finding(None, f"cannot be compared: {unseen}")
     if unlike := _unlike(merit, champion):
         return Finding(None, f"cannot be compared: {unlike}")
     bar = _bar(merit, versions, moves)
@@ -89,6 +92,15 @@ def succeeds(standing: Standing, must_be_better: bool = False, margin: float | N
     if found.passed and (must_be_better or margin is not None):
         return Finding(None, f"{found.reason}; nothing is known of both on the same {FEWEST} images or more")
     return found
+
+
+def _unseen(version: Version, champion: Version) -> str | None:
+    """That nobody has looked at the champion's further tasks, in words; None where somebody has, or it has none.
+
+    Whoever looks writes down the gate `tasks`."""
+    if PARTIAL not in champion.tags.get(LEARNED_FROM, "").split(",") or TASKS in gates_of(version):
+        return None
+    return f"champion (version {champion.version}) has further tasks, and was not at hand to be compared with"
 
 
 def _is_adapted(version: Version) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tasks.register.moves import Move
 from tasks.register.registry import get_model
 from tasks.register.rulings import LEAK
 from tasks.register.succession import FEWEST
-from tasks.register.tags import ADAPTED
+from tasks.register.tags import ADAPTED, LEARNED_FROM, PARTIAL
 from tasks.register.turns import turn
 from tasks.target import one_task
 
@@ -233,6 +234,25 @@ def test_a_champion_of_other_means_or_of_old_is_not_compared() -> None:
         "needs approval: cannot be compared: there are versions made by other means, and none is champion",
     )
     assert judge(merit(0.9), None, made=path(1))[1].startswith("needs approval: cannot be compared: it does not say")
+
+
+def test_further_tasks_of_a_champion_that_nobody_has_looked_at_are_for_a_person() -> None:
+    known = versions(merit(0.9), merit(0.95))
+    known[1].tags[LEARNED_FROM] = f"train,tune,{PARTIAL}"
+    assert judged(known[2], known, path(1)) == (
+        False,
+        "needs approval: cannot be compared: champion (version 1) has further tasks, and was not at hand to be "
+        "compared with",
+    )
+    known[2].tags.update(EVEN.tags)
+    assert judged(known[2], known, path(1))[0]
+    looked = versions(merit(0.9), merit(0.95))
+    looked[1].tags[LEARNED_FROM] = f"train,tune,{PARTIAL}"
+    finding = {"passed": True, "reason": "", "against": 1}
+    for place, (name, found) in enumerate({"champion": None, "tasks": finding}.items(), 1):
+        settings = {"gate": name, "on_failure": "approve"}
+        looked[2].tags[f"gate.{place}"] = json.dumps({"settings": settings, "finding": found})
+    assert judged(looked[2], looked, path(1))[0]
 
 
 def test_a_champion_removed_by_hand_makes_no_first_version() -> None:

@@ -289,7 +289,22 @@ def test_what_was_held_against_a_champion_of_the_past_is_for_a_person_to_decide(
     assert judged(made, path(1))[0] == "pass"
     outcome, verdict = judged(made, [Move("promote", 1, None, "ada", "", ""), Move("promote", 2, 1, "ada", "", "")])
     assert outcome == "needs approval"
-    assert "held against version 1, and champion is version 2 now: run it again (gate calibration)" in verdict
+    assert (
+        "held against version 1, and champion is version 2 now: approve or reject it, since a run with the same "
+        "settings measures nothing anew (gate calibration)"
+    ) in verdict
+
+
+@pytest.mark.parametrize("name", ["slices", "calibration", "tasks"])
+def test_what_was_held_against_nobody_is_for_a_person_where_there_is_a_champion(name: str, tmp_path: Path) -> None:
+    made = version(tmp_path, [{"gate": name, "on_failure": "reject"}], evidence(tmp_path))
+    assert judged(made, [])[0] == "pass", "the first one is held against nobody"
+    outcome, verdict = judged(made, path(1))
+    assert outcome == "needs approval" and verdict.startswith(
+        "needs approval: measured with no champion at hand, and champion is version 1 now: approve or reject it"
+    )
+    made.tags["candidate"] = "1"  # the champion itself, registered anew since its files are gone
+    assert judged(made, path(1))[0] == "pass"
 
 
 @pytest.mark.parametrize(

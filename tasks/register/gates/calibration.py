@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.register.gating import Evidence, Finding, Gate
+from tasks.register.gating import Evidence, Finding, Gate, unopposed
 
 
 class Calibration(Gate):
@@ -28,7 +28,7 @@ class Calibration(Gate):
         comparison = evidence.comparison
         asked = "not worse than the champion's"
         if comparison is None:
-            return Finding(True, "there is no champion to be held against", asked)
+            return unopposed(asked)
         if name not in comparison.metrics:
             return Finding(None, "no held-out image that neither has learned from", asked, against=comparison.version)
         ours, theirs, difference, low, high = comparison.metrics[name]
