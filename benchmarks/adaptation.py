@@ -13,6 +13,7 @@ import argparse
 import os
 import tempfile
 import time
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def run(method: str, source: str, target: str, seed: int, rows: pd.DataFrame, im
     section, classes = METHODS[method].model_validate({}), int(images[1].max()) + 1
     told: dict[str, float] = {}
     if isinstance(section, Aligning):
-        attempts = align(train_images, validation, unlabelled, classes, section.align)
+        attempts = align(train_images, validation, unlabelled, classes, partial(section.align, seed=seed))
         heads, answers = [each.fit.head for each in attempts], [each.logits for each in attempts]
     else:
         assert isinstance(section, Adaptation)

@@ -6,6 +6,8 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset
 from tasks.target import Kind, Target
@@ -37,11 +39,32 @@ def check_labels(config: Method, source: str, kind: Kind) -> None:
         ConfigurationError: images have several labels each, and a method gives one, or balances them; or a number, and
             a method, or one of its keys, is for classes.
     """
+    searched(config)
     _check_at_once(config)
     if kind == "number":
         _check_number(config, source)
     if kind == "labels":
         _check_several(config, source)
+
+
+def searched(config: Method) -> list[Method]:
+    """The sections that a search among several methods begins from, but the configured one.
+
+    Raises:
+        ConfigurationError: a method cannot take what it shares with the configured one.
+    """
+    found = []
+    for name in config.search.methods if config.search else []:
+        if name == config.method:
+            continue
+        try:
+            found.append(METHODS[name].model_validate(config.shared_with(METHODS[name])))
+        except ValidationError as error:
+            what = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(
+                f"{name} (train.search.methods) cannot take what this section says of {config.method}: {what}"
+            ) from error
+    return found
 
 
 def _check_at_once(config: Method) -> None:
@@ -217,8 +240,7 @@ def check_trainable(config: Method, network: nn.Module, backbone: Backbone, devi
     Raises:
         ConfigurationError: a block, a matrix or a device is not there, or the network takes images of another size.
     """
-    searched = config.search.methods if config.search else []
-    for method in (config, *(METHODS[name].model_validate({}) for name in searched if name != config.method)):
+    for method in (config, *searched(config)):
         if not isinstance(method, TuningConfig):
             continue
         from tasks.extract.check import check_size

@@ -56,7 +56,7 @@ def train_head(
     checkpoints = workspace.cache / "checkpoints" / name
     weights = workspace.resolve(features.weights)
     whole = Task(dataset, preprocessed, features, weights, checkpoints, teachers=teachers)
-    check_further(whole)
+    check_further(whole, config)
     if config.reads_pool and dataset.counts.get("pool"):
         extract_features(ExtractConfig.model_validate(features.extraction), dataset, preprocessed, workspace, ("pool",))
     fits: dict[int, Fit] = {}

@@ -12,9 +12,9 @@ from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.progress import tell
 from tasks.records import Split
-from tasks.target import Target
+from tasks.target import Kind, Target
 from tasks.train.calibration import calibrate, temperature
-from tasks.train.check import suited_to
+from tasks.train.check import searched, suited_to
 from tasks.train.heads import predict_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -22,6 +22,7 @@ from tasks.train.methods.linear import Linear
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled, merit, merit_name
 from tasks.train.task import LEARNED, Task
+from tasks.train.tuning.config import TuningConfig
 from tasks.workspace import Workspace
 
 FEWEST = 2
@@ -32,25 +33,45 @@ LEARNED_FROM: tuple[Split, ...] = ("train", "tune", "val", "partial")
 """Splits that further tasks are learned from, and choose on."""
 
 
-def check_further(task: Task) -> None:
+def check_further(task: Task, config: Method) -> None:
     """Whether there are labels enough of each further task of the dataset, before anything takes time.
 
     Raises:
         ConfigurationError: there are not.
     """
+    tried = (config, *searched(config))
     for target in task.dataset.further:
         alone = task.on(target)
-        learned = alone.rows(*(LEARNED if alone.is_cross_validated else ("train",)))
+        folds = alone.is_cross_validated and all(_cross_validates(method, target.kind) for method in tried)
+        learned = alone.rows(*(LEARNED if folds else ("train",)))
         if len(learned) < FEWEST:
             raise ConfigurationError(
                 f"the task {target.name!r} has {len(learned)} labelled images to learn from, and {FEWEST} are the "
                 "least: label more, or leave it out of ingest.source.label"
             )
-        if not alone.is_cross_validated and alone.rows(task.dataset.choose_on).empty:
+        if folds and target.kind == "class" and not _tells_by_folds(learned[target.column], alone):
+            raise ConfigurationError(
+                f"of the task {target.name!r}, every class has a single image or group to learn from, and none can be "
+                "left out to choose by: label more, or leave it out of ingest.source.label"
+            )
+        if not folds and alone.rows(task.dataset.choose_on).empty:
             raise ConfigurationError(
                 f"the task {target.name!r} has no labelled images in the split {task.dataset.choose_on!r}, on which "
                 "choices are made: label some there, or leave it out of ingest.source.label"
             )
+
+
+def _tells_by_folds(labels: pd.Series, task: Task) -> bool:
+    """Whether some class has images, or groups of them, to be left out and others to be learned from."""
+    units = pd.Series(range(len(labels)) if task.groups is None else task.groups, index=labels.index)
+    return int(units.groupby(labels).nunique().max()) > 1
+
+
+def _cross_validates(method: Method, kind: Kind) -> bool:
+    """Whether what a further task of this kind gets needs no images to choose on."""
+    if getattr(method, "tasks", None) is not None:
+        return False
+    return isinstance(method, TuningConfig) or suited_to(method, kind).cross_validates
 
 
 def fit_further(best: Fit, config: Method, task: Task, workspace: Workspace) -> dict[str, Fit]:

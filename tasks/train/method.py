@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tasks.train.task import Task
 
 
+NOT_TRIED = {"search", "seeds"}
+"""Keys that a trial of a search does without."""
+
+
 class SearchConfig(Section):
     """A search for a better configuration than the one given, on validation. The first trial is the one given."""
 
@@ -58,6 +62,8 @@ class Method(Section, ABC):
     unlabelled: ClassVar[bool] = False
     """Whether it learns from images without labels, too: those of the pool."""
 
+    cross_validates: ClassVar[bool] = False
+    """Whether it learns from all images of a small set, and chooses by cross-validation (`Task.is_cross_validated`)."""
     joins: ClassVar[bool] = False
     """Whether it is made for several backbones or layers, and has nothing to do with one."""
 
@@ -70,6 +76,15 @@ class Method(Section, ABC):
     def reads_pool(self) -> bool:
         """Whether it asks for the pool's features."""
         return self.unlabelled
+
+    def shared_with(self, kind: type[Method]) -> dict[str, Any]:
+        """What is configured of the keys that mean the same in a method of this kind: those that both have from one
+        class, as they are there, and the tasks that are learned at once."""
+        bases = [base for base in type(self).__mro__ if issubclass(base, Method)]
+        common = next(base for base in bases if issubclass(kind, base))
+        same = {key for key, field in common.model_fields.items() if repr(kind.model_fields[key]) == repr(field)}
+        same |= {"tasks"} & kind.model_fields.keys() & type(self).model_fields.keys()
+        return self.model_dump(include=same - NOT_TRIED, exclude_unset=True)
 
     @abstractmethod
     def fit(self, task: Task) -> Fit:

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from tasks.progress import progress, tell
 from tasks.target import Kind
-from tasks.train.method import Method
+from tasks.train.method import NOT_TRIED, Method
 from tasks.train.methods import METHODS
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
@@ -28,7 +28,8 @@ from tasks.train.tuning.method import ThroughBackbone
 
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
-NOT_TRIED = {"search", "seeds"}
+SGD = 30.0
+"""How many times as large the rates are that sgd takes, for those that are proposed, which are AdamW's."""
 """Keys of a method's section that are no setting of a trial."""
 
 
@@ -145,16 +146,10 @@ def _drawn(trial: optuna.Trial, configured: Method, target: Kind) -> Method:
         drawn.pop("balance", None)  # images of several classes, or of none, cannot be balanced by them
     if target == "number":
         drawn.pop("label_smoothing", None)
-    return kind.model_validate(_shared(configured, kind) | drawn)
-
-
-def _shared(configured: Method, kind: type[Method]) -> dict[str, Any]:
-    """What is configured of the keys that mean the same in a method of this kind: those that both have from one class,
-    as they are there."""
-    bases = [base for base in type(configured).__mro__ if issubclass(base, Method)]
-    common = next(base for base in bases if issubclass(kind, base))
-    same = {key for key, field in common.model_fields.items() if repr(kind.model_fields[key]) == repr(field)}
-    return configured.model_dump(include=same - NOT_TRIED, exclude_unset=True)
+    shared = configured.shared_with(kind)
+    if shared.get("optimiser") == "sgd" and "learning_rate" in drawn:
+        drawn["learning_rate"] *= SGD
+    return kind.model_validate(shared | drawn)
 
 
 class _Named:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from tasks.errors import ConfigurationError
 from tasks.extract.backbones import Backbone, load_network
 from tasks.extract.joined import JoinedStore, counted_alike, widths_of
 from tasks.extract.keys import keys_of
@@ -137,8 +138,13 @@ class Task:
         domains = pool["domain"].fillna("")
         if learned.isdisjoint(tested):  # what has no domain is of the target where nothing like it is learned from
             chosen = pool[domains.isin(tested | ({""} - learned))]
-        else:
-            chosen = pool[~domains.isin(learned | {""})]
+            if len(chosen) < FEWEST:
+                raise ConfigurationError(
+                    f"of the domain that is adapted to, the pool has {len(chosen)} images, and {FEWEST} are the least: "
+                    "raise ingest.split.unlabelled, or add images of it without labels"
+                )
+            return chosen
+        chosen = pool[~domains.isin(learned | {""})]
         return chosen if len(chosen) >= FEWEST else pool
 
     @property

@@ -343,6 +343,11 @@ def test_images_of_the_labelled_domains_in_the_pool_are_not_adapted_to(night: Pr
     # One stray image is no domain.
     stray = rows.assign(domain=rows["domain"].replace({"night": "day"}).mask(rows.index == pool_of(rows)[0], "fog"))
     assert len(night.with_rows(stray, tmp_path).task(tmp_path).target_rows) == night.dataset.counts["pool"]
+    # Where domains tell, and the pool has none of the target, nothing else is taken for it.
+    split = rows["split"].mask(rows.index.isin(pool_of(rows)[1:]), "test").mask(rows.index.isin(ours), "pool")
+    gone = rows.assign(split=split)
+    with pytest.raises(ConfigurationError, match="the pool has 1 images, and 2 are the least: raise"):
+        _ = night.with_rows(gone, tmp_path).task(tmp_path).target_rows
 
 
 def pool_of(rows: pd.DataFrame) -> pd.Index:

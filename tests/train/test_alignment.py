@@ -339,3 +339,16 @@ def test_a_dataset_is_adapted_and_the_plain_head_kept_where_criteria_disagree(
     torch.testing.assert_close(head.mean, kept.fit.head.mean)
     alone = torch.allclose(head.layers.weight, kept.fit.head.layers.weight, atol=1e-4)  # type: ignore[arg-type]
     assert alone == (not (cautious and trusted))
+
+
+def test_each_seed_draws_its_own_images_for_a_plan(
+    night: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MOST", 20)
+    fits = [
+        section_of("optimal_transport", cautious=False).fit(night.task(tmp_path / str(seed), seed))
+        for seed in (0, 0, 1)
+    ]
+    one, again, other = (fit.head.state_dict() for fit in fits)
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
+from tasks.preprocess.pictures import Pictures, Views
 from tasks.records import FeatureSet
 from tasks.rival import Rival
 from tasks.target import one_task
@@ -28,11 +30,13 @@ from tasks.train.distillation.losses import divergence, relations
 from tasks.train.distillation.teachers import answers
 from tasks.train.fusion.parts import Part
 from tasks.train.heads import Head, predict_probabilities
+from tasks.train.method import SearchConfig
 from tasks.train.methods import METHODS
 from tasks.train.methods.distill import Distill, DistillTuned
 from tasks.train.methods.linear import Linear
 from tasks.train.methods.mlp import Mlp
 from tasks.train.task import Task, labelled
+from tasks.train.tuning.module import TuningModule
 from tasks.train.tuning.run import tune
 from tasks.workspace import Workspace
 from tests.train.killed import assert_same, kill
@@ -347,3 +351,21 @@ def test_no_teacher_looks_at_mixed_images(key: dict[str, Any]) -> None:
 
 def test_one_teacher_needs_no_brackets() -> None:
     assert Distill.model_validate({"teacher": "digits@3"}).teacher == ["digits@3"]
+
+
+def test_the_pool_is_read_where_a_trial_of_a_search_asks_for_it() -> None:
+    alone = DistillTuned(teacher="digits", head="zero")
+    assert not alone.reads_pool
+    assert alone.model_copy(update={"search": SearchConfig(methods=["distill_tuned", "distill"])}).reads_pool
+
+
+def test_views_that_a_teacher_has_looked_at_are_not_changed_any_more() -> None:
+    seen: list[torch.Tensor] = []
+    images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    for pictures, kept in ((Mock(spec=Views), True), (Mock(spec=Pictures), False)):
+        module = Mock(_mix=None, _losses=[], batches=Mock(pictures=pictures, share=(0, 1), batch_size=4))
+        module.method = Mock(augment="trivial", attack=None)
+        module.tuning.loss = lambda given, targets: seen.append(given) or torch.zeros(())
+        torch.manual_seed(1)
+        TuningModule.training_step(module, (images, torch.zeros(4)), 0)
+        assert torch.equal(seen[-1], images) == kept

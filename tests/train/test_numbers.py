@@ -15,10 +15,13 @@ from torch.distributions import Normal
 from tasks.errors import ConfigurationError
 from tasks.train.calibration import calibrate
 from tasks.train.check import check_labels
+from tasks.train.further import check_further
 from tasks.train.heads import Head, predict_numbers
 from tasks.train.least_squares import STRENGTHS, fit_number, fit_number_cross_validated
+from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.methods.linear import Linear
+from tasks.train.methods.lp_ft import LpFt
 from tasks.train.methods.mlp import Mlp
 from tasks.train.neighbours import fit_neighbours
 from tasks.train.solvers import fit_mlp
@@ -167,6 +170,26 @@ def test_a_task_with_too_few_labels_is_refused_before_anything_is_learned(inked:
     with pytest.raises(ConfigurationError, match="the task 'digit' has no labelled images in the split 'val'"):
         blind.train(Linear(), tmp_path)
     assert not (tmp_path / ".headstart" / "candidates").exists()
+
+
+def test_labels_that_are_only_where_choices_are_made_suffice_for_who_cross_validates(
+    some: Prepared, tmp_path: Path
+) -> None:
+    rows = some.dataset.read_manifest().replace({"split": {"val": "tune"}})
+    rows = rows[rows["split"] != "partial"]
+    digit = rows["label:digit"].where(rows["split"] == "tune", None)
+    task = some.with_rows(rows.assign(**{"label:digit": digit}), tmp_path, choose_on="tune").task(tmp_path)
+    for method in (Linear(), LpFt(), LpFt(search={"methods": ["linear", "partial"]})):
+        check_further(task, method)
+    joint: list[Method] = [Mlp(tasks={}), LpFt(tasks={})]
+    for method in (METHODS["ridge"].model_validate({}), Mlp(), *joint, Linear(search={"methods": ["linear", "mlp"]})):
+        with pytest.raises(ConfigurationError, match="the task 'digit' has 0 labelled images to learn from"):
+            check_further(task, method)
+    single = digit.where(~digit.duplicated(), None)
+    (folder := tmp_path / "single").mkdir()
+    alone = some.with_rows(rows.assign(**{"label:digit": single}), folder, choose_on="tune")
+    with pytest.raises(ConfigurationError, match="of the task 'digit', every class has a single image"):
+        check_further(alone.task(tmp_path), LpFt())
 
 
 def test_what_is_for_classes_is_refused_for_a_number() -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import optuna
 import pandas as pd
 import pytest
 import torch
 from pydantic import TypeAdapter
 
+from tasks.errors import ConfigurationError
 from tasks.progress import watched_by
+from tasks.train.check import check_labels
 from tasks.train.config import TrainConfig
 from tasks.train.heads import Head
 from tasks.train.method import Method
@@ -24,7 +27,7 @@ from tasks.train.methods.lp_ft import LpFt
 from tasks.train.methods.mlp import Mlp
 from tasks.train.methods.partial import Partial
 from tasks.train.methods.ridge import Ridge
-from tasks.train.search import _shared, search
+from tasks.train.search import _drawn, search
 from tasks.train.solvers import Fit
 from tasks.train.tuning.watch import Pruning
 from tests.train.prepared import Prepared
@@ -125,10 +128,31 @@ def test_among_several_methods_linear_is_chosen_on_the_same_images_as_the_others
 def test_keys_that_mean_something_else_in_another_method_stay_behind() -> None:
     configured = Partial(seed=3, epochs=9, blocks=2, head="zero", optimiser="sgd", learning_rate=0.1, calibrate=False)
     shared = {"seed": 3, "epochs": 9, "optimiser": "sgd", "learning_rate": 0.1, "calibrate": False}
-    assert _shared(configured, Partial) == shared | {"blocks": 2, "head": "zero"}
-    assert _shared(configured, Full) == _shared(configured, LpFt) == shared
-    assert _shared(configured, Mlp) == {"seed": 3, "calibrate": False}
-    assert _shared(Mlp(balance="sampling", seed=1), Linear) == {"seed": 1}
+    assert configured.shared_with(Partial) == shared | {"blocks": 2, "head": "zero"}
+    assert configured.shared_with(Full) == configured.shared_with(LpFt) == shared
+    assert configured.shared_with(Mlp) == {"seed": 3, "calibrate": False}
+    assert Mlp(balance="sampling", seed=1).shared_with(Linear) == {"seed": 1}
+
+
+def test_what_a_method_cannot_take_is_told_before_the_first_trial() -> None:
+    config = LpFt(wise_ft=True, search={"methods": ["lp_ft", "full"]})
+    with pytest.raises(ConfigurationError, match=r"^full \(train.search.methods\) cannot take .* lp_ft: wise_ft .*"):
+        check_labels(config, "photos", "class")
+    check_labels(config.model_copy(update={"wise_ft": False}), "photos", "class")
+
+
+def test_tasks_are_learned_at_once_by_all_methods_that_can() -> None:
+    for one, other in ((Mlp(tasks={"weights": "gradnorm"}), LpFt), (LpFt(tasks={"weights": "equal"}), Mlp)):
+        assert one.tasks is not None
+        assert one.shared_with(other)["tasks"] == {"weights": one.tasks.weights}  # type: ignore[type-abstract]
+    assert "tasks" not in Mlp(tasks={}).shared_with(Linear)
+
+
+def test_rates_that_are_proposed_to_sgd_are_its_own() -> None:
+    trial = optuna.create_study().ask()
+    drawn = _drawn(trial, LpFt(optimiser="sgd", learning_rate=0.015, search={}), "class")
+    assert isinstance(drawn, LpFt) and drawn.optimiser == "sgd"
+    assert drawn.learning_rate == pytest.approx(30 * trial.params["lp_ft.learning_rate"])
 
 
 def test_images_of_several_classes_are_not_balanced(shapes: Prepared, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tasks.train.adaptation.config import Cautious
@@ -21,12 +22,13 @@ class Aligning(Cautious):
     standardised by its own statistics; the model is served with those of the target."""
 
     @abstractmethod
-    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor) -> Aligned:
+    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor, seed: int = 0) -> Aligned:
         """Bring standardised features to the target's; see `tasks.train.adaptation.alignment.Align`."""
 
     def fit(self, task: Task) -> Fit:
         from tasks.train.adaptation.alignment import both
         from tasks.train.adaptation.caution import keep
 
-        plain, adapted = both(task.train, task.validation, task.adapted_to, task.classes, self.align, task.counted)
+        aligned = partial(self.align, seed=task.seed)
+        plain, adapted = both(task.train, task.validation, task.adapted_to, task.classes, aligned, task.counted)
         return keep(self.method, plain, adapted, self.cautious, self.least_agreement)

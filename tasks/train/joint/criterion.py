@@ -116,7 +116,7 @@ class Joint(nn.Module):
     def _cost(self, place: Place, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss of a task, and what its spread costs."""
         known, labels = place.labels(targets)
-        nothing = 0 * outputs.sum()  # so that every parameter has a gradient, also where no image has a label
+        nothing = outputs[:0].sum()  # so that every parameter has a gradient, also where no image has a label
         if not len(labels):
             return nothing, nothing
         # A batch with more labels than others counts for more: else a few labels would count as much as many.

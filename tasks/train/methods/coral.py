@@ -23,7 +23,7 @@ class Coral(Aligning):
     shrinkage: float = Field(default=1.0, gt=0)
     """What is added to both covariances along every axis, in units of a feature's variance."""
 
-    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor) -> Aligned:
+    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor, seed: int = 0) -> Aligned:
         from tasks.train.adaptation.coral import recoloured
 
         return recoloured(train, validation, target, self.shrinkage)

@@ -49,7 +49,7 @@ class DistillTuned(Distillation, ThroughBackbone):
 
     @property
     def reads_pool(self) -> bool:
-        return self.pool and self.head == "probe"
+        return self.pool and (self.head == "probe" or "distill" in self.tried[1])
 
     def rates(self, epoch: int, tuning: Tuning) -> list[float]:
         return self.by_depth(len(tuning.blocks))

@@ -18,6 +18,7 @@ class GatedFusion(Method):
     """Of several backbones or layers, shared and private views of each, weighed by a gate for each image; the best
     epoch is chosen on validation."""
 
+    cross_validates = True
     method: Literal["gated_fusion"] = "gated_fusion"
     epochs: int = Field(default=30, ge=1)
     """Passes over the training features; of few images, each is seen more often."""

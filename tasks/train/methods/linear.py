@@ -17,6 +17,7 @@ class Linear(Weighing):
     validation. In seconds."""
 
     numbers = True
+    cross_validates = True
 
     method: Literal["linear"] = "linear"
     balance: Literal["none", "weights"] = "none"

@@ -16,6 +16,7 @@ class LogitsEnsemble(Method):
     """Of several backbones or layers, a linear head for each; their calibrated probabilities are averaged, with weights
     that are chosen on validation."""
 
+    cross_validates = True
     method: Literal["logits_ensemble"] = "logits_ensemble"
     balance: Literal["none", "weights"] = "none"
     """`weights`: every class counts alike, however many images it has."""

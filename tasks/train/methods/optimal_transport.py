@@ -27,7 +27,7 @@ class OptimalTransport(Aligning):
     class_regularisation: float = Field(default=0.1, ge=0)
     """How much it counts that an image of the target is given one class only, in units of the mean cost."""
 
-    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor) -> Aligned:
+    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor, seed: int = 0) -> Aligned:
         from tasks.train.adaptation.transport import transported
 
-        return transported(train, validation, target, self.entropy, self.class_regularisation, self.seed)
+        return transported(train, validation, target, self.entropy, self.class_regularisation, seed)

@@ -23,7 +23,7 @@ class Subspace(Aligning):
     dimensions: int = Field(default=64, ge=1)
     """Axes of each domain, those of the largest variance; fewer where its images vary along fewer."""
 
-    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor) -> Aligned:
+    def align(self, train: Labelled, validation: Labelled, target: torch.Tensor, seed: int = 0) -> Aligned:
         from tasks.train.adaptation.subspace import turned
 
         return turned(train, validation, target, self.dimensions)

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from tasks.extract.backbones import Backbone
 from tasks.extract.weights import State
+from tasks.preprocess.pictures import Views
 from tasks.preprocess.policies import changed
 from tasks.train.heads import Head
 from tasks.train.joint.criterion import Joint
@@ -126,7 +127,8 @@ class TuningModule(L.LightningModule):
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         images, targets = batch
-        images = changed(images, self.method.augment)
+        if not isinstance(self.batches.pictures, Views):  # which somebody else has looked at as they are
+            images = changed(images, self.method.augment)
         if self._mix is not None:
             images, targets = self._mix(images.float(), targets)
         if self.method.attack is None:
