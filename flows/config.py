@@ -131,9 +131,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     try:
         values[last] = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError):
-        values[last] = (
-            value  # such as */label, which would be an alias in YAML, or 2026-13-45, a date that there is not
-        )
+        # Such as */label, which would be an alias in YAML, or 2026-13-45, a date that there is not.
+        values[last] = value
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:

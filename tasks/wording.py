@@ -34,8 +34,8 @@ def brief(text: str, most: int = SCREEN) -> str:
     return UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says, in a line: that of its kind where it says nothing."""
+def first_line(error: object) -> str:
+    """What an exception, or its reason, says, in a line: that of its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

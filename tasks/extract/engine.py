@@ -22,6 +22,7 @@ from tasks.machine import usable_cores
 from tasks.preprocess.loading import made_ahead
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import tell
+from tasks.wording import first_line
 
 Compile = Literal["auto", "always", "never"]
 Decode = Literal["exact", "device"]
@@ -211,8 +212,7 @@ class Engine:
             forward = compiled(self.backbone, views)
             self._forward = self._faster(forward, views) if self.compile == "auto" else forward
         except Exception as error:  # no compiler, or one that this network is too much for
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            tell(f"extract\tgoes on without compiling: {told}")
+            tell(f"extract\tgoes on without compiling: {first_line(error)}")
 
     @torch.inference_mode()
     def _waits_for_images(self, rate: float, views: torch.Tensor) -> bool:

@@ -22,6 +22,7 @@ from tasks.errors import ConfigurationError, WeightsError
 from tasks.extract.facts import TIMM, Triple, matching
 from tasks.extract.hub import FILES, downloaded, hub_folder
 from tasks.progress import hushed, progress
+from tasks.wording import first_line
 
 
 def is_timm(name: str) -> bool:
@@ -145,7 +146,7 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
         with progress("download", total=0, unit="file"), redirect_stderr(StringIO()), silent:
             return _timm().create_model(name.removeprefix(TIMM), pretrained=True).state_dict()
     except Exception as error:  # no connection, or one of many ways in which it fails
-        why = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+        why = first_line(error).partition(". ")[0]
         raise WeightsError(
             f"the weights of {name} could not be downloaded or read ({why}): fetch {file_on_hub(name)} elsewhere and "
             f"name it in extract.weights, or copy the hub's cache of a machine that has it into {hub_folder()}"

@@ -21,6 +21,7 @@ from tasks.extract.facts import BUILTIN, Triple
 from tasks.extract.residual import ResNet32px
 from tasks.extract.timm_zoo import build_timm, from_hub, is_timm, standardisation
 from tasks.progress import progress
+from tasks.wording import first_line
 
 BUILTIN_WEIGHTS = Path(__file__).parent / "weights" / "resnet_32px.safetensors"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -147,7 +148,7 @@ def _from_torchvision(name: str, source: str) -> Weights:
             state = weights.get_state_dict(progress=False, check_hash=True)
     except Exception as error:  # no connection, a broken one (wrong hash), or half a file from an earlier one
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        why = _first_line(getattr(error, "reason", error))
+        why = first_line(getattr(error, "reason", error))
         raise WeightsError(
             f"the ImageNet weights of {name} could not be downloaded or read ({why}): "
             f"fetch {os.path.basename(weights.url)} from {weights.url} elsewhere and put it into {folder}, "
@@ -166,7 +167,7 @@ def _from_file(path: Path, source: str, name: str) -> Weights:
         state, metadata = tensors.read(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
         mean, std = _triple(metadata, "mean", own_mean), _triple(metadata, "std", own_std)
     except Exception as error:  # safetensors and torch raise many types on damaged files
-        raise WeightsError(f"{path} cannot be read as weights: {_first_line(error)}") from error
+        raise WeightsError(f"{path} cannot be read as weights: {first_line(error)}") from error
     state = {key: value.float() if value.is_floating_point() else value for key, value in _bare(state).items()}
     return Weights(state, mean, std, source)
 
@@ -176,10 +177,6 @@ def _bare(state: State) -> State:
     while before := next((each for each in WRAPPERS if state and all(key.startswith(each) for key in state)), None):
         state = {key.removeprefix(before): value for key, value in state.items()}
     return state
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_torch(path: Path) -> State:

@@ -179,14 +179,16 @@ def every(search: Callable[..., Any]) -> Iterator[Any]:
 
 def rulings_of(version: Version) -> tuple[Ruling, ...]:
     """What the gates said of a version; empty where it was not judged, or not by gates."""
-    kept = (json.loads(version.tags[key]) for key in gate_tags(version))
-    return tuple(Ruling.model_validate(entry["ruling"]) for entry in kept if "ruling" in entry)
+    return tuple(Ruling.model_validate(entry["ruling"]) for entry in _kept_of_gates(version) if "ruling" in entry)
 
 
 def gates_of(version: Version) -> tuple[str, ...]:
     """Names of the gates that have measured a version; empty where it was not made by a run with gates."""
-    kept = (json.loads(version.tags[key]) for key in gate_tags(version))
-    return tuple(entry["settings"]["gate"] for entry in kept if "settings" in entry)
+    return tuple(entry["settings"]["gate"] for entry in _kept_of_gates(version) if "settings" in entry)
+
+
+def _kept_of_gates(version: Version) -> Iterator[dict[str, Any]]:
+    return (json.loads(version.tags[key]) for key in gate_tags(version))
 
 
 def gate_tags(version: Version) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 
 import numpy as np
@@ -72,14 +73,14 @@ class Pair:
         """See `tasks.evaluate.scores.paired.p_value`; with several labels an image, of the headline's difference."""
         if self.targets.ndim == 1:
             return p_value(*self.right, self.groups)
-        return p_of(*self._of_areas())
+        return p_of(*self._of_areas)
 
     @property
     def detectable(self) -> float:
         """See `tasks.evaluate.scores.paired.detectable`; with several labels an image, of the headline's difference."""
         if self.targets.ndim == 1:
             return detectable(*self.right, self.groups)
-        return detectable_of(*self._of_areas())
+        return detectable_of(*self._of_areas)
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -134,6 +135,7 @@ class Pair:
             change=np.where(ours[which], "gained", "lost"),
         )
 
+    @cached_property
     def _of_areas(self) -> tuple[Difference, Sample]:
         """The headline's difference, with several labels an image, and what it is measured on."""
         targets, sample = self.targets > 0, Sample(len(self.rows), self.groups)

@@ -120,42 +120,54 @@ def learn_one(
     term = term_of(domains.classes) if term_of else Nothing()
     learned = [*layers.parameters(), *term.to(features.device).parameters()]
     optimiser = torch.optim.AdamW(learned, lr=section.learning_rate, weight_decay=section.weight_decay, fused=True)
-    steps = steps_of(section, domains)
-    schedule = CosineAnnealingLR(optimiser, section.epochs * steps)
+
+    def learn_from(ours: torch.Tensor, theirs: torch.Tensor, over: float) -> float:
+        source = activations(layers, features[ours])
+        loss = cross_entropy(source.logits, labels[ours], label_smoothing=section.label_smoothing)
+        return take_step(optimiser, loss + strength * term(source, activations(layers, domains.target[theirs]), over))
+
+    return train(head, section, domains, seed, section.epochs, [optimiser], learn_from)
+
+
+def train(
+    head: Head, section: AdaptationConfig, domains: Domains, seed: int, epochs: int,
+    optimisers: Sequence[torch.optim.Optimizer], learn_from: Callable[[torch.Tensor, torch.Tensor, float], float],
+) -> Learned:  # fmt: skip
+    """Pass over batches of both domains so often, with rates that fall to zero along a cosine, and look at the
+    validation images after each epoch.
+
+    Args:
+        learn_from: takes a step on images of the source and of the target, by number, when so large a share of the
+            training is over, and returns the loss.
+    """
+    steps = max(LEAST_STEPS, len(domains.source[0]) // section.batch_size)
+    schedules = [CosineAnnealingLR(optimiser, epochs * steps) for optimiser in optimisers]
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    with progress("train", section.epochs, "epoch") as advance:
-        for epoch in range(section.epochs):
+    with progress("train", epochs, "epoch") as advance:
+        for epoch in range(epochs):
             total = 0.0
             for step in range(steps):
-                ours, theirs = draw(section, domains, generator)
-                source = activations(layers, features[ours])
-                loss = cross_entropy(source.logits, labels[ours], label_smoothing=section.label_smoothing)
-                over = (epoch * steps + step) / (section.epochs * steps)
-                loss = loss + strength * term(source, activations(layers, domains.target[theirs]), over)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                total += float(loss.detach())
+                ours, theirs = (
+                    torch.randint(len(images), (section.batch_size,), generator=generator)
+                    for images in (domains.source[0], domains.target)
+                )
+                total += learn_from(ours, theirs, (epoch * steps + step) / (epochs * steps))
+                for schedule in schedules:
+                    schedule.step()
             with torch.inference_mode():
-                seen = measured("validation", layers(domains.validation[0]), domains.validation[1])
+                seen = measured("validation", head.layers(domains.validation[0]), domains.validation[1])
             rows.append({"step": epoch + 1, "train/loss": total / steps} | seen)
             advance(1)
     return Learned(head, pd.DataFrame(rows))
 
 
-def steps_of(section: AdaptationConfig, domains: Domains) -> int:
-    """Steps of an epoch."""
-    return max(LEAST_STEPS, len(domains.source[0]) // section.batch_size)
-
-
-def draw(section: AdaptationConfig, domains: Domains, generator: torch.Generator) -> list[torch.Tensor]:
-    """A batch: images of the source and of the target, by number."""
-    return [
-        torch.randint(len(images), (section.batch_size,), generator=generator)
-        for images in (domains.source[0], domains.target)
-    ]
+def take_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    """Step down a loss; returns it."""
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return float(loss.detach())
 
 
 def activations(layers: nn.Sequential, images: torch.Tensor) -> Activations:
