@@ -156,7 +156,8 @@ def _place(journal: Journal, by: str, which: str, kind: Kind, test: float = 0.0)
     Args:
         kind: of the leading task; of numbers, ``stratified`` takes tenths of the images, by their number, for classes.
         test: share of the test split, which lies first. Of a class of three images or more, ``stratified`` puts the
-            first into it and the second no further than right behind it, so that small classes are in every split.
+            first into it and the second no further than right behind it, so that small classes are in every split. Of
+            a class so small that the first would not have been there, the others close up, so that val has its share.
     """
     sql = journal.sql
     sql.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, position REAL)")
@@ -164,8 +165,10 @@ def _place(journal: Journal, by: str, which: str, kind: Kind, test: float = 0.0)
         _stratify(journal, which, kind)
         sql.execute(
             """INSERT INTO temp.placed SELECT id, MIN(position) OVER (PARTITION BY hash) FROM (
-                SELECT id, hash, CASE WHEN :test > 0 AND total > 2 AND place < 3
-                    THEN MIN((place - 1) * :test, (place - 0.5) / total) ELSE (place - 0.5) / total END AS position
+                SELECT id, hash, CASE WHEN :test = 0 OR total < 3 THEN (place - 0.5) / total
+                    WHEN place < 3 THEN MIN((place - 1) * :test, (place - 0.5) / total)
+                    WHEN 0.5 / total < :test THEN (place - 0.5) / total
+                    ELSE :test + (place - 1.5) / total END AS position
                 FROM (
                     SELECT *, DENSE_RANK() OVER (PARTITION BY stratum ORDER BY hash) AS place FROM temp.strata
                 ) JOIN (

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -164,6 +164,7 @@ def test_pool_is_never_learned_from_nor_held_out(options: dict[str, Any]) -> Non
 
 
 @settings(max_examples=40)
+@example({"a": 1, "b": 6}, (0.34375, 0.0625), 0)
 @given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 60), min_size=2), shares, st.integers(0, 99))
 def test_stratified_shares_are_exact_in_every_class_within_one_image(
     sizes: dict[str, int], share: tuple[float, float], seed: int
