@@ -15,7 +15,7 @@ from pathlib import Path
 from flows.checks import TASKS, check_classes, check_once
 from flows.clock import Budget
 from flows.config import PipelineConfig
-from flows.contenders import contenders, reckoned, views_of, with_section
+from flows.contenders import contenders, reckoned, with_section
 from flows.summary import Outcome
 from flows.tracking import TrackedRun, tracked
 from tasks.choice import Choice
@@ -24,6 +24,7 @@ from tasks.extract.check import weights_state
 from tasks.extract.stage import extract
 from tasks.fingerprint import code_version, fingerprint
 from tasks.ingest.stage import ingest
+from tasks.preprocess.kinds import VIEWS
 from tasks.preprocess.stage import preprocess
 from tasks.progress import tell
 from tasks.record import Record
@@ -244,7 +245,7 @@ def situation_of(
     return Situation(
         tuple(Contender(name, speed(each)) for name, each in pipelines.items()), heads, tuned,
         counts.get("train", 0), judged, held_out, OVERHEAD + EACH_JUDGED * (judged + held_out),
-        config.preprocess.augmented, views_of(config.preprocess),
+        config.preprocess.augmented, VIEWS[config.preprocess.views],
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from flows.config import PipelineConfig, checked
 from tasks.extract.facts import BUILTIN, facts, facts_of, own_looks
 from tasks.extract.hub import downloaded
 from tasks.preprocess.config import PreprocessConfig
+from tasks.preprocess.kinds import VIEWS
 from tasks.train.methods.auto import Auto
 
 MOST = 6
@@ -96,12 +97,9 @@ def reckoned(config: PipelineConfig, measured: PipelineConfig, milliseconds: flo
 def operations(config: PipelineConfig) -> float:
     """Floating-point operations of an image, whole networks reckoned; 0 where they are not known."""
     record = facts_of(config.extract.backbone)
-    return views_of(config.preprocess) * record.flops * (config.preprocess.size / record.size) ** 2 if record else 0.0
-
-
-def views_of(config: PreprocessConfig) -> int:
-    """Of how many views an image's features are the mean."""
-    return 10 if config.views == "ten" else 1
+    return (
+        VIEWS[config.preprocess.views] * record.flops * (config.preprocess.size / record.size) ** 2 if record else 0.0
+    )
 
 
 def _said(config: PipelineConfig) -> dict[str, object]:

@@ -71,7 +71,7 @@ def describe(record: Record, cached: bool) -> str:
         case Dataset():
             return f"ingest\t{_dataset(record)}"
         case Preprocessed():
-            views = ", ten views" if record.views == "ten" else ""
+            views = {"one": "", "mirrored": ", and its mirror image", "ten": ", ten views"}[record.views]
             return f"preprocess\t{record.size}×{record.size} pixels, {record.fit}{views}"
         case FeatureSet():
             new = 0 if cached else record.new

@@ -154,7 +154,7 @@ class Preprocessed(Record):
 
     size: int
     fit: Literal["crop", "squash", "pad"]
-    views: Literal["one", "ten"] = "one"
+    views: Literal["one", "mirrored", "ten"] = "one"
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     augmented: int = 0

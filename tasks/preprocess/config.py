@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.preprocess.kinds import Interpolation
+from tasks.preprocess.kinds import Interpolation, Views
 from tasks.section import Section
 
 
@@ -23,8 +23,9 @@ class PreprocessConfig(Section):
     timm, what it was evaluated with (mostly 0.875 to 1). Above 1, the image stands in a black margin."""
     interpolation: Interpolation = "bilinear"
     """How images are scaled, `bilinear` or `bicubic`; by default, for a network of timm, as it was trained."""
-    views: Literal["one", "ten"] = "one"
-    """`ten` averages the features of ten crops of each image, in training and serving: steadier, ten times the work."""
+    views: Views = "one"
+    """`mirrored` averages the features of each image and its mirror image, `ten` those of ten crops, in training and
+    serving: steadier, for two and ten times the work."""
     augmented: int = Field(default=0, ge=0, le=32)
     """Augmented views of each training image whose features are kept beside the plain one's, as further examples to
     learn from: random parts, mirrored, slightly recoloured, the same ones every time."""

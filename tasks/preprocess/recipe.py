@@ -15,11 +15,10 @@ from tasks.ingest.decode import ImageLike, pixels_of
 from tasks.limits import ALLOWED, Limits
 from tasks.machine import usable_cores
 from tasks.preprocess.augment import augmented
-from tasks.preprocess.kinds import Interpolation
+from tasks.preprocess.kinds import VIEWS, Interpolation, Views
 from tasks.progress import progress
 
 Fit = Literal["crop", "squash", "pad"]
-Views = Literal["one", "ten"]
 
 MARGIN = 0.875
 """Share of the short side that each of ten crops takes: the 224 of 256 pixels usual for ImageNet."""
@@ -36,9 +35,9 @@ class Recipe:
         size: side of the square, pixels.
         fit: ``crop`` scales the short side to ``size`` and takes the centre; ``squash`` ignores the aspect
             ratio; ``pad`` scales the long side and fills with black.
-        views: ``one``, or ``ten``: centre and corners of the whole image, scaled slightly larger, and their mirror
-            images (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks",
-            4.1), over which features are averaged.
+        views: ``one``; ``mirrored``, the square and its mirror image; or ``ten``: centre and corners of the whole
+            image, scaled slightly larger, and their mirror images (Krizhevsky et al. 2012, "ImageNet classification
+            with deep convolutional neural networks", 4.1). Features are averaged over them.
         crop: of the square that the image is scaled to, the share of its side that is looked at, in its middle; where
             the image is padded, all of it is.
         interpolation: of scaling.
@@ -57,11 +56,11 @@ class Recipe:
     @property
     def count(self) -> int:
         """Views of an image."""
-        return 10 if self.views == "ten" and not self.variant else 1
+        return 1 if self.variant else VIEWS[self.views]
 
     def __call__(self, image: ImageLike) -> torch.Tensor:
-        """Decode one image and fit it: uint8 tensor ``[3, size, size]`` or, of ten views, ``[10, 3, size, size]``;
-        RGB, 0..255.
+        """Decode one image and fit it: uint8 tensor ``[3, size, size]`` or, of several views,
+        ``[views, 3, size, size]``; RGB, 0..255.
 
         Scaling is antialiased, in either direction.
 
@@ -80,7 +79,8 @@ class Recipe:
             return torch.stack(F.ten_crop(larger, [self.size, self.size]))
         scaled = self._scaled(pixels, self.size if self.fit == "pad" else int(self.size / self.crop))
         square = [self.size, self.size]
-        return scaled if list(scaled.shape[-2:]) == square else F.center_crop(scaled, square)
+        seen = scaled if list(scaled.shape[-2:]) == square else F.center_crop(scaled, square)
+        return torch.stack([seen, seen.flip(-1)]) if self.views == "mirrored" else seen
 
     def _scaled(self, pixels: torch.Tensor, side: int) -> torch.Tensor:
         """Scale so that the square of ``side`` pixels is the centre of the result."""

@@ -40,7 +40,7 @@ def test_damaged_file_among_others_is_a_data_error() -> None:
         decode_on(CPU, [whole, whole[: len(whole) // 2]])
 
 
-@pytest.mark.parametrize("views", ["one", "ten"])
+@pytest.mark.parametrize("views", ["one", "mirrored", "ten"])
 def test_engine_that_decodes_on_the_device_computes_the_same_features(views: str) -> None:
     backbone, _ = load_backbone("resnet_32px", read_weights("resnet_32px", "builtin", Path()))
     images = [encoded(picture(f"{number}"), "JPEG") for number in range(9)]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tasks.errors import DataError
-from tasks.preprocess.recipe import Recipe, batches, load_pixels
+from tasks.preprocess.recipe import Fit, Recipe, batches, load_pixels
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
@@ -45,6 +45,14 @@ def test_ten_views_are_corners_and_centre_and_their_mirror_images() -> None:
     assert views.shape == (10, 3, 35, 35)
     assert torch.equal(views[0], whole[:, :35, :35]) and torch.equal(views[3], whole[:, -35:, -35:])
     assert torch.equal(views[5], whole.flip(2)[:, :35, :35])
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_mirrored_views_are_the_square_and_its_mirror_image(fit: Fit) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    seen, mirrored = Recipe(35, fit, "mirrored", crop=0.9)(image)
+    assert torch.equal(seen, Recipe(35, fit, crop=0.9)(image)) and torch.equal(mirrored, seen.flip(2))
+    assert Recipe(35, views="mirrored", variant=1)(image).shape == (3, 35, 35)
 
 
 def test_batches_keep_the_order_and_pass_errors_on() -> None:
