@@ -1,7 +1,7 @@
 # headstart in a container. The workspace is a volume; what a run leaves there belongs to whoever owns it:
 #   docker build -t headstart .
 #   docker run --rm -u "$(id -u):$(id -g)" -v "$PWD:/workspace" --shm-size=8g headstart run photos.yaml
-# On a GPU, add --gpus all. The pages: -p 127.0.0.1:5000:5000 -p 127.0.0.1:4200:4200 ... ui
+# On a GPU, add --gpus all. The pages, which listen on loopback: --network host ... headstart ui (Linux).
 FROM python:3.11-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends git fonts-noto-core fonts-noto-cjk && rm -rf /var/lib/apt/lists/*
 COPY requirements.lock /opt/headstart/

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _told(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"headstart {version('headstart')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    told: Annotated[bool, typer.Option("--version", help="Tell the version.", is_eager=True, callback=_told)] = False,
+) -> None:
+    """What all commands share."""
 
 
 ConfigFile = Annotated[

@@ -201,8 +201,9 @@ def review(
         out.print(f"no label of {name} is doubted")
         return
     which = f"{listed:,}" if listed == count else f"the surest {listed:,} of {count:,}"
+    labels = "label that may be wrong" if listed == count == 1 else "labels that may be wrong, the surest first"
     out.print(
-        f"{file}: {which} labels that may be wrong, the surest first\nwrite the right one into the column label, or "
+        f"{file}: {which} {labels}\nwrite the right one into the column label, or "
         "nothing to leave the image out; rows that stay as they are change nothing\n"
         f"then: headstart data relabel {file}",
         soft_wrap=True, markup=False,

@@ -15,13 +15,14 @@ import torch
 from flows.remote import shown
 from flows.server import server_status
 from tasks.errors import HeadstartError
+from tasks.extract.facts import facts
 from tasks.extract.precision import choose_device, choose_precision
-from tasks.extract.weights import BUILTIN_WEIGHTS, network_names
+from tasks.extract.weights import BUILTIN_WEIGHTS
 from tasks.ingest.pointer import current_version
 from tasks.machine import free_memory, usable_cores
 from tasks.workspace import Workspace
 
-LIBRARIES = ("torch", "torchvision", "lightning", "prefect", "mlflow", "dvc", "pandas", "pyarrow")
+LIBRARIES = ("headstart", "torch", "torchvision", "timm", "lightning", "prefect", "mlflow", "dvc", "pandas", "pyarrow")
 
 
 def examine(workspace: Workspace) -> list[tuple[str, str]]:
@@ -45,7 +46,7 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
         ("dataset", current_version(workspace) or "none yet"),
         ("weights", f"builtin: {size}"),
         ("", f"imagenet: {', '.join(downloaded) if downloaded else 'none'} in {checkpoints}"),
-        ("backbones", f"{len(network_names())}: {', '.join(network_names())}"),
+        ("backbones", f"{len(facts()):,}: headstart backbones lists them"),
         ("prefect", os.environ.get("PREFECT_API_URL") or local),
         ("mlflow", shown(workspace.tracking_uri)),
         ("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)),

@@ -269,4 +269,5 @@ def _candidate(candidate: Candidate) -> str:
     what = f"{candidate.method} head" if candidate.backbone is None else f"{candidate.method}, head and backbone"
     tried = f"; the best of {len(candidate.scores)} seeds" if candidate.scores else ""
     taught = f"; taught by {', '.join(candidate.teachers)}" if candidate.teachers else ""
-    return f"{what}, {chosen} chosen on validation{tried}{taught}"
+    how = "by cross-validation" if candidate.cross_validated else "on validation"
+    return f"{what}, {chosen} chosen {how}{tried}{taught}"

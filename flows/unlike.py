@@ -92,4 +92,4 @@ class Batch:
 def _moved(priors: pd.DataFrame) -> str:
     """The classes whose share has changed most, in words."""
     moved = priors.loc[(priors["now"] - priors["before"]).abs().sort_values(ascending=False).index[:NAMED]]
-    return ", ".join(f"{row['class']} {row['before']:.0%} → {row['now']:.0%}" for row in moved.to_dict("records"))
+    return ", ".join(f"{row['class']}: {row['before']:.0%} → {row['now']:.0%}" for row in moved.to_dict("records"))

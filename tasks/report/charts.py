@@ -126,7 +126,7 @@ def robustness_chart(table: pd.DataFrame, of: str) -> str:
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0, None if of == "mae" else 1.02)
-        axes.legend(ncols=2)
+        axes.legend(ncols=2, handlelength=4)  # else a dashed handle looks like a solid one
         return chart(figure)
 
 
