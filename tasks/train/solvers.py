@@ -171,7 +171,7 @@ def fit_mlp(
     (Loshchilov & Hutter 2017); the best epoch on validation is kept."""
     torch.manual_seed(seed)
     head = Head.suited_to(train[1], train[0].shape[1], classes, hidden, parts=parts).standardise_like(train[0])
-    fitting, choosing = standardised(head, train), standardised(head, validation)
+    choosing = standardised(head, validation)
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = CosineAnnealingLR(optimiser, epochs)
     weights = class_weights(train[1], classes) if balance == "weights" else None
@@ -184,7 +184,7 @@ def fit_mlp(
             order = order_of(train[1], classes, balance, generator)
             row = {
                 "step": epoch,
-                "train/loss": _one_epoch(head, fitting, order, optimiser, criterion, batch_size),
+                "train/loss": _one_epoch(head, train, order, optimiser, criterion, batch_size),
             }
             with torch.inference_mode():
                 row |= measured("validation", head.answers(head.layers(choosing[0])), choosing[1])
@@ -202,10 +202,15 @@ def _one_epoch(
     head: Head, train: Labelled, order: torch.Tensor, optimiser: torch.optim.Optimizer,
     criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], batch_size: int,
 ) -> float:  # fmt: skip
-    """Learn from the images in the order given; returns the mean loss of each batch just before its step."""
-    total = torch.zeros((), device=train[0].device, dtype=torch.float64)
-    for features, targets in zip(*(part[order].split(batch_size) for part in train), strict=True):
-        loss = criterion(head.answers(head.layers(features)), targets)
+    """Learn from the images in the order given; returns the mean loss of each batch just before its step.
+
+    Batches are standardised one by one, for features may fill much of the memory: there is no second copy of all.
+    """
+    features, known = train
+    total = torch.zeros((), device=features.device, dtype=torch.float64)
+    for rows in order.split(batch_size):
+        targets = known[rows]
+        loss = criterion(head(features[rows]), targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
