@@ -73,6 +73,22 @@ def test_intervals_cover_the_truth(each: int) -> None:
     assert 0.93 <= np.mean(covered) <= 0.97
 
 
+@pytest.mark.parametrize("count", [10, 40])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_p_value_of_errors_does_not_depend_on_their_unit(count: int, grouped: bool) -> None:
+    random = np.random.default_rng(0)
+    ours = random.exponential(size=2 * count)
+    theirs = ours + random.exponential(size=2 * count)
+    groups = np.arange(2 * count) // 2 if grouped else None
+    if groups is None:
+        ours, theirs = ours[:count], theirs[:count]
+    least = 2 / 2**count if count == 10 else 1 / 10_001  # of all flips, those of none and of all; of those drawn, none
+    for unit in (1e-12, 1e-3, 1.0, 1e9, 1e15):
+        assert p_value(unit * ours, unit * theirs, groups) == pytest.approx(least), unit
+    same = np.zeros(count)
+    assert p_value(same, same) == p_value(same + 3, same + 3) == 1.0
+
+
 def test_without_a_single_difference_the_interval_is_not_empty() -> None:
     same = np.ones(20, bool)
     of = difference_of_shares(same, same)

@@ -59,6 +59,17 @@ def test_intervals_are_those_of_a_bootstrap() -> None:
     assert found["bias"] == pytest.approx((away.mean(), away.mean() - half, away.mean() + half), abs=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unit", [1e-14, 1e12])
+def test_intervals_of_errors_are_in_the_unit_of_the_number(unit: float) -> None:
+    drawn = draws(60)
+    plain, found = measured(*drawn).metrics, measured(*(unit * each for each in drawn)).metrics
+    for name in ("mae", "rmse", "bias"):
+        assert found[name] == pytest.approx([unit * bound for bound in plain[name]], rel=1e-6, abs=0), name
+    right = measured(drawn[0], drawn[0], drawn[2]).metrics
+    assert right["mae"] == right["rmse"] == (0, 0, 0)
+
+
 def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
     mean_square = (3**3 - 1) / 6  # of a width that is uniform between 1 and 3
     truth = {"rmse": mean_square**0.5, "coverage_90": 0.9, "bias": 0.0, "calibration_error": 0.0}

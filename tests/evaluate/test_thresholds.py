@@ -124,6 +124,22 @@ def test_where_there_is_no_image_to_choose_on_there_are_no_thresholds() -> None:
     assert state(chosen, config, dataset("a", "b"), answers("test", np.array([0, 1]), np.eye(2))) == {}
 
 
+def test_costs_are_stated_in_their_own_unit() -> None:
+    random = np.random.default_rng(0)
+    labels, given = random.integers(0, 2, (2, 200))
+    seen = answers("test", labels, np.where(given[:, None] == np.arange(2), 0.9, 0.1))
+
+    def stated(unit: float) -> dict[str, tuple[float, float, float]]:
+        each = {"sick": {"well": 20 * unit}, "well": {"sick": unit}}
+        config = EvaluateConfig(costs=each, resamples=100)
+        of = dataset("well", "sick")
+        return {name: cost for name, cost in state(choose(config, of, seen), config, of, seen).items() if "cost" in name}
+
+    for name, cost in stated(1e-15).items():
+        assert cost == pytest.approx([1e-15 * bound for bound in stated(1)[name]], rel=1e-6, abs=0), name
+    assert stated(0)["cost"] == (0, 0, 0)
+
+
 def test_costs_that_are_not_named_are_one() -> None:
     matrix = cost_matrix({"a": {"b": 5, "*": 2}, "c": {"c": 0.5}}, ["a", "b", "c"])
     assert matrix.tolist() == [[0, 5, 2], [1, 0, 1], [1, 1, 0.5]]

@@ -75,8 +75,8 @@ def _costs(chosen: Chosen, config: EvaluateConfig, dataset: Dataset, answers: An
     if chosen.constant is not None:
         by_image["cost_constant"] = costs[answers.targets, chosen.constant]
     # In units of the highest cost: a share, which has an interval also where every image costs as much.
-    most = max(float(costs.max()), 1e-12)
-    figures = mean_of({name: each / most for name, each in by_image.items()})
+    most = float(costs.max())
+    figures = mean_of({name: each / (most or 1.0) for name, each in by_image.items()})
     sample = Sample(len(answers.targets), answers.groups, config.seed)
     drawn = sample.resample(figures, max(config.resamples, RANKED))
     found = {}

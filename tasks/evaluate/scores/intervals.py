@@ -19,6 +19,9 @@ LEVEL, SURE = 0.95, 0.99
 TOGETHER = 1 << 22
 """Weights that are held at a time: 32 MiB."""
 
+NOTHING = 1e-12
+"""Of the largest a figure is in any resample: it is not taken for less in another."""
+
 Figures = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Takes weights of images float64 ``[R, N]`` and gives each figure under each row, ``[R]``."""
 
@@ -116,7 +119,8 @@ class Sample:
             return value, float("nan"), float("nan")
         if bounded:
             return self._over_units(value, float(defined.var()), level)
-        return self._positive(value, float(np.log(np.maximum(defined, 1e-12)).var()), level)
+        least = NOTHING * float(defined.max()) or 1.0  # in the figure's own unit; 0 has no logarithm
+        return self._positive(value, float(np.log(np.maximum(defined, least)).var()), level)
 
     def anywhere(self, value: float, influence: np.ndarray, level: float = LEVEL) -> Interval:
         """A figure that may be any number, by how it would change with each image (``influence``, float64 ``[N]``):

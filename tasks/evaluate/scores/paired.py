@@ -17,6 +17,9 @@ FLIPS = 10_000
 POWER = 0.8
 """Of the difference that a test is said to see."""
 
+ROUNDING = 1e-9
+"""Of all that is added up: sums that differ by less are the same, in whatever order and unit."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -143,7 +146,7 @@ def p_value(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray | None = No
 
 
 def _sign_flip(sums: np.ndarray, random: np.random.Generator) -> float:
-    observed = abs(sums.sum()) - 1e-9
+    observed = abs(sums.sum()) - ROUNDING * abs(sums).sum()
     if 2 ** len(sums) <= FLIPS:
         signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
         return float((abs(signs @ sums) >= observed).mean())
