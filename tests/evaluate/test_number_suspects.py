@@ -77,6 +77,15 @@ def test_of_few_images_of_one_group_and_of_numbers_that_are_all_the_same_nothing
     assert doubt_numbers(points, torch.full((100,), 7.1)) is None
 
 
+def test_wrong_numbers_are_found_where_all_others_are_told_to_the_last_digit() -> None:
+    points = torch.tensor(np.random.default_rng(0).normal(size=(COUNT, 4))).float()
+    numbers = 10 * points[:, 0] + 5 * points[:, 1]
+    wrong = torch.tensor([7, 100, 300])
+    numbers[wrong] += 50
+    found = doubt_numbers(points, numbers)
+    assert found is not None and np.flatnonzero(found.doubted).tolist() == wrong.tolist()
+
+
 def test_where_images_of_a_group_bear_one_wrong_number_none_of_them_vouches_for_another() -> None:
     """By itself, each would be told by its like."""
     random = np.random.default_rng(0)

@@ -71,7 +71,8 @@ def doubt_numbers(
 ) -> NumberDoubts | None:
     """Which numbers are doubted; None where nothing can be left out, or all are told to the last digit.
 
-    Lines are fitted twice, the second time without what the first ones doubted, which drew them to itself.
+    Lines are fitted twice, the second time without what the first ones doubted, which drew them to itself. Where all
+    else is told to the last digit then, what was doubted at first stands.
 
     Args:
         features: float32 ``[N, d]``, standardised; numbers: float32 ``[N]``.
@@ -84,8 +85,11 @@ def doubt_numbers(
     believed = np.ones(len(numbers), bool)
     doubts = None
     for _ in range(2):
-        doubts = _doubted(_held_out(features, numbers, parts, believed, seed), numbers.double().numpy())
-        if doubts is None or not doubts.doubted.any():
+        again = _doubted(_held_out(features, numbers, parts, believed, seed), numbers.double().numpy())
+        if again is None:  # those that are believed are told to the last digit: nothing is left to measure doubts by
+            break
+        doubts = again
+        if not doubts.doubted.any():
             break
         believed = ~doubts.doubted
     return doubts
