@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 from flows.deployments import identity
 from flows.flow_runs import finish
 from tasks.machine import user_name
+from tasks.register.moves import LONGEST_WHY
 from tasks.ruling import Ruling
 from tasks.workspace import Workspace
 
@@ -37,7 +38,8 @@ class Answer(BaseModel):
     """What a person decides."""
 
     decision: Literal["approve", "reject"] = Field(description="approve: it becomes champion; reject: it does not")
-    reason: str = Field(min_length=1, description="Kept with the version")
+    # A rule of the form alone: what a form without it has let through is read, and then refused in words.
+    reason: str = Field(min_length=1, description="Kept with the version", json_schema_extra={"maxLength": LONGEST_WHY})
     who: str = Field(default="", description="Your name, kept with it; Prefect's own server knows none")
 
 

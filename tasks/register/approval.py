@@ -11,7 +11,7 @@ from typing import Literal
 from tasks.errors import RegistryError
 from tasks.machine import user_name
 from tasks.register.client import Registry, Version
-from tasks.register.moves import GATE, TIME, Move, history, move_to, settle
+from tasks.register.moves import GATE, TIME, Move, check_why, history, move_to, settle
 from tasks.register.registry import CHALLENGER, all_models, all_versions, check_files, get_model, get_version
 from tasks.register.turns import Turn, turn
 
@@ -36,8 +36,10 @@ def approve(client: Registry, name: str, which: str | int, why: str, who: str | 
     """Make a version champion that waits for it, and write down who approved it and why.
 
     Raises:
-        RegistryError: there is no such version, it does not wait, its files are gone, or somebody has decided.
+        RegistryError: there is no such version, it does not wait, its files are gone, somebody has decided, or the
+            reason is too long to be kept.
     """
+    check_why(why)
     number = get_version(client, name, which).version  # an alias may have moved by the time that it is our turn
     with turn(client, name) as mine:
         settle(client, name)
@@ -52,8 +54,10 @@ def reject(client: Registry, name: str, which: str | int, why: str, who: str | N
     """Leave the champion where it is, and write down who rejected a version that waits and why.
 
     Raises:
-        RegistryError: there is no such version, it does not wait, or somebody has decided.
+        RegistryError: there is no such version, it does not wait, somebody has decided, or the reason is too long to be
+            kept.
     """
+    check_why(why)
     number = get_version(client, name, which).version
     with turn(client, name) as mine:
         settle(client, name)

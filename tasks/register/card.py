@@ -19,7 +19,10 @@ NAMED = 20
 """Classes that are listed."""
 
 MOST = 5_000
-"""Letters that MLflow keeps of a description; parts beyond are left out."""
+"""Letters that MLflow keeps of a description; parts beyond are left out, from the end."""
+
+HALF = MOST // 2
+"""Letters of a table of facts at most, so that there is room for what the gates say."""
 
 GAP, BELOW = "\n\n", "\n\n---\n\n"
 """Between parts of a card, and between what the gates say and the rest."""
@@ -45,43 +48,49 @@ def card(
     parts += _attacked(inspection)
     if comparison and comparison.images:
         parts.append(_compared(comparison))
-    parts += [
-        *_findings(evaluation, comparison),
+    ends = [
         _picture(run_id, dataset),
         f"```\nheadstart data checkout {dataset.version[:12]}   # the images that it learned from\n"
         f"mlflow artifacts download --run-id {run_id} --artifact-path config.yaml   # the configuration\n```",
     ]
-    return _fitting(parts)
+    parts += _findings(evaluation, comparison, MOST - len(GAP.join([*parts, *ends])) - len(GAP))
+    return _fitting([*parts, *ends])
 
 
 def with_verdict(about: str, verdict: str, rulings: Iterable[Ruling]) -> str:
-    """A card, and before it the verdict with what each gate said; parts at its end that do not fit are left out."""
+    """A card, and before it the verdict with what each gate said: of many that say much, the first; parts at the end
+    that do not fit are left out."""
     about = about.rpartition(BELOW)[2]  # a version that is judged once more has one already
     rows = (
         (ruling.gate, ruling.outcome, ruling.threshold or "–", ruling.measured or "–", brief(ruling.reason, REASON))
         for ruling in rulings
     )
-    table = _table(("gate", "says", "asked", "measured", "why"), rows)
-    return _fitting([f"### {_literal(brief(verdict, REASON))}", f"{table}{BELOW}{about.partition(GAP)[0]}",
-                     *about.split(GAP)[1:]])  # fmt: skip
+    heading = f"### {_literal(brief(verdict, REASON))}{GAP}"
+    facts = min(HALF, len(about.partition(GAP)[0]))
+    room = MOST - len(heading) - len(BELOW) - facts
+    top = f"{heading}{_table(('gate', 'says', 'asked', 'measured', 'why'), rows, room, ', in the tags')}{BELOW}"
+    return top + _fitting(about.split(GAP), MOST - len(top))
 
 
-def _fitting(parts: Iterable[str]) -> str:
-    kept, length = [], 0
+def _fitting(parts: Iterable[str], room: int = MOST) -> str:
+    """The first of the parts, up to the one that does not fit."""
+    text = ""
     for part in parts:
-        if length + len(part) <= MOST:
-            kept.append(part)
-            length += len(part) + len(GAP)
-    return GAP.join(kept)
+        longer = f"{text}{GAP}{part}" if text else part
+        if len(longer) > room:
+            break
+        text = longer
+    return text
 
 
 def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate) -> str:
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     chosen = ", ".join(f"{what} {value:g}" for what, value in candidate.chosen.items())
     trained = "head and backbone" if candidate.backbone else "head"
+    leading, told = _told(dataset.target)
     rows = {
         "data": f"{dataset.source}: {splits}; version `{dataset.version[:12]}`",
-        **dict(map(_told, dataset.targets)),
+        leading: told,
         "images": f"{preprocessed.size}×{preprocessed.size} pixels, {preprocessed.fit}, "
         f"views: {preprocessed.views}, {preprocessed.interpolation}, crop: {preprocessed.crop:g}",
         "backbone": f"{features.backbone}, {features.weights}, layer {' + '.join(features.layers)}",
@@ -94,7 +103,8 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
     }
     if candidate.teachers:
         rows["teachers"] = ", ".join(candidate.teachers)
-    return _table(("", ""), ((f"**{what}**", value) for what, value in rows.items()))
+    told_of_all = [*rows.items(), *map(_told, dataset.further)]  # those last, of which some may not fit
+    return _table(("", ""), ((f"**{what}**", value) for what, value in told_of_all), HALF)
 
 
 def _told(target: Target) -> tuple[str, str]:
@@ -175,10 +185,10 @@ def _changed(name: str, values: tuple[float, float, float, float, float]) -> tup
     return name, theirs, ours, f"{difference} [{low}, {high}]"
 
 
-def _findings(evaluation: Evaluation, comparison: Comparison | None) -> Iterator[str]:
+def _findings(evaluation: Evaluation, comparison: Comparison | None, room: int) -> Iterator[str]:
     lines = [*evaluation.findings, *(comparison.findings if comparison else ())]
     if lines:
-        yield "\n".join(f"- {_literal(line)}" for line in lines)
+        yield _first_of([], [f"- {_literal(line)}" for line in lines], room, "- and {} more, in the report")
 
 
 def _picture(run_id: str, dataset: Dataset) -> str:
@@ -187,9 +197,24 @@ def _picture(run_id: str, dataset: Dataset) -> str:
     return f"![{dataset.report_on}](get-artifact?path=figures%2F{dataset.report_on}_{figure}.png&run_uuid={run_id})"
 
 
-def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *(tuple(map(_cell, row)) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], room: int = MOST, where: str = "") -> str:
+    """A table of at most ``room`` letters; where rows that are left out can be found is ``where``."""
+    above, lines = [_line(head), _line(("---",) * len(head))], [_line(map(_cell, row)) for row in rows]
+    return _first_of(above, lines, room, f"| and {{}} more{where} |")
+
+
+def _first_of(above: list[str], lines: list[str], room: int, more: str) -> str:
+    """Lines of at most ``room`` letters: of too many the first, and how many are left out."""
+    for shown in range(len(lines), -1, -1):
+        left = [more.format(len(lines) - shown)] if shown < len(lines) else []
+        text = "\n".join([*above, *lines[:shown], *left])
+        if len(text) <= room:
+            break
+    return text
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _cell(text: str) -> str:

@@ -50,12 +50,12 @@ def promote(client: Registry, name: str, which: str | int, why: str, who: str | 
     """Make a version champion, and write down who did it and why.
 
     Raises:
-        RegistryError: there is no such version, its files are gone, it is champion already, or somebody else moved the
-            alias between the asking and the doing.
+        RegistryError: there is no such version, its files are gone, it is champion already, somebody else moved the
+            alias between the asking and the doing, or the reason is too long to be kept.
     """
     check_why(why)
-    number = get_version(client, name, which).version  # an alias may have moved by the time that it is our turn
     seen = full_history(client, name)
+    number = get_version(client, name, which).version  # an alias may have moved by the time that it is our turn
     with turn(client, name) as mine:
         settle(client, name)
         _check_unmoved(client, name, seen)
@@ -72,7 +72,7 @@ def rollback(client: Registry, name: str, why: str, who: str | None = None, to: 
 
     Raises:
         RegistryError: there is no such model, or no earlier champion; it was deleted or has lost its files: the message
-            names the next one back; or somebody else moved the alias meanwhile.
+            names the next one back; somebody else moved the alias meanwhile; or the reason is too long to be kept.
     """
     check_why(why)
     seen = full_history(client, name)

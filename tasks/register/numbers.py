@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.errors import RegistryError
@@ -56,11 +55,14 @@ def draw(client: Registry, series: Series, tags: dict[str, str], about: str, des
             )
             return int(made.version)
         except refusals() as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                with suppress(*refusals()):  # another process was faster
+            refusal, is_missing = error, error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            if is_missing:
+                try:
                     client.create_registered_model(series.name, description=series.description)
-            elif error.error_code not in FLEETING or attempt == DRAWS - 1:
-                reason = str(error).splitlines()[0]
-                raise RegistryError(f"the registry takes no changes to model {about!r} ({reason})") from error
+                except refusals() as denied:  # another process was faster, or nobody may
+                    refusal = denied
+            if attempt == DRAWS - 1 or not (is_missing or error.error_code in FLEETING):
+                reason = str(refusal).splitlines()[0]
+                raise RegistryError(f"the registry takes no changes to model {about!r} ({reason})") from refusal
             time.sleep(random.uniform(0, PAUSE))
     raise AssertionError("unreachable")

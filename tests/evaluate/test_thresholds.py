@@ -133,7 +133,9 @@ def test_costs_are_stated_in_their_own_unit() -> None:
         each = {"sick": {"well": 20 * unit}, "well": {"sick": unit}}
         config = EvaluateConfig(costs=each, resamples=100)
         of = dataset("well", "sick")
-        return {name: cost for name, cost in state(choose(config, of, seen), config, of, seen).items() if "cost" in name}
+        return {
+            name: cost for name, cost in state(choose(config, of, seen), config, of, seen).items() if "cost" in name
+        }
 
     for name, cost in stated(1e-15).items():
         assert cost == pytest.approx([1e-15 * bound for bound in stated(1)[name]], rel=1e-6, abs=0), name

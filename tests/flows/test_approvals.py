@@ -14,12 +14,13 @@ from typing import Any
 import httpx
 import pytest
 from mlflow import MlflowClient
+from prefect.utilities.schema_tools import validate
 
 from flows import approval_runs, approvals, approving, cli, flow_runs, server
 from flows.approval_runs import Answer
 from flows.approvals import Asked
 from tasks.register.approval import APPROVAL, PENDING
-from tasks.register.moves import history, promote
+from tasks.register.moves import LONGEST_WHY, history, promote
 from tasks.register.registry import get_model
 from tasks.register.store import open_registry
 from tasks.workspace import Workspace
@@ -102,6 +103,13 @@ def test_an_answer_on_prefects_page_outlives_servers_and_is_done_by_the_next_com
     assert approvals.asked(workspace) == []
     again = home.headstart("approve", "fruit", "2", "--why", "sweet after all")
     assert again.returncode == 2 and "does not wait any more: it was rejected by" in again.stderr
+
+
+def test_the_form_takes_no_reason_that_is_too_long_to_be_kept() -> None:
+    for signs, right in ((LONGEST_WHY, True), (LONGEST_WHY + 1, False)):
+        given = {"decision": "reject", "reason": "x" * signs}
+        assert (not validate(given, Answer.model_json_schema())) is right
+        assert Answer(**given).reason == given["reason"]  # of a form of earlier versions: refused where it is applied
 
 
 def test_where_prefects_server_is_gone_what_was_asked_waits(workspace: Workspace) -> None:

@@ -90,6 +90,16 @@ def test_an_approval_that_was_killed_before_it_was_written_down_is_one(
         approve(fruit, "fruit", 2, "")
 
 
+@pytest.mark.parametrize("decide", [approve, reject])
+@pytest.mark.parametrize("signs", [moves.LONGEST_WHY + 1, 120_000])
+def test_a_reason_that_is_too_long_to_be_kept_decides_nothing(fruit: MlflowClient, decide: Any, signs: int) -> None:
+    with pytest.raises(RegistryError, match=f"the reason has {signs:,} signs, of which 2,000 are kept"):
+        decide(fruit, "fruit", 3, "x" * signs, "bob")
+    assert aliases(fruit) == {"champion": 1, "challenger": 3} and numbers(fruit) == [2, 3]
+    decide(fruit, "fruit", 3, "x" * moves.LONGEST_WHY, "bob")
+    assert numbers(fruit) == [2]
+
+
 def test_what_does_not_wait_is_named_with_those_that_do(fruit: MlflowClient) -> None:
     with pytest.raises(RegistryError, match=r"waits for nobody's approval; those that do: 2, 3\. "):
         approve(fruit, "fruit", 1, "")

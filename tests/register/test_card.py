@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tasks.records import Comparison, Inspection, Preprocessed
-from tasks.register.card import MOST, card
-from tasks.target import one_task
+from tasks.register.card import BELOW, MOST, card, with_verdict
+from tasks.ruling import Ruling
+from tasks.target import Target, one_task
 from tests.flows.test_summary import HERE, outcome
 
 SIZES = Preprocessed(
@@ -70,3 +72,37 @@ def test_names_break_no_table_and_much_to_say_is_no_more_than_mlflow_keeps() -> 
     assert len(text) <= MOST and "| **classes** | 1,000: 0000" in text and "| accuracy |" in text
     found = made(comparison=COMPARED.model_copy(update={"findings": tuple("f" * 99 for _ in range(100))}))
     assert len(found) <= MOST and "get-artifact" in found
+    listed = sum(line == f"- {'f' * 99}" for line in found.splitlines())
+    assert listed > 10 and f"- and {100 - listed} more, in the report" in found.splitlines()
+
+
+def rulings(count: int, reason: str) -> list[Ruling]:
+    return [Ruling(gate=f"g{number}", outcome="reject", reason=reason) for number in range(count)]
+
+
+def test_of_long_rulings_the_first_are_shown_and_the_facts_stay() -> None:
+    text = made()
+    for _ in range(3):  # judged once more, it has one verdict
+        text = with_verdict(text, "rejected: " + "v" * 2000, rulings(40, "<" * 500))
+        lines = text.splitlines()
+        shown = sum(bool(re.match(r"\| g\d", line)) for line in lines)
+        assert len(text) <= MOST and text.startswith("### rejected: v")
+        assert text.count(BELOW) == text.count("rejected: v") == 1
+        assert shown >= 1 and f"| and {40 - shown} more, in the tags |" in lines
+        assert "| **classes** | 2: a, b |" in lines
+    few = with_verdict(made(), "passed: fine", rulings(3, "fine"))
+    assert sum(bool(re.match(r"\| g\d", line)) for line in few.splitlines()) == 3 and few.endswith(made())
+
+
+def test_what_does_not_fit_beside_the_gates_is_left_out_from_the_end() -> None:
+    about = "\n\n".join(["facts", "f" * 2_000, "g" * 3_000, "end"])
+    assert with_verdict(about, "passed", rulings(1, "fine")).partition(BELOW)[2] == f"facts\n\n{'f' * 2_000}"
+    long = with_verdict("f" * 4_990, "passed", rulings(1, "fine"))  # a card of an earlier version
+    assert long.endswith(BELOW) and "| g0 |" in long
+
+
+def test_of_very_many_tasks_the_facts_of_the_leading_one_and_of_the_method_are_told() -> None:
+    many = tuple(Target(name=f"t{n}", column=f"label:t{n}", classes=("c" * 300, "d")) for n in range(30))
+    lines = made(targets=many).splitlines()
+    assert any(line.startswith("| **t0** |") for line in lines) and any("**method**" in line for line in lines)
+    assert any(line.startswith("| and ") for line in lines) and not any("**t29**" in line for line in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import pytest
@@ -227,6 +228,23 @@ def test_of_ten_promotions_at_once_none_is_lost_and_the_last_on_record_is_where_
     assert made[-1].version == champion(client)
     assert [move.after for move in made] == [0, *(move.number for move in made[:-1])] and not ledger.missed(made)
     assert [model.name for model in all_models(client)] == ["birds"]
+
+
+def test_a_move_made_while_the_version_is_looked_up_is_not_gone_over(
+    birds: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = moves.get_version
+
+    def moved_meanwhile(*which: Any) -> Any:
+        found = look_up(*which)
+        if champion(birds) is None:
+            birds.set_registered_model_alias("birds", "champion", "3")  # by somebody else
+        return found
+
+    monkeypatch.setattr(moves, "get_version", moved_meanwhile)
+    with pytest.raises(RegistryError, match="nothing was changed: champion of 'birds' was moved meanwhile"):
+        moves.promote(birds, "birds", 2, why="")
+    assert champion(birds) == 3
 
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(birds: MlflowClient) -> None:

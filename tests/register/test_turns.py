@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from tasks import owner
 from tasks.errors import RegistryError
@@ -29,6 +33,16 @@ def test_a_turn_is_waited_for_and_given_back_even_after_an_error(client: MlflowC
     assert tickets(client) == []
     with turn(client, "birds") as second, turn(client, "fish") as other:  # another model is nobody's concern
         assert mine.number < second.number < other.number
+
+
+def test_where_nobody_may_begin_a_series_that_is_told(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    monkeypatch.setattr(random, "uniform", lambda *_: 0)
+    monkeypatch.setattr(client, "create_registered_model", refuse)
+    with pytest.raises(RegistryError, match=r"takes no changes to model 'birds' \(.*Permission denied\)$"):
+        turn(client, "birds").__enter__()
 
 
 @pytest.mark.slow
