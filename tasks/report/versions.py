@@ -20,6 +20,10 @@ FEWEST = 20
 """Images in common from which on a difference is worth a line."""
 
 
+NUMBERED = ("same label", "place")
+"""Columns by which rows of one image are told apart: its label, and which row of that label it is, from 0."""
+
+
 @dataclass(frozen=True)
 class Version:
     """A registered version, as its run left it.
@@ -80,7 +84,8 @@ def step(before: Version, after: Version) -> Step:
     """How the answers of two versions differ on images that both held out and that have one label for both."""
     if before.predictions is None or after.predictions is None:
         return Step(before.number, after.number, 0)
-    both = before.predictions.merge(after.predictions, on="hash", suffixes=("_before", "_after"))
+    sides = _numbered(before.predictions), _numbered(after.predictions)
+    both = sides[0].merge(sides[1], on=["hash", *NUMBERED], suffixes=("_before", "_after"))
     both = both[both["label_before"].map(_label) == both["label_after"].map(_label)]
     if len(both) < FEWEST:
         return Step(before.number, after.number, len(both))
@@ -125,6 +130,14 @@ def _groups(both: pd.DataFrame) -> np.ndarray | None:
         return None
     named = told[0].where(told[0].notna(), told[-1])
     return group_numbers(both[["hash"]].assign(group=named))
+
+
+def _numbered(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The same with `NUMBERED`: an image that stands in the data several times under one label meets each of its like
+    in another version's once."""
+    same = predictions["label"].map(_label).astype(object)
+    place = predictions.assign(same=same).groupby(["hash", "same"], dropna=False).cumcount()
+    return predictions.assign(**dict(zip(NUMBERED, (same, place), strict=True)))
 
 
 def _label(given: Any) -> Any:

@@ -40,6 +40,19 @@ def test_two_versions_are_compared_on_the_held_out_images_that_both_have_answere
     assert both.difference.low < both.difference.value < both.difference.high and 0 < both.p < 1
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_an_image_that_stands_in_the_data_several_times_counts_once_for_each_row(several: bool) -> None:
+    right = np.arange(30) % 3 > 0, np.arange(30) % 5 > 0
+    each = [version(number, side, several=several) for number, side in enumerate(right)]
+    once = step(*each)
+    often = step(*(replace(one, predictions=pd.concat([one.predictions] * 4)) for one in each))
+    assert (often.images, often.gained, often.lost) == (4 * once.images, 4 * once.gained, 4 * once.lost)
+    fewer = replace(each[0], predictions=pd.concat([each[0].predictions] * 2))
+    assert step(fewer, replace(each[1], predictions=pd.concat([each[1].predictions] * 3))).images == 60
+    other = each[1].predictions.assign(label=1.5, predicted=1.0)  # a number, of which nothing is the same
+    assert step(each[0], replace(each[1], predictions=other)).images == 0
+
+
 def test_several_labels_an_image_are_right_where_all_are() -> None:
     both = step(version(1, np.zeros(40, bool), several=True), version(2, np.ones(40, bool), several=True))
     assert both.difference is not None and both.difference.value == 1 and both.gained == 40
