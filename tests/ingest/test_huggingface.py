@@ -162,6 +162,20 @@ def test_what_says_nothing_is_no_label_no_group_and_no_domain(workspace: Workspa
     ]  # fmt: skip
 
 
+def test_domains_and_groups_that_are_counted_have_their_names(workspace: Workspace) -> None:
+    features = datasets.Features({
+        "image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"]),
+        "site": datasets.ClassLabel(names=["wood", "lake"]), "who": datasets.ClassLabel(names=["ada", "bob"]),
+    })  # fmt: skip
+    rows = [
+        {"image": {"bytes": png(f"{n}"), "path": None}, "label": 0, "site": site, "who": who}
+        for n, (site, who) in enumerate([(0, 1), (1, 0), (-1, None)])
+    ]
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(workspace.root / "there"))
+    found = items(workspace, label="label", domain="site", group="who")
+    assert [(item.domain, item.group) for item in found] == [("wood", "bob"), ("lake", "ada"), (None, None)]
+
+
 def test_what_says_nothing_in_a_list_is_no_label(workspace: Workspace) -> None:
     classes = datasets.Sequence(datasets.ClassLabel(names=["ant", "bee"]))
     saved(workspace, [{"label": [1, -1]}, {"label": [-1]}, {"label": None}], classes)

@@ -141,7 +141,8 @@ class HuggingFaceSource(Source):
         one = self.label if isinstance(self.label, str) else None
         named = isinstance(self.label, dict)
         tasks = self._tasks("" if named else one or _only(features, datasets.ClassLabel, "label", default="label"))
-        names = {str(asked.column): _class_names(features.get(asked.column)) for asked in tasks.values()}
+        told = [*(str(asked.column) for asked in tasks.values()), self.domain, self.group]
+        names = {column: _class_names(features.get(column)) for column in told if column is not None}
         self._check_columns(image, features, columns)
         # The bytes as they are: decoding happens in one place.
         rows = rows.cast_column(image, datasets.Image(decode=False))
@@ -165,7 +166,7 @@ class HuggingFaceSource(Source):
                     name: read_value(asked, _labels(row, str(asked.column), names, asked.settled == "number"))
                     for name, asked in tasks.items()
                 }
-                domain, group = _text(row, self.domain), _text(row, self.group)
+                domain, group = _text(row, self.domain, names), _text(row, self.group, names)
             except ValueError as error:
                 yield Item(path, problem=Problem("bad_row", str(error)))
                 continue
@@ -217,13 +218,16 @@ def _labels(
     return told if told or isinstance(value, list) else None
 
 
-def _text(row: Mapping[str, Any], column: str | None) -> str | None:
-    """The text of a row's domain or group; None where it has none.
+def _text(row: Mapping[str, Any], column: str | None, names: Mapping[str, Sequence[str] | None]) -> str | None:
+    """The text of a row's domain or group, of one that is counted its name; None where it has none.
 
     Raises:
-        ValueError: the cell holds several values.
+        ValueError: the cell holds several values, or a number that no name has.
     """
+    if not column:
+        return None
+    value, called = row.get(column), names[column]
     try:
-        return (text_of(row.get(column)) or None) if column else None
+        return (class_name(value, called) if called else text_of(value)) or None
     except ValueError as error:
         raise ValueError(f"column {column} {error}") from None
