@@ -256,7 +256,9 @@ def access_to(api: str, own: bool | None, workspace: Workspace) -> tuple[str, st
 
 
 def _is_of_this_machine(api: str) -> bool:
-    return not api or f"{urlsplit(api).hostname}" in ("127.0.0.1", "localhost", "::1")
+    from flows.access import NAMES
+
+    return not api or urlsplit(api).hostname in {name.strip("[]") for name in NAMES}
 
 
 def main() -> None:

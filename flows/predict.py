@@ -18,7 +18,7 @@ from flows.flow_runs import check_delivery, leased
 from flows.opening import check_output
 from flows.predictions import SUFFIXES, Predictions, schema
 from flows.unlike import Batch
-from tasks.errors import ConfigurationError, DataError, RegistryError
+from tasks.errors import DataError, RegistryError
 from tasks.fingerprint import code_version
 from tasks.ingest.decode import is_image
 from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
@@ -65,12 +65,13 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
         How many images were ``predicted`` and ``failed``, and how many files are ``other`` than images or ``hidden``.
 
     Raises:
+        ConfigurationError: the file cannot be written by its name or place.
         DataError: the folder is missing or holds no images.
         RegistryError: there is no such model.
         StorageError: the file cannot be written, for example because the disk is full.
     """
     workspace = Workspace.find()
-    target = _checked_output(workspace.resolve(output))
+    check_output(target := workspace.resolve(output), SUFFIXES)
     root = workspace.resolve(folder)
     if not root.is_dir():
         raise DataError(f"{root} is no folder: name one that holds images")
@@ -132,13 +133,6 @@ def is_called_as_image(name: str) -> bool:
 @cache
 def _suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
-
-
-def _checked_output(target: Path) -> Path:
-    if target.suffix not in SUFFIXES:
-        raise ConfigurationError(f"{target}: predictions are written as {' or '.join(SUFFIXES)}")
-    check_output(target)
-    return target
 
 
 def _rows(

@@ -12,7 +12,7 @@ from flows.config import PipelineConfig
 from flows.contenders import by_name
 from flows.flow_runs import leased
 from flows.tracking import tracked
-from tasks.errors import HeadstartError
+from tasks.errors import HeadstartError, StorageError
 from tasks.evaluate.transferability.ranking import Rated, ranking, ranking_figure
 from tasks.evaluate.transferability.rating import rate_backbone
 from tasks.evaluate.transferability.sample import draw_sample
@@ -39,6 +39,8 @@ def rank(configs: list[PipelineConfig], images: int = 2_000) -> pd.DataFrame:
                 preprocessed = preprocess(config.preprocess, dataset)
                 features = extract(config.extract, sample, preprocessed, ("train",))
                 rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
+            except StorageError:  # which would meet the next one, too
+                raise
             except HeadstartError as error:
                 # What is wrong with one does not lose what the others have shown.
                 tell(f"rank\t{name} is left out: {error}")

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from flows.subject import find_subject
+from flows.subject import PARENT, every_run, find_subject
 from flows.views import REPORT
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.records import PAGE
@@ -64,21 +64,11 @@ def _run(client: MlflowClient, which: str | None) -> Run:
 
 
 def _newest(client: MlflowClient) -> Run:
-    found = _runs(client, "attributes.status = 'FINISHED'")
-    if not found:
+    ended_well = every_run(client, "attributes.status = 'FINISHED'")
+    found = next((run for run in ended_well if PARENT not in run.data.tags), None)
+    if found is None:
         raise RegistryError("no run has ended well yet: `headstart run CONFIG` writes a report")
-    return found[0]
-
-
-def _runs(client: MlflowClient, such: str = "") -> list[Run]:
-    """Runs of pipelines, the newest first."""
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    found, token = [], None
-    while True:
-        page = client.search_runs(experiments, such, order_by=["attributes.start_time DESC"], page_token=token)
-        found += [run for run in page if "mlflow.parentRunId" not in run.data.tags]
-        if not (token := page.token):
-            return found
+    return found
 
 
 def compare_versions(workspace: Workspace, name: str, numbers: Sequence[str]) -> Path:

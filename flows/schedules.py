@@ -29,9 +29,6 @@ from tasks.errors import ConfigurationError, ServerError
 from tasks.owner import Owner
 from tasks.workspace import Workspace, write_whole
 
-OVERLAP = ("skip", "queue", "cancel")
-MISSED = ("latest", "all", "none")
-
 PATIENCE = 1.0
 """Seconds to wait for a lock, which somebody may have for a moment to see whether it is held."""
 

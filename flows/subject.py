@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 from tasks.register.client import Version
-from tasks.register.registry import CHAMPION, all_models, all_versions, get_model, get_version
+from tasks.register.registry import CHAMPION, all_models, all_versions, every, get_model, get_version
 
 PARENT = "mlflow.parentRunId"
 """Tag of a trial, which is a run inside another."""
@@ -86,6 +87,18 @@ def find_subject(client: MlflowClient, which: str) -> Subject:
     return Subject(client, _registered(client, run), run)
 
 
+def every_run(client: MlflowClient, such: str = "") -> Iterator[Run]:
+    """The runs of all experiments, the newest first; pages of them are read as they are needed.
+
+    Args:
+        such: MLflow's filter.
+    """
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    order = ["attributes.start_time DESC"]
+    if experiments:
+        yield from every(lambda **page: client.search_runs(experiments, such, order_by=order, **page))
+
+
 def _usual(client: MlflowClient, name: str) -> str:
     if champion := get_model(client, name).aliases.get(CHAMPION):
         return str(champion)
@@ -104,13 +117,7 @@ def _run(client: MlflowClient, run_id: str | None) -> Run | None:
 def _by_id(client: MlflowClient, beginning: str, models: list[str]) -> Run:
     if len(beginning) == 32 and (run := _run(client, beginning)):
         return run
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    found, token = [], None
-    while experiments:
-        page = client.search_runs(experiments, page_token=token)
-        found += [run for run in page if run.info.run_id.startswith(beginning) and PARENT not in run.data.tags]
-        if not (token := page.token):
-            break
+    found = [run for run in every_run(client) if run.info.run_id.startswith(beginning) and PARENT not in run.data.tags]
     if len(found) == 1:
         return found[0]
     how_many = f"{len(found)} runs begin" if found else "no run begins"

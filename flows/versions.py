@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from flows.subject import every_run
 from tasks.errors import DataError, RegistryError
 from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
@@ -52,8 +52,7 @@ def known_versions(workspace: Workspace) -> list[Known]:
     """Every version that a run, a model, ``data.dvc`` or the store names, the newest first."""
     known: dict[str, Known] = {}
     client = connect(workspace)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    for run in _all_runs(client, experiments):
+    for run in every_run(client, "tags.`data.version` != ''"):
         version = known.setdefault(run.data.tags["data.version"], Known(run.data.tags["data.version"]))
         version.source = version.source or run.data.tags.get("data.source", "")
         version.first = min(filter(None, [version.first, run.info.start_time / 1000]))
@@ -71,19 +70,6 @@ def known_versions(workspace: Workspace) -> list[Known]:
         if version.images is None and files:
             version.images = files - 1  # the manifest
     return sorted(known.values(), key=lambda version: -(version.first or 0))
-
-
-def _all_runs(client: MlflowClient, experiments: list[str]) -> list[Run]:
-    runs: list[Run] = []
-    token = None
-    while experiments:
-        page = client.search_runs(
-            experiments, "tags.`data.version` != ''", max_results=1000, order_by=["start_time DESC"], page_token=token
-        )
-        runs += page
-        if not (token := page.token):
-            break
-    return runs
 
 
 def _models(client: MlflowClient) -> dict[str, list[str]]:

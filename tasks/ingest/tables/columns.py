@@ -82,12 +82,11 @@ def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[
         MissingColumns: an image's or label's is not there, or another that the configuration names.
         ConfigurationError: several may be meant.
     """
-    check_columns(names, wanted, table)
-    return places_of(names, wanted, table)
+    return _single(check_columns(names, wanted, table), names, table)
 
 
-def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> None:
-    """Whether these are all columns that are configured.
+def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, list[int]]:
+    """Whether these are all columns that are configured; returns `found_columns`.
 
     Raises:
         MissingColumns: an image's or label's is not there, or another that the configuration names.
@@ -105,6 +104,7 @@ def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> No
         raise MissingColumns(
             f"{table} has no column {shorten(missing)}; it has {there}. Name its own in {keys}, or leave that out"
         )
+    return found
 
 
 def places_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, int]:
@@ -113,7 +113,10 @@ def places_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[s
     Raises:
         ConfigurationError: several may be meant.
     """
-    found = found_columns(names, wanted)
+    return _single(found_columns(names, wanted), names, table)
+
+
+def _single(found: dict[str, list[int]], names: Sequence[str], table: Path | str) -> dict[str, int]:
     for name, places in found.items():
         if len(places) > 1:
             called = shorten(names[place] for place in places)
