@@ -19,6 +19,9 @@ WORDS: dict[str, Split] = {
 }  # fmt: skip
 """Words that name a split, in lower case."""
 
+EVALUATION = frozenset(["eval", "evaluation"])
+"""Words of those that name a val split which name the test split where another is val and none is test."""
+
 UNLABELLED = frozenset(word for word, split in WORDS.items() if split == "pool") - {"pool"}
 """Words that say of images that they have no label; a pool may also be one to swim in."""
 
@@ -66,6 +69,25 @@ def split_called(name: str) -> Split | None:
     return found.split if found else None
 
 
+def splits_called(names: Iterable[str]) -> dict[str, Split]:
+    """The splits that the names of one source mean which are known to be splits'; those that mean none are left out."""
+    return settle_evaluation({name: split for name in names if (split := split_called(name))})
+
+
+def says_evaluation(name: str) -> bool:
+    """Whether a name calls its split an evaluation, which is val or test: the other names of a source tell."""
+    words = {word for each in _joined(name) if (word := _word_of(each))}
+    return bool(words) and words <= EVALUATION
+
+
+def settle_evaluation(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Splits by all names of a source: ``eval`` is test where another is val and none is test (train, dev, eval)."""
+    evaluations = set(filter(says_evaluation, splits))
+    others = {split for name, split in splits.items() if name not in evaluations}
+    meant: Split = "test" if "val" in others and "test" not in others else "val"
+    return {name: meant if name in evaluations else split for name, split in splits.items()}
+
+
 def plainly_called(name: str) -> Split | None:
     """The split that a name means where it might be anything: not that of ``test_tube``."""
     found = called(name)
@@ -87,7 +109,7 @@ def split_names(names: Iterable[str]) -> dict[str, Split]:
     shared = [rest for rest, splits in by_rest.items() if rest and len(splits & LEARNT_OR_HELD_OUT) > 1]
     # Several such families (train_cats, test_cats, train_dogs...) name classes beside the splits.
     known = {frozenset[str](), *shared} if len(shared) == 1 else {frozenset[str]()}
-    return {name: found.split for name, found in read.items() if found.rest in known}
+    return settle_evaluation({name: found.split for name, found in read.items() if found.rest in known})
 
 
 def is_split_list(splits: Mapping[str, Split]) -> bool:

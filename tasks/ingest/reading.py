@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from tasks.errors import ConfigurationError
 from tasks.ingest.layout import Layout, Placed
-from tasks.ingest.naming import LEARNT_OR_HELD_OUT, called, is_split_list, look_alike, plainly_called, split_names
+from tasks.ingest.naming import (
+    LEARNT_OR_HELD_OUT,
+    called,
+    is_split_list,
+    look_alike,
+    plainly_called,
+    settle_evaluation,
+    split_names,
+    splits_called,
+)
 from tasks.records import Split
 
 Tree = dict[tuple[str, ...], int]
@@ -46,7 +55,7 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
     while inner := _around_splits(tree) if written is None else _around(tree, written.words):
         prefix += (inner,)
         tree = _below(tree)[inner]
-    layout = _detailed(written, tree) if written else _Reader(tree, key).layout()
+    layout = _written(written, tree) if written else _Reader(tree, key).layout()
     return replace(layout, prefix="".join(f"{name}/" for name in prefix))
 
 
@@ -91,6 +100,14 @@ def _below(tree: Tree) -> dict[str, Tree]:
         if folders:
             tops.setdefault(folders[0], {})[folders[1:]] = count
     return tops
+
+
+def _written(layout: Layout, tree: Tree) -> Layout:
+    """A layout that only its words tell, with the splits that the names of a tree's folders mean beside each other."""
+    if "split" in layout.words:
+        place = layout.words.index("split")
+        layout = replace(layout, splits=splits_called({folders[place] for folders in tree if len(folders) > place}))
+    return _detailed(layout, tree)
 
 
 def _detailed(layout: Layout, tree: Tree) -> Layout:
@@ -144,7 +161,7 @@ class _Reader:
             for name, below in self.tops.items():
                 if (more := called(name)) and more.split in splits.values() and classes & _below(below).keys():
                     splits[name] = more.split
-        return splits
+        return settle_evaluation(splits)
 
     def _is_much_like_splits(self, kinds: Iterable[Split], has_classes: bool) -> bool:
         if len(set(kinds)) > 1 or (kinds and has_classes):
@@ -179,9 +196,7 @@ class _Reader:
         return Layout(("label",))
 
     def _stop(self, *layouts: str) -> ConfigurationError:
-        told = [
-            f"  layout: {text:<18} {_told(_detailed(Layout.parse(text), self.tree), self.tree)}" for text in layouts
-        ]
+        told = [f"  layout: {text:<18} {_told(_written(Layout.parse(text), self.tree), self.tree)}" for text in layouts]
         return ConfigurationError(
             f"the folders can be read in {len(layouts)} ways; say in {self.key} which is right "
             "(* stands for a folder that means nothing):\n" + "\n".join(told)

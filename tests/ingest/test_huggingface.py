@@ -58,6 +58,12 @@ def test_saved_dataset_is_read_with_its_splits_and_names_of_classes(workspace: W
     assert [item.content for item in found] == [png(f"{index}") for index in range(4)]
 
 
+def test_an_evaluation_beside_a_validation_is_the_test(workspace: Workspace) -> None:
+    saved = datasets.DatasetDict({"train": dataset([0]), "dev": dataset([1], 1), "eval": dataset([0], 2)})
+    saved.save_to_disk(str(workspace.root / "there"))
+    assert [item.split for item in items(workspace)] == ["train", "val", "test"]
+
+
 def test_saved_dataset_without_splits_has_none(workspace: Workspace) -> None:
     dataset([0, 1]).save_to_disk(str(workspace.root / "there"))
     assert [(item.path, item.split) for item in items(workspace)] == [

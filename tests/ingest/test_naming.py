@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.ingest.naming import is_split_list, look_alike, plainly_called, says_unlabelled, split_called, split_names
+from tasks.ingest.naming import (
+    is_split_list,
+    look_alike,
+    plainly_called,
+    says_unlabelled,
+    split_called,
+    split_names,
+    splits_called,
+)
 
 SPELT = {
     "train": ["train", "TRAIN", "training", "training_set", "trainset", "TrainSet", "train_images", "images_train",
@@ -72,3 +80,21 @@ def test_names_look_alike_whatever_their_case_spaces_and_unicode_form(names: tup
 def test_other_names_do_not_look_alike() -> None:
     names = ["cat", "cats", "cafe", "café", "10", "1 0", "1-0", "-10", "a-1", "a1", "o", "ö"]
     assert len({look_alike(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        ("training validation evaluation", "train val test"),
+        ("train dev eval", "train val test"),
+        ("train_set val_set Eval_Set", "train val test"),
+        ("asl_train asl_dev asl_eval", "train val test"),
+        ("train eval", "train val"),
+        ("train eval test", "train val test"),
+        ("train val eval test", "train val val test"),
+        ("train eval evaluation", "train val val"),
+    ],
+)
+def test_an_evaluation_beside_a_validation_is_the_test_where_there_is_no_other(names: str, splits: str) -> None:
+    expected = dict(zip(names.split(), splits.split(), strict=True))
+    assert split_names(names.split()) == splits_called(names.split()) == expected

@@ -48,6 +48,9 @@ CATS_AND_DOGS = {"cat", "dog"}
         ("train2017,val2017/cat,dog", "train val", 0),
         ("01_train,02_val,03_holdout/cat,dog", "train val test", 0),
         ("train,eval/cat,dog", "train val", 0),
+        ("train,dev,eval/cat,dog", "train val test", 0),
+        ("training,validation,evaluation,evaluation_foggy/cat,dog", "train val test", 0),
+        ("cat,dog/train,dev,eval", "train val test", 0),
         ("seg_train/seg_train/cat,dog seg_test/seg_test/cat,dog seg_pred/seg_pred:3", "train test", 3),
         ("train/train/cat,dog test/test_data/cat,dog", "train test", 0),
         ("asl_train/asl_train/cat,dog asl_test/asl_test/cat,dog", "train test", 0),
@@ -166,6 +169,12 @@ def test_folder_that_is_no_splits_where_one_is_written_is_kept_out(tree: str, ke
 def test_written_splits_may_say_more_than_the_split() -> None:
     assert read("north_train,south_test/cat,dog", "split/label") == (CATS_AND_DOGS, {"train", "test"}, 0)
     assert read("train/cat,dog/deep", "split/label") == (CATS_AND_DOGS, {"train"}, 0)
+
+
+def test_splits_of_a_written_layout_mean_what_they_mean_beside_each_other() -> None:
+    assert read("train,dev,eval/cat,dog", "split/label") == (CATS_AND_DOGS, {"train", "val", "test"}, 0)
+    assert read("day,night/train,val,eval/cat,dog", "domain/split/label")[1] == {"train", "val", "test"}
+    assert read("train,eval/cat,dog", "split/label") == (CATS_AND_DOGS, {"train", "val"}, 0)
 
 
 def test_message_is_never_longer_than_a_screen() -> None:

@@ -115,6 +115,19 @@ def test_a_column_that_the_configuration_calls_by_a_name_of_its_own_must_be_ther
     assert [item.path for item in again.items(workspace)] == ["a/1.png"]
 
 
+@pytest.mark.parametrize(
+    ("called", "splits"),
+    [("train eval dev Train", "train test val train"), ("train eval test", "train val test"),
+     ("eval train", "val train")],
+)  # fmt: skip
+def test_splits_mean_what_their_names_mean_beside_each_other(
+    called: str, splits: str, listed: Path, workspace: Workspace
+) -> None:
+    rows = [f"{name},cat,{split}" for split, (name, *_) in zip(called.split(), ROWS, strict=False)]
+    found = items(workspace, "\n".join(["path,label,split", *rows]))
+    assert [item.split for item in found] == splits.split()
+
+
 def test_several_labels_stand_in_one_cell(listed: Path, workspace: Workspace) -> None:
     text = "path,label\na/1.png,cat; wild ;\na/2.png,dog\nb/3.png,\nb/4 ü.png,;\n"
     found = items(workspace, text, separator=";")

@@ -23,7 +23,7 @@ from tasks.ingest.labels import (
     labels_of,
     read_value,
 )
-from tasks.ingest.naming import split_called
+from tasks.ingest.naming import splits_called
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.ingest.storage import walk
 from tasks.ingest.tables.cells import class_name, text_of
@@ -77,8 +77,9 @@ class HuggingFaceSource(Source):
         """Every row of every split, read as a stream; names of classes instead of their numbers."""
         splits = self._splits(workspace)
         columns = list(dict.fromkeys(column for rows in splits.values() for column in rows.features or {}))
+        called = splits_called(name.split("[")[0] for name in splits)
         for name, rows in splits.items():
-            split = split_called(name.split("[")[0])
+            split = called.get(name.split("[")[0])
             problem = None
             if split is None and len(splits) > 1:
                 problem = Problem("no_split", f"its split {name!r} is none of train, val and test")

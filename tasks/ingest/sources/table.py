@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -16,10 +16,11 @@ from tasks.errors import DataError
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
-from tasks.ingest.naming import has_drive, slashed, split_called
+from tasks.ingest.naming import has_drive, says_evaluation, slashed, split_called, splits_called
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
+from tasks.records import Split
 from tasks.target import LABEL
 from tasks.workspace import Workspace
 
@@ -92,8 +93,11 @@ class TableSource(Source):
         """Every row; of images on this machine, size and time are read."""
         place = self._place(workspace)
         roots = _Roots(place, self.roots, workspace)
+        splits: dict[str, Split] = {}
         for row in self._rows(place):
-            item = self._item(row, roots, limit)
+            if (called := row.cells.get(self.split, "")) not in splits and says_evaluation(called):
+                splits = self._splits(place)
+            item = self._item(row, roots, limit, splits)
             if item.problem is not None:
                 item = replace(item, problem=Problem(item.problem.kind, f"row {row.number}: {item.problem.reason}"))
             yield item
@@ -125,6 +129,11 @@ class TableSource(Source):
         with closing(self._rows(place)) as rows:
             return next(rows, None)
 
+    def _splits(self, place: Path | str) -> dict[str, Split]:
+        """What the names of splits mean beside each other, all rows read once more: few tables need to be."""
+        with closing(self._rows(place)) as rows:
+            return splits_called({called for row in rows if split_called(called := row.cells.get(self.split, ""))})
+
     def _wanted(self) -> Wanted:
         columns = dict.fromkeys(column for asked in self._tasks().values() for column in asked.columns)
         keys = {getattr(self, key): key for key in OPTIONAL}
@@ -132,7 +141,7 @@ class TableSource(Source):
         named = {column: key for column, key in keys.items() if column != type(self).model_fields[key].default}
         return Wanted(self.image, list(columns), list(keys), named)
 
-    def _item(self, row: Row, roots: _Roots, limit: int) -> Item:
+    def _item(self, row: Row, roots: _Roots, limit: int, splits: Mapping[str, Split]) -> Item:
         """A row's item; its number is told by whoever asks."""
         if row.problem is not None:
             return Item(f"row {row.number}", problem=Problem("bad_row", row.problem))
@@ -141,7 +150,8 @@ class TableSource(Source):
             return Item(f"row {row.number}", problem=Problem("bad_row", f"no {self.image}"))
         try:
             said = labels_of(read_cells(row.cells, self._tasks()))
-            split = _split(row.cells.get(self.split, ""))
+            called = row.cells.get(self.split, "")
+            split = splits.get(called) or _split(called)
         except ValueError as error:
             return Item(named or f"row {row.number}", problem=Problem("bad_row", str(error)))
         domain, group = row.cells.get(self.domain) or None, row.cells.get(self.group) or None
@@ -177,7 +187,7 @@ def _beside(place: str) -> str:
     return f"; {os.path.basename(place)}{found} is there: write the ending, too" if found else ""
 
 
-def _split(name: str) -> str | None:
+def _split(name: str) -> Split | None:
     if not name:
         return None
     if (split := split_called(name)) is None:
