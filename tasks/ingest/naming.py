@@ -16,8 +16,17 @@ WORDS: dict[str, Split] = {
     "test": "test", "testing": "test", "tst": "test", "holdout": "test", "heldout": "test",
     "pool": "pool", "unlabelled": "pool", "unlabeled": "pool", "unlabel": "pool", "unannotated": "pool",
     "unsupervised": "pool",
+    "entrainement": "train", "apprentissage": "train", "entrenamiento": "train", "addestramento": "train",
+    "allenamento": "train", "treino": "train", "treinamento": "train", "trening": "train", "treningowy": "train",
+    "treningowe": "train", "обучение": "train", "обучающая": "train", "тренировка": "train", "тренировочная": "train",
+    "训练": "train", "訓練": "train", "学習": "train", "훈련": "train", "학습": "train",
+    "validierung": "val", "validacion": "val", "validazione": "val", "validacao": "val", "validatie": "val",
+    "walidacja": "val", "walidacyjny": "val", "walidacyjne": "val", "валидация": "val", "валидационная": "val",
+    "проверка": "val", "проверочная": "val", "验证": "val", "驗證": "val", "検証": "val", "검증": "val",
+    "prueba": "test", "teste": "test", "testowy": "test", "testowe": "test", "тест": "test", "тестовая": "test",
+    "тестирование": "test", "测试": "test", "測試": "test", "テスト": "test", "테스트": "test",
 }  # fmt: skip
-"""Words that name a split, in lower case."""
+"""Words that name a split, in lower case and without accents."""
 
 EVALUATION = frozenset(["eval", "evaluation"])
 """Words of those that name a val split which name the test split where another is val and none is test."""
@@ -32,12 +41,18 @@ FILLERS = frozenset(
     pictures photo photos jpg jpeg png file files folder folders dir all full final new old raw orig original clean
     cleaned processed preprocessed resized cropped crop crops px rgb gray grey simple easy hard small large big tiny
     mini public private official labelled labeled label labels class classes version ver copy challenge sample samples
-    cross fold the my our""".split()  # noqa: SIM905 (a wall of quotes)
+    cross fold the my our daten datensatz bilder jeu donnees conjunto datos dados imagenes imagens dati zbior dane
+    данные выборка набор""".split()  # noqa: SIM905 (a wall of quotes)
 )
 """Words beside a split's that change nothing: ``test_images``, ``dataset_train``, ``TEST_SIMPLE``, ``01_train``."""
 
-JOINED = ("datasets", "dataset", "images", "image", "imgs", "img", "folder", "split", "sets", "set", "data", "s")
-"""What is written together with a split's word: ``trainset``, ``valimages``, ``tests``."""
+JOINED = (
+    "datasets", "dataset", "images", "image", "imgs", "img", "folder", "split", "sets", "set", "data", "s",
+    "sdatensatz", "datensatz", "sdaten", "daten", "sbilder", "bilder",
+    "数据集", "数据", "集合", "集", "資料集", "画像", "データセット", "データ", "用",
+    "데이터셋", "데이터", "세트", "용",
+)  # fmt: skip
+"""What is written together with a split's word: ``trainset``, ``valimages``, ``tests``, ``Testdaten``, ``训练集``."""
 
 
 class Called(NamedTuple):
@@ -147,11 +162,17 @@ def _joined(name: str) -> list[str]:
 
 
 def _words(name: str) -> Iterable[str]:
-    for part in re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name)):
+    for part in re.findall(r"[^\W\d_]+|\d+", _without_accents(name)):
         if _split_of(part.casefold()) or part.isupper() or part.islower():
             yield part.casefold()
         else:
             yield from (word.casefold() for word in re.findall(r"[^\W\d_][a-z]+|[A-Z]+(?![a-z])|[^\W\d_]", part))
+
+
+def _without_accents(name: str) -> str:
+    """A name in one form of Unicode, its letters without marks above or below, but for those that make another sign."""
+    parts = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", name))
+    return unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", parts))
 
 
 def _split_of(word: str) -> Split | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tasks.errors import ConfigurationError
@@ -14,11 +15,13 @@ from tasks.ingest.naming import (
     is_split_list,
     look_alike,
     plainly_called,
+    says_unlabelled,
     settle_evaluation,
     split_names,
     splits_called,
 )
 from tasks.records import Split
+from tasks.wording import shorten
 
 Tree = dict[tuple[str, ...], int]
 """How many images lie directly in a folder, by the names on the way to it."""
@@ -30,6 +33,13 @@ ASIDE = frozenset(
     readme""".split()  # noqa: SIM905 (a wall of quotes)
 )
 """What lies beside splits and is none, nor a class beside a folder called ``train`` that holds classes."""
+
+SPARE = frozenset(
+    """old older backup backups bak archive archived copy copies augmented augmentation augmentations aug extra extras
+    spare unused trash deleted removed rejected raw original originals synthetic generated
+    predictions thumbnails heatmaps""".split()  # noqa: SIM905
+)
+"""Words of what holds the same classes as the splits beside it, and yet is none."""
 
 SHOWN = 6
 """Names that a reading shows of each sort."""
@@ -62,6 +72,11 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
 def is_aside(name: str) -> bool:
     """Whether a folder's name is that of something beside the images."""
     return look_alike(name) in ASIDE
+
+
+def _is_spare(name: str) -> bool:
+    """Whether a folder beside splits is called as one that nobody takes for a split."""
+    return is_aside(name) or not SPARE.isdisjoint(re.findall(r"[^\W\d_]+", name.casefold()))
 
 
 def _around(tree: Tree, words: tuple[str, ...]) -> str | None:
@@ -111,20 +126,40 @@ def _written(layout: Layout, tree: Tree) -> Layout:
 
 
 def _detailed(layout: Layout, tree: Tree) -> Layout:
-    """The layout with those folders of splits that are repeated or hold no classes."""
+    """The layout with those folders of splits that are repeated, stand around its classes, or hold none."""
     if layout.words[:2] != ("split", "label"):
         return layout
-    tops = {name: below for name, below in _below(tree).items() if layout.place(f"{name}/x").split}
-    repeated = set()
+    tops = _splits_of(layout, tree)
+    repeated = {}
     for name, below in tops.items():
-        inner = _below(below)
-        only = next(iter(inner), "")
+        if (only := _only(below)) is None:
+            continue
+        classes = {each for other, its in tops.items() if other != name for each in _below(its)}
         same = look_alike(only) == look_alike(name) or plainly_called(only) == layout.place(f"{name}/x").split
-        if len(inner) == 1 and () not in below and same:
-            repeated.add(f"{name}/{only}")
-            tops[name] = inner[only]
-    flat = {name for name, below in tops.items() if set(below) == {()}}
-    return replace(layout, repeated=frozenset(repeated), flat=frozenset(flat if flat < set(tops) else ()))
+        if same or (only not in classes and len(classes & _below(_below(below)[only]).keys()) > 1):
+            repeated[name] = only
+    return _with_repeated(layout, tops, repeated)
+
+
+def _with_repeated(layout: Layout, tops: Mapping[str, Tree], repeated: Mapping[str, str]) -> Layout:
+    inside = {name: _below(below)[repeated[name]] if name in repeated else below for name, below in tops.items()}
+    flat = {name for name, below in inside.items() if set(below) == {()}}
+    return replace(
+        layout,
+        repeated=frozenset(map("/".join, repeated.items())),
+        flat=frozenset(flat if flat < set(tops) else ()),
+    )
+
+
+def _splits_of(layout: Layout, tree: Tree) -> dict[str, Tree]:
+    """The trees below the folders at the top that are splits."""
+    return {name: below for name, below in _below(tree).items() if layout.place(f"{name}/x").split}
+
+
+def _only(tree: Tree) -> str | None:
+    """The only folder in which all images of a split lie, but for those in folders that say that they have no label."""
+    names = [name for name in _below(tree) if not says_unlabelled(name)]
+    return names[0] if len(names) == 1 and () not in tree else None
 
 
 class _Reader:
@@ -142,10 +177,12 @@ class _Reader:
         splits = self._splits()
         kinds = LEARNT_OR_HELD_OUT.intersection(splits.values())
         others = self.tops.keys() - splits.keys()
-        layout = _detailed(Layout(("split", "label"), splits=splits), self.tree)
+        layout = self._within(_detailed(Layout(("split", "label"), splits=splits), self.tree))
         classes = {placed.label for placed in _placed(layout, self.tree) if placed.label and placed.split in kinds}
         has_classes = len(classes) > (1 if others and len(kinds) == 1 else 0)
         if kinds and has_classes and (len(kinds) > 1 or all(map(is_aside, others))):
+            if unread := sorted(name for name in others if self._is_like_a_split(name, classes)):
+                raise self._stop("split/label", "domain/label", unread=unread)
             return self._below_splits(layout)
         if kinds and not others and len(kinds) == 1:
             return layout
@@ -163,6 +200,24 @@ class _Reader:
                     splits[name] = more.split
         return settle_evaluation(splits)
 
+    def _within(self, layout: Layout) -> Layout:
+        """The layout, where each split holds one folder of the same name around several: these are the classes."""
+        tops = _splits_of(layout, self.tree)
+        held = {name: below for name, below in tops.items() if layout.place(f"{name}/x").split in LEARNT_OR_HELD_OUT}
+        only = {name: found for name, below in held.items() if set(below) != {()} and (found := _only(below))}
+        alike = len({look_alike(name) for name in only.values()}) == 1
+        flat = {name for name, below in held.items() if set(below) == {()}}
+        several = any(len(_below(_below(tops[name])[inner])) > 1 for name, inner in only.items())
+        if layout.repeated or not alike or not several or only.keys() | flat != held.keys():
+            return layout
+        return _with_repeated(layout, tops, only)
+
+    def _is_like_a_split(self, name: str, classes: Iterable[str]) -> bool:
+        """Whether a folder beside splits holds their classes and may be one whose name nobody knows."""
+        inner = {look_alike(folder) for folder in _below(self.tops[name])}
+        shared = inner & {look_alike(each) for each in classes}
+        return len(shared) > 1 and 2 * len(shared) >= len(inner) and not _is_spare(name)
+
     def _is_much_like_splits(self, kinds: Iterable[Split], has_classes: bool) -> bool:
         if len(set(kinds)) > 1 or (kinds and has_classes):
             return True
@@ -176,8 +231,10 @@ class _Reader:
             if folders and folders[0] in (layout.splits or {}):
                 start = 2 if "/".join(folders[:2]) in layout.repeated else 1
                 below[folders[start:]] = below.get(folders[start:], 0) + count
-        if _have_the_same_folders(below):
+        if _have_the_same_folders(below) or _hold_each_other(below):
             raise self._stop("split/label", "split/domain/label")
+        if len(classes := _below(below)) == 1 and len(_below(*classes.values())) > 1:
+            raise self._stop("split/label", "split/*/label")
         return layout
 
     def _classes(self) -> Layout:
@@ -195,10 +252,11 @@ class _Reader:
             raise self._stop("label", "domain/label")
         return Layout(("label",))
 
-    def _stop(self, *layouts: str) -> ConfigurationError:
+    def _stop(self, *layouts: str, unread: Sequence[str] = ()) -> ConfigurationError:
         told = [f"  layout: {text:<18} {_told(_written(Layout.parse(text), self.tree), self.tree)}" for text in layouts]
+        more = f", or give {shorten(unread)} the name of a split, such as train, val or test" if unread else ""
         return ConfigurationError(
-            f"the folders can be read in {len(layouts)} ways; say in {self.key} which is right "
+            f"the folders can be read in {len(layouts)} ways; say in {self.key} which is right{more} "
             "(* stands for a folder that means nothing):\n" + "\n".join(told)
         )
 
@@ -215,6 +273,12 @@ def _have_the_same_folders(tree: Tree) -> bool:
             images[name] += count
     shared = [name for name, tops in above.items() if len(tops) > 1]
     return len(shared) > 1 and 2 * sum(images[name] for name in shared) >= sum(tree.values())
+
+
+def _hold_each_other(tree: Tree) -> bool:
+    """Whether a folder holds several of the names that folders beside it have: one split has a level more."""
+    tops = _below(tree)
+    return any(len(tops.keys() & _below(below).keys() - {name}) > 1 for name, below in tops.items())
 
 
 def _told(layout: Layout, tree: Tree) -> str:

@@ -24,6 +24,19 @@ SPELT = {
              "test1", "tests", "Test (public)"],
     "pool": ["pool", "unlabelled", "Unlabeled", "un-labelled", "unlabelled2017", "test_unlabelled", "unsupervised"],
 }  # fmt: skip
+ABROAD = {
+    "train": ["Trainingsdaten", "Entraînement", "entrai\u0302nement", "APPRENTISSAGE", "entrenamiento", "Addestramento",
+              "treinamento", "trening", "обучение", "Обучающая_выборка", "训练集", "訓練データ", "学習用", "훈련"],
+    "val": ["Validierung", "Validierungsdaten", "Validación", "validazione", "validação", "validatie", "Walidacja",
+            "валидация", "验证集", "検証", "검증"],
+    "test": ["Testdaten", "prueba", "Pruebas", "teste", "testowy", "Тест", "测试集", "テスト", "テストデータ",
+             "테스트"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "split"), [(name, split) for split, names in ABROAD.items() for name in names])
+def test_splits_may_be_called_in_other_languages(name: str, split: str) -> None:
+    assert plainly_called(name) == split_called(name) == split
 
 
 @pytest.mark.parametrize(("name", "split"), [(name, split) for split, names in SPELT.items() for name in names])

@@ -68,6 +68,14 @@ CATS_AND_DOGS = {"cat", "dog"}
         ("train/cat,dog", "train", 0),
         ("train/cat,dog samples:2", "train", 2),
         ("train,test/cat/a,b train,test/dog", "train test", 0),
+        ("Training,Validierung,Test/cat,dog", "train val test", 0),
+        ("entraînement,validation,test/cat,dog", "train val test", 0),
+        ("训练集,测试集/cat,dog", "train test", 0),
+        ("train,test/images/cat,dog", "train test", 0),
+        ("train/Images/cat,dog val/images/cat", "train val", 0),
+        ("train/images/cat,dog", "train", 0),
+        ("train/images/cat,dog test/cat,dog", "train test", 0),
+        ("train,val,test,old_backup,augmented/cat,dog:3", "train val test", 12),
         ("cat,dog/train,test", "train test", 0),
         ("cat/train,test,val dog/train,test", "train test val", 0),
     ],
@@ -80,6 +88,16 @@ def test_splits_and_classes_are_those_that_a_person_sees(tree: str, splits: str,
 def test_images_of_a_split_without_class_folders_beside_one_with_them_are_the_pool(test: str) -> None:
     assert read(f"train/cat,dog {test}") == (CATS_AND_DOGS | {""}, {"train", "pool"}, 0)
     assert read(f"train/cat,dog {test}", "split/label") == (CATS_AND_DOGS | {""}, {"train", "pool"}, 0)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    ["train/images/cat,dog test/images:6", "train/labelled/cat,dog train/unlabelled:6 test/cat,dog",
+     "train,test/labelled/cat,dog train/unlabelled:6", "train,test/images/cat,dog pool:6"],
+)  # fmt: skip
+def test_a_folder_around_the_classes_of_a_split_is_no_class(tree: str) -> None:
+    labels, splits, kept_out = read(tree)
+    assert labels == CATS_AND_DOGS | {""} and {"train", "pool"} <= splits and not kept_out
 
 
 @pytest.mark.parametrize(
@@ -129,6 +147,14 @@ def test_classes_are_classes_whatever_they_sound_like(tree: str, classes: str) -
             "domain/split/label": "classes cat (4), dog (4); splits test (4), train (4); domains photo (4), sketch (4)",
             "label/split": "classes photo (4), sketch (4)", "label": "classes photo (4), sketch (4)",
         }),
+        ("train,test,sprong/cat,dog", {
+            "split/label": "classes cat (2), dog (2); splits test (2), train (2); 2 images kept out",
+            "domain/label": "classes cat (3), dog (3); domains sprong (2), test (2), train (2)",
+        }),
+        ("train,test/images/cat,dog train:1", {
+            "split/label": "classes images (4)", "split/*/label": "classes cat (2), dog (2); splits test (2), train",
+        }),
+        ("train/day,night/cat,dog test/cat,dog", {"split/label": "", "split/domain/label": ""}),
         ("one,two/train/cat,dog", {"domain/split/label": "classes cat (2), dog", "label/split": "", "label": ""}),
     ],
 )  # fmt: skip
@@ -182,6 +208,11 @@ def test_message_is_never_longer_than_a_screen() -> None:
     with pytest.raises(ConfigurationError) as stopped:
         read(f"a,b/{names}")
     assert "and 994 more" in str(stopped.value) and len(str(stopped.value)) < 800
+
+
+def test_message_names_the_folder_that_may_be_a_split() -> None:
+    with pytest.raises(ConfigurationError, match=r"which is right, or give sprong the name of a split, such as train"):
+        read("train,test,sprong/cat,dog extra/cat,dog")
 
 
 def test_message_names_the_layout_of_the_domain_that_it_is_about() -> None:
