@@ -220,7 +220,8 @@ def test_rows_lead_only_below_the_table_and_the_roots(root: str | None, listed: 
     other = workspace.root / "other"
     inside = ["a/1.png", "inner.png", str(listed / "a" / "2.png"), "b/../b/3.png"]
     below_root = [f"{other}/5.png", "../other/5.png"]
-    outside = ["../outside.png", "link.png", "/etc/hostname", "a/../../outside.png", f"file://{listed}/a/1.png",
+    outside = ["../outside.png", "link.png", "/etc/hostname", "a/../../outside.png", "file:///etc/hostname",
+               f"file://{listed}/../outside.png", f"file://{listed}/%2e%2e/outside.png", f"file://nas{listed}/a/1.png",
                "http://localhost/1.png", "simplecache::file:///etc/hostname", "memory://x.png"]  # fmt: skip
     others = ["circle/1.png", "~/1.png", "x" * 5000]
     rows = [f"{row},cat" for row in (*inside, *below_root, *outside, *others)]
@@ -280,6 +281,46 @@ def test_a_name_without_its_ending_is_told_which_file_is_meant(listed: Path, wor
     found = items(workspace, "path,label\na/1,cat\na/7,cat\n")
     assert found[0].problem.reason.endswith("a/1: No such file or directory; 1.png is there: write the ending, too")
     assert found[1].problem.reason.endswith("a/7: No such file or directory")
+
+
+def test_urls_of_files_on_this_machine_are_paths(listed: Path, workspace: Workspace) -> None:
+    urls = [f"file://{listed}/a/1.png", f"file://localhost{listed}/a/2.png", f"FILE:{listed}/b/3.png",
+            f"file://{listed}/b/4%20%C3%BC.png", f"file://{listed}/a/7.png", "file:///C:/photos/1.png",
+            "file:///%00"]  # fmt: skip
+    found = items(workspace, "\n".join(["path,label", *(f"{url},cat" for url in urls)]))
+    assert [(item.path, item.place) for item in found[:4]] == [(row[0], str(listed / row[0])) for row in ROWS]
+    assert [item.problem and item.problem.kind for item in found] == [None] * 4 + ["missing", "unsafe_path", "bad_row"]
+    assert "C:/photos/1.png is on a drive of Windows" in found[5].problem.reason
+
+
+def test_paths_may_be_in_another_form_of_unicode_than_the_disk(listed: Path, workspace: Workspace) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    names = [f"{composed}/{apart}.png", f"{apart}2/{composed}.png"]
+    for name in names:
+        (listed / name).parent.mkdir()
+        (listed / name).write_bytes(png(name))
+    rows = [f"{apart}/{composed}.png", f"{composed}2/{composed}.png", f"{listed}/{apart}/{apart}.png",
+            f"{apart}\\{composed}.png", f"{apart}/../../{composed}.png", f"{composed}/none.png"]  # fmt: skip
+    found = items(workspace, "\n".join(["path,label", *(f"{row},cat" for row in rows)]))
+    assert [item.path for item in found[:4]] == [names[0], names[1], names[0], names[0]]
+    assert [item.problem and item.problem.kind for item in found] == [None] * 4 + ["unsafe_path", "missing"]
+
+
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [("A/1.PNG", "'a/1.png'"), ("a/1.PNG", "'1.png'"), ("b/4%20%C3%BC.png", "'4 ü.png'"),
+     ("B/4%20ü.png", "'b/4 ü.png'"),
+     ("b/3\u200b.png", "'3.png'"), ("c/d .png", r"'d \u200b.png'"),
+     ("a/9.PNG", ""), ("A", ""), ("nowhere/1.png", "")],
+)  # fmt: skip
+def test_a_name_that_differs_in_capitals_or_signs_nobody_sees_is_told_what_is_there(
+    named: str, there: str, listed: Path, workspace: Workspace
+) -> None:
+    (listed / "c").mkdir()
+    (listed / "c" / "d \u200b.png").write_bytes(png("d"))
+    (item,) = items(workspace, f"path,label\n{named},cat\n")
+    told = f"; {there} is there: write it so" if there else ""
+    assert item.problem.reason.endswith(f"No such file or directory{told}")
 
 
 def test_images_within_a_table_are_taken_in_by_their_content(listed: Path, workspace: Workspace) -> None:

@@ -17,6 +17,7 @@ from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
 from tasks.ingest.naming import has_drive, says_evaluation, slashed, split_called, splits_called
+from tasks.ingest.nearby import hint, in_its_form, plain_path
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
@@ -26,9 +27,6 @@ from tasks.workspace import Workspace
 
 OPTIONAL = ("split", "domain", "group")
 """Keys of columns that a table may lack under their usual names."""
-
-ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
-"""What tables often leave out of files' names."""
 
 
 def _read_encoding(name: str) -> str:
@@ -176,15 +174,9 @@ def _found(item: Item, roots: _Roots) -> Item:
     try:
         stamp = stamp_of(Path(place)) if "://" not in place else None
     except OSError as error:
-        problem = Problem("missing", f"{place}: {error.strerror}{_beside(place)}")
+        problem = Problem("missing", f"{place}: {error.strerror}{hint(place)}")
         return Item(item.path, problem=problem, labels=item.labels, further=item.further)
     return replace(item, path=path, place=place, stamp=stamp)
-
-
-def _beside(place: str) -> str:
-    """A hint where a row names a file without its ending."""
-    found = next((ending for ending in ENDINGS if os.path.isfile(place + ending)), None)
-    return f"; {os.path.basename(place)}{found} is there: write the ending, too" if found else ""
 
 
 def _split(name: str) -> Split | None:
@@ -213,6 +205,7 @@ class _Roots:
 
     def find(self, named: str) -> tuple[str, str, Problem | None]:
         """Where a row's image is to be read, and where it belongs in the dataset."""
+        named = plain_path(named) if isinstance(self.base, Path) else named
         if "\0" in named or len(named) > 4096:
             return "", "", Problem("bad_row", "its path holds a zero byte or is longer than 4,096 characters")
         if has_drive(named):
@@ -222,6 +215,8 @@ class _Roots:
             path = Path(named) if named.startswith("/") else self.base / named
             if "\\" in named and not os.path.lexists(path):
                 path = self.base / slashed(named)
+            if not named.isascii() and not os.path.lexists(path):
+                path = in_its_form(path)
             real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
             for folder in self.folders:
                 if real.is_relative_to(folder):
