@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,8 @@ from typing import NamedTuple
 
 from tasks.errors import ConfigurationError
 from tasks.wording import shorten
+
+DELIMITERS = ",;\t|"
 
 ABOVE = 20
 """Lines or rows that may stand above the head: empty ones, comments, a title, Excel's ``sep=;``."""
@@ -72,7 +75,9 @@ def _called(name: str, names: Sequence[str]) -> list[int]:
 
 
 def _plain(name: str) -> str:
-    return name.replace("\ufeff", "").strip().casefold()  # a byte order mark more than there should be
+    """A name without what nobody sees: a byte order mark more than there should be, joiners, directions of writing."""
+    text = unicodedata.normalize("NFKC", name)
+    return "".join(sign for sign in text if unicodedata.category(sign) != "Cf").strip().casefold()
 
 
 def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, int]:
@@ -93,7 +98,12 @@ def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> di
     """
     found = found_columns(names, wanted)
     there = shorten(names, 12) or "nothing"
-    if missing := [name for name in wanted.required if name not in found]:
+    missing = [name for name in wanted.required if name not in found]
+    if missing and any(names_all(name.split(sign), wanted) for name in names for sign in DELIMITERS):
+        raise MissingColumns(
+            f"{table} has all columns in one cell ({there}): save it again with each in a cell of its own"
+        )
+    if missing:
         raise MissingColumns(
             f"{table} has no column {shorten(missing)}; it has {there}. Name its columns in "
             "ingest.source.image and ingest.source.label; where these are no names but the first row, write the line "

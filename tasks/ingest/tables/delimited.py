@@ -13,10 +13,11 @@ from typing import IO, NamedTuple
 
 from tasks.errors import DataError
 from tasks.ingest.tables.cells import plain_number
-from tasks.ingest.tables.columns import ABOVE, Row, Wanted, columns_of, names_all
+from tasks.ingest.tables.columns import ABOVE, DELIMITERS, Row, Wanted, columns_of, names_all
 from tasks.wording import REASON, brief
 
-DELIMITERS = ",;\t|"
+QUOTED = re.compile(rf'[\ufeff\s]*"((?:[^"]++|"")*+)"[{re.escape(DELIMITERS)}\s]*')
+"""A line that is one quoted cell, perhaps with empty ones behind it."""
 
 LONGEST = 2**24
 """Signs of a line, and of a cell."""
@@ -62,7 +63,8 @@ def delimited_rows(stream: IO[bytes], table: Path | str, wanted: Wanted, encodin
 
 def _find_head(lines: Iterator[str], wanted: Wanted) -> tuple[Head, Iterator[str]]:
     """The first line that names the wanted columns, with whichever delimiter; where none does, the first that is
-    neither empty nor a comment. Also the lines below it."""
+    neither empty nor a comment. Also the lines below it, bare where each is one quoted cell: so Excel saves a table of
+    which it did not know the delimiter."""
     delimiters = DELIMITERS
     above = list(islice(lines, ABOVE))
     first: Head | None = None
@@ -71,12 +73,21 @@ def _find_head(lines: Iterator[str], wanted: Wanted) -> tuple[Head, Iterator[str
             delimiters = told[1] + delimiters
             continue
         end = _end_of_record(above, start)
-        heads = [_head("".join(above[start:end]), sign, end) for sign in delimiters]
-        if found := next((head for head in heads if names_all(head.names, wanted)), None):
+        plain = [_head("".join(above[start:end]), sign, end) for sign in delimiters]
+        if found := next((head for head in plain if names_all(head.names, wanted)), None):
             return found, chain(above[found.line :], lines)
+        heads = [_head(_bare(line), sign, start + 1) for sign in delimiters]
+        if found := next((head for head in heads if names_all(head.names, wanted)), None):
+            return found, map(_bare, chain(above[found.line :], lines))
         if first is None and line.strip() and not line.startswith("#"):
-            first = max(heads, key=lambda head: len(head.names))
+            first = max(plain, key=lambda head: len(head.names))
     return first or Head([], ",", 0), lines
+
+
+def _bare(line: str) -> str:
+    """What a line holds that is one quoted cell; any other as it is."""
+    found = QUOTED.fullmatch(line)
+    return found[1].replace('""', '"') + "\n" if found else line
 
 
 def _end_of_record(lines: Sequence[str], start: int) -> int:
@@ -91,7 +102,7 @@ def _end_of_record(lines: Sequence[str], start: int) -> int:
 
 def _head(text: str, delimiter: str, line: int) -> Head:
     # A tab before the first name is a delimiter: pandas gives the column of its index no name.
-    lines = io.StringIO(text.removeprefix("#").lstrip(" "), newline="")
+    lines = io.StringIO(text.lstrip("\ufeff").removeprefix("#").lstrip(" "), newline="")
     cells = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
     return Head([cell.strip() for cell in cells], delimiter, line)
 

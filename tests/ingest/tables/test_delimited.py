@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ConfigurationError, DataError
-from tasks.ingest.tables.columns import MissingColumns
+from tasks.ingest.tables.columns import MissingColumns, Wanted
 from tasks.ingest.tables.reading import read_rows
 from tests.ingest.tables.reading import WANTED, cells, rows
 
@@ -51,6 +51,14 @@ DIALECTS: dict[str, str | bytes] = {
     "pandas' index, tabs, an empty column": "\tpath\tlabel\tx\n0\ta/1.png\tcat\t\n1\ta/2.png\tchatière\t\n",
     "a column of numbers and tabs": "#\tpath\tlabel\n0\ta/1.png\tcat\n1\ta/2.png\tchatière\n",
     "quotes, tabs, an empty column": 'path\tlabel\tx\n"a/1.png" \t"cat"\t\na/2.png\tchatière\t\n',
+    "lines that are one quoted cell": "".join(f'"{line}"\n' for line in PLAIN.splitlines()),
+    "such lines, Windows' ends": "".join(f'"{line}"\r\n' for line in PLAIN.splitlines()),
+    "such lines, empty cells behind": "".join(f'"{line}";;\n' for line in PLAIN.splitlines()),
+    "such lines of semicolons": "\n\n" + "".join(f'"{line}"\n' for line in SEMICOLONS.splitlines()),
+    "such lines with quotes": '"path,""label"""\n"a/1.png,""cat"""\n"a/2.png,""chatière"""',
+    "some such lines": '"path,label"\na/1.png,cat\n"a/2.png,chatière"\n',
+    "signs nobody sees in the head": "\u200bpath,la\u00adbel\u200e\na/1.png,cat\na/2.png,chatière\n",
+    "two byte order marks, quotes": '\ufeff\ufeff"path","label"\na/1.png,cat\na/2.png,chatière\n',
     "another column in Latin-1": PLAIN.replace("\n", ",x\n").encode() + b"a/2.png,cat,\xe9",
 }
 
@@ -100,6 +108,21 @@ def test_words_stay_as_they_are_and_integers_that_pandas_made_floats_are_integer
     found = rows(tmp_path, "path,label\n" + "".join(f"7.0,{word}\n" for word in words))
     assert [row.cells["label"] for row in found] == [*words[:6], "0", "12", "-1", *words[9:]]
     assert {row.cells["path"] for row in found} == {"7.0"}
+
+
+def test_a_line_that_is_one_quoted_cell_keeps_its_commas_and_its_number(tmp_path: Path) -> None:
+    told = '"path,label"\n"a/1.png,""cat, wild"""\n"a/2.png"\n"a/3.png,dog"\n'
+    found = rows(tmp_path, told)
+    assert cells(found) == [("a/1.png", "cat, wild"), (), ("a/3.png", "dog")]
+    assert [(row.number, row.problem) for row in found if row.problem] == [(2, "1 cells where 2 are expected")]
+    with pytest.raises(DataError, match="line 3 opens a quote"):
+        rows(tmp_path, '"path,label"\n"a/1.png,cat"\n"a/2.png,cat\n"a/3.png,cat"\n')
+    assert cells(rows(tmp_path, 'path,label\n"a,1.png",cat\n')) == [("a,1.png", "cat")]
+
+
+def test_names_of_columns_may_be_in_another_form_of_unicode(tmp_path: Path) -> None:
+    found = rows(tmp_path, "path,espe\u0300ce\na.png,cat\n", Wanted("path", ["esp\u00e8ce"], []))
+    assert cells(found) == [("a.png", "cat")]
 
 
 def test_names_that_fit_exactly_come_before_those_in_another_case(tmp_path: Path) -> None:

@@ -76,6 +76,10 @@ def test_a_value_of_json_keeps_its_words_and_a_line_that_is_none_is_told_by_its_
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        (
+            '{"path;label": "1.png;cat"}',
+            "has all columns in one cell .path;label.: save it again with each in a cell of",
+        ),
         ("{\n", "no JSON that holds rows .*an object a line is expected, or a list of objects"),
         ("[" * 200_000, "no JSON that holds rows"),
         ('{"images": [], "annotations": []}', "has no column path, label; it has images, annotations"),
