@@ -173,6 +173,9 @@ def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, 
             advice = "give images of it from more groups, or remove the class"
         else:
             advice += "set ingest.split.by to stratified, which learns from every class"
+        alike = {look_alike(name) for name in missing}
+        if told := [reason for _, reason in _similar([name for name in classes if look_alike(name) in alike], counts)]:
+            advice = f"{shorten(told)}. Give each class one name, or {advice}"
         raise DataError(f"{_of(target)}no training image for {shorten(missing)}: {advice}{_because(journal)}")
     return classes
 

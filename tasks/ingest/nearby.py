@@ -8,12 +8,13 @@ import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
 """What tables often leave out of files' names."""
 
-FORMS = ("NFC", "NFD")
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 """In which systems write names: most as they are typed, macOS taken apart."""
 
 FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(?=/)(.*)", re.IGNORECASE | re.DOTALL)
@@ -48,7 +49,8 @@ def hint(place: str) -> str:
 
 def _near(place: str) -> str | None:
     """From the first name on that differs, the path that is there."""
-    found, differing = "/", []
+    found = "/"
+    differing: list[str] = []
     for name in Path(place).parts[1:]:
         there = name if os.path.lexists(os.path.join(found, name)) else _called_alike(found, name)
         if there is None:

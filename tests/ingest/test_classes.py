@@ -54,6 +54,13 @@ def found(dataset: Dataset) -> dict[str, list[str]]:
     return {kind: findings[kind]["examples"] for kind in CLASSES if kind in findings}
 
 
+def test_a_class_without_a_training_image_is_told_of_its_name_in_other_capitals(home: Workspace) -> None:
+    grow(home.root / "capitals", tree({"Cat": "train val", "cat": "test", "dog": "train val test"}))
+    told = r"image for cat: may be one class: 'Cat' \(8\), 'cat' \(4\)\. Give each class one name, or give more images"
+    with pytest.raises(DataError, match=told):
+        ingested(home, folder="capitals")
+
+
 def test_nothing_is_told_of_classes_that_are_everywhere(home: Workspace) -> None:
     grow(home.root / "whole", tree({"cat": "train val test", "dog": "train val test"}))
     assert found(ingested(home, folder="whole")) == {}
