@@ -104,7 +104,7 @@ def _holds_splits(tree: Tree, depth: int = DEEPEST) -> bool:
     tops = _below(tree)
     splits = split_names(tops)
     if is_split_list(splits):
-        return any(len(_below(tops[name])) > 1 for name in splits)
+        return any(len(_below(tops[name])) > 1 or len(_classes_in(tops[name])) > 1 for name in splits)
     return depth > 1 and any(_holds_splits(below, depth - 1) for below in tops.values())
 
 
@@ -134,11 +134,17 @@ def _detailed(layout: Layout, tree: Tree) -> Layout:
     for name, below in tops.items():
         if (only := _only(below)) is None:
             continue
-        classes = {each for other, its in tops.items() if other != name for each in _below(its)}
+        classes = {each for its in tops.values() if _only(its) != only for each in _below(its)}
         same = look_alike(only) == look_alike(name) or plainly_called(only) == layout.place(f"{name}/x").split
-        if same or (only not in classes and len(classes & _below(_below(below)[only]).keys()) > 1):
+        if same or (only not in classes and len(classes & _classes_in(below)) > 1):
             repeated[name] = only
     return _with_repeated(layout, tops, repeated)
+
+
+def _classes_in(tree: Tree) -> set[str]:
+    """The folders in the only one of a split; none where it has several."""
+    only = _only(tree)
+    return set() if only is None else set(_below(_below(tree)[only]))
 
 
 def _with_repeated(layout: Layout, tops: Mapping[str, Tree], repeated: Mapping[str, str]) -> Layout:
@@ -207,7 +213,7 @@ class _Reader:
         only = {name: found for name, below in held.items() if set(below) != {()} and (found := _only(below))}
         alike = len({look_alike(name) for name in only.values()}) == 1
         flat = {name for name, below in held.items() if set(below) == {()}}
-        several = any(len(_below(_below(tops[name])[inner])) > 1 for name, inner in only.items())
+        several = any(len(_classes_in(tops[name])) > 1 for name in only)
         if layout.repeated or not alike or not several or only.keys() | flat != held.keys():
             return layout
         return _with_repeated(layout, tops, only)

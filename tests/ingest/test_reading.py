@@ -74,6 +74,8 @@ CATS_AND_DOGS = {"cat", "dog"}
         ("train,test/images/cat,dog", "train test", 0),
         ("train/Images/cat,dog val/images/cat", "train val", 0),
         ("train/images/cat,dog", "train", 0),
+        ("train,val/images/cat,dog test/cat,dog", "train val test", 0),
+        ("data/train,test/images/cat,dog docs:2", "train test", 2),
         ("train/images/cat,dog test/cat,dog", "train test", 0),
         ("train,val,test,old_backup,augmented/cat,dog:3", "train val test", 12),
         ("cat,dog/train,test", "train test", 0),
