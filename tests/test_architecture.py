@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,15 @@ def test_what_takes_seconds_to_import_is_imported_where_it_is_used(module: str, 
     code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not unneeded & set(loaded.split())
+
+
+def test_what_a_stage_keeps_is_named_by_the_code_of_all_of_it() -> None:
+    """As the flow's cache has it: else a changed stage would be done again, and find what it kept before."""
+    own = re.compile(r"code_version\(Path\(__file__\)\.parent(?:s\[(\d)\])?\)")
+    folders = {path: path.parents[int(above or 0)] for path in SOURCES for above in own.findall(path.read_text())}
+    assert len(folders) > 5
+    for path, folder in folders.items():
+        assert folder in {ROOT / "tasks" / stage for stage in STAGES}, f"{name(path)} names it by {name(folder)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

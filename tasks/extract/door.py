@@ -24,7 +24,7 @@ from tasks.extract.precision import choose_device
 from tasks.extract.space import Space, open_space, wanted_keys
 from tasks.extract.store import FeatureStore
 from tasks.extract.work import Work, fill, fill_on, shard_size
-from tasks.fingerprint import fingerprint
+from tasks.fingerprint import code_version, fingerprint
 from tasks.machine import usable_cores
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import progress
@@ -168,7 +168,8 @@ def _look_alikes(dataset: Dataset, features: FeatureSet, workspace: Workspace) -
     with (dataset.report / "near_duplicates.csv").open() as pairs:
         if sum(1 for _ in islice(pairs, 2)) < 2:
             return {}
-    name = fingerprint(features.store.name, dataset.fingerprint, dataset.report.name)
+    code = code_version(Path(__file__).parent)
+    name = fingerprint(code, features.store.name, dataset.fingerprint, dataset.report.name)
     final = workspace.cache / "look_alikes" / name
     with fresh_folder(final) as folder:
         confirmed, straddling = confirm(dataset, FeatureStore(features.store), folder)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
+from tasks.extract import door
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.extract.look_alikes import similarities
@@ -92,6 +93,16 @@ def test_what_only_looks_alike_in_brightness_is_not_confirmed(tmp_path: Path) ->
     assert len(pd.read_csv(dataset.report / "near_duplicates.csv")) >= 3
     features = extract_features(ExtractConfig(precision="fp32", device="cpu"), dataset, RECIPE, workspace)
     assert features.look_alikes is not None and features.confirmed == 0
+
+
+def test_changed_code_writes_its_own_files(found: tuple[Dataset, FeatureSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, features = found
+    assert features.look_alikes is not None
+    workspace = Workspace(features.look_alikes.parents[2])
+    monkeypatch.setattr(door, "code_version", lambda folder: f"changed {folder.name}")
+    again = extract_features(ExtractConfig(precision="fp32", device="cpu"), dataset, RECIPE, workspace)
+    assert again.fingerprint == features.fingerprint and again.new == 0
+    assert again.look_alikes not in (None, features.look_alikes)
 
 
 def test_similarity_is_the_cosine_of_the_features(found: tuple[Dataset, FeatureSet]) -> None:

@@ -62,7 +62,8 @@ def compare_with(
         evaluation: of the candidate.
         frozen: features of all images, by the candidate's backbone as it was before training.
     """
-    code = code_version(Path(__file__).parent)
+    # Of the whole stage, as the flow's cache has it: what is done here rests on its other folders, too.
+    code = code_version(Path(__file__).parents[1])
     records = (dataset, candidate, rival, evaluation, frozen)
     name = fingerprint(code, config.model_dump(), *(record.fingerprint for record in records))
     final = workspace.cache / "comparisons" / name

@@ -44,7 +44,8 @@ def inspect_candidate(
         WeightsError: the backbone's weights are no longer those that the features were computed with.
         ConfigurationError: the network has no layer that could be mapped.
     """
-    code = code_version(Path(__file__).parent)
+    # Of the whole stage, as the flow's cache has it: what is done here rests on its other folders, too.
+    code = code_version(Path(__file__).parents[1])
     name = fingerprint(
         code, config.model_dump(), dataset.fingerprint, preprocessed.fingerprint, features.fingerprint,
         candidate.fingerprint,
