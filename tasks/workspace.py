@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -133,8 +134,8 @@ def sqlite_file(url: str) -> Path | None:
 
 def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file that others find complete or not at all, with permissions of at most `mode`."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
+    # By chance: threads share a process's number, and so may containers that share a disk.
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

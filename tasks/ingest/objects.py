@@ -8,9 +8,9 @@ object is set aside: what is missing is brought back from whatever still has it,
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -62,8 +62,8 @@ def keep(content: bytes, digest: str, store: Path) -> Kept:
         mended = False
     else:
         mended = set_aside(digest, store)
-    temporary = f"{waiting_room(store)}/{os.getpid()}-{threading.get_ident()}-{digest}"
-    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o444)  # write-protected, as DVC does
+    temporary = f"{waiting_room(store)}/{secrets.token_hex(8)}-{digest}"
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444)  # write-protected, as DVC does
     try:
         written = os.write(descriptor, content)
         while written < len(content):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,3 +208,18 @@ def test_pulling_mends_what_is_damaged(empty: Workspace, tmp_path: Path) -> None
     assert faults(empty) == (0, 0) and len(kept_aside(empty)) == 3
     restore_version(version.name, empty)
     assert files(empty.data) == OLD
+
+
+def test_two_who_keep_a_content_at_once_both_do(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be processes of one number, in containers that share a disk."""
+    store, write = object_store(workspace), os.write
+    digest = hashlib.md5(PHOTO, usedforsecurity=False).hexdigest()
+
+    def interrupted(*args: Any) -> int:
+        monkeypatch.setattr(os, "write", write)
+        keep(PHOTO, digest, store)
+        return write(*args)
+
+    monkeypatch.setattr(os, "write", interrupted)
+    keep(PHOTO, digest, store)
+    assert is_whole(digest, store) and list(waiting_room(store).iterdir()) == []
