@@ -6,6 +6,7 @@ import torch
 
 from tasks.errors import ConfigurationError
 from tasks.extract.backbones import Backbone
+from tasks.wording import first_line
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -28,7 +29,7 @@ def choose_device(asked: str = "auto") -> torch.device:
         try:
             return torch.empty(0, device=asked).device
         except (RuntimeError, AssertionError) as error:
-            raise ConfigurationError(f"extract.device: {asked!r} is not there: {str(error).splitlines()[0]}") from error
+            raise ConfigurationError(f"extract.device: {asked!r} is not there: {first_line(error)}") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -17,7 +17,7 @@ from tasks.model.bundle import backbones_in
 from tasks.model.decisions import THRESHOLD
 from tasks.register.gating import Evidence, Finding
 from tasks.target import Target
-from tasks.wording import REASON, brief
+from tasks.wording import REASON, brief, first_line
 
 EXACT, ROUGH = 0.01, 0.1
 """Most that a probability may differ by, in fp32 and in lower precisions; or a number, in units of half the interval
@@ -41,7 +41,7 @@ def largest_difference(evidence: Evidence, images: int, tolerance: float | None)
         answers = served_answers(evidence.files, contents, max(1, len(evidence.dataset.classes)))
         apart = apart_by_image(evidence, batch, answers)
     except Exception as error:  # whatever a broken package raises; a server would, too
-        return Finding(False, f"the packaged model cannot be used: {brief(str(error).splitlines()[0], REASON)}")
+        return Finding(False, f"the packaged model cannot be used: {brief(first_line(error), REASON)}")
     worst = int(np.argmax(apart))
     off = sum(not each <= most for each in apart)  # what is no number, too
     what = "numbers, in halves of their intervals," if evidence.dataset.target.kind == "number" else "probabilities"

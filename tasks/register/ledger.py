@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from tasks.register.client import Model, Registry, Version, refusals
-from tasks.register.numbers import FLEETING, Series, draw
 from tasks.register.registry import every, rulings_of
+from tasks.register.series import FLEETING, Series, draw
 from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
 from tasks.wording import brief
 

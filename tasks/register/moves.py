@@ -29,7 +29,7 @@ from tasks.register.registry import (
     missing_files,
 )
 from tasks.register.turns import Turn, turn
-from tasks.wording import brief
+from tasks.wording import brief, first_line
 
 ANNOUNCED = "moving"
 """Tag of a registered model: of the move in the making."""
@@ -91,7 +91,7 @@ def notice(client: Registry, name: str) -> None:
         with turn(client, name):
             settle(client, name)
     except (RegistryError, *refusals()) as error:
-        tell(f"register\tnot written down, since the registry takes no changes ({str(error).splitlines()[0]})")
+        tell(f"register\tnot written down, since the registry takes no changes ({first_line(error)})")
 
 
 def history(client: Registry, name: str) -> list[Move]:

@@ -52,8 +52,11 @@ def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: floa
     if worse.empty:
         told = f"worse on none of {len(table)} parts of {split}"
         return Finding(True, told, asked, "0", against=comparison.version)
+    name = "mae" if f"{split}/mae" in comparison.metrics else "accuracy"
+    what = "MAE " * (name == "mae")
     told = "; ".join(
-        f"worse on {row['slice']}: {row['candidate']:.4f} where it was {row['champion']:.4f} "
+        f"worse on {row['slice']}: {what}{figure_text(row['candidate'], name)} where it was "
+        f"{figure_text(row['champion'], name)} "
         f"({row['images']:,} {split} images, p {row['p_holm']:.2g})"
         for row in worse.head(3).to_dict("records")
     )

@@ -13,7 +13,7 @@ from tasks.errors import RegistryError
 from tasks.model.bundle import DESCRIPTION, HEAD, backbone_file, bundle_in
 from tasks.records import Alias
 from tasks.register.client import Model, Registry, Version, refusals
-from tasks.register.numbers import FLEETING
+from tasks.register.series import FLEETING
 from tasks.register.tags import BACKBONES, CANDIDATE, GATE, PREFIX
 from tasks.ruling import Ruling
 
@@ -65,7 +65,7 @@ def get_version(client: Registry, name: str, which: str | int) -> Version:
 
 
 def all_models(client: Registry) -> list[Model]:
-    """All registered models, but for those that are none (see `tasks.register.numbers`)."""
+    """All registered models, but for those that are none (see `tasks.register.series`)."""
     return [model for model in every(client.search_registered_models) if not model.name.startswith(PREFIX)]
 
 

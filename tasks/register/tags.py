@@ -15,4 +15,4 @@ GATE = "gate."
 """How the tags begin that say what gates found and said: ``gate.1``, ``gate.2``...; see `tasks.register.rulings`."""
 
 PREFIX = ".headstart-"
-"""How the names of models begin that are none; no pipeline's can. See `tasks.register.numbers`."""
+"""How the names of models begin that are none; no pipeline's can. See `tasks.register.series`."""

@@ -2,7 +2,7 @@
 
 Runs and commands on several machines change one registry, and all that they share is MLflow's store: a SQLite file, a
 database, a server. It knows no locks, and its tags no compare-and-set. But numbers are given out once (see
-`tasks.register.numbers`), and whoever gets one sees all below it. So they are tickets. Whoever wants a turn creates a
+`tasks.register.series`), and whoever gets one sees all below it. So they are tickets. Whoever wants a turn creates a
 version of the model `TICKETS`; the lowest ticket for a name has the turn, and ends it by deleting itself, which can hit
 no other.
 
@@ -26,7 +26,7 @@ from tasks.errors import RegistryError
 from tasks.owner import Owner
 from tasks.progress import tell
 from tasks.register.client import Registry, Version, refusals
-from tasks.register.numbers import Series, draw
+from tasks.register.series import Series, draw
 
 TICKETS = ".headstart-turns"
 """The registered model whose versions are tickets; no pipeline can have this name."""

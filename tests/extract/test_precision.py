@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.errors import ConfigurationError
 from tasks.extract.backbones import load_backbone
 from tasks.extract.engine import forward_all
+from tasks.extract.precision import choose_device
 from tasks.extract.weights import read_weights
 from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import predict_probabilities
@@ -54,3 +56,12 @@ def test_a_head_on_bf16_features_decides_as_one_on_fp32_features(
     # Twice the standard error of the difference, if every tenth decision changed.
     assert abs(accuracies[0] - accuracies[1]) <= 2 * (0.1 / HELD_OUT) ** 0.5
     assert (decisions[0] == decisions[1]).double().mean() >= 0.92
+
+
+def test_a_device_that_fails_without_a_word_is_told_by_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(ConfigurationError, match=r"extract\.device: 'cuda' is not there: AssertionError"):
+        choose_device("cuda")

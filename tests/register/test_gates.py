@@ -134,6 +134,29 @@ def test_no_part_is_worse_by_chance_alone_of_many(tmp_path: Path) -> None:
     assert measured("slices", about).passed is False
 
 
+def test_the_error_of_a_number_is_told_in_the_digits_that_count(tmp_path: Path) -> None:
+    pd.DataFrame({
+        "slice": ["domain day"], "kind": "domain", "images": 50, "champion": 2.5e-6, "candidate": 1.25e-5,
+        "difference": -1e-5, "low": -2e-5, "high": -1e-6, "p": 4e-5,
+    }).to_csv(tmp_path / "val_slices.csv", index=False)  # fmt: skip
+    held = comparison(tmp_path).model_copy(update={"metrics": {"val/mae": (1e-5, 2e-6, -8e-6, -9e-6, -7e-6)}})
+    told = measured("slices", evidence(tmp_path, comparison=held)).reason
+    assert told == "worse on domain day: MAE 1.25e-05 where it was 2.5e-06 (50 val images, p 4e-05)"
+
+
+def test_a_package_that_fails_without_a_word_is_told_by_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Dataset, "image", lambda *_: tmp_path / "manifest.parquet")
+    monkeypatch.setattr(Evidence, "bundle", NOWHERE)
+    monkeypatch.setattr(golden, "backbones_in", fail)
+    found = measured("parity", evidence(tmp_path))
+    assert (found.passed, found.reason) == (False, "the packaged model cannot be used: AssertionError")
+
+
 def test_a_part_whose_errors_are_no_numbers_is_worse(tmp_path: Path) -> None:
     nan = float("nan")
     pd.DataFrame({

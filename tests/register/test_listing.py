@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from tasks.register.listing import ask_versions, read_versions
-from tasks.register.numbers import Series, draw
 from tasks.register.registry import all_models
+from tasks.register.series import Series, draw
 from tasks.register.tags import DATA, HELD_OUT, PREFIX, SCORE
 from tasks.workspace import Workspace
 

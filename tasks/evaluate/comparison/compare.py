@@ -119,8 +119,8 @@ def _report(pair: AnyPair, dataset: Dataset, config: EvaluateConfig, folder: Pat
     parts = declared(pair.rows, dataset, config.slices, config.seed)
     changed, slices = pair.changed(), pair.slices(config.seed, parts)
     changed.drop(columns="hash").to_csv(folder / f"{pair.split}_changes.csv", index=False)
-    digits = "%.6g" if isinstance(pair, NumberPair) else "%.4f"
-    slices.to_csv(folder / f"{pair.split}_slices.csv", index=False, float_format=digits)
+    # Digits that count: p-values are read from here and raised for so many questions.
+    slices.to_csv(folder / f"{pair.split}_slices.csv", index=False, float_format="%.6g")
     shown = pd.concat([changed[changed["change"] == kind].head(SHOWN) for kind in ("gained", "lost")])
     if len(shown):
         images = [small(dataset.image(content), dataset.limits) for content in shown["hash"]]

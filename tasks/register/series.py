@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tasks.errors import RegistryError
 from tasks.register.client import Registry, refusals
+from tasks.wording import first_line
 
 DRAWS = 10
 """Attempts to draw a number: MLflow gives up on one after three others were faster."""
@@ -62,7 +63,7 @@ def draw(client: Registry, series: Series, tags: dict[str, str], about: str, des
                 except refusals() as denied:  # another process was faster, or nobody may
                     refusal = denied
             if attempt == DRAWS - 1 or not (is_missing or error.error_code in FLEETING):
-                reason = str(refusal).splitlines()[0]
+                reason = first_line(refusal)
                 raise RegistryError(f"the registry takes no changes to model {about!r} ({reason})") from refusal
             time.sleep(random.uniform(0, PAUSE))
     raise AssertionError("unreachable")
