@@ -34,6 +34,7 @@ from tasks.evaluate.slices.weak_spots import report_slices
 from tasks.evaluate.teachers import report_teachers
 from tasks.fingerprint import code_version, fingerprint
 from tasks.groups import group_numbers
+from tasks.ingest.versioning import is_known
 from tasks.leak import Leak
 from tasks.progress import progress
 from tasks.records import Candidate, Dataset, Evaluation, FeatureSet
@@ -63,7 +64,7 @@ def evaluate_candidate(
     """
     check_leading(config, dataset.target)
     code = code_version(Path(__file__).parent)
-    taught = [teachers.fingerprint] if teachers else []
+    taught = [teachers.fingerprint, *(is_known(each.data, workspace) for each in teachers.versions)] if teachers else []
     name = fingerprint(code, config.model_dump(), dataset.fingerprint, candidate.fingerprint, *taught)
     final = workspace.cache / "evaluations" / name
     splits = [dataset.report_on] if dataset.choose_on == "tune" else [dataset.choose_on, dataset.report_on]

@@ -10,7 +10,15 @@ from tasks.teachers import Teachers
 from tasks.workspace import Workspace
 
 
-@stage()
+def _knows(*versions: Rival) -> list[bool]:
+    """Of each version, whether its data is here, as it is once `headstart data pull` has fetched it: what it has
+    learned from is known then, so that more can be told than before."""
+    from tasks.ingest.versioning import is_known
+
+    return [is_known(version.data, Workspace.find()) for version in versions]
+
+
+@stage(state=lambda teachers=None, **_: _knows(*(teachers.versions if teachers else ())))
 def evaluate(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, frozen: FeatureSet,
     teachers: Teachers | None = None,
@@ -28,7 +36,7 @@ def evaluate(
     )
 
 
-@stage()
+@stage(state=lambda rival, **_: _knows(rival))
 def compare(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, rival: Rival,
     theirs: FeatureSet, evaluation: Evaluation, frozen: FeatureSet,

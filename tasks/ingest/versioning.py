@@ -139,6 +139,14 @@ def read_targets(name: str, workspace: Workspace) -> tuple[Target, ...]:
     return parse_targets(*_manifest(name, workspace))
 
 
+def is_known(name: str, workspace: Workspace) -> bool:
+    """Whether the store has a version's manifest; not so without a name."""
+    try:
+        return bool(name) and bool(_manifest(name, workspace))
+    except DataError:
+        return False
+
+
 def _manifest(name: str, workspace: Workspace) -> tuple[bytes, str]:
     """The content of a version's manifest, and what it is called."""
     store = object_store(workspace)

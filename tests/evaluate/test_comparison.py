@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,14 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tasks.evaluate import stage
 from tasks.evaluate.comparison.compare import compare_with
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.scores.paired import holm
 from tasks.extract.keys import keys_of
 from tasks.extract.store import FeatureStore
+from tasks.ingest.objects import object_path
+from tasks.ingest.repository import object_store
 from tasks.model.bundle import HEAD
 from tasks.records import Candidate, Comparison, Evaluation
 from tasks.rival import Rival
@@ -132,6 +137,7 @@ def test_a_worse_model_is_told_and_where_it_is_worse(three: Trained, home: Works
     slices = pd.read_csv(found.report / "val_slices.csv").set_index("slice")
     thirds = {name for name in slices.index if name.startswith("brightness ")}
     assert set(slices.index) == {*three.prepared.dataset.classes, *thirds} and len(thirds) == 3
+    assert slices["p_holm"].tolist() == pytest.approx(holm(slices["p"].tolist()), rel=1e-4), "whoever reads it raises p"
     worse = set(slices.index[slices["p_holm"] < 0.05])
     # the first two in the order of the alphabet
     assert worse - thirds and worse - thirds <= {"one", "three"}
@@ -189,6 +195,29 @@ def test_a_champion_whose_data_is_elsewhere_may_have_learned_from_these_images(
     found = compared(three, three.rival(tmp_path / "champion", data="0" * 32 + ".dir"), home)
     assert found.images["val"] > 0
     assert any("`headstart data pull digits@7` fetches it" in line for line in found.findings)
+
+
+def test_once_the_champions_data_is_here_the_two_are_compared_anew(
+    three: Trained, home: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = three.rival(tmp_path / "champion", fingerprint="pulled")
+    monkeypatch.setenv("HEADSTART_WORKSPACE", str(home.root))
+    data = object_path(object_store(home), champion.data)
+    data.rename(away := data.with_name("away"))
+    try:
+        before, state = compared(three, champion, home), key_of(stage.compare, rival=champion)
+    finally:
+        away.rename(data)
+    assert key_of(stage.compare, rival=champion) != state
+    after = compared(three, champion, home)
+    assert any("`headstart data pull digits@7` fetches it" in line for line in before.findings)
+    assert after.findings == () and after.report != before.report
+    assert json.loads((after.report / "comparison.json").read_text())["findings"] == []
+
+
+def key_of(stage: Any, **inputs: Any) -> str | None:
+    """By which the flow finds a stage's result again."""
+    return stage.cache_policy.compute_key(SimpleNamespace(task=stage), inputs, {})  # type: ignore[no-any-return]
 
 
 def test_one_label_and_several_are_not_compared(three: Trained, home: Workspace, tmp_path: Path) -> None:

@@ -10,9 +10,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tasks.evaluate.door import answer
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.door import answer, evaluate_candidate
+from tasks.evaluate.stage import evaluate
 from tasks.evaluate.teachers import report_teachers
-from tasks.records import Candidate
+from tasks.ingest.objects import object_path
+from tasks.ingest.repository import object_store
+from tasks.records import Candidate, Evaluation
 from tasks.rival import Rival
 from tasks.teachers import Teachers
 from tasks.train.heads import Head, predict_probabilities
@@ -103,3 +107,26 @@ def test_a_teacher_whose_data_nobody_has_is_told(
     figures, told = report_teachers(teachers(digits, student, **changes), found, digits.dataset, home)
     assert "may have learned from images that the student is measured on" in told[0] and hint in told[0]
     assert "test/teacher_accuracy" in figures
+
+
+def test_once_a_teachers_data_is_here_its_student_is_measured_anew(
+    digits: Prepared, student: Candidate, home: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_WORKSPACE", str(home.root))
+    asked = {"teachers": teachers(digits, student)}
+    data = object_path(object_store(home), digits.dataset.version)
+
+    def measured() -> Evaluation:
+        config = EvaluateConfig(resamples=100)
+        return evaluate_candidate(config, digits.dataset, digits.features, student, home, **asked)
+
+    data.rename(away := data.with_name("away"))
+    try:
+        before, state = measured(), evaluate.cache_policy.state(**asked)
+    finally:
+        away.rename(data)
+    assert state == [False, False] and evaluate.cache_policy.state(**asked) == [True, True]
+    assert evaluate.cache_policy.state() == evaluate.cache_policy.state(teachers=None) == []
+    after = measured()
+    assert sum("`headstart data pull" in line for line in before.findings) == 2
+    assert not any("`headstart data pull" in line for line in after.findings) and after.report != before.report

@@ -65,9 +65,10 @@ def compare_with(
     # Of the whole stage, as the flow's cache has it: what is done here rests on its other folders, too.
     code = code_version(Path(__file__).parents[1])
     records = (dataset, candidate, rival, evaluation, frozen)
-    name = fingerprint(code, config.model_dump(), *(record.fingerprint for record in records))
-    final = workspace.cache / "comparisons" / name
     rows, their_rows = dataset.read_manifest(), manifest_of(rival, workspace)
+    known_here = their_rows is not None
+    name = fingerprint(code, config.model_dump(), *(record.fingerprint for record in records), known_here)
+    final = workspace.cache / "comparisons" / name
     changes = compare_classes(dataset.classes, rival.classes, rows, their_rows)
     head = Head.load(rival.bundle / HEAD)
     pairs: list[AnyPair] = []
