@@ -45,7 +45,8 @@ class Likeness:
 @dataclass(frozen=True)
 class Distance:
     """Of the predictions of a split: how many images only one run has, how many have another answer, and the largest
-    difference of a probability or, of a number, of itself and its bounds."""
+    difference of a probability or, of a number, of itself and its bounds: NaN where some are NaN in either run or
+    both, which is never the same."""
 
     images: int
     unmatched: int
@@ -62,7 +63,8 @@ class Distance:
             return f"identical ({self.images:,} images)"
         unmatched = f", {self.unmatched:,} images in one run only" if self.unmatched else ""
         answers = f"{self.changed:,} of {self.images:,} answers"
-        return f"different: {answers}, {self.what} by {self.largest:.2g} at most{unmatched}"
+        most = "of which some are NaN" if np.isnan(self.largest) else f"by {self.largest:.2g} at most"
+        return f"different: {answers}, {self.what} {most}{unmatched}"
 
 
 def likeness(then: Subject, now: Subject) -> Likeness:
@@ -86,7 +88,7 @@ def distance(then: pd.DataFrame, now: pd.DataFrame) -> Distance:
     columns = ("predicted", "low", "high") if numbers else ("probability",)
     apart = [_apart(both[f"{name}_then"], both[f"{name}_now"]) for name in columns] if len(both) else [0.0]
     changed = int((answers[0] != answers[1]).sum())
-    return Distance(len(both), unmatched, changed, max(apart), "numbers" if numbers else "probabilities")
+    return Distance(len(both), unmatched, changed, float(np.max(apart)), "numbers" if numbers else "probabilities")
 
 
 def _apart(then: pd.Series, now: pd.Series) -> float:

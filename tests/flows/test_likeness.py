@@ -51,6 +51,15 @@ def test_numbers_are_compared_to_the_last_bit() -> None:
     assert distance(then, pd.DataFrame(columns | {"high": [1.5, 3.0]})).largest == 0.5
 
 
+@pytest.mark.parametrize("column", ["predicted", "low", "high"])
+def test_what_is_no_number_is_never_the_same(column: str) -> None:
+    columns = {"path": ["a", "b"], "predicted": [1.0, 2.0], "low": [0.5, 1.5], "high": [1.5, 2.5]}
+    then, broken = pd.DataFrame(columns), pd.DataFrame(columns | {column: [1.0, float("nan")]})
+    for first, again in ((then, broken), (broken, then), (broken, broken.copy())):
+        found = distance(first, again)
+        assert not found.is_none and str(found).endswith("of 2 answers, numbers of which some are NaN")
+
+
 def test_the_probabilities_of_every_class_are_compared() -> None:
     then = pd.DataFrame({"path": ["a"], "predicted": [["x"]], "probability": [[0.9, 0.1]]})
     assert distance(then, then.assign(probability=[[0.9, 0.3]])).largest == pytest.approx(0.2)
