@@ -9,7 +9,8 @@ from scipy.special import softmax
 from scipy.stats import binom
 from sklearn.metrics import average_precision_score
 
-from tasks.evaluate.comparison.pair import Pair
+from tasks.evaluate.comparison.pair import COLUMNS, Pair
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.scores import metrics, multi_label
 from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.paired import (
@@ -203,6 +204,16 @@ def test_with_several_labels_what_could_have_been_seen_is_of_the_figure_that_bot
     assert np.isnan(of_several(random, 0.42, np.zeros(300, int)).detectable), "of one group nothing is known"
     same = Pair("val", pairs[0].rows, ("a", "b", "c"), pairs[0].targets, pairs[0].ours, pairs[0].ours, None, 0)
     assert same.detectable == 1 / 300
+
+
+def test_images_without_any_label_and_without_a_part_have_no_slices() -> None:
+    rows = pd.DataFrame({"path": ["x", "y"], "hash": "0", "label": [[], []]})
+    given = np.full((2, 3), 0.1)
+    pair = Pair("val", rows, ("a", "b", "c"), np.zeros((2, 3), np.float32), given, given + 0.8, None, 0)
+    slices = pair.slices(0)
+    assert slices.empty and list(slices.columns) == [*COLUMNS, "p_holm"] and pair.moved == (2, 0)
+    assert pair.differences(EvaluateConfig(resamples=100))["exact_match"].value == 1 and len(pair.changed()) == 2
+    assert pair.p == 1 and np.isnan(pair.detectable)
 
 
 def test_several_labels_of_an_image_that_changed_are_words_as_its_answers_are() -> None:

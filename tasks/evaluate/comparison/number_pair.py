@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tasks.evaluate.comparison.pair import COLUMNS
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.numbers.answers import Numbers
 from tasks.evaluate.scores import metrics, regression
@@ -109,9 +110,6 @@ class NumberPair:
         )
         rounded = {name: [float(f"{value:.5g}") for value in told[name]] for name in ("label", "before", "after")}
         return told.assign(**rounded, change=np.where(gain[which] > 0, "gained", "lost"))
-
-
-COLUMNS = ["slice", "kind", "images", "champion", "candidate", "difference", "low", "high", "p"]
 
 
 def _away(values: np.ndarray) -> np.ndarray:

@@ -24,9 +24,13 @@ from tasks.evaluate.scores.paired import (
     p_of,
     p_value,
 )
+from tasks.evaluate.scores.selective import rightness
 from tasks.evaluate.slices.parts import Part
 from tasks.groups import groups_among
 from tasks.model.decisions import THRESHOLD
+
+COLUMNS = ["slice", "kind", "images", "champion", "candidate", "difference", "low", "high", "p"]
+"""Of a table of slices, beside p_holm."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,7 @@ class Pair:
     @property
     def right(self) -> tuple[np.ndarray, np.ndarray]:
         """Of either, whether each image's answer is right, with several labels all of it: bool ``[N]``."""
-        if self.targets.ndim == 1:
-            return self.ours.argmax(1) == self.targets, self.theirs.argmax(1) == self.targets
-        true = self.targets > 0
-        return ((self.ours >= THRESHOLD) == true).all(1), ((self.theirs >= THRESHOLD) == true).all(1)
+        return rightness(self.targets, self.ours), rightness(self.targets, self.theirs)
 
     @property
     def headline(self) -> str:
@@ -117,7 +118,7 @@ class Pair:
                 "difference": of.value, "low": of.low, "high": of.high,
                 "p": p_value(ours[chosen], theirs[chosen], groups, seed),
             })  # fmt: skip
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows, columns=COLUMNS)
         return table.assign(p_holm=holm(table["p"].tolist()))
 
     def changed(self) -> pd.DataFrame:
