@@ -38,7 +38,7 @@ def confusion_figure(scores: Scores, classes: Sequence[str], title: str) -> Figu
     count = len(classes)
     rows = scores.confusion / np.maximum(scores.confusion.sum(1, keepdims=True), 1)
     side = float(np.clip(2.5 + 0.45 * count, 4.5, 11))
-    names = [_short(name) for name in classes] if count <= LEGIBLE else []
+    names = [short(name) for name in classes] if count <= LEGIBLE else []
     figure, axes = _axes(side + 1, side, title)
     image = axes.imshow(rows, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
@@ -83,7 +83,7 @@ def roc_figure(
     one = len(classes) == 2 and labels.ndim == 1
     for c, area in _worst(scores.per_class["roc_auc"][1:] if one else scores.per_class["roc_auc"]).items():
         false_positive, true_positive, _ = roc_curve(columns[:, c], probabilities[:, c])
-        axes.plot(false_positive, true_positive, lw=1.4, label=f"{_short(classes[c])}  {area:.3f}")
+        axes.plot(false_positive, true_positive, lw=1.4, label=f"{short(classes[c])}  {area:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     _legend(axes, "area under the curve" if len(classes) <= FEW else "the five smallest areas", "lower right")
@@ -101,7 +101,7 @@ def precision_recall_figure(
     figure, [axes] = panels(6.5, 5.5, title)
     for c, value in _worst(scores.per_class["average_precision"]).items():
         precision, recall, _ = precision_recall_curve(targets[:, c], probabilities[:, c])
-        axes.plot(recall, precision, lw=1.4, drawstyle="steps-post", label=f"{_short(classes[c])}  {value:.3f}")
+        axes.plot(recall, precision, lw=1.4, drawstyle="steps-post", label=f"{short(classes[c])}  {value:.3f}")
     axes.set(xlabel="recall", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     _legend(axes, "average precision" if len(classes) <= FEW else "the five smallest average precisions", "lower left")
     return figure
@@ -272,7 +272,8 @@ def _legend(axes: Axes, title: str, place: Literal["lower left", "lower right"])
         axes.legend(title=title, fontsize=8, loc=place, frameon=False)
 
 
-def _short(name: str, longest: int = 16) -> str:
+def short(name: str, longest: int = 16) -> str:
+    """The beginning of a name, as a figure has room for it and shows it."""
     return literal(name if len(name) <= longest else f"{name[: longest - 1]}…")
 
 

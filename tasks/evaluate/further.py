@@ -15,12 +15,12 @@ from tasks.evaluate.numbers.answers import Numbers, told_by
 from tasks.evaluate.numbers.report import report_numbers
 from tasks.evaluate.report import Answers, predicted, report_split
 from tasks.evaluate.scores.intervals import Interval
-from tasks.evaluate.scores.metrics import Scores
+from tasks.evaluate.scores.metrics import Scores, positives
 from tasks.evaluate.scores.multi_label import MultiLabelScores
 from tasks.evaluate.scores.regression import NumberScores
 from tasks.groups import group_numbers
 from tasks.records import Candidate, Dataset, FeatureSet
-from tasks.target import LABEL, Target
+from tasks.target import BLIND, LABEL, Target, chance
 from tasks.train.heads import Head, predict_probabilities
 from tasks.train.task import read_features, targets_of
 
@@ -136,21 +136,17 @@ def _reported(
 def _told(answers: Answers | Numbers, scores: AnyScores, target: Target, held_out: bool) -> Iterator[str]:
     if len(answers.rows) < FEWEST:
         yield f"{answers.called}: only {len(answers.rows):,} images have a label, so its figures are rough"
-    chance, what = _chance(answers)
+    blind = _chance(answers, target)
     figure = JUDGED[target.kind]
     value, low, high = scores.metrics[figure]
-    if held_out and low <= chance:
+    if held_out and low <= blind:
         name = "R²" if figure == "r2" else figure.removesuffix("_macro").replace("_", " ")
-        yield f"{answers.called}: {name} {value:.4f} [{low:.4f}, {high:.4f}] is no better than {what}, {chance:.4f}"
+        told = f"{answers.called}: {name} {value:.4f} [{low:.4f}, {high:.4f}]"
+        yield f"{told} is no better than {BLIND[target.kind]}, {blind:.4f}"
 
 
-def _chance(answers: Answers | Numbers) -> tuple[float, str]:
-    """What an answer gets that has not looked at the image, and which one that is."""
+def _chance(answers: Answers | Numbers, target: Target) -> float:
     if isinstance(answers, Numbers):
-        return 0.0, "always telling the mean"
-    if answers.targets.ndim == 1:
-        _, counts = torch.from_numpy(answers.targets).unique(return_counts=True)
-        return float(counts.max()) / len(answers.targets), "always naming the commonest class"
-    shares = answers.targets.mean(0)
-    there = shares[shares > 0]
-    return float(there.mean()) if len(there) else 0.0, "images in any order"
+        return chance(target.kind, (), 0)
+    counts = positives(answers.targets, len(target.classes)).sum(0)
+    return chance(target.kind, counts.tolist(), len(answers.targets))

@@ -14,6 +14,7 @@ from tasks.fingerprint import RunningFingerprint, fingerprint
 from tasks.records import Candidate, Dataset, Evaluation
 from tasks.register.client import Version
 from tasks.register.tags import SCORE
+from tasks.target import chance
 
 FIGURE, LOW, HIGH, CHANCE = "figure", "score_low", "score_high", "score_chance"
 CLASSES, IMAGES = "classes", "validation"
@@ -57,11 +58,12 @@ class Merit:
         splits = ("train", "tune") if candidate.cross_validated else (dataset.choose_on,)
         rows = manifest[manifest["split"].isin(splits)]
         number = dataset.target.kind == "number"
-        chance = 0.0 if number else _chance(rows, dataset.multi_label)
-        low, high = _interval(rows, dataset, candidate, evaluation, chance)
+        counts = Counter(chain.from_iterable(map(_labels, rows["label"]))).values()
+        blind = chance(dataset.target.kind, counts, len(rows))
+        low, high = _interval(rows, dataset, candidate, evaluation, blind)
         _, figure = FIGURES[dataset.target.kind]
         known = (f"{dataset.target.name} in {dataset.target.unit or 'no unit'}",) if number else dataset.classes
-        return cls(figure, candidate.score, low, high, chance, _listed(known), _named(rows))
+        return cls(figure, candidate.score, low, high, blind, _listed(known), _named(rows))
 
     @classmethod
     def of(cls, version: Version) -> Merit | None:
@@ -110,16 +112,8 @@ def _labels(label: object) -> list[str]:
     return [label] if isinstance(label, str) else sorted(label)  # type: ignore[call-overload]
 
 
-def _chance(rows: pd.DataFrame, multi_label: bool) -> float:
-    """The share of the commonest class; with several labels an image the mean share of the classes that occur, which
-    is the average precision of images in any order."""
-    counts = Counter(chain.from_iterable(map(_labels, rows["label"]))).values()
-    share = sum(counts) / len(counts) if multi_label and counts else max(counts, default=0)
-    return share / max(1, len(rows))
-
-
 def _interval(
-    rows: pd.DataFrame, dataset: Dataset, candidate: Candidate, evaluation: Evaluation, chance: float
+    rows: pd.DataFrame, dataset: Dataset, candidate: Candidate, evaluation: Evaluation, blind: float
 ) -> tuple[float, float]:
     """The evaluation's, where it measured the same answers.
 
@@ -135,7 +129,7 @@ def _interval(
     if rows["group"].notna().any():
         answers = rows["group"].nunique() + int(rows["group"].isna().sum())
     if dataset.multi_label:
-        answers = round(answers * chance)
+        answers = round(answers * blind)
     answers = max(1, answers)
     if dataset.target.kind == "number":
         return _explained_within(candidate.score, answers)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from tasks.register.client import Version
 from tasks.register.duels import ERROR, Duel
 from tasks.register.gating import Finding, Standing
-from tasks.register.merits import ACCURACY, EXPLAINED, FIGURE, LOW, Merit
+from tasks.register.merits import ACCURACY, EXPLAINED, FIGURE, FIGURES, LOW, Merit
 from tasks.register.moves import GATE, Move
 from tasks.register.registry import gates_of
 from tasks.register.tags import ADAPTED, CANDIDATE, LEARNED_FROM, PARTIAL, SCORE
+from tasks.target import BLIND
 from tasks.train.methods import METHODS
 from tasks.wording import signed
 
@@ -35,8 +36,8 @@ def beats_chance(standing: Standing) -> Finding:
     if merit is None:
         return Finding(True, "it does not say what it was measured on")
     asked, found = f"above {merit.chance:.4f}", f"{merit.score:.4f} [{merit.low:.4f}, {merit.high:.4f}]"
-    blind = {ACCURACY: "always naming the commonest class", EXPLAINED: "always telling the mean"}
-    what = blind.get(merit.figure, "images in any order")
+    blind = {figure: BLIND[kind] for kind, (_, figure) in FIGURES.items()}
+    what = blind.get(merit.figure, BLIND["labels"])
     how = "better" if merit.low > merit.chance else "no better"
     told = f"validation {merit.figure} {found} is {how} than {what}, {merit.chance:.4f}"
     return Finding(merit.low > merit.chance, told, asked, found)

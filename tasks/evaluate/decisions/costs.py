@@ -40,5 +40,5 @@ def cheapest_constant(labels: np.ndarray, costs: np.ndarray) -> int:
 
 
 def mean_of(by_image: Mapping[str, np.ndarray]) -> Figures:
-    """Means of what each image costs, as a function of weights."""
+    """Means of what each image costs, or of other figures float ``[N]`` of each, as a function of weights."""
     return lambda weights: {name: weights @ each / weights.sum(1) for name, each in by_image.items()}

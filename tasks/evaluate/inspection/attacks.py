@@ -12,7 +12,7 @@ from torch.nn.functional import normalize, softplus
 
 from tasks.evaluate.config import AttackConfig
 from tasks.evaluate.inspection.looking import Looker, goodness
-from tasks.evaluate.inspection.robustness import mean_of
+from tasks.evaluate.inspection.robustness import mean_within
 from tasks.evaluate.inspection.saliency import AT_ONCE
 from tasks.evaluate.scores.intervals import Interval, Sample
 from tasks.extract.backbones import Backbone
@@ -71,7 +71,7 @@ def name_of(radius: float) -> str:
 
 
 def _row(radius: float, worst: np.ndarray, sample: Sample, measure: str) -> dict[str, float]:
-    value, low, high = mean_of(worst, sample)
+    value, low, high = mean_within(worst, sample)
     return {"radius": radius, "images": len(worst), measure: value, "low": low, "high": high}
 
 

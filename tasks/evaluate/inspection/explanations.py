@@ -12,10 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tasks.evaluate.figures import BLUE, ORANGE
+from tasks.evaluate.figures import BLUE, ORANGE, short
 from tasks.evaluate.inspection.saliency import enlarged
 from tasks.evaluate.inspection.together import Mapper
-from tasks.lettering import literal
 from tasks.model.decisions import THRESHOLD
 
 SIDE = 224
@@ -152,7 +151,7 @@ def explanations_figure(
         )
         for start in range(0, len(places), COLUMNS)
     ]
-    names = [(_short(row["label"]), _short(row["predicted"]), row["probability"]) for row in table.to_dict("records")]
+    names = [(short(row["label"]), short(row["predicted"]), row["probability"]) for row in table.to_dict("records")]
     figure = Figure(
         figsize=(1.6 * COLUMNS + 0.4, sum(0.35 + 1.55 * height for _, height in bands) + 0.4), layout="constrained"
     )
@@ -175,7 +174,3 @@ def explanations_figure(
         for axes, what in zip(grid[:, 0], ("image", "for the answer", "for the label"), strict=False):
             axes.text(-0.06, 0.5, what, rotation=90, ha="right", va="center", fontsize=8, transform=axes.transAxes)
     return figure
-
-
-def _short(name: str, longest: int = 16) -> str:
-    return literal(name if len(name) <= longest else f"{name[: longest - 1]}…")

@@ -16,9 +16,10 @@ import pandas as pd
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from tasks.evaluate.decisions.costs import mean_of
 from tasks.evaluate.inspection.looking import Looker
 from tasks.evaluate.inspection.saliency import enlarged
-from tasks.evaluate.scores.intervals import Figures, Sample
+from tasks.evaluate.scores.intervals import Sample
 from tasks.evaluate.scores.paired import Difference, differences
 from tasks.progress import progress
 
@@ -57,7 +58,7 @@ def measure_faithfulness(
             advance(len(pixels))
     rows, found = [], {}
     for other in ("random", "centre"):
-        ours, theirs = (_figures(areas[kind]) for kind in ("map", other))
+        ours, theirs = (mean_of(areas[kind]) for kind in ("map", other))
         for measure, difference in differences(ours, theirs, sample, RESAMPLES).items():
             found[other, measure] = difference
             rows.append(
@@ -88,10 +89,6 @@ def deletion_and_insertion(
 def _areas(looker: Looker, pixels: torch.Tensor, classes: torch.Tensor, maps: torch.Tensor) -> dict[str, np.ndarray]:
     deletion, insertion = deletion_and_insertion(looker, pixels, classes, maps)
     return dict(zip(MEASURES, (deletion, insertion, insertion - deletion), strict=True))
-
-
-def _figures(areas: dict[str, np.ndarray]) -> Figures:
-    return lambda weights: {name: weights @ values / weights.sum(1) for name, values in areas.items()}
 
 
 def _random(maps: torch.Tensor, seed: int) -> torch.Tensor:

@@ -55,7 +55,7 @@ def measure_robustness(
             embeddings = embed(looker.head, features)
             clean = embeddings if clean is None else clean
             right = _marks(looker.head, features, targets)
-            value, low, high = mean_of(right, sample, bounded=not number)
+            value, low, high = mean_within(right, sample, bounded=not number)
             shift = effect_size(clean, embeddings, paired=True) if severity and len(pixels) > 1 else 0.0
             rows.append(
                 {
@@ -70,7 +70,7 @@ def measure_robustness(
             )
             marks += [right] * bool(severity)
             advance(len(pixels))
-    return pd.DataFrame(rows), mean_of(np.mean(marks, axis=0), sample, bounded=not number)
+    return pd.DataFrame(rows), mean_within(np.mean(marks, axis=0), sample, bounded=not number)
 
 
 def _marks(head: Head, features: torch.Tensor, targets: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ def _marks(head: Head, features: torch.Tensor, targets: np.ndarray) -> np.ndarra
     return goodness(targets, predict_probabilities(head, features).numpy(), THRESHOLD)
 
 
-def mean_of(values: np.ndarray, sample: Sample, bounded: bool = True) -> Interval:
+def mean_within(values: np.ndarray, sample: Sample, bounded: bool = True) -> Interval:
     """Over images, or groups of them; Wilson's interval where values are yes or no.
 
     Args:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.figures import mistakes_figure
@@ -18,7 +17,7 @@ from tasks.evaluate.scores.intervals import Interval, Sample
 from tasks.evaluate.scores.paired import holm
 from tasks.evaluate.slices.clusters import find_clusters
 from tasks.evaluate.slices.parts import NAMED, Part, declared, worse
-from tasks.evaluate.slices.weak_spots import SHOWN
+from tasks.evaluate.slices.weak_spots import SHOWN, FeaturesOf
 from tasks.groups import groups_among
 from tasks.records import Dataset
 from tasks.wording import quantity
@@ -27,9 +26,6 @@ RESAMPLES = 200
 """Behind the interval of a slice's error."""
 
 COLUMNS = ["slice", "kind", "images", "mae", "low", "high", "rest", "difference", "p", "p_holm", "note"]
-
-FeaturesOf = Callable[[pd.DataFrame], torch.Tensor]
-"""Gives the features float32 ``[N, width]`` of rows of the manifest."""
 
 
 def report_number_slices(

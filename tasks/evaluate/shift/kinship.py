@@ -13,14 +13,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.evaluate.figures import BLUE, FEW, GREEN, GREY, ORANGE, PURPLE
+from tasks.evaluate.figures import BLUE, FEW, GREEN, GREY, ORANGE, PURPLE, short
 from tasks.evaluate.inspection.looking import draw
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.paired import holm
 from tasks.evaluate.shift.two_samples import SMALL, SURE, Shift, compare_samples
 from tasks.extract.joined import JoinedStore, counted_alike
 from tasks.groups import group_numbers
-from tasks.lettering import literal
 from tasks.model.bundle import REFERENCE
 from tasks.model.reference import MOST, Reference, count_answers, embed
 from tasks.records import Candidate, Dataset, FeatureSet
@@ -180,6 +179,6 @@ def _scatter(axes: Axes, points: np.ndarray, values: pd.Series, what: str) -> No
         own = points[(values == name).to_numpy()]
         axes.scatter(
             own[:, 0], own[:, 1], s=10, color=palette[name], marker=marker, alpha=0.6, lw=0,
-            label=literal(name if len(name) <= 16 else f"{name[:15]}…"),
+            label=short(name),
         )  # fmt: skip
     axes.legend(fontsize=7, frameon=False, loc="best")
