@@ -69,8 +69,12 @@ class Workspace:
 
     @property
     def commit(self) -> str | None:
-        """Git's name for the state that the workspace begins from; None where it lies in no repository."""
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=self.root, capture_output=True, text=True)
+        """Git's name for the state that the workspace begins from; None where it lies in no repository, or where Git is
+        not installed."""
+        try:
+            asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=self.root, capture_output=True, text=True)
+        except OSError:
+            return None
         return asked.stdout.strip() if asked.returncode == 0 else None
 
     @property

@@ -11,6 +11,7 @@ from flows import origin
 from flows.origin import code_facts, installed, lock, read_lock
 from flows.restoring import _apply, differing
 from tasks.fingerprint import code_version
+from tasks.workspace import Workspace
 
 
 @pytest.fixture
@@ -78,6 +79,15 @@ def test_code_in_no_repository_is_its_version(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
     facts, changes = code_facts(tmp_path)
     assert facts["version"] == code_version(tmp_path / "tasks") and "commit" not in facts and changes == b""
+
+
+def test_without_git_a_run_keeps_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = git(checkout, "rev-parse", "HEAD").strip()
+    assert Workspace(checkout).commit == commit
+    monkeypatch.setenv("PATH", str(checkout))
+    assert Workspace(checkout).commit is None
+    facts, changes = code_facts(checkout)
+    assert facts["version"] == code_version(checkout / "tasks") and "commit" not in facts and changes == b""
 
 
 def test_the_lock_names_what_is_installed_as_pip_reads_it() -> None:
