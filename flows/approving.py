@@ -27,7 +27,7 @@ def approve(name: Name, version: Version, why: Why) -> None:
     with shown():
         made = approval.approve(open_registry(workspace), name, version, why)
     before = f" (was version {made.previous})" if made.previous else ""
-    out.print(f"{name}: champion is version {made.version}{before}, approved by {made.who}", markup=False)
+    out.print(f"{name}: champion is version {made.version}{before}, approved by {made.who}")
     close_question(workspace, name, made.version)
 
 
@@ -46,7 +46,7 @@ def reject(name: Name, version: Version, why: Why) -> None:
         registry = open_registry(workspace)
         number = get_version(registry, name, version).version
         decision = approval.reject(registry, name, number, why)
-    out.print(f"{name}: version {number} was {decision}", markup=False)
+    out.print(f"{name}: version {number} was {decision}")
     close_question(workspace, name, int(number))
 
 
@@ -56,4 +56,4 @@ def close_question(workspace: Workspace, name: str, version: int | None) -> None
     from flows.console import err
 
     for line in close_decided(workspace, name, version) if version else []:
-        err.print(line, soft_wrap=True, markup=False)
+        err.print(line, soft_wrap=True)

@@ -188,7 +188,7 @@ def report(
         page = compare_versions(workspace, names[0] if names else "", [*versions.replace(",", " ").split(), *names[1:]])
     page = keep(page, output) if output else page
     opened = show and out.is_terminal and open_page(page)
-    out.print(f"{'opened ' if opened else ''}{page}", soft_wrap=True, markup=False)
+    out.print(f"{'opened ' if opened else ''}{page}", soft_wrap=True)
 
 
 @app.command(rich_help_panel=PROMOTE)
@@ -343,16 +343,12 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
+    from rich.text import Text
+
     from flows.console import err
 
-    err.print(f"[bold red]error[/] {_escaped(message)}", soft_wrap=True)
+    err.print(Text.assemble(("error", "bold red"), f" {message}"), soft_wrap=True)
     sys.exit(2)
-
-
-def _escaped(message: str) -> str:
-    from rich.markup import escape
-
-    return escape(message)
 
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -35,8 +34,18 @@ if TYPE_CHECKING:
 
     from flows.ui import Page
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+def plain_console(**settings: Any) -> Console:
+    """A console that shows what it is given as it is: names and reasons of users may hold ``[x]`` and ``:x:``.
+
+    Args:
+        settings: as `rich.console.Console` takes them.
+    """
+    return Console(highlight=False, markup=False, emoji=False, **settings)
+
+
+out = plain_console()
+err = plain_console(stderr=True)
 WIDEST = 10_000
 """Of a line in a file, in letters."""
 
@@ -63,8 +72,8 @@ def show_table(table: Table, otherwise: str = "") -> None:
     elif out.is_terminal:
         out.print(table)
     else:
-        whole = Console(width=WIDEST).measure(table).maximum
-        Console(file=out.file, width=whole, highlight=False, markup=False).print(table)
+        whole = plain_console(width=WIDEST).measure(table).maximum
+        plain_console(file=out.file, width=whole).print(table)
 
 
 class _Rate(ProgressColumn):
@@ -80,7 +89,7 @@ class RunConsole:
         self.quiet = quiet
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description:<11}"),
+            TextColumn("{task.description:<11}", markup=False),
             BarColumn(30),
             MofNCompleteColumn(),
             _Rate(),
@@ -100,7 +109,7 @@ class RunConsole:
     def tell(self, line: str) -> None:
         if not self.quiet:
             stage, sentence, took = f"{line}\t".split("\t")[:3]
-            out.print(f"[green]✓[/] {stage:<11} {escape(sentence)} [dim]{took}[/]", soft_wrap=True)
+            out.print(Text.assemble(("✓", "green"), f" {stage:<11} {sentence} ", (took, "dim")), soft_wrap=True)
 
 
 def findings_table(dataset: Dataset) -> Table:
@@ -195,13 +204,13 @@ def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> 
 def show_pages(pages: list[Page], workspace: Workspace) -> None:
     """Print where pages are; what opens those of ours is for a person at a terminal, not for a file."""
     for page in pages:
-        out.print(f"{page.name:<8} {page.link if out.is_terminal else page.address}", soft_wrap=True, markup=False)
+        out.print(f"{page.name:<8} {page.link if out.is_terminal else page.address}", soft_wrap=True)
     if any(page.secret for page in pages):
         secret = prefect_home(workspace.root) / "secret"
         if out.is_terminal:
             out.print("These links log a browser in: keep them to yourself.")
         out.print(
             f"Asked for a password: {secret} holds it; MLflow's user is {USER}, to Prefect say {USER}:PASSWORD",
-            soft_wrap=True, markup=False,
-        )  # fmt: skip
+            soft_wrap=True,
+        )
     out.print("Ctrl-C ends MLflow's page; `headstart ui --stop` stops Prefect")

@@ -206,8 +206,8 @@ def review(
         f"{file}: {which} {labels}\nwrite the right one into the column label, or "
         "nothing to leave the image out; rows that stay as they are change nothing\n"
         f"then: headstart data relabel {file}",
-        soft_wrap=True, markup=False,
-    )  # fmt: skip
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -231,7 +231,7 @@ def relabel(
     if kept is None:
         out.print("nothing is new in it: no label was changed, or all are corrected already")
         return
-    out.print(f"{kept}: {count:,} corrections are new", soft_wrap=True, markup=False)
+    out.print(f"{kept}: {count:,} corrections are new", soft_wrap=True)
     settings = configuration_of(version, workspace)
     if settings is None:
         out.print("`headstart data ingest CONFIG` or `headstart run CONFIG` applies them", soft_wrap=True)

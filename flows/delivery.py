@@ -32,7 +32,7 @@ def end_untold(server: str) -> NoReturn:
 
     page = server.removesuffix("/api")
     told = f"the Prefect server at {page} went away: it hears of this run with the next command"
-    err.print(told, soft_wrap=True, markup=False)
+    err.print(told, soft_wrap=True)
     leave()
 
 

@@ -64,9 +64,9 @@ def verify(
         found = [verify_space(folder) for folder in space_folders(_root(), space)]
     for health in found:
         for part in health.damage:
-            out.print(f"{health.folder.name}/{part.path.name}: {part.what}", soft_wrap=True, markup=False)
+            out.print(f"{health.folder.name}/{part.path.name}: {part.what}", soft_wrap=True)
         for remark in health.remarks:
-            out.print(f"{health.folder.name}: {remark}", soft_wrap=True, markup=False)
+            out.print(f"{health.folder.name}: {remark}", soft_wrap=True)
     damage = [part for health in found for part in health.damage]
     parts, images = (sum(getattr(health, of) for health in found) for of in ("parts", "images"))
     closing = f"{_number(len(found), 'space')}, {_number(parts, 'sound file')}, {_number(images, 'image')}"
@@ -97,7 +97,7 @@ def gc(
     freed = 0
     for cleared in clear(_root(), unused_for, dry_run):
         size = f", {cleared.nbytes / MIB:,.1f} MiB" if cleared.nbytes else ""
-        out.print(f"{cleared.folder.name[:12]}  {cleared.what}{size}", soft_wrap=True, markup=False)
+        out.print(f"{cleared.folder.name[:12]}  {cleared.what}{size}", soft_wrap=True)
         freed += cleared.nbytes
     out.print(f"{'would free' if dry_run else 'freed'} {freed / MIB:,.1f} MiB")
 

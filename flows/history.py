@@ -46,7 +46,7 @@ def show(workspace: Workspace, name: str, at: str | None, as_json: bool) -> None
         if not any(move.version for move in moves):
             raise RegistryError(f"model {name!r} had no champion at {at}: `headstart models {name} --history`")
     if as_json:
-        out.print(history_json(moves), soft_wrap=True, markup=False)
+        out.print(history_json(moves), soft_wrap=True)
     else:
         show_table(reigns_table(moves) if period else history_table(moves), "no version has been champion yet")
 

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.tree import Tree
 
-from flows.console import WIDEST, out
+from flows.console import WIDEST, out, plain_console
 from flows.origin import CHANGES, ENVIRONMENT, LOCK, read_lock
 from flows.subject import Subject, find_subject
 from tasks.register.gate import VERDICT
@@ -46,7 +44,7 @@ def facts_of(workspace: Workspace, which: str) -> Facts:
 
 def show(facts: Facts) -> None:
     """Print them as a tree; in a file each fact is a line."""
-    console = out if out.is_terminal else Console(file=out.file, width=WIDEST, highlight=False)
+    console = out if out.is_terminal else plain_console(file=out.file, width=WIDEST)
     console.print(tree(facts))
 
 
@@ -193,4 +191,4 @@ def _leaves(branch: Tree, facts: Facts, names: Any) -> None:
             value = ", ".join(
                 f"{key} {json.dumps(each) if isinstance(each, (dict, list)) else each}" for key, each in value.items()
             )
-        branch.add(escape(f"{name}: {value}"))
+        branch.add(f"{name}: {value}")

@@ -42,13 +42,13 @@ def open_workspace(reads: bool = False) -> Workspace:
         places = " and ".join(map(str, former))
         err.print(
             f"this workspace was {places} and is {workspace.root} now: runs and models are looked for here",
-            soft_wrap=True, markup=False,
-        )  # fmt: skip
+            soft_wrap=True,
+        )
     close_dead(workspace)
     for line in apply_answers(workspace):
         from flows.console import err
 
-        err.print(line, soft_wrap=True, markup=False)
+        err.print(line, soft_wrap=True)
     return workspace
 
 

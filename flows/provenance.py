@@ -37,9 +37,9 @@ def lineage(
     text = json.dumps(event(facts), indent=2, ensure_ascii=False)
     if output:
         write_whole(output, text + "\n")
-        out.print(f"written: {output}", soft_wrap=True, markup=False)
+        out.print(f"written: {output}", soft_wrap=True)
     elif as_json:
-        out.print(text, soft_wrap=True, markup=False)
+        out.print(text, soft_wrap=True)
     else:
         show(facts)
 

@@ -70,7 +70,7 @@ def show(found: Likeness) -> None:
         out.print("what is different:")
     if not found.is_identical:
         for line in found.differences or ["nothing that a run keeps: code, data, libraries and machine are the same"]:
-            out.print(f"  {line}", soft_wrap=True, markup=False)
+            out.print(f"  {line}", soft_wrap=True)
 
 
 def _figures_table(found: Likeness) -> Table:

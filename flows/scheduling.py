@@ -140,7 +140,7 @@ def _become_scheduler(chosen: list[Schedule], workspace: Workspace, limit: int) 
 
     server = ensure_server(workspace.root)
     for each in chosen:
-        out.print(f"{each.name}: {each.in_words}", soft_wrap=True, markup=False)
+        out.print(f"{each.name}: {each.in_words}", soft_wrap=True)
     out.print(f"runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True)
     sys.stdout.flush()
     names = [each.name for each in chosen]

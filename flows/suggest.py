@@ -59,12 +59,12 @@ def suggest(
     check_pool(settings.train, dataset)
     situation = situation_of(settings, contenders(settings), dataset, workspace)
     for what, value in (*about_data(dataset), *about_machine(settings, situation, workspace)):
-        out.print(f"{what:<11} {value}", soft_wrap=True, markup=False)
+        out.print(f"{what:<11} {value}", soft_wrap=True)
     out.print()
     steps = forecast(situation, settings.train.seconds - START)
     show_table(plan_table(steps))
     told = conclusion(steps, situation, settings.train, command(config, [*set_, *added]))
-    out.print(told, soft_wrap=True, markup=False)
+    out.print(told, soft_wrap=True)
 
 
 def as_auto(path: Path, overrides: list[str], budget: str | None) -> tuple[PipelineConfig, list[str]]:

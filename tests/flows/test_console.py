@@ -10,10 +10,13 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from flows import console
+from flows import cli, console, lineage
 from flows.console import classes_table, plain_table
+from flows.history import history_table
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
+from tasks.progress import tell
+from tasks.register.ledger import Move
 from tasks.workspace import Workspace
 from tests.ingest.pictures import png
 
@@ -34,6 +37,46 @@ def test_classes_are_shown_with_their_images_in_each_split(most: int, tmp_path: 
     lines = [" ".join(line.split()) for line in shown.get().splitlines()]
     more = [] if most > 3 else ["and 1 more, in classes.csv"]
     assert lines == ["class train val test", *(f"{name} 4 1 2" for name in names[:most]), *more]
+
+
+ODD = "[/tmp/x.csv] :cat: [red]"
+"""What Rich would take for tags and an emoji."""
+
+
+@pytest.fixture(params=[True, False], ids=["terminal", "file"])
+def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What `out` and `err` write, on a terminal and in a file."""
+    file = io.StringIO()
+    colours = "standard" if request.param else None
+    settings = {"file": file, "width": 120, "force_terminal": request.param, "color_system": colours}
+    for module, name in ((console, "out"), (console, "err"), (lineage, "out")):
+        monkeypatch.setattr(module, name, console.plain_console(**settings))
+    return file
+
+
+def test_names_and_reasons_of_users_are_shown_as_they_are(screen: io.StringIO) -> None:
+    console.show_table(history_table([Move("promote", 1, None, "ada", "2026-10-01T08:00:00.000000Z", ODD)]))
+    console.show_table(plain_table("a"), f"nothing in {ODD}")
+    console.out.print(f"to {ODD}", soft_wrap=True)
+    with console.shown():
+        tell(f"ingest\t{ODD}\t1 s")
+    about = ("run", "candidate", "features", "dataset", "code", "environment", "evaluation", "gates")
+    model = {"name": ODD, "version": 1, "held_out": ODD}
+    lineage.show({"model": model, "moves": [f"why {ODD}"], **{each: {} for each in about}})
+    with pytest.raises(SystemExit):
+        cli._fail(f"{ODD} is not there")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    assert shown.count(ODD) == 8 and "\\[" not in shown and "[dim]" not in shown and "[/]" not in shown
+
+
+def test_lines_of_stages_and_errors_are_coloured_on_a_terminal(screen: io.StringIO) -> None:
+    with console.shown():
+        tell("ingest\t5 images\t1 s")
+    with pytest.raises(SystemExit):
+        cli._fail("no such file")
+    coloured = "\x1b[32m✓\x1b[0m ingest      5 images \x1b[2m1 s\x1b[0m\n", "\x1b[1;31merror\x1b[0m no such file\n"
+    plain = "✓ ingest      5 images 1 s\n", "error no such file\n"
+    assert all(line in screen.getvalue() for line in (coloured if console.out.is_terminal else plain))
 
 
 def rows() -> Table:
