@@ -6,6 +6,7 @@ for minutes, and either ends in a long traceback.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from flows.remote import check_answer, check_known
 from flows.shared import prepare
 from tasks.errors import StorageError
 from tasks.workspace import Workspace, sqlite_file
@@ -105,11 +107,13 @@ def check_records(workspace: Workspace) -> None:
     Raises:
         StorageError: it is damaged, or of another version of MLflow.
         ServerError: it does not answer.
+        ConfigurationError: a variable names no store that MLflow knows.
     """
     file = sqlite_file(workspace.tracking_uri)
+    if registry := os.environ.get("MLFLOW_REGISTRY_URI"):
+        check_known(registry, "MLFLOW_REGISTRY_URI")
     if file is None:
-        from flows.remote import check_answer  # which the workspace's own file needs not
-
+        check_known(workspace.tracking_uri, "MLFLOW_TRACKING_URI")
         check_answer(workspace.tracking_uri)
         return
     prepare(workspace)

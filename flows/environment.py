@@ -110,6 +110,7 @@ def prepare_environment(workspace: Path) -> None:
     prints nothing; its log goes to `mlruns/headstart.log` and to the server. Variables that the user exported
     win, except for PREFECT_HOME and PREFECT_PROFILE, because two workspaces must not share a database.
     """
+    _strip_addresses()
     home = prefect_home(workspace)
     home.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(home)
@@ -144,6 +145,13 @@ def _log_to_file(home: Path) -> None:
     }
     write_whole(home / LOGGING_FILE, json.dumps(configuration, ensure_ascii=False, indent=2))
     os.environ["PREFECT_LOGGING_CONFIG_PATH"] = str(home / LOGGING_FILE)
+
+
+def _strip_addresses() -> None:
+    """Leave out the spaces that come along where an address is copied; what is nothing else is none."""
+    for name in ("PREFECT_API_URL", "MLFLOW_REGISTRY_URI"):
+        if (named := os.environ.get(name)) is not None and named != named.strip():
+            os.environ[name] = named.strip()
 
 
 def _name_the_user() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
+from importlib.metadata import entry_points
 from typing import Any
-from urllib.parse import urlsplit
 
 from tasks.errors import ConfigurationError, ServerError
+from tasks.workspace import sqlite_file
 
 ASK_SECONDS = 10
 """How long an answer may take; a server of two busy cores has needed three."""
@@ -15,6 +18,45 @@ RESTART_SECONDS = 20
 """How long a run that is under way waits for a server to come back."""
 
 _NOBODY_BEHIND = (502, 503, 504)
+_SERVERS = ("http://", "https://")
+_DATABASES = ("postgresql", "mysql", "mssql")
+_DATABRICKS = ("databricks", "databricks-uc", "uc")
+
+
+def check_known(uri: str, variable: str) -> None:
+    """Do nothing where MLflow has stores of an address's kind, by itself or by a package that adds to it.
+
+    Args:
+        variable: the one that names the store.
+
+    Raises:
+        ConfigurationError: it has none, as where ``http://`` was forgotten.
+    """
+    kind = uri.partition("://")[0].partition("+")[0].lower()
+    is_known = (
+        is_server(uri)
+        or ("://" in uri and kind in _DATABASES)
+        or kind in _DATABRICKS
+        or (sqlite_file(uri) is not None)
+        or (_is_folder(uri) and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"))
+        or kind in entry_points(group="mlflow.tracking_store").names
+    )
+    if not is_known:
+        raise ConfigurationError(_unknown(uri, variable))
+
+
+def _unknown(uri: str, variable: str) -> str:
+    """One line about an address that is none."""
+    server = f"http://{uri}" if re.fullmatch(r"[\w.-]+:\d+(/\S*)?", uri) else "http://HOST:PORT"
+    why = ", for MLflow keeps nothing in plain folders any more" if _is_folder(uri) else ""
+    return (
+        f"{variable} is {shown(uri)!r}, which is no store that is known{why}: write {server}, sqlite:///FILE or "
+        "postgresql://USER:PASSWORD@HOST/DATABASE"
+    )
+
+
+def _is_folder(uri: str) -> bool:
+    return uri.startswith("file:") or ":" not in uri
 
 
 def check_answer(uri: str, patience: float = 0) -> None:
@@ -25,7 +67,7 @@ def check_answer(uri: str, patience: float = 0) -> None:
 
     Raises:
         ServerError: there is no answer.
-        ConfigurationError: the database's driver is not installed.
+        ConfigurationError: the database's driver is not installed, or its address is none.
     """
     deadline = time.monotonic() + patience
     while silence := _silence(uri):
@@ -45,7 +87,7 @@ def gone(uri: str, why: str) -> str:
 
 def is_server(uri: str) -> bool:
     """Whether the store is reached over HTTP."""
-    return uri.startswith(("http://", "https://"))
+    return uri.lower().startswith(_SERVERS)
 
 
 def is_database(uri: str) -> bool:
@@ -55,8 +97,7 @@ def is_database(uri: str) -> bool:
 
 def shown(uri: str) -> str:
     """A store's address as it may be printed: without a password."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@", 1) if parts.password else uri
+    return re.sub(r"(://[^/?#:]*:)[^/?#]+@", r"\1***@", uri)
 
 
 def _silence(uri: str) -> str | None:
@@ -81,7 +122,7 @@ def _silence_of_server(uri: str) -> str | None:
 
 def _silence_of_database(uri: str) -> str | None:
     from sqlalchemy import create_engine
-    from sqlalchemy.exc import NoSuchModuleError, OperationalError
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
     from sqlalchemy.pool import NullPool
 
     limit: dict[str, Any] = {} if uri.startswith("mssql") else {"connect_timeout": ASK_SECONDS}
@@ -95,3 +136,5 @@ def _silence_of_database(uri: str) -> str | None:
             f"{shown(uri)}, which MLFLOW_TRACKING_URI names, is a database whose driver is not installed ({error}); "
             "PostgreSQL's is psycopg2-binary: install it with pip"
         ) from error
+    except (ArgumentError, ValueError) as error:  # SQLAlchemy's for what it cannot read, and a port's that is none
+        raise ConfigurationError(_unknown(uri, "MLFLOW_TRACKING_URI")) from error

@@ -27,7 +27,7 @@ from flows import access
 from flows.databases import prefect_database
 from flows.environment import prefect_home, prepare_environment
 from flows.guarded import HOST, command, last_words, listen, start
-from tasks.errors import ServerError
+from tasks.errors import ConfigurationError, ServerError
 from tasks.workspace import sqlite_url, write_whole
 
 PREFERRED_PORT = 4200
@@ -72,10 +72,16 @@ def ensure_server(workspace: Path) -> str:
 
     Raises:
         ServerError: the user's server does not answer, or the local one does not start.
+        ConfigurationError: what the user exported is no address.
     """
     prepare_environment(workspace)
     access.forget_chosen()
     exported, home = os.environ.get("PREFECT_API_URL"), prefect_home(workspace)
+    if exported and not exported.lower().startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"PREFECT_API_URL is {exported!r}, which is no address of a server: write http://HOST:PORT/api, or unset "
+            "it to let headstart run its own"
+        )
     if exported and not is_own(exported, workspace):
         if not answers(exported):
             raise ServerError(

@@ -59,7 +59,7 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """The MLflow store: ``MLFLOW_TRACKING_URI`` where it is set, else ``mlruns/mlflow.db``."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(self.mlruns / "mlflow.db")
+        return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or sqlite_url(self.mlruns / "mlflow.db")
 
     @property
     def own_store(self) -> Path | None:

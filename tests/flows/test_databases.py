@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
 from flows.databases import check_records, prefect_database
-from tasks.errors import ServerError, StorageError
+from tasks.errors import ConfigurationError, ServerError, StorageError
 from tasks.workspace import Workspace, sqlite_file, sqlite_url
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +96,22 @@ def test_it_is_the_store_in_use_that_is_looked_at(
         check_records(workspace)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(ServerError, match=r"no MLflow server answers at http://127\.0\.0\.1:9 \(.*refused\)"):
+        check_records(workspace)
+
+
+def test_a_misspelt_address_is_one_line_and_a_stray_space_is_none(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
+    with pytest.raises(ConfigurationError, match=r"^MLFLOW_TRACKING_URI is 'localhost:5000', which is no store"):
+        check_records(workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", " http://127.0.0.1:9 ")
+    with pytest.raises(ServerError, match=r"no MLflow server answers at http://127\.0\.0\.1:9 \("):
+        check_records(workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", " ")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "localhost:5000")
+    assert workspace.own_store
+    with pytest.raises(ConfigurationError, match=r"^MLFLOW_REGISTRY_URI is 'localhost:5000'"):
         check_records(workspace)
 
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from flows import remote
-from flows.remote import check_answer, shown
+from flows.remote import check_answer, check_known, shown
 from tasks.errors import ConfigurationError, ServerError
 
 
@@ -81,6 +81,37 @@ def test_a_driver_that_is_missing_is_named() -> None:
         check_answer("mysql://team:s3cret@127.0.0.1/db")
 
 
+def test_a_database_whose_address_is_none_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"is 'postgresql://team:\*\*\*@host:port/db', which is no store"):
+        check_answer("postgresql://team:s3cret@host:port/db")
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("localhost:5000", r"no store that is known: write http://localhost:5000, sqlite:///FILE or postgresql://"),
+        ("team.example.org:443/mlflow", r"write http://team\.example\.org:443/mlflow, "),
+        ("file:./store", r"for MLflow keeps nothing in plain folders any more: write http://HOST:PORT, sqlite:///"),
+        ("./store", "any more"),
+        ("http:/localhost:5000", "write http://HOST:PORT"),
+        ("sqlite://mlflow.db", "write http://HOST:PORT, sqlite:///FILE"),
+        ("postgres://team:s3cret@host/db", r"'postgres://team:\*\*\*@host/db', which .* or postgresql://USER"),
+        ("ftp://host", "known: write"),
+    ],
+)
+def test_what_names_no_store_is_one_line_with_what_does(uri: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^MLFLOW_REGISTRY_URI is .*{told}") as raised:
+        check_known(uri, "MLFLOW_REGISTRY_URI")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_stores_that_mlflow_has_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    databases = ["mysql+pymysql://a:b@host/db", "postgresql://a:b@host/db", "sqlite:///mlruns/mlflow.db"]
+    for uri in ("HTTP://host", "https://host/x", *databases, "databricks", "databricks://me", "file:./store", "store"):
+        check_known(uri, "MLFLOW_TRACKING_URI")
+
+
 def test_a_store_in_a_file_is_not_asked() -> None:
     check_answer("sqlite:////nowhere/at/all.db")
 
@@ -88,3 +119,5 @@ def test_a_store_in_a_file_is_not_asked() -> None:
 def test_addresses_without_passwords_stay_as_they_are() -> None:
     assert shown("http://mlflow:5000/x") == "http://mlflow:5000/x"
     assert shown("https://me:a@b.c@mlflow/x") == "https://me:***@mlflow/x"
+    assert shown("http://mlflow:5000/a@b") == "http://mlflow:5000/a@b"
+    assert shown("http://me:s3cret@[mlflow/x") == "http://me:***@[mlflow/x"

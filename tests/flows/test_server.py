@@ -22,7 +22,7 @@ import pytest
 from flows import server as server_module
 from flows.environment import prepare_environment
 from flows.server import OPEN_TO_ALL, ensure_server, server_status, stop_server
-from tasks.errors import ServerError
+from tasks.errors import ConfigurationError, ServerError
 from tests.flows.asking import ask, client
 from tests.flows.homes import eventually, is_gone
 
@@ -161,6 +161,17 @@ def test_exported_address_without_a_server_is_an_error(workspace: Path) -> None:
     with pytest.raises(ServerError, match=r"http://127.0.0.1:9/api.*PREFECT_API_URL"):
         ensure_server(workspace)
     assert not servers_of(workspace)
+
+
+def test_exported_address_that_is_none_is_an_error(workspace: Path) -> None:
+    os.environ["PREFECT_API_URL"] = " localhost:4200/api"
+    with pytest.raises(
+        ConfigurationError, match=r"is 'localhost:4200/api', which is no address .* http://HOST:PORT/api"
+    ):
+        ensure_server(workspace)
+    os.environ["PREFECT_API_URL"] = " http://127.0.0.1:9/api"
+    with pytest.raises(ServerError, match="answers at http://127"):
+        ensure_server(workspace)
 
 
 @pytest.mark.slow
