@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
+from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from dateutil.rrule import rrule
     from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
 NONE = "none"
 SHOWN = 3
 SHORTEST = timedelta(microseconds=1)
+LAST_ROUND = datetime(9599, 1, 1)
+"""The Gregorian calendar repeats itself after 400 years; these are the last that dateutil knows."""
 
 MEANT = {
     "cron": "it takes minute (0-59), hour (0-23), day of the month (1-31), month (1-12) and day of the week (0-7), as "
@@ -111,8 +117,10 @@ def read_timetable(
             "which has it run when the data changes, may stand alone or beside them"
         )
     [(kind, expression)] = said or [(NONE, "")]
-    table = Timetable(kind, expression, _zone(timezone), round(datetime.now(UTC).timestamp()))
-    if kind not in ("interval", NONE):
+    of_day = kind not in ("interval", NONE)
+    zone = _zone(timezone) if timezone or of_day else "UTC"
+    table = Timetable(kind, expression, zone, round(datetime.now(UTC).timestamp()))
+    if of_day:
         _check(table)
     return table
 
@@ -120,12 +128,24 @@ def read_timetable(
 def _zone(named: str | None) -> str:
     from tzlocal import get_localzone_name
 
+    told = os.environ.get("TZ", "").removeprefix(":")
+    if not named and told and not Path(told).is_absolute():
+        # For rules as CET-1CEST, tzlocal and Prefect have no name, or UTC's.
+        if not _is_zone(told):
+            raise ConfigurationError(f"TZ={told} is no zone's name: give --timezone, as --timezone Europe/Berlin")
+        return told
     zone: str = named or get_localzone_name() or "UTC"
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # such as the folder of a continent
-        raise ConfigurationError(f"--timezone {zone}: no such zone; give one as Europe/Berlin") from error
+    if not _is_zone(zone):
+        raise ConfigurationError(f"--timezone {zone}: no such zone; give one as Europe/Berlin")
     return zone
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # such as the folder of a continent
+        return False
+    return True
 
 
 def _check(table: Timetable) -> None:
@@ -133,8 +153,45 @@ def _check(table: Timetable) -> None:
     if table.kind == "cron" and (fields := len(table.expression.split())) > 5:
         raise ConfigurationError(f"--cron '{table.expression}' has {fields} fields, not five: {MEANT['cron']}")
     try:
-        comes = table.after(datetime.now(UTC))
-    except ValueError:  # croniter's, dateutil's and pydantic's
+        # dateutil would look for the first time of a rule that has none for hours, or for ever.
+        never = table.kind == "rrule" and not _can_come(table.expression)
+        comes = None if never else table.after(datetime.now(UTC))
+    except (ValueError, TypeError):  # croniter's, dateutil's and pydantic's; where no FREQ is said
         comes = None
     if comes is None:
-        raise ConfigurationError(f"--{table.kind} '{table.expression}' names no time: {MEANT[table.kind]}")
+        said = " ".join(table.expression.split())
+        raise ConfigurationError(f"--{table.kind} '{said}' names no time: {MEANT[table.kind]}")
+
+
+def _can_come(expression: str) -> bool:
+    """Whether each rule of an expression steps forward, and lets some day and some place of a set through.
+
+    Raises:
+        ValueError: it is no rule.
+    """
+    from dateutil.rrule import DAILY, MONTHLY, rruleset, rrulestr
+
+    read = rrulestr(expression, dtstart=datetime(2020, 1, 1))
+    rules = [*read._rrule, *read._exrule] if isinstance(read, rruleset) else [read]
+    for rule in rules:
+        if rule._interval < 1 or not _has_place(rule):
+            return False
+        # The fifth Monday is one of a month or year, and means every Monday by the week or day.
+        each = rule._freq if rule._freq <= MONTHLY else DAILY
+        days = rule.replace(freq=each, dtstart=LAST_ROUND, until=None, count=None, interval=1, bysetpos=None)
+        if next(iter(days), None) is None:
+            return False
+    return True
+
+
+def _has_place(rule: rrule) -> bool:
+    """Whether ``BYSETPOS`` names a time of each day, hour, minute or second; longer sets are soon looked through."""
+    from dateutil.rrule import DAILY, HOURLY, MINUTELY, SECONDLY
+
+    if not rule._bysetpos or rule._freq < DAILY:
+        return True
+    sets = {
+        DAILY: (rule._timeset,), HOURLY: (rule._byminute, rule._bysecond), MINUTELY: (rule._bysecond,), SECONDLY: (),
+    }  # fmt: skip
+    times = prod(map(len, sets[rule._freq]))
+    return any(abs(place) <= times for place in rule._bysetpos)

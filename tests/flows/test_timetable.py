@@ -49,6 +49,16 @@ def test_a_time_is_the_machines_own_by_default() -> None:
     assert there.stdout.strip() == "Asia/Tokyo"
 
 
+def test_a_rule_for_the_clock_in_place_of_a_zones_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST")
+    with pytest.raises(ConfigurationError, match=r"^TZ=CET-1CEST is no zone's name: give --timezone, as"):
+        read_timetable("0 3 * * *", None, None, None)
+    assert read_timetable("0 3 * * *", None, None, "Europe/Berlin").zone == "Europe/Berlin"
+    assert read_timetable(None, 15, None, None).in_words == "every 15 s"
+    monkeypatch.setenv("TZ", ":America/New_York")
+    assert read_timetable("0 3 * * *", None, None, None).zone == "America/New_York"
+
+
 @pytest.mark.parametrize("zone", ["Mars", "../etc/passwd", "/etc/localtime", "Europe"])
 def test_an_unknown_zone_is_one_line(zone: str) -> None:
     with pytest.raises(ConfigurationError, match="no such zone; give one as Europe/Berlin"):
@@ -62,11 +72,42 @@ def test_one_way_of_saying_when_is_wanted() -> None:
             read_timetable(*given, None)
 
 
-@pytest.mark.parametrize("rule", ["FREQ=NONSENSE", "every night", "", "FREQ=DAILY;UNTIL=20200101T000000"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=NONSENSE",
+        "every night",
+        "",
+        "FREQ=DAILY;UNTIL=20200101T000000",
+        "INTERVAL=5",
+        "FREQ=HOURLY;INTERVAL=0",
+        "FREQ=DAILY;INTERVAL=-1",
+        "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30",
+        "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30",
+        "FREQ=MINUTELY;BYSETPOS=2",
+        "FREQ=DAILY;BYSETPOS=-2",
+        "RRULE:FREQ=DAILY\nRRULE:FREQ=HOURLY;BYYEARDAY=1;BYMONTH=2",
+    ],
+)
 def test_a_rule_that_names_no_time_is_one_line(rule: str) -> None:
     with pytest.raises(ConfigurationError, match=r"--rrule .*names no time.*FREQ=WEEKLY") as told:
         read_timetable(None, None, rule, None)
     assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=MONTHLY;BYDAY=5MO;BYHOUR=3",
+        "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
+        "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29",
+        "FREQ=YEARLY;BYEASTER=0",
+        "FREQ=HOURLY;INTERVAL=6;BYMINUTE=0,30;BYSETPOS=-1;BYDAY=SA",
+        "DTSTART:20260101T030000\nRRULE:FREQ=DAILY;INTERVAL=2;COUNT=9999",
+    ],
+)
+def test_rules_that_come_seldom_or_by_their_place_are_taken(rule: str) -> None:
+    assert read_timetable(None, None, rule, "Europe/Berlin").expression == rule
 
 
 def test_a_time_is_later_than_the_moment_and_each_comes_once() -> None:
@@ -83,6 +124,20 @@ def test_three_in_the_morning_stays_so_when_the_clocks_change() -> None:
     nightly = Timetable("cron", "0 3 * * *", "Europe/Berlin")
     times = nightly.next_times(3, datetime(2026, 3, 27, 12, tzinfo=UTC))
     assert [time.astimezone(UTC).hour for time in times] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("night", [(2026, 10, 25), (2026, 3, 29)])
+@pytest.mark.parametrize("cron", ["30 2 * * *", "0 2 * * *", "0 3 * * *"])
+def test_what_is_due_once_a_night_comes_once_in_nights_that_lack_or_repeat_an_hour(
+    night: tuple[int, int, int], cron: str
+) -> None:
+    table, zone = Timetable("cron", cron, "Europe/Berlin"), ZoneInfo("Europe/Berlin")
+    begin = datetime(*night, tzinfo=zone) - timedelta(days=1)
+    moment, days = begin.astimezone(UTC), []
+    while (after := table.after(moment)) and len(days) < 4:
+        moment = after
+        days.append(after.astimezone(zone).date())
+    assert days == [begin.date() + timedelta(days=day) for day in range(4)]
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Sydney"])
