@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flows.console import plain_table
 from tasks.register.listing import Listed, ask_versions, read_versions
 from tasks.register.store import connect, open_registry, own_registry
-from tasks.register.tags import DATA, SCORE
+from tasks.register.tags import DATA, SCORE, number_of
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def _versions(workspace: Workspace, name: str | None) -> Iterable[Listed]:
 
 def _cells(version: Listed) -> list[str]:
     tags = version.tags
-    score = f"{float(tags[SCORE]):.4f}" if SCORE in tags else ""
+    figure = number_of(tags, SCORE)
+    score = tags.get(SCORE, "") if figure is None else f"{figure:.4f}"
     return [
         version.name, str(version.number), ", ".join(version.aliases), score, version.held_out,
         tags.get(DATA, "")[:12], tags.get("backbone", ""), version.run[:8],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -84,7 +85,9 @@ class Merit:
     @property
     def class_names(self) -> list[str] | None:
         """None where they are too many to be kept."""
-        return json.loads(self.classes) if self.classes.startswith("[") else None
+        with suppress(ValueError):  # a tag that was edited outside headstart
+            return json.loads(self.classes) if self.classes.startswith("[") else None
+        return None
 
     @property
     def class_count(self) -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+from pydantic import ValidationError
 
 from tasks.errors import RegistryError
 from tasks.model.bundle import DESCRIPTION, HEAD, backbone_file, bundle_in
 from tasks.records import Alias
 from tasks.register.client import Model, Registry, Version, refusals
 from tasks.register.series import FLEETING
-from tasks.register.tags import BACKBONES, CANDIDATE, GATE, PREFIX
+from tasks.register.tags import BACKBONES, CANDIDATE, GATE, PREFIX, entry_of, number_of
 from tasks.ruling import Ruling
 
 CHAMPION: Alias = "champion"
@@ -94,7 +96,7 @@ def missing_files(client: Registry, version: Version) -> str | None:
     """Which files of a version are gone, and from where; None where all are there, or nobody can tell."""
     needed = {"MLmodel"}
     if CANDIDATE in version.tags:
-        count = int(version.tags.get(BACKBONES, 1))
+        count = int(number_of(version.tags, BACKBONES) or 1)
         needed |= {DESCRIPTION, HEAD, *map(backbone_file, range(1, count + 1))}
     try:
         folder = place_of(client, version)
@@ -178,17 +180,22 @@ def every(search: Callable[..., Any]) -> Iterator[Any]:
 
 
 def rulings_of(version: Version) -> tuple[Ruling, ...]:
-    """What the gates said of a version; empty where it was not judged, or not by gates."""
-    return tuple(Ruling.model_validate(entry["ruling"]) for entry in _kept_of_gates(version) if "ruling" in entry)
+    """What the gates said of a version, as far as it can be read; empty where it was not judged, or not by gates."""
+    found = []
+    for entry in _kept_of_gates(version):
+        with suppress(KeyError, ValidationError):  # not judged yet, or edited outside headstart
+            found.append(Ruling.model_validate(entry["ruling"]))
+    return tuple(found)
 
 
 def gates_of(version: Version) -> tuple[str, ...]:
     """Names of the gates that have measured a version; empty where it was not made by a run with gates."""
-    return tuple(entry["settings"]["gate"] for entry in _kept_of_gates(version) if "settings" in entry)
+    kept = (entry.get("settings") for entry in _kept_of_gates(version))
+    return tuple(settings["gate"] for settings in kept if isinstance(settings, dict) and "gate" in settings)
 
 
 def _kept_of_gates(version: Version) -> Iterator[dict[str, Any]]:
-    return (json.loads(version.tags[key]) for key in gate_tags(version))
+    return filter(None, (entry_of(version.tags, key) for key in gate_tags(version)))
 
 
 def gate_tags(version: Version) -> list[str]:

@@ -18,9 +18,9 @@ from tasks.register.client import Version
 from tasks.register.gates import GATES
 from tasks.register.gates.champion import Champion
 from tasks.register.gates.chance import Chance
-from tasks.register.gating import Evidence, Finding, Gate, Standing, outcome_of, still_said
+from tasks.register.gating import FAILURES, Evidence, Finding, Gate, Standing, outcome_of, still_said
 from tasks.register.registry import gate_tags
-from tasks.register.tags import GATE
+from tasks.register.tags import GATE, entry_of
 from tasks.ruling import Outcome, Ruling
 from tasks.wording import REASON, brief
 
@@ -35,9 +35,8 @@ def findings_as_tags(gates: Sequence[Gate], evidence: Evidence) -> dict[str, str
 
 def rule(standing: Standing) -> dict[str, Ruling]:
     """What each gate says of a version, by its tag; of one that an earlier headstart made, those that it knew."""
-    kept = {key: json.loads(standing.version.tags[key]) for key in gate_tags(standing.version)}
-    if kept:
-        return {key: _ruled(entry, standing) for key, entry in kept.items()}
+    if kept := gate_tags(standing.version):
+        return {key: _ruled(key, standing) for key in kept}
     rulings = [_ruling(gate.gate, gate.confirm(None, standing), gate.on_failure) for gate in (Chance(), Champion())]
     if told := standing.version.tags.get(LEAK):
         rulings.append(Ruling(gate=LEAK, outcome="needs approval", reason=told))
@@ -46,7 +45,7 @@ def rule(standing: Standing) -> dict[str, Ruling]:
 
 def with_outcome(version: Version, key: str, ruling: Ruling) -> str:
     """The tag of a gate once it has spoken."""
-    kept = json.loads(version.tags.get(key, "{}"))
+    kept = entry_of(version.tags, key) or {}
     return _text(kept | {"ruling": ruling.model_dump()})
 
 
@@ -55,14 +54,20 @@ def _measured(gate: Gate, evidence: Evidence) -> str:
     return _text({"settings": gate.model_dump(mode="json"), "finding": None if finding is None else _short(finding)})
 
 
-def _ruled(entry: dict[str, Any], standing: Standing) -> Ruling:
-    settings = entry["settings"]
-    finding = None if entry["finding"] is None else Finding(**entry["finding"])
+def _ruled(key: str, standing: Standing) -> Ruling:
+    entry = entry_of(standing.version.tags, key) or {}
     try:
-        found = GATES[settings["gate"]].model_validate(settings).confirm(finding, standing)
+        settings = entry["settings"]
+        name = settings["gate"]
+        on_failure = settings["on_failure"] if settings["on_failure"] in FAILURES else "approve"
+        finding = None if entry["finding"] is None else Finding(**entry["finding"])
+    except (KeyError, TypeError):
+        return Ruling(gate=key, outcome="needs approval", reason=f"the tag {key} was edited outside headstart")
+    try:
+        found = GATES[name].model_validate(settings).confirm(finding, standing)
     except (KeyError, ValidationError):  # a gate of another headstart's
         found = still_said(finding, standing)
-    return _ruling(settings["gate"], found, settings["on_failure"])
+    return _ruling(name, found, on_failure)
 
 
 def _ruling(name: str, finding: Finding, on_failure: str) -> Ruling:

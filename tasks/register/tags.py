@@ -1,4 +1,14 @@
-"""Names of the tags by which a version says what it is, and of models that are none."""
+"""Names of the tags by which a version says what it is, and of models that are none.
+
+Tags can be edited on MLflow's page, so that what is read of one may be anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
 
 CANDIDATE, DATA, HELD_OUT = "candidate", "data_version", "held_out"
 SCORE = "score"
@@ -16,3 +26,21 @@ GATE = "gate."
 
 PREFIX = ".headstart-"
 """How the names of models begin that are none; no pipeline's can. See `tasks.register.series`."""
+
+
+def number_of(tags: Mapping[str, str], name: str) -> float | None:
+    """The finite number that a tag holds; None where there is no such tag, or it holds something else."""
+    try:
+        value = float(tags[name])
+    except (KeyError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def entry_of(tags: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    """The JSON object that a tag holds; None where there is no such tag, or it holds something else."""
+    try:
+        entry = json.loads(tags[name])
+    except (KeyError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) else None

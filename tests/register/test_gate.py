@@ -16,12 +16,13 @@ from mlflow.entities.model_registry import ModelVersion
 from tasks.evaluate.scores.intervals import wilson
 from tasks.records import Candidate, Dataset, Evaluation
 from tasks.register import gate, ledger, moves, registry
-from tasks.register.approval import approve, reject, waiting
+from tasks.register.approval import APPROVAL, approve, decision_on, reject, waiting
 from tasks.register.duels import Duel
+from tasks.register.gating import Standing
 from tasks.register.merits import LISTED, Merit
 from tasks.register.moves import Move
 from tasks.register.registry import get_model
-from tasks.register.rulings import LEAK
+from tasks.register.rulings import LEAK, rule, with_outcome
 from tasks.register.succession import FEWEST
 from tasks.register.tags import ADAPTED, LEARNED_FROM, PARTIAL
 from tasks.register.turns import turn
@@ -474,3 +475,22 @@ def test_a_near_twin_does_not_undo_a_roll_back(fruit: MlflowClient) -> None:
     fruit.set_registered_model_alias("fruit", "champion", "1")
     add(fruit, merit(0.96))
     assert decide(fruit) == {"champion": 1, "challenger": 3} and "ada rolled back" in verdict(fruit, 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "n/a", "[1]", "{}", '{"settings": "x", "finding": null}', '{"ruling": {"gate": 1}}']
+)
+def test_what_a_gate_found_and_somebody_has_edited_is_for_a_person(text: str) -> None:
+    version = _version(1, {"candidate": "1", "gate.1": text, APPROVAL: text})
+    ruled = rule(Standing(version, {1: version}, []))
+    assert [(each.outcome, each.reason) for each in ruled.values()] == [
+        ("needs approval", "the tag gate.1 was edited outside headstart")
+    ]
+    assert registry.rulings_of(version) == () and registry.gates_of(version) == ()
+    assert decision_on(version, []) is None
+    version.tags["gate.1"] = with_outcome(version, "gate.1", ruled["gate.1"])
+    assert registry.rulings_of(version) == tuple(ruled.values())
+
+
+def test_classes_that_somebody_has_edited_are_not_known() -> None:
+    assert merit(0.9, classes="[n/a").class_names is None

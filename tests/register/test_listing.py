@@ -12,7 +12,7 @@ from mlflow.entities import Metric
 from tasks.register.listing import ask_versions, read_versions
 from tasks.register.registry import all_models
 from tasks.register.series import Series, draw
-from tasks.register.tags import DATA, HELD_OUT, PREFIX, SCORE
+from tasks.register.tags import DATA, HELD_OUT, PREFIX, SCORE, entry_of, number_of
 from tasks.workspace import Workspace
 
 
@@ -56,3 +56,20 @@ def test_a_store_with_other_tables_is_left_to_mlflow(registry: Workspace, monkey
 
     monkeypatch.setattr("tasks.register.listing.VERSIONS", "SELECT a FROM b WHERE ? + ? + ? + ?")
     assert versions_table(registry).row_count == 4
+
+
+@pytest.mark.parametrize("text", ["n/a", "0,98", "nan"])
+def test_a_score_that_somebody_has_edited_is_shown_as_it_is(
+    registry: Workspace, client: MlflowClient, text: str
+) -> None:
+    from flows.models import versions_table
+
+    client.set_model_version_tag("digits", "1", SCORE, text)
+    [scores] = [list(column.cells) for column in versions_table(registry).columns if column.header == "val"]
+    assert scores == ["", "", "", text]
+
+
+def test_numbers_and_entries_of_tags_are_read_or_are_none() -> None:
+    tags = {"a": "0.5", "b": "n/a", "c": "", "d": "inf", "e": '{"x": 1}', "f": "[1]"}
+    assert [number_of(tags, name) for name in "abcdz"] == [0.5, None, None, None, None]
+    assert [entry_of(tags, name) for name in "efbcz"] == [{"x": 1}, None, None, None, None]
