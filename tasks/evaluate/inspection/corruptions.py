@@ -8,6 +8,7 @@ sizes in between, strengths are interpolated over the logarithm of the size; bey
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -68,7 +69,10 @@ def _brightness(pixels: torch.Tensor, added: float, _: int) -> torch.Tensor:
 
 
 def _jpeg(pixels: torch.Tensor, quality: float, _: int) -> torch.Tensor:
-    return F.jpeg(pixels, round(quality))
+    with warnings.catch_warnings():
+        # It says so at every call since 0.29.
+        warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
+        return F.jpeg(pixels, round(quality))
 
 
 def _pixelate(pixels: torch.Tensor, left: float, _: int) -> torch.Tensor:
