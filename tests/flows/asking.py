@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,16 @@ def client(root: Path) -> Iterator[httpx.Client]:
         yield asking
 
 
+def post(asking: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:
+    """POST a body, again while the server says that it is busy, as Prefect's own clients do."""
+    for _ in range(5):
+        if (answer := asking.post(path, json=body)).status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(1)
+    return answer
+
+
 def ask(root: Path, path: str, body: dict[str, Any]) -> Any:
     """POST a body to a path of the API; the answer's JSON."""
     with client(root) as asking:
-        return asking.post(path, json=body).raise_for_status().json()
+        return post(asking, path, body).raise_for_status().json()

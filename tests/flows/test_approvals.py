@@ -24,7 +24,7 @@ from tasks.register.moves import LONGEST_WHY, history, promote
 from tasks.register.registry import get_model
 from tasks.register.store import open_registry
 from tasks.workspace import Workspace
-from tests.flows.asking import ask, client
+from tests.flows.asking import ask, client, post
 from tests.flows.homes import ROOT, Home
 from tests.register.conftest import Fill, empty_store, fill  # noqa: F401
 
@@ -81,10 +81,11 @@ def test_an_answer_on_prefects_page_outlives_servers_and_is_done_by_the_next_com
     do(home, SERVE)
     with client(home.root) as asking:
         resume = f"/flow_runs/{runs['approve fruit version 3']['id']}/resume"
-        refused = asking.post(resume, json={"run_input": {"decision": "approve"}}).json()
+        refused = post(asking, resume, {"run_input": {"decision": "approve"}}).json()
         assert refused["status"] == "REJECT" and "'reason' is a required property" in refused["details"]["reason"]
         answer = {"decision": "approve", "reason": "ripe", "who": "bob"}
-        assert asking.post(resume, json={"run_input": answer}).json()["status"] == "ACCEPT"
+        taken = post(asking, resume, {"run_input": answer})
+        assert taken.json().get("status") == "ACCEPT", (taken.status_code, taken.text)
     listed = home.headstart("models", "--pending")
     assert listed.returncode == 0
     assert (
