@@ -97,9 +97,9 @@ def reckoned(config: PipelineConfig, measured: PipelineConfig, milliseconds: flo
 def operations(config: PipelineConfig) -> float:
     """Floating-point operations of an image, whole networks reckoned; 0 where they are not known."""
     record = facts_of(config.extract.backbone)
-    return (
-        VIEWS[config.preprocess.views] * record.flops * (config.preprocess.size / record.size) ** 2 if record else 0.0
-    )
+    if record is None:
+        return 0.0
+    return VIEWS[config.preprocess.views] * record.flops * (config.preprocess.size / record.size) ** 2
 
 
 def _said(config: PipelineConfig) -> dict[str, object]:

@@ -86,7 +86,6 @@ def step(before: Version, after: Version) -> Step:
         return Step(before.number, after.number, 0)
     sides = _numbered(before.predictions), _numbered(after.predictions)
     both = sides[0].merge(sides[1], on=["hash", *NUMBERED], suffixes=("_before", "_after"))
-    both = both[both["label_before"].map(_label) == both["label_after"].map(_label)]
     if len(both) < FEWEST:
         return Step(before.number, after.number, len(both))
     groups = _groups(both)

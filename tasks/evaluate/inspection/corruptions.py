@@ -70,7 +70,7 @@ def _brightness(pixels: torch.Tensor, added: float, _: int) -> torch.Tensor:
 
 def _jpeg(pixels: torch.Tensor, quality: float, _: int) -> torch.Tensor:
     with warnings.catch_warnings():
-        # It says so at every call since 0.29.
+        # As in tasks/extract/hardware.py, which may not have been imported, or under other filters.
         warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
         return F.jpeg(pixels, round(quality))
 
