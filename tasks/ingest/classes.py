@@ -94,18 +94,28 @@ def _named(journal: Journal, target: Target) -> set[str]:
 
 
 def _are_numbers(counts: ClassCounts) -> bool:
-    """Whether classes look like values of a quantity: many, all of them numbers, with decimals or with few images."""
-    images = sum(sum(by_split.values()) for by_split in counts.values())
+    """Whether classes look like values of a quantity: many, nine in ten numbers, with decimals or few images each."""
+    others = _no_numbers(counts)
+    numbers = counts.keys() - others
+    images = sum(sum(counts[name].values()) for name in numbers)
     return (
-        len(counts) >= MANY
-        and all(NUMBER.fullmatch(name) or DECIMAL_COMMA.fullmatch(name) for name in counts)
-        and (images < FEW * len(counts) or any(not name.lstrip("+-").isdigit() for name in counts))
-    )
+        len(numbers) >= max(MANY, 9 * len(others))
+        and (images < FEW * len(numbers) or any(not name.lstrip("+-").isdigit() for name in numbers))
+    )  # fmt: skip
+
+
+def _no_numbers(counts: ClassCounts) -> list[str]:
+    return [name for name in counts if not (NUMBER.fullmatch(name) or DECIMAL_COMMA.fullmatch(name))]
 
 
 def _as_number(target: Target, counts: ClassCounts) -> str:
-    name = "NAME" if target.name == LABEL else target.name
-    return f"{len(counts):,} classes, all of them numbers: label: {{{name}: {{column: ..., kind: number}}}} learns one"
+    name, others = "NAME" if target.name == LABEL else target.name, _no_numbers(counts)
+    which, advice = "all", "learns one"
+    if others:
+        which, advice = f"all but {shorten(map(repr, others), 3)}", f"{advice} once those cells are empty"
+    return (
+        f"{len(counts):,} classes, {which} of them numbers: label: {{{name}: {{column: ..., kind: number}}}} {advice}"
+    )
 
 
 def _absent(counts: ClassCounts, held_out: list[Split]) -> Iterator[tuple[str, str]]:

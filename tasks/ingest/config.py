@@ -127,7 +127,7 @@ class ChecksConfig(Section):
     similar_classes: Telling = "warn"
     """Class names that differ only in case, spaces or the form of their Unicode: ``Cat``, ``cat`` and ``CAT ``."""
     numbers_as_classes: Telling = "warn"
-    """Many classes, all of which are numbers: ``kind: number`` may be meant."""
+    """Many classes, nine in ten of which are numbers: ``kind: number`` may be meant."""
     untold_task: Telling = "warn"
     """Further tasks of which no image has a label in the split that is reported on."""
     near_bits: int = Field(default=2, ge=0, le=3)

@@ -296,8 +296,10 @@ def test_a_task_that_nobody_can_be_judged_by_is_a_finding(empty: Workspace) -> N
         ([f"{index // 2:04d} m" for index in range(60)], False),
         ([f"{index % 10}" for index in range(60)], False),
         ([f"{index % 25}" for index in range(300)], False),
+        ([f"{index // 6 + 0.5}" for index in range(150)] + ["unknown"] * 3, True),
+        ([f"{index // 6 + 0.5}" for index in range(150)] + [f"size {index}" for index in range(12)], False),
     ],
-    ids=["decimals", "few images each", "no numbers", "few classes", "many images each"],
+    ids=["decimals", "few images each", "no numbers", "few classes", "many images each", "but one", "half"],
 )
 def test_classes_that_look_like_numbers_are_told(labels: list[str], found: bool) -> None:
     rows = [row._replace(label=label) for row, label in zip(images(len(labels)), labels, strict=True)]
@@ -312,7 +314,8 @@ def test_classes_that_look_like_numbers_are_told(labels: list[str], found: bool)
         journal.sql.execute(f"UPDATE rows SET split = 'val' WHERE label = '{labels[-1]}'")
         with pytest.raises(DataError, match="no training image for") as error:
             check_learnable(journal, needed, targets, numbers=True)
-        assert ("all of them numbers" in str(error.value)) == found
+        assert ("of them numbers" in str(error.value)) == found
+        assert ("all but 'unknown' of them numbers" in str(error.value)) == ("unknown" in labels)
 
 
 def test_shots_are_not_of_numbers() -> None:

@@ -39,7 +39,7 @@ def report_slices(
     if choosing.split != split:
         parts += _found(config, dataset, choosing, answers, features_of)
     table = slice_table(parts, right, answers.groups)
-    table.to_csv(folder / f"{split}_slices.csv", index=False, float_format="%.4f")
+    table.to_csv(folder / f"{split}_slices.csv", index=False, float_format="%.6g")
     if choosing.split == split:  # told of the held-out images, where they are
         return []
     by_name = {part.name: part for part in parts}
