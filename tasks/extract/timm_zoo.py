@@ -87,12 +87,14 @@ def is_same_padded(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv2dSame"
 
 
-def same_padded(images: torch.Tensor, convolution: nn.Conv2d) -> torch.Tensor:
-    """Images ``[N, C, H, W]`` with the zeros around them that such a convolution sees: of uneven many, one more below
-    and on the right."""
-    from timm.layers.padding import pad_same
+def same_padding(convolution: nn.Conv2d, height: int, width: int) -> tuple[int, int, int, int]:
+    """Rows and columns of zeros that such a convolution sees above, below, left and right of images: of uneven many,
+    one more below and on the right."""
+    from timm.layers.padding import get_same_padding
 
-    return pad_same(images, list(convolution.kernel_size), list(convolution.stride), list(convolution.dilation))
+    parts = zip((height, width), convolution.kernel_size, convolution.stride, convolution.dilation, strict=True)
+    rows, columns = (get_same_padding(*part) for part in parts)
+    return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
 
 
 def behind_norm(norm: nn.Module) -> nn.Module | None:

@@ -1,4 +1,4 @@
-"""Strided depthwise convolutions whose gradients do not take longer than all the rest."""
+"""Depthwise convolutions whose gradients do not take longer than all the rest."""
 
 from __future__ import annotations
 
@@ -7,54 +7,65 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
-from tasks.extract.timm_zoo import is_same_padded, same_padded
+from tasks.extract.timm_zoo import is_same_padded
+from tasks.train.tuning.padding import SamePadded
+
+FAST = 3
+"""The widest depthwise kernel whose gradient oneDNN has code of its own for, of any height."""
 
 
 def with_fast_gradients(network: nn.Module) -> int:
-    """Make strided depthwise convolutions compute their bf16 gradients on CPUs another way; returns how many there are.
+    """Make depthwise convolutions compute their gradients on CPUs another way where oneDNN has no fast code for them;
+    returns how many there are.
 
-    oneDNN has no fast code for the gradient of such a layer's input in bf16, and falls back to one that is up to
-    seventy times slower: in MobileNetV2 these four layers took half of a training step. With zeros between the elements
-    of its output's gradient, the input's gradient is that of the same layer without strides, for which it has.
+    With strides, it is the gradient of the layer's input in bf16, up to seventy times slower: in MobileNetV2 these four
+    layers took half of a training step. With zeros between the elements of its output's gradient, the input's gradient
+    is that of the same layer without strides, for which there is code. With kernels wider than `FAST`, it is the
+    gradient of the weights: column by column of the kernel, it is that of narrow kernels on parts of the images.
     """
-    slow = [m for m in network.modules() if isinstance(m, nn.Conv2d) and _is_strided_depthwise(m)]
+    slow = [m for m in network.modules() if isinstance(m, nn.Conv2d) and _is_slow(m)]
     for module in slow:
-        module.__class__ = StridedDepthwiseSame if is_same_padded(module) else StridedDepthwise
+        module.__class__ = DepthwiseSame if is_same_padded(module) else Depthwise
     return len(slow)
 
 
-class StridedDepthwise(nn.Conv2d):
+class Depthwise(nn.Conv2d):
     """A `torch.nn.Conv2d`, the same in all but speed."""
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         lower = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-        if input.device.type != "cpu" or lower != torch.bfloat16 or not torch.is_grad_enabled():
+        slow = torch.bfloat16 if _is_strided(self) else torch.float32
+        if input.device.type != "cpu" or lower != slow or not torch.is_grad_enabled():
             return super()._conv_forward(input, weight, bias)
+        convolution = _Strided if _is_strided(self) else _Wide
         with torch.autocast("cpu", enabled=False):
             cast = (part if part is None else part.to(lower) for part in (input, weight, bias))
-            return _Convolution.apply(*cast, self.stride, self.padding, self.dilation)
+            return convolution.apply(*cast, self.stride, self.padding, self.dilation)
 
 
-class SamePadded(nn.Conv2d):
-    """Pads its images as TensorFlow does, as timm's `Conv2dSame`."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return super().forward(same_padded(input, self))
-
-
-class StridedDepthwiseSame(SamePadded, StridedDepthwise):
+class DepthwiseSame(SamePadded, Depthwise):
     """timm's `Conv2dSame`, the same in all but speed."""
 
 
-def _is_strided_depthwise(module: nn.Conv2d) -> bool:
+def _is_slow(module: nn.Conv2d) -> bool:
     return (
         (type(module) is nn.Conv2d or is_same_padded(module))
         and module.groups == module.in_channels == module.out_channels > 1
-        and max(module.stride) > 1
+        and (_is_strided(module) or _is_wide(module))
         and module.padding_mode == "zeros"
         and isinstance(module.padding, tuple)
     )
+
+
+def _is_strided(module: nn.Conv2d) -> bool:
+    return max(module.stride) > 1
+
+
+def _is_wide(module: nn.Conv2d) -> bool:
+    has_code = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return has_code and module.kernel_size[1] > FAST and max(module.dilation) == 1
 
 
 class _Convolution(torch.autograd.Function):
@@ -62,8 +73,10 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, images, weight, bias, stride, padding, dilation):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(images, weight)
         ctx.shape = (None if bias is None else [len(bias)], stride, padding, dilation)
-        return nn.functional.conv2d(images, weight, bias, stride, padding, dilation, len(weight))
+        return functional.conv2d(images, weight, bias, stride, padding, dilation, len(weight))
 
+
+class _Strided(_Convolution):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
@@ -92,3 +105,37 @@ class _Convolution(torch.autograd.Function):
                 [False, of_weight, of_bias],
             )  # fmt: skip
         return to_images, to_weight, to_bias, None, None, None
+
+
+class _Wide(_Convolution):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
+        images, weight = ctx.saved_tensors
+        bias, stride, padding, dilation = ctx.shape
+        to_images = to_weight = to_bias = None
+        if ctx.needs_input_grad[0]:
+            to_images, _, _ = torch.ops.aten.convolution_backward(
+                gradient, images, weight, None, stride, padding, dilation, False, [0, 0], len(weight),
+                [True, False, False],
+            )  # fmt: skip
+        if ctx.needs_input_grad[1]:
+            to_weight = torch.cat(
+                [_of_columns(first, images, weight, gradient, padding) for first in range(0, weight.shape[-1], FAST)],
+                dim=-1,
+            )
+        if bias is not None and ctx.needs_input_grad[2]:
+            to_bias = gradient.sum((0, 2, 3))
+        return to_images, to_weight, to_bias, None, None, None
+
+
+def _of_columns(first: int, images, weight, gradient, padding) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """The gradient of `FAST` columns of a kernel, from ``first`` on: they see the images but for their edges."""
+    columns = weight[..., first : first + FAST].contiguous()
+    (above, beside), seen = padding, gradient.shape[-1] + columns.shape[-1] - 1
+    before = beside - first
+    # Rows of zeros are there for all to see: what is less high than its kernel has no fast code either.
+    part = functional.pad(images, (before, seen - before - images.shape[-1], above, above))
+    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+        gradient, part, columns, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(weight), [False, True, False]
+    )[1]

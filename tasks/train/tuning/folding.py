@@ -11,7 +11,8 @@ import torch
 from torch import fx, nn
 
 from tasks.extract.timm_zoo import behind_norm, is_same_padded
-from tasks.train.tuning.depthwise import SamePadded, StridedDepthwise, StridedDepthwiseSame
+from tasks.train.tuning.depthwise import Depthwise, DepthwiseSame
+from tasks.train.tuning.padding import SamePadded
 
 
 def folding_pays(trunk: nn.Module, device: torch.device) -> bool:
@@ -88,23 +89,23 @@ class _FoldedConv2d(_Folded):
     """A `torch.nn.Conv2d`."""
 
 
-class _FoldedStridedDepthwise(_Folded, StridedDepthwise):
-    """A `StridedDepthwise`."""
+class _FoldedDepthwise(_Folded, Depthwise):
+    """A `Depthwise`."""
 
 
 class _FoldedSame(SamePadded, _Folded):
     """timm's `Conv2dSame`."""
 
 
-class _FoldedStridedDepthwiseSame(SamePadded, _FoldedStridedDepthwise):
-    """A `StridedDepthwiseSame`."""
+class _FoldedDepthwiseSame(SamePadded, _FoldedDepthwise):
+    """A `DepthwiseSame`."""
 
 
 _FOLDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: _FoldedConv2d,
-    StridedDepthwise: _FoldedStridedDepthwise,
+    Depthwise: _FoldedDepthwise,
     SamePadded: _FoldedSame,
-    StridedDepthwiseSame: _FoldedStridedDepthwiseSame,
+    DepthwiseSame: _FoldedDepthwiseSame,
 }
 """What each kind of convolution becomes."""
 

@@ -29,6 +29,7 @@ from tasks.train.heads import Head
 from tasks.train.loop import interruptible, quiet
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
+from tasks.train.tuning.activations import with_lean_activations
 from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import Block, blocks_of
 from tasks.train.tuning.clock import Clock
@@ -88,6 +89,7 @@ def _parts(method: TuningConfig, task: Task) -> _Parts:
         # A trunk that was cut out before would use some parameters as they were.
         backbone = Backbone(network, task.weights, backbone.layers, backbone.pool)
     with_fast_gradients(network)
+    with_lean_activations(network)
     if folding_pays(backbone.trunk, torch.device(task.features.device)):
         fold_frozen_norms(backbone.trunk)
     return _Parts(network, backbone, blocks)
