@@ -74,7 +74,7 @@ wide = pytest.mark.skipif(
 
 
 @wide
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(
     height=st.integers(3, 13), width=st.integers(3, 13), kernel=st.sampled_from([4, 5, 7, (1, 4), (3, 5), (5, 6)]),
     padding=st.sampled_from([2, 3, (0, 2), (3, 1)]), bias=st.booleans(), channels_last=st.booleans(),
