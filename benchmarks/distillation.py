@@ -8,10 +8,10 @@ digits: the built-in backbone's last layer, taught by its early one, which tells
 
 `alone` is the best that the student does without a teacher: its head solved on frozen features and, where it is tuned,
 `lp_ft` of as many steps. `ensemble` is another question: a head on a frozen MobileNetV2 at 96 px, taught by heads on
-both networks.
+both networks; in `ensemble_tuned`, all layers of all of them.
 
 Command: PYTHONPATH=. python benchmarks/distillation.py [--set cifar10] [--workspace FOLDER] [--labels 50,500]
-         [--seeds 0,1,2] [--only head,tuned,relations,ensemble] [--epochs 6] [--images 6000]
+         [--seeds 0,1,2] [--only head,tuned,relations,ensemble,ensemble_tuned] [--epochs 6] [--images 6000]
 """
 
 from __future__ import annotations
@@ -209,11 +209,9 @@ def head(lesson: Class) -> Found:
 def tuned(lesson: Class) -> Found:
     teachers = lesson.teachers(lesson.teacher, tuned=lesson.options.set == "cifar10")
     section = passes(lesson)
-    counts = lesson.dataset.counts
-    alone = round(lesson.options.epochs * (counts["train"] + counts["pool"]) / counts["train"])
     return [
         ("teacher", lesson.answered(teachers)),
-        ("alone", lesson.tried(LpFt.model_validate(section | {"epochs": alone}), "student")),
+        ("alone", lesson.tried(alone(lesson), "student")),
         ("taught", lesson.tried(DistillTuned.model_validate(section | {"teacher": "teacher"}), "student", teachers)),
     ]
 
@@ -227,6 +225,13 @@ def relations(lesson: Class) -> Found:
         )
         for strength in (0.0, 0.1)
     ]
+
+
+def alone(lesson: Class) -> LpFt:
+    """As many steps as a student takes that learns from images without labels as well."""
+    counts = lesson.dataset.counts
+    epochs = round(lesson.options.epochs * (counts["train"] + counts["pool"]) / counts["train"])
+    return LpFt.model_validate(passes(lesson) | {"epochs": epochs})
 
 
 def passes(lesson: Class) -> dict[str, Any]:
@@ -244,11 +249,22 @@ def ensemble(lesson: Class) -> Found:
     ]
 
 
+def ensemble_tuned(lesson: Class) -> Found:
+    teachers = lesson.teachers("lite0", "mobile", tuned=True)
+    taught = DistillTuned.model_validate(passes(lesson) | {"teacher": ["lite0", "mobile"]})
+    return [
+        ("teachers", lesson.answered(teachers)),
+        ("alone", lesson.tried(alone(lesson), "mobile")),
+        ("taught", lesson.tried(taught, "mobile", teachers)),
+    ]
+
+
 KINDS: dict[str, Callable[[Class], Found]] = {
     "head": head,
     "tuned": tuned,
     "relations": relations,
     "ensemble": ensemble,
+    "ensemble_tuned": ensemble_tuned,
 }
 
 
