@@ -63,7 +63,7 @@ SIDES = {"student": 32, "early": 32, "lite0": 96, "mobile": 96}
 TEACHERS = {"cifar10": "lite0", "digits": "early"}
 VALIDATION, TEST = 500, 1_000
 RATE, BATCH = 3e-4, 64
-TEACHERS_EPOCHS = {50: 10, 500: 3}
+TEACHERS_EPOCHS = {50: 10, 500: 8}
 """Passes of a teacher that is tuned, by labels a class."""
 
 Seen = tuple[Preprocessed, FeatureSet]
