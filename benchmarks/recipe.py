@@ -136,9 +136,7 @@ def show(rows: pd.DataFrame) -> None:
                 cells = [f"{own[name]:.4f}" for name in names]
                 lines.row(variant, f"{own.mean():.4f}", *cells, f"{found['seconds'].mean():.0f}")
                 continue
-            mean, low, high = (
-                mean_interval(more.tolist()) if len(more) > 1 else (more.mean(), float("nan"), float("nan"))
-            )
+            mean, low, high = mean_interval(more.tolist())
             cells = [f"{values.mean():+.1f}" if len(values) else "" for values in per_set]
             lines.row(variant, f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", *cells, f"{found['seconds'].mean():.0f}")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import numpy as np
 import pytest
 
-from tasks.evaluate.scores.intervals import Sample, disagree, wilson
+from tasks.evaluate.scores.intervals import Sample, disagree, mean_interval, wilson
 from tasks.evaluate.scores.metrics import score
 
 
@@ -130,3 +133,10 @@ def test_wilson_is_the_closed_formula() -> None:
     centre = (k / n + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(k / n * (1 - k / n) / n + z**2 / (4 * n**2))
     assert wilson(k, n) == pytest.approx((k / n, centre - half, centre + half), abs=1e-6)
+
+
+def test_one_training_alone_tells_nothing_of_its_spread() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mean, low, high = mean_interval([0.5])
+    assert mean == 0.5 and math.isnan(low) and math.isnan(high)

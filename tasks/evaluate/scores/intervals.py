@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -180,9 +181,11 @@ def disagree(first: Interval, second: Interval) -> bool:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of a figure over repeated trainings, and Student's 95% interval of it; at least two values."""
-    mean, error = float(np.mean(values)), float(sem(values))
-    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
+    """The mean of a figure over repeated trainings, and Student's 95% interval of it; NaN, where there was but one."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * float(sem(values))
     return mean, mean - half, mean + half
 
 
