@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,10 @@ SHOWN = 3
 SHORTEST = timedelta(microseconds=1)
 LAST_ROUND = datetime(9599, 1, 1)
 """The Gregorian calendar repeats itself after 400 years; these are the last that dateutil knows."""
+
+STAMP = "%Y%m%dT%H%M%S"
+START = re.compile(r"(DTSTART)(?:;(?:TZID=([^:;]+)|[^:;]*))*:(\d{8}T\d{6})(Z?)", re.IGNORECASE)
+END = re.compile(r"(UNTIL=)(\d{8}T\d{6})Z", re.IGNORECASE)
 
 MEANT = {
     "cron": "it takes minute (0-59), hour (0-23), day of the month (1-31), month (1-12) and day of the week (0-7), as "
@@ -118,11 +123,35 @@ def read_timetable(
         )
     [(kind, expression)] = said or [(NONE, "")]
     of_day = kind not in ("interval", NONE)
-    zone = _zone(timezone) if timezone or of_day else "UTC"
+    zone = _zone(timezone or _zone_of_start(expression)) if timezone or of_day else "UTC"
+    if kind == "rrule":
+        expression = _by_the_clock(expression, zone)
     table = Timetable(kind, expression, zone, round(datetime.now(UTC).timestamp()))
     if of_day:
         _check(table)
     return table
+
+
+def _zone_of_start(rule: str) -> str | None:
+    """The zone that a rule says itself, where its first day has one."""
+    start = START.search(rule)
+    return start and (start[2] or ("UTC" if start[4] else None))
+
+
+def _by_the_clock(rule: str, zone: str) -> str:
+    """A rule whose first and last day are times of day in a zone, as Prefect takes them whatever they say.
+
+    Raises:
+        ConfigurationError: the rule says another zone itself.
+    """
+    if (said := _zone_of_start(rule)) and said != zone:
+        raise ConfigurationError(f"--rrule begins in {said}, and --timezone is {zone}: leave one of them out")
+
+    def local(end: re.Match[str]) -> str:
+        last = datetime.strptime(end[2], STAMP).replace(tzinfo=UTC)
+        return end[1] + last.astimezone(ZoneInfo(zone)).strftime(STAMP)
+
+    return END.sub(local, START.sub(r"\1:\3", rule))
 
 
 def _zone(named: str | None) -> str:
@@ -141,6 +170,8 @@ def _zone(named: str | None) -> str:
 
 
 def _is_zone(name: str) -> bool:
+    if name in ("localtime", "posixrules"):  # files beside the zones, which are one of them under another name
+        return False
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # such as the folder of a continent

@@ -93,7 +93,9 @@ class Workspace:
 
     def resolve(self, path: str | Path) -> Path:
         """A path as a configuration writes it: ``~`` expanded, relative to the workspace."""
-        return (self.root / Path(path).expanduser()).resolve()
+        with suppress(RuntimeError):  # no user has that name: it is a file's
+            path = Path(path).expanduser()
+        return (self.root / path).resolve()
 
     def check_writable(self) -> None:
         """Raise before any work is done if a run could not leave its results.

@@ -31,3 +31,9 @@ def test_of_a_file_that_cannot_be_written_nothing_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_whole(tmp_path / "taken", "content")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_tilde_before_what_is_no_user_is_a_name(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert workspace.resolve("~nobody-of-that-name/photos") == tmp_path / "~nobody-of-that-name" / "photos"
+    assert workspace.resolve("~/photos") == (Path.home() / "photos").resolve()

@@ -59,7 +59,7 @@ def test_a_rule_for_the_clock_in_place_of_a_zones_name_is_told(monkeypatch: pyte
     assert read_timetable("0 3 * * *", None, None, None).zone == "America/New_York"
 
 
-@pytest.mark.parametrize("zone", ["Mars", "../etc/passwd", "/etc/localtime", "Europe"])
+@pytest.mark.parametrize("zone", ["Mars", "../etc/passwd", "/etc/localtime", "Europe", "localtime"])
 def test_an_unknown_zone_is_one_line(zone: str) -> None:
     with pytest.raises(ConfigurationError, match="no such zone; give one as Europe/Berlin"):
         read_timetable("0 3 * * *", None, None, zone)
@@ -70,6 +70,31 @@ def test_one_way_of_saying_when_is_wanted() -> None:
     for given in ((None, None, None), ("0 3 * * *", 15, None), (None, 15, "FREQ=DAILY")):
         with pytest.raises(ConfigurationError, match="one of --cron, --interval and --rrule"):
             read_timetable(*given, None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "zone", "hour", "last"),
+    [
+        ("FREQ=DAILY;UNTIL=20291231T220000Z;BYHOUR=23;BYMINUTE=0", "Europe/Berlin", 22, "2029-12-31T22:00"),
+        ("FREQ=DAILY;UNTIL=20291231T215959Z;BYHOUR=23;BYMINUTE=0", "Europe/Berlin", 22, "2029-12-30T22:00"),
+        ("DTSTART;TZID=Asia/Tokyo:20290101T030000\nRRULE:FREQ=DAILY", None, 18, None),
+        ("DTSTART;VALUE=DATE-TIME;TZID=Asia/Tokyo:20290101T030000\nRRULE:FREQ=DAILY", "Asia/Tokyo", 18, None),
+        ("DTSTART:20290101T030000Z\nRRULE:FREQ=DAILY;UNTIL=20291231T030000Z", None, 3, "2029-12-31T03:00"),
+    ],
+)
+def test_calendars_rules_mean_the_zone_that_they_say(rule: str, zone: str | None, hour: int, last: str | None) -> None:
+    table = read_timetable(None, None, rule, zone)
+    [first] = table.next_times(1, datetime(2029, 12, 1, 12, tzinfo=UTC))
+    assert first.hour == hour
+    times = table.next_times(5, datetime(2029, 12, 29, 23, tzinfo=UTC))
+    assert last is None or times[-1] == datetime.fromisoformat(last).replace(tzinfo=UTC)
+
+
+def test_two_zones_of_one_rule_are_one_line() -> None:
+    with pytest.raises(ConfigurationError, match="begins in Asia/Tokyo, and --timezone is Europe/Berlin: leave one"):
+        read_timetable(None, None, "DTSTART;TZID=Asia/Tokyo:20290101T030000\nRRULE:FREQ=DAILY", "Europe/Berlin")
+    with pytest.raises(ConfigurationError, match="Mars: no such zone"):
+        read_timetable(None, None, "DTSTART;TZID=Mars:20290101T030000\nRRULE:FREQ=DAILY", None)
 
 
 @pytest.mark.parametrize(

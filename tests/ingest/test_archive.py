@@ -237,3 +237,25 @@ def test_missing_archive_or_a_folder_for_one_is_a_data_error(tmp_path: Path) -> 
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="folder is not a file"):
         items(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+def test_names_of_a_zip_are_utf_8_where_they_can_be(tmp_path: Path, flagged: bool) -> None:
+    """macOS packs UTF-8 and does not say so."""
+    workspace, classes = Workspace(tmp_path), ("kätzchen", "собака")
+    packed = zipped({f"{name}/{index}.png": png(f"{name} {index}") for name in classes for index in range(20)})
+    (tmp_path / "photos.zip").write_bytes(packed if flagged else without_flag(packed))
+    dataset = ingest_images(IngestConfig.model_validate({"source": {"archive": "photos.zip"}}), workspace)
+    assert dataset.classes == classes
+
+
+def without_flag(packed: bytes) -> bytes:
+    """A ZIP whose members do not say in what encoding their names are."""
+    changed = bytearray(packed)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = changed.find(signature)
+        while at >= 0:
+            flags = int.from_bytes(changed[at + offset : at + offset + 2], "little") & ~0x800
+            changed[at + offset : at + offset + 2] = flags.to_bytes(2, "little")
+            at = changed.find(signature, at + 4)
+    return bytes(changed)

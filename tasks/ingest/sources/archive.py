@@ -21,6 +21,9 @@ from tasks.ingest.sources.groups import GroupPattern, Groups
 from tasks.ingest.storage import is_hidden, open_stream, stamp_of, told_as_data_error
 from tasks.workspace import Workspace
 
+UTF_8 = 0x800
+"""The flag of a ZIP's member whose name is UTF-8 (APPNOTE.TXT, 4.4.4, bit 11)."""
+
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, ValueError, RuntimeError, *compression.DAMAGED)
 """What reading a damaged, hostile or encrypted archive raises."""
 
@@ -161,19 +164,30 @@ def _not_a_file(member: tarfile.TarInfo) -> Problem | None:
 
 def _zip_members(archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
     for member in archive.infolist():
-        name = _tidy(member.filename)
+        full = _as_written(member)
+        name = _tidy(full)
         if member.is_dir():
-            yield f"{name}/", None, _unsafe(member.filename)
+            yield f"{name}/", None, _unsafe(full)
             continue
         is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
         problem = Problem("unsafe_path", "a link, not a file") if is_link else None
-        if problem := problem or _unsafe(member.filename) or _too_large(member.file_size, limit):
+        if problem := problem or _unsafe(full) or _too_large(member.file_size, limit):
             yield name, None, problem
         else:
             with archive.open(member) as opened:
                 content = opened.read(limit + 1)  # a bomb's header may say less than what comes out
             too_large = _too_large(len(content), limit)
             yield name, None if too_large else content, too_large
+
+
+def _as_written(member: zipfile.ZipInfo) -> str:
+    """A name in UTF-8 also where its archive does not say so, as those of macOS; Python reads such as DOS would."""
+    if member.flag_bits & UTF_8:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode()
+    except UnicodeError:
+        return member.filename
 
 
 def _too_large(size: int, limit: int) -> Problem | None:
