@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -35,7 +35,7 @@ class Workspace:
         """The folder named by ``HEADSTART_WORKSPACE``, else the nearest one above the current folder that DVC
         knows, else the current folder."""
         if named := os.environ.get("HEADSTART_WORKSPACE"):
-            return cls(Path(named).resolve())
+            return cls(_expanded(named).resolve())
         here = Path.cwd()
         return cls(next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here))
 
@@ -82,7 +82,9 @@ class Workspace:
         """``.headstart``; a folder of the user's own for a workspace that may only be read."""
         if self.is_writable:
             return self.root / ".headstart"
-        own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        own = Path(os.environ.get("XDG_CACHE_HOME") or _expanded("~/.cache"))
+        if not own.is_absolute():  # a container's user may have no home
+            own = Path(tempfile.gettempdir(), f"cache-of-{os.getuid()}")
         return own / "headstart" / hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
 
     @property
@@ -93,9 +95,7 @@ class Workspace:
 
     def resolve(self, path: str | Path) -> Path:
         """A path as a configuration writes it: ``~`` expanded, relative to the workspace."""
-        with suppress(RuntimeError):  # no user has that name: it is a file's
-            path = Path(path).expanduser()
-        return (self.root / path).resolve()
+        return (self.root / _expanded(path)).resolve()
 
     def check_writable(self) -> None:
         """Raise before any work is done if a run could not leave its results.
@@ -148,6 +148,13 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _expanded(path: str | Path) -> Path:
+    """With the home folder in place of ``~``, where that is known."""
+    with suppress(RuntimeError):  # no user has that name, or this one has no home
+        return Path(path).expanduser()
+    return Path(path)
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.workspace import write_whole
+from tasks.workspace import Workspace, write_whole
 
 
 def test_two_who_write_a_file_at_once_each_write_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +38,22 @@ def test_a_tilde_before_what_is_no_user_is_a_name(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     assert workspace.resolve("~nobody-of-that-name/photos") == tmp_path / "~nobody-of-that-name" / "photos"
     assert workspace.resolve("~/photos") == (Path.home() / "photos").resolve()
+
+
+def test_the_variable_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file of variables, or a container's, no shell has replaced it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HEADSTART_WORKSPACE", "~/team")
+    assert Workspace.find().root == tmp_path / "team"
+
+
+def test_the_cache_of_who_has_no_home_lies_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.setattr(Workspace, "is_writable", False)
+    assert Workspace(tmp_path).cache.is_relative_to(Path(tempfile.gettempdir(), f"cache-of-{os.getuid()}"))
