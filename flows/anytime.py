@@ -5,7 +5,6 @@ What is done next is decided by `tasks.train.anytime.plan`; here it is carried o
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from pathlib import Path
 from flows.checks import TASKS, check_classes, check_once
 from flows.clock import Budget
 from flows.config import PipelineConfig
-from flows.contenders import contenders, reckoned, with_section
+from flows.contenders import UNSUITED, contenders, reason, reckoned, with_section
 from flows.summary import Outcome
 from flows.tracking import TrackedRun, tracked
 from tasks.choice import Choice
-from tasks.errors import HeadstartError, StorageError
+from tasks.errors import StorageError
 from tasks.extract.check import weights_state
 from tasks.extract.stage import extract
 from tasks.fingerprint import code_version, fingerprint
@@ -44,13 +43,6 @@ from tasks.workspace import Workspace
 
 OVERHEAD, EACH_JUDGED = 25.0, 0.002
 """Seconds from a head to its registered version, and of each image that it is evaluated on, until they are measured."""
-
-UNSUITED = (
-    HeadstartError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
-    MemoryError, ImportError,
-)  # fmt: skip
-"""What is raised where a contender does not suit images, method or memory: by torch a RuntimeError, by networks made of
-all sorts of code whatever comes of it. What the system and servers raise is not the contender's."""
 
 CarryThrough = Callable[[PipelineConfig, TrackedRun, Choice | None], Outcome]
 """The stages of a pipeline, one after another."""
@@ -78,6 +70,7 @@ class Course:
 
     def __init__(self, config: PipelineConfig, run: TrackedRun, carry_through: CarryThrough) -> None:
         assert isinstance(config.train, Auto)
+        began = time.time()
         self.config, self.auto, self.run, self.carry_through = config, config.train, run, carry_through
         self.pipelines = contenders(config)
         self.probed: Outcome | None = None
@@ -86,7 +79,7 @@ class Course:
         check_classes(config, self.dataset)
         check_pool(self.auto, self.dataset)
         self.notes = Notes(_place_of_notes(config, self.pipelines, self.dataset, run.workspace), self.auto.seconds)
-        self.budget = Budget(self.auto.seconds, self.notes.spent)
+        self.budget = Budget(self.auto.seconds, self.notes.spent, began)
         self.situation = situation_of(config, self.pipelines, self.dataset, run.workspace)
         for step in self.notes.done:
             self._learn(step)
@@ -117,7 +110,7 @@ class Course:
         except UNSUITED as error:
             if step.kind == "probe" or isinstance(error, StorageError):
                 raise
-            came = [failed(begun, error)]
+            came = [replace(begun, state="failed", why=reason(error))]
         each = took() / max(1, len(came))
         came = [replace(part, took=each, predicted=step.predicted / max(1, len(came))) for part in came]
         for part in came:
@@ -164,7 +157,7 @@ class Course:
             except StorageError:  # which would meet the next one, too
                 raise
             except UNSUITED as error:
-                unsuited.append(failed(replace(step, backbone=name), error))
+                unsuited.append(replace(step, backbone=name, state="failed", why=reason(error)))
         if not rated:
             return unsuited
         table = ranking(rated, group_numbers(sample.read_manifest()))
@@ -265,14 +258,6 @@ def _measured(pipeline: PipelineConfig, dataset: Dataset, workspace: Workspace) 
     device = choose_device(asked.device)
     recipe = Recipe(**geometry, limits=dataset.limits)
     return milliseconds_of(backbone, images[:TIMED], recipe, device, choose_precision(asked.precision, device))
-
-
-def failed(step: Step, error: Exception) -> Step:
-    """The step, of which nothing came."""
-    if isinstance(error, HeadstartError):
-        return replace(step, state="failed", why=str(error))
-    logging.getLogger("headstart").warning("a step of auto: %s", error, exc_info=error)
-    return replace(step, state="failed", why=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def in_words(step: Step) -> str:

@@ -21,11 +21,12 @@ class Budget:
 
     Args:
         before: seconds that earlier starts of the same work have spent.
+        began: when the work began, in seconds since the epoch, where no command of this process was given it; else now.
     """
 
-    def __init__(self, seconds: float, before: float = 0.0) -> None:
+    def __init__(self, seconds: float, before: float = 0.0, began: float | None = None) -> None:
         self.seconds, self._before = seconds, before
-        self._began = BEGAN.get() or time.time()
+        self._began = BEGAN.get() or began or time.time()
 
     @property
     def spent(self) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.config import PipelineConfig, checked
+from tasks.errors import HeadstartError
 from tasks.extract.facts import BUILTIN, facts, facts_of, own_looks
 from tasks.extract.hub import downloaded
 from tasks.preprocess.config import PreprocessConfig
@@ -16,6 +18,12 @@ from tasks.train.methods.auto import Auto
 
 MOST = 6
 """Backbones that are at hand and compete without being named, the cheapest first."""
+UNSUITED = (
+    HeadstartError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
+    MemoryError, ImportError,
+)  # fmt: skip
+"""What is raised where a contender does not suit images, method or memory: by torch a RuntimeError, by networks made of
+all sorts of code whatever comes of it. What the system and servers raise is not the contender's."""
 
 
 def contenders(config: PipelineConfig) -> dict[str, PipelineConfig]:
@@ -110,3 +118,11 @@ def _said(config: PipelineConfig) -> dict[str, object]:
         return config.preprocess.model_dump(include=said)
     follows = PreprocessConfig().model_dump() | own_looks(config.extract.backbone)
     return {key: value for key, value in config.preprocess.model_dump().items() if follows[key] != value}
+
+
+def reason(error: Exception) -> str:
+    """Why a contender is unsuited, in a line; where it is nothing that was foreseen, the log has all of it."""
+    if isinstance(error, HeadstartError):
+        return str(error)
+    logging.getLogger("headstart").warning("a contender: %s", error, exc_info=error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -9,10 +9,10 @@ import pandas as pd
 from prefect import flow, runtime
 
 from flows.config import PipelineConfig
-from flows.contenders import by_name
+from flows.contenders import UNSUITED, by_name, reason
 from flows.flow_runs import leased
 from flows.tracking import tracked
-from tasks.errors import HeadstartError, StorageError
+from tasks.errors import StorageError
 from tasks.evaluate.transferability.ranking import Rated, ranking, ranking_figure
 from tasks.evaluate.transferability.rating import rate_backbone
 from tasks.evaluate.transferability.sample import draw_sample
@@ -33,7 +33,7 @@ def rank(configs: list[PipelineConfig], images: int = 2_000) -> pd.DataFrame:
         sample = draw_sample(dataset, images, workspace)
         tell(f"sample\t{sample.counts['train']:,} of {sum(dataset.counts.values()):,} images")
         rated: list[Rated] = []
-        unsuited: list[HeadstartError] = []
+        unsuited: list[Exception] = []
         for name, config in by_name(configs).items():
             try:
                 preprocessed = preprocess(config.preprocess, dataset)
@@ -41,9 +41,9 @@ def rank(configs: list[PipelineConfig], images: int = 2_000) -> pd.DataFrame:
                 rated.append(rate_backbone(name, sample, preprocessed, features, workspace))
             except StorageError:  # which would meet the next one, too
                 raise
-            except HeadstartError as error:
+            except UNSUITED as error:
                 # What is wrong with one does not lose what the others have shown.
-                tell(f"rank\t{name} is left out: {error}")
+                tell(f"rank\t{name} is left out: {reason(error)}")
                 unsuited.append(error)
                 continue
             tell(f"rank\t{rated[-1].name}: {rated[-1].probe.value:.4f} {rated[-1].merit} of a linear probe")

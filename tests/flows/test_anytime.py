@@ -17,9 +17,10 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from flows.anytime import Course, _place_of_notes, failed, situation_of
+from flows.anytime import Course, _place_of_notes, situation_of
+from flows.clock import Budget
 from flows.config import PipelineConfig, read_config
-from flows.contenders import at_hand, contenders, name_of, reckoned, with_backbone
+from flows.contenders import at_hand, contenders, name_of, reason, reckoned, with_backbone
 from flows.suggest import as_auto, command
 from tasks.errors import ConfigurationError, StorageError, WeightsError
 from tasks.ingest.door import ingest_images
@@ -60,9 +61,8 @@ def test_each_contender_looks_at_images_as_it_was_trained_to_unless_the_configur
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape '[1, 64]' is invalid\nhere"), WeightsError("no file")])
-def test_what_is_wrong_with_one_contender_is_noted_and_ends_nothing(error: Exception) -> None:
-    noted = failed(Step("head", "maxvit_t", "linear"), error)
-    assert noted.state == "failed" and noted.why in ("RuntimeError: shape '[1, 64]' is invalid", "no file")
+def test_what_is_wrong_with_one_contender_is_a_line(error: Exception) -> None:
+    assert reason(error) in ("RuntimeError: shape '[1, 64]' is invalid", "no file")
 
 
 @pytest.mark.parametrize(
@@ -269,3 +269,8 @@ def test_what_was_tried_is_on_record_and_on_the_page(home: Home, tmp_path: Path)
     version = home.client.search_model_versions("name='parity'", order_by=["version_number DESC"])[0]
     written = home.client.download_artifacts(version.run_id, "config.yaml", str(tmp_path))
     assert read_config(Path(written), (), PipelineConfig).train.method in ("linear", "lp_ft")
+
+
+def test_a_budget_of_a_scheduled_run_is_counted_from_its_first_stage() -> None:
+    budget = Budget(60.0, before=10.0, began=time.time() - 20)
+    assert budget.spent == pytest.approx(30.0, abs=1) and budget.left == pytest.approx(30.0, abs=1)

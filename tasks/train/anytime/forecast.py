@@ -36,5 +36,6 @@ def _come_true(step: Step, situation: Situation, done: Sequence[Step]) -> list[S
             for name in names
         ]
     gained = 2 * chance(FROZEN, max(1, situation.judged)) if step.kind in ("tune", "final") else 0.0
-    why = "if the gain of the short trainings is beyond chance" if step.kind == "final" else step.why
+    tried = step.kind == "final" and not math.isnan(step.expected)
+    why = "if the gain of the short trainings is beyond chance" if tried else step.why
     return [replace(step, score=FROZEN + gained, frozen=FROZEN, state="done", took=step.predicted, why=why)]

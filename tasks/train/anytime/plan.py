@@ -3,7 +3,7 @@
 A linear probe first, registered; the ranking of backbones; heads on the best few; of these, trainings through the
 backbone by successive halving (Jamieson & Talwalkar 2016), each on as many images as its share of the time allows; and
 one on all images for what is left, where the gain over frozen features, followed along its learning curve, is beyond
-chance.
+chance. Where trials would leave no time for it, there is that one alone, and validation tells whether it was right.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ RIVALS = 4
 LEAST_SLICE, LEAST_SEEN = 10.0, 128
 """Seconds of a short training, and images that it passes, at least."""
 MOST_EPOCHS = 20
+UNTRIED = 1_500
+"""Images that a training passes at least where there is no time to try it: on PACS (`lp_ft`, seed 0) as many make up
+for what the first steps spoil."""
+LONGER = 2.0
+"""How many times as long as the last one a further training on all images has to be, where a budget was raised."""
 SCREENED, FOR_LOOKS = 1_000, 1 / 3
 """Images that short trainings are judged by, at most, and the share of their time that this may take."""
 LOOKS = 2
@@ -85,7 +90,11 @@ def favourites(situation: Situation, done: Sequence[Step]) -> list[str]:
     if not ranked:
         first = [step.backbone for step in _over(done, "probe")]
         return list(dict.fromkeys([*first, *(each.name for each in situation.contenders)]))[:FEW]
-    return [step.backbone for step in ranked if step.may_be_best][:FEW]
+    best = [step.backbone for step in ranked if step.may_be_best][:FEW]
+    if any(_over(done, "head", backbone) for backbone in best):
+        return best
+    # For their features there may be no time; those of the first model are there.
+    return list(dict.fromkeys([*best, *(step.backbone for step in _over(done, "probe"))]))
 
 
 def _probe(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
@@ -128,7 +137,8 @@ def _head(situation: Situation, done: Sequence[Step], left: float) -> Step | Non
                 "head", backbone, method, situation.train, judged=situation.judged, predicted=seconds,
                 why="all features are there" if there else "ranked among the best",
             )  # fmt: skip
-            room *= FOR_FEATURES if extraction else 1.0
+            # The winner is fitted anew, by its own pipeline.
+            room = (room - situation.fitting(method)) * (FOR_FEATURES if extraction else 1.0)
             return step if seconds <= room else _left_out(step, room)
     return None
 
@@ -138,9 +148,9 @@ def _tune(situation: Situation, done: Sequence[Step], left: float) -> Step | Non
     rivals, tried = _rivals(situation, done), [step for step in done if step.kind == "tune"]
     if not rivals or any(not step.backbone for step in tried):
         return None
-    room = left - situation.reserve(rivals[0][0], tuned=True)
+    room = _room(situation, done, rivals[0][0], left)
     time = FOR_TRIALS * (room + sum(step.took for step in tried if step.state == "done"))
-    needs = [_needs(situation, done, backbone) for backbone, _ in rivals]
+    needs = [_needs(situation, done, backbone, method) for backbone, method in rivals]
     count = tried[0].rivals if tried else _beginners(needs, time)
     if not count:
         needed = levels_of(1) * needs[0] / FOR_TRIALS
@@ -158,12 +168,14 @@ def _tune(situation: Situation, done: Sequence[Step], left: float) -> Step | Non
 
 def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
     """The best short training's method on all images, for all the time that is left, if that pays."""
-    if _any(done, "final") or not (tried := _over(done, "tune")):
-        return None
+    if not (tried := _over(done, "tune")):
+        return _untried(situation, done, left)
     last = max(step.level for step in tried)
     best = max((step for step in tried if step.level == last), key=lambda step: estimate(step, done))
-    limit = left - situation.reserve(best.backbone, tuned=True)
-    rate, look = situation.rate(best.backbone, done), situation.looking(best.backbone, situation.judged)
+    limit = _room(situation, done, best.backbone, left)
+    if limit <= LONGER * max((step.limit for step in done if step.kind == "final"), default=-math.inf):
+        return None
+    look, rate = situation.looking(best.backbone, situation.judged), situation.rate(best.backbone, best.method, done)
     epoch = situation.train / rate + look
     passes = (limit - BEGIN) / epoch
     seen = max(0.0, passes * situation.train if passes >= 1 else (limit - BEGIN - look) * rate)
@@ -179,6 +191,29 @@ def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | No
     if seen < max(best.seen, LEAST_SEEN):
         return _left_out(step, limit)
     return step if gain > error else replace(step, state="left out")
+
+
+def _untried(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
+    """Where trials would leave no time for what they are for: one training on as many images as it can pass."""
+    began = any(step.backbone for step in done if step.kind == "tune")
+    if _any(done, "final") or began or not (rivals := _rivals(situation, done)):
+        return None
+    backbone, method = rivals[0]
+    limit, look = _room(situation, done, backbone, left), situation.looking(backbone, situation.judged)
+    rate, enough = situation.rate(backbone, method, done), max(LEAST_SEEN, min(UNTRIED, 2 * situation.train))
+    passed = int((limit - BEGIN - look) * rate)
+    images = max(1, min(situation.train, passed))
+    step = Step(
+        "final", backbone, method, images, min(MOST_EPOCHS, max(1, passed // images)), limit=limit, predicted=limit,
+        judged=situation.judged, why="for trials there is no time: validation tells whether it was right",
+    )  # fmt: skip
+    return step if passed >= enough else _left_out(replace(step, predicted=BEGIN + look + enough / rate), limit)
+
+
+def _room(situation: Situation, done: Sequence[Step], backbone: str, left: float) -> float:
+    """Seconds for trainings through a backbone: the best head, should it win after all, is fitted anew."""
+    head = situation.reserve(backbone, tuned=False) + situation.fitting(winner(done).method)
+    return left - max(head, situation.reserve(backbone, tuned=True))
 
 
 def foreseen(step: Step, done: Sequence[Step], seen: float) -> float:
@@ -201,10 +236,10 @@ def levels_of(count: int) -> int:
     return max(2, 1 + math.ceil(math.log2(count)))
 
 
-def _needs(situation: Situation, done: Sequence[Step], backbone: str) -> float:
+def _needs(situation: Situation, done: Sequence[Step], backbone: str, method: str) -> float:
     """Seconds below which a short training tells nothing: it has to begin, to pass `LEAST_SEEN` images, and to be
     looked at."""
-    learning = (min(LEAST_SEEN, situation.train) + 1) / situation.rate(backbone, done)
+    learning = (min(LEAST_SEEN, situation.train) + 1) / situation.rate(backbone, method, done)
     looks = LOOKS * situation.looking(backbone, min(situation.judged, SCREENED))
     return max(LEAST_SLICE, BEGIN + min(learning + looks, learning / (1 - FOR_LOOKS)))
 
@@ -225,7 +260,7 @@ def _sized(situation: Situation, done: Sequence[Step], step: Step) -> Step:
     few. It is judged by no more than leaves it most of that time."""
     time, each = step.limit - BEGIN, situation.looking(step.backbone, 1)
     judged = min(situation.judged, SCREENED, max(1, int(FOR_LOOKS * time / (LOOKS * each))))
-    seen = int((time - LOOKS * judged * each) * situation.rate(step.backbone, done))
+    seen = int((time - LOOKS * judged * each) * situation.rate(step.backbone, step.method, done))
     if seen < (least := min(LEAST_SEEN, situation.train)):
         why = f"in {step.limit:.0f} s it would pass {max(0, seen):,} images, and tells nothing below {least:,}"
         return replace(step, state="left out", why=why)

@@ -80,10 +80,12 @@ class Situation:
         )
         return replace(self, contenders=known)
 
-    def rate(self, name: str, done: Sequence[Step]) -> float:
-        """Images that a training through a backbone learns from in a second, as measured last, else as reckoned."""
-        for step in reversed(done):
-            if step.kind == "tune" and step.backbone == name and step.state == "done" and step.took > BEGIN:
+    def rate(self, name: str, method: str, done: Sequence[Step]) -> float:
+        """Images that a training through a backbone learns from in a second, as measured last, of another method where
+        this one has not been tried; else as reckoned."""
+        tried = [each for each in done if each.kind == "tune" and each.backbone == name and each.state == "done"]
+        for step in (*(each for each in reversed(tried) if each.method == method), *reversed(tried)):
+            if step.took > BEGIN:
                 looks = step.epochs * self.looking(name, step.judged)
                 return step.seen / max(1.0, step.took - BEGIN - looks)
         return 1000 * self.views / (PASSES * self.contender(name).milliseconds)

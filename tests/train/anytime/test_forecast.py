@@ -8,7 +8,7 @@ from tasks.train.anytime.forecast import forecast
 from tasks.train.anytime.situation import Contender, Situation
 
 
-@pytest.mark.parametrize(("left", "last"), [(50.0, "probe"), (140.0, "head"), (900.0, "final")])
+@pytest.mark.parametrize(("left", "last"), [(50.0, "probe"), (90.0, "head"), (140.0, "final"), (900.0, "final")])
 def test_a_forecast_goes_as_far_as_the_time(left: float, last: str) -> None:
     contenders = (Contender("a", 4.0), Contender("b", 8.0))
     known = Situation(contenders, ("linear", "mlp"), ("lp_ft",), 2_000, 400, 600, overhead=25.0)

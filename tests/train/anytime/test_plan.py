@@ -122,21 +122,21 @@ def test_a_short_training_spends_most_of_its_time_on_learning(milliseconds: floa
     for step in tried:
         looks = step.epochs * known.looking("a", step.judged)
         assert looks <= 0.34 * (step.limit - BEGIN) and step.seen >= 128
-        assert BEGIN + looks + step.seen / known.rate("a", []) <= step.limit + 1
+        assert BEGIN + looks + step.seen / known.rate("a", step.method, []) <= step.limit + 1
     assert tried or (milliseconds, budget) == (40.0, 600.0)
 
 
 def test_views_are_reckoned_with_where_they_are_looked_at() -> None:
     plain, views, ten = situation(), situation(augmented=3), situation(views=10)
     assert views.images == plain.images + 3 * plain.train and views.fitting("mlp") == 4 * plain.fitting("mlp")
-    assert views.rate("vgg16", []) == plain.rate("vgg16", []) == ten.rate("vgg16", []) / 10
+    assert views.rate("vgg16", "lp_ft", []) == plain.rate("vgg16", "lp_ft", []) == ten.rate("vgg16", "lp_ft", []) / 10
     assert views.reserve("vgg16", tuned=True) == plain.reserve("vgg16", tuned=True)
 
 
 def test_what_a_training_came_to_counts_and_not_what_was_planned() -> None:
     step = Step("tune", "mobilenet_v2", "lp_ft", 300, 2, judged=1_000, passed=320, took=BEGIN + 24.0, state="done")
     assert step.seen == 320
-    assert situation(contenders=(QUICK,)).rate("mobilenet_v2", [step]) == pytest.approx(320 / (24 - 8))
+    assert situation(contenders=(QUICK,)).rate("mobilenet_v2", "lp_ft", [step]) == pytest.approx(320 / (24 - 8))
 
 
 def test_what_failed_does_not_go_on() -> None:
@@ -170,9 +170,9 @@ def test_a_gain_is_followed_along_its_curve_and_never_down() -> None:
 
 def test_the_speed_that_was_measured_counts_for_the_next_training() -> None:
     known = situation(contenders=(QUICK,))
-    assert known.rate("mobilenet_v2", []) == pytest.approx(1000 / 16)
+    assert known.rate("mobilenet_v2", "lp_ft", []) == pytest.approx(1000 / 16)
     tried = Step("tune", "mobilenet_v2", "lp_ft", 300, 2, took=BEGIN + 20.0, state="done")
-    assert known.rate("mobilenet_v2", [tried]) == pytest.approx(30.0)
+    assert known.rate("mobilenet_v2", "lp_ft", [tried]) == pytest.approx(30.0)
 
 
 def test_of_heads_that_are_alike_the_simpler_one_wins_and_a_tuned_backbone_only_if_it_is_better() -> None:
@@ -201,3 +201,62 @@ def test_there_is_a_winner_for_any_data_machine_and_budget(train: int, budget: f
     done = carried_out(known, budget, {"a": 0.8, "b": 0.79})
     assert winner(done).state == "done" and not [step for step in done if step.epochs > 20]
     assert all(step.images <= train for step in done)
+
+
+def test_where_there_is_no_time_for_trials_one_training_has_all_that_is_left() -> None:
+    known = situation(contenders=(QUICK,), tuned=("lp_ft",))
+    budgets = [
+        (budget, done)
+        for budget in range(60, 400, 10)
+        if (done := carried_out(known, budget, {"mobilenet_v2": 0.9})) and "tune" not in kinds(done)
+    ]
+    untried = [(budget, done) for budget, done in budgets if "final" in kinds(done)]
+    assert untried and untried[-1] == budgets[-1]  # the longest of those without trials
+    for budget, done in untried:
+        final = done[-1]
+        assert winner(done).kind == "final" and final.seen >= 1_500 and final.images <= known.train
+        assert BEGIN + known.looking("mobilenet_v2", 800) + final.seen / 62.5 <= final.limit + 1
+        assert final.limit + sum(step.took for step in done[:-1] if step.state == "done") <= budget - 30
+        assert math.isnan(final.expected) and "validation tells" in final.why
+
+
+def test_the_backbone_of_the_first_model_is_tuned_where_there_is_no_time_for_the_best_ones_features() -> None:
+    probe = Step("probe", "mobilenet_v2", "linear", state="done")
+    ranked = [
+        Step("rank", name, score=score, may_be_best=score == 0.9, state="done")
+        for name, score in (("vgg16", 0.9), ("mobilenet_v2", 0.8))
+    ]
+    assert favourites(situation(), [probe, *ranked]) == ["vgg16", "mobilenet_v2"]
+    head = Step("head", "vgg16", "linear", state="done")
+    assert favourites(situation(), [probe, *ranked, head]) == ["vgg16"]
+
+
+def test_a_budget_that_was_raised_by_far_trains_on_all_images_again() -> None:
+    known, scores = situation(contenders=(QUICK,)), {"mobilenet_v2": 0.9}
+    done = carried_out(known, 900.0, scores)
+    [final] = [step for step in done if step.kind == "final"]
+    reserve = known.reserve("mobilenet_v2", tuned=True)
+    assert next_step(known, done, 1.9 * final.limit + reserve) is None
+    again = next_step(known, done, 2.1 * final.limit + reserve)
+    assert again and again.kind == "final" and again.limit > 2 * final.limit
+
+
+def test_time_is_kept_to_fit_the_winning_head_anew() -> None:
+    """On many images that takes longer than all the rest of its way."""
+    known = situation(contenders=(QUICK,), tuned=(), train=100_000)
+    for budget in (700, 800, 900, 1_000, 1_100):
+        done = carried_out(known, budget, {"mobilenet_v2": 0.9})
+        spent = sum(step.took for step in done if step.state == "done")
+        heads = {step.method for step in done if step.kind == "head" and step.state == "done"}
+        assert not heads or spent + max(map(known.fitting, heads)) + known.overhead <= budget
+
+
+def test_each_method_has_a_speed_of_its_own_once_it_was_tried() -> None:
+    known = situation(contenders=(QUICK,))
+    slow, fast = (
+        Step("tune", "mobilenet_v2", method, images, 2, took=BEGIN + 20.0, state="done")
+        for method, images in (("lp_ft", 300), ("partial", 900))
+    )
+    assert known.rate("mobilenet_v2", "lp_ft", [slow, fast]) == pytest.approx(30.0)
+    assert known.rate("mobilenet_v2", "partial", [fast, slow]) == pytest.approx(90.0)
+    assert known.rate("mobilenet_v2", "full", [fast, slow]) == pytest.approx(30.0)
