@@ -12,8 +12,8 @@ from rich.table import Table
 
 from flows.console import out, plain_table, show_table
 from tasks.errors import ConfigurationError, RegistryError
-from tasks.register.ledger import Move, missed
-from tasks.register.moves import TIME, full_history, notice
+from tasks.register.ledger import TIME, Move, missed
+from tasks.register.moves import full_history, notice
 from tasks.register.store import open_registry
 from tasks.workspace import Workspace
 

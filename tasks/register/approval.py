@@ -12,7 +12,8 @@ from typing import Literal
 from tasks.errors import RegistryError
 from tasks.machine import user_name
 from tasks.register.client import Registry, Version
-from tasks.register.moves import GATE, TIME, Move, check_why, history, move_to, settle
+from tasks.register.ledger import TIME
+from tasks.register.moves import GATE, Move, check_why, history, move_to, settle
 from tasks.register.registry import CHALLENGER, all_models, all_versions, check_files, get_model, get_version
 from tasks.register.tags import entry_of
 from tasks.register.turns import Turn, turn

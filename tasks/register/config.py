@@ -14,8 +14,13 @@ from tasks.section import Section
 
 
 def _spelt(gate: Any) -> Any:
-    """A name alone is a gate with its defaults."""
-    return {"gate": gate} if isinstance(gate, str) else gate
+    """A name alone is a gate with its defaults, and a name with keys below it one with these."""
+    if isinstance(gate, str):
+        return {"gate": gate}
+    if isinstance(gate, dict) and len(gate) == 1 and "gate" not in gate:
+        [(name, keys)] = gate.items()
+        return {"gate": name} | keys if isinstance(keys, dict) else {"gate": name} if keys is None else gate
+    return gate
 
 
 def _name_of(gate: Any) -> str:

@@ -15,6 +15,7 @@ import json
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from tasks.register.client import Model, Registry, Version, refusals
@@ -33,6 +34,8 @@ SERIES = Series(
 
 MODEL, BORN, ENTRY = "model", "born", "entry"
 """Tags of an entry: the registered model's name, and when it was made, which stays when it is renamed; and the move."""
+
+TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 MOVE = "move."
 """How the tags of a registered model began that were the history before there was the ledger."""
@@ -81,17 +84,18 @@ def read_ledger(client: Registry, model: Model) -> list[Move]:
     former = [row for row in _rows(client, BORN, born) if row.tags.get(MODEL) not in (model.name, None)]
     twins = {name for name in {row.tags[MODEL] for row in former} if _born(client, name) == born}
     rows |= {int(row.version): row for row in former if row.tags[MODEL] not in twins}
-    moves = [read_move(rows[number].tags[ENTRY], number) for number in sorted(rows) if ENTRY in rows[number].tags]
+    moves = [read_move(rows[number].tags.get(ENTRY, ""), number) for number in sorted(rows)]
     # A server whose answer got lost has been asked twice.
     known: dict[str, Move] = {}
-    for move in [*moves, *tagged(model)]:
+    for move in [*filter(None, moves), *tagged(model).values()]:
         known.setdefault(move.when, move)
     return sorted(known.values(), key=lambda move: move.when)
 
 
-def tagged(model: Model) -> list[Move]:
-    """Moves that are tags of the model still."""
-    return [read_move(model.tags[key]) for key in sorted(model.tags) if key.startswith(MOVE)]
+def tagged(model: Model) -> dict[str, Move]:
+    """Moves that are tags of the model still, by these."""
+    found = {key: read_move(model.tags[key]) for key in sorted(model.tags) if key.startswith(MOVE)}
+    return {key: move for key, move in found.items() if move}
 
 
 def add(client: Registry, model: Model, move: Move, written: Sequence[Move]) -> Move:
@@ -113,9 +117,8 @@ def take_over(client: Registry, model: Model) -> None:
     """Move to the ledger what is written in tags of the model."""
     if not (old := tagged(model)):
         return
-    keys = sorted(key for key in model.tags if key.startswith(MOVE))
     rows = [move for move in read_ledger(client, model) if move.number]
-    for key, move in zip(keys, old, strict=True):
+    for key, move in old.items():
         if move.when not in {row.when for row in rows}:
             rows.append(add(client, model, move, rows))
         client.delete_registered_model_tag(model.name, key)
@@ -175,7 +178,12 @@ def _born(client: Registry, name: str) -> str | None:
         return None
 
 
-def read_move(text: str, number: int = 0) -> Move:
-    """A move as JSON tells it."""
-    known = json.loads(text)
-    return replace(Move(**{key: known[key] for key in known if key in Move.__dataclass_fields__}), number=number)
+def read_move(text: str, number: int = 0) -> Move | None:
+    """A move as JSON tells it; None where it tells of none, as a tag that somebody edited by hand."""
+    try:
+        known = json.loads(text)
+        move = Move(**{key: known[key] for key in known if key in Move.__dataclass_fields__})
+        datetime.strptime(move.when, TIME)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return replace(move, number=number)

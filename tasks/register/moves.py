@@ -18,7 +18,7 @@ from tasks.machine import user_name
 from tasks.progress import tell
 from tasks.register import ledger
 from tasks.register.client import Model, Registry, Version, refusals
-from tasks.register.ledger import Move, find_version, read_ledger, this_host
+from tasks.register.ledger import TIME, Move, find_version, read_ledger, this_host
 from tasks.register.registry import (
     CHALLENGER,
     CHAMPION,
@@ -42,8 +42,6 @@ UNKNOWN = "unknown"
 
 LONGEST_WHY = 2000
 """Signs of a reason; the announcement has to fit into a tag, which databases end at 5,000."""
-
-TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 def promote(client: Registry, name: str, which: str | int, why: str, who: str | None = None) -> Move:
@@ -119,7 +117,7 @@ def settle(client: Registry, name: str) -> None:
     if ANNOUNCED in model.tags:
         announced = _announced(model)
         client.delete_registered_model_tag(name, ANNOUNCED)
-        if announced.when not in {move.when for move in written}:
+        if announced and announced.when not in {move.when for move in written}:
             tell(
                 f"register\tchampion stays as it is: {announced.who} had begun to move it to version "
                 f"{announced.version} and was broken off"
@@ -236,7 +234,7 @@ def _unwritten(client: Registry, model: Model, written: Sequence[Move]) -> list[
     now = int(model.aliases[CHAMPION]) if CHAMPION in model.aliases else None
     if now == before:
         return found
-    if ANNOUNCED in model.tags and (announced := _announced(model)).version == now:
+    if (announced := _announced(model)) and announced.version == now:
         return [*found, replace(announced, previous=before)]
     why = "set outside headstart"
     if now is None:
@@ -245,8 +243,8 @@ def _unwritten(client: Registry, model: Model, written: Sequence[Move]) -> list[
     return [*found, Move("outside", now, before, UNKNOWN, _now([*written, *found]), why)]
 
 
-def _announced(model: Model) -> Move:
-    return ledger.read_move(model.tags[ANNOUNCED])
+def _announced(model: Model) -> Move | None:
+    return ledger.read_move(model.tags.get(ANNOUNCED, ""))
 
 
 def _told(move: Move) -> str:

@@ -131,7 +131,11 @@ def _queue(client: Registry, name: str) -> dict[int, Version]:
 
 
 def _owner(ticket: Version) -> Owner:
-    return Owner(**json.loads(ticket.tags[OWNER]))
+    """Whose a ticket is; somebody's of whom nothing is known, where its tag was edited by hand."""
+    try:
+        return Owner(**json.loads(ticket.tags[OWNER]))
+    except (KeyError, ValueError, TypeError):
+        return Owner("somebody", "another machine", "", 0, 0.0)
 
 
 def _drop(client: Registry, number: int) -> None:

@@ -378,6 +378,8 @@ def test_what_a_gate_could_never_measure_is_told_before_anything_takes_time(
         (["slicez"], "register.gates.0: there is no gate 'slicez'; did you mean 'slices'?"),
         ([{"gate": "latency", "p95": 9, "p90": 9}], "(gate latency): unknown key 'p90'; did you mean 'p95'?"),
         (["leak", "latency"], "register.gates.1 (gate latency): the key 'p95' is missing"),
+        ([{"latency": None}], "register.gates.0 (gate latency): the key 'p95' is missing"),
+        ([{"latensy": {"p95": 50}}], "register.gates.0: there is no gate 'latensy'; did you mean 'latency'?"),
         ([{"gate": "leak", "on_failure": "x"}], "(gate leak): on_failure: input should be 'approve', 'reject' or"),
     ],
 )

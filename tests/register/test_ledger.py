@@ -94,6 +94,24 @@ def test_history_of_old_is_taken_over_by_who_looks_at_it(birds: MlflowClient) ->
     assert [move.who for move in moves.history(birds, "birds")[:2]] == ["ada", "bob"]
 
 
+TODAY = json.dumps(asdict(Move("promote", 1, None, "ada", "today", "")))
+
+
+@pytest.mark.parametrize("text", ["production", "[]", "3", "{}", '{"when": 5}', TODAY])
+def test_what_somebody_wrote_into_a_tag_is_no_move_and_stops_none(birds: MlflowClient, text: str) -> None:
+    moves.promote(birds, "birds", 1, why="")
+    birds.set_registered_model_tag("birds", "move.to", text)
+    birds.set_registered_model_tag("birds", "moving", text)
+    birds.set_registered_model_alias("birds", "champion", "2")
+    birds.set_model_version_tag(ledger.SERIES.name, "1", "entry", text)
+    assert steps(birds) == [("outside", None, 2)]
+    moves.promote(birds, "birds", 3, why="")
+    assert steps(birds) == [("outside", None, 2), ("promote", 2, 3)]
+    model = get_model(birds, "birds")
+    assert model.tags["move.to"] == text and "moving" not in model.tags
+    moves.notice(birds, "birds")
+
+
 def test_an_entry_that_somebody_deletes_is_missed(birds: MlflowClient) -> None:
     for version in (1, 2, 3):
         moves.promote(birds, "birds", version, why="")

@@ -157,7 +157,9 @@ def _tar_members(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, by
 def _not_a_file(member: tarfile.TarInfo) -> Problem | None:
     if member.isreg():
         return None
-    what = "a link" if member.issym() or member.islnk() else "a device or pipe"
+    if member.islnk():
+        return Problem("unsafe_path", f"a hard link to {member.linkname}: pack with tar --hard-dereference")
+    what = "a link" if member.issym() else "a device or pipe"
     target = f" to {member.linkname}" if member.linkname else ""
     return Problem("unsafe_path", f"{what}{target}, not a file")
 

@@ -103,6 +103,11 @@ def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> di
         raise MissingColumns(
             f"{table} has all columns in one cell ({there}): save it again with each in a cell of its own"
         )
+    if missing and len(names) == 1 and not found:
+        raise MissingColumns(
+            f"{table} has no column {shorten(missing)}: its first row is one cell ({there}). Cells are parted by a "
+            f"comma, a semicolon, a tab or |, and the first row names them, as {','.join(wanted.required)}"
+        )
     if missing:
         raise MissingColumns(
             f"{table} has no column {shorten(missing)}; it has {there}. Name its columns in "

@@ -12,7 +12,8 @@ from typing import IO, Any
 
 from tasks.errors import DataError
 from tasks.ingest.tables.cells import text_of
-from tasks.ingest.tables.columns import Row, Wanted, check_columns, found_columns, places_of
+from tasks.ingest.tables.columns import DELIMITERS, Row, Wanted, check_columns, found_columns, places_of
+from tasks.wording import shorten
 
 AHEAD = 1000
 """Objects that together say at most which columns there are."""
@@ -35,6 +36,12 @@ def object_rows(stream: IO[bytes], table: Path | str, wanted: Wanted, encoding: 
     values = _values(stream, table, encoding)
     ahead, names = _read_ahead(values, wanted)
     if names is not None:
+        split = any(sign in name for name in names for sign in DELIMITERS)
+        if len(ahead) == 1 and not split and not found_columns(names, wanted):
+            raise DataError(
+                f"{table} is one object, with {shorten(names)}: a list of objects, or one a line, is expected, each "
+                f"with {' and '.join(wanted.required)}"
+            )
         check_columns(names, wanted, table)
     empty = dict.fromkeys([*wanted.required, *found_columns(names or [], wanted)], "")
 

@@ -74,6 +74,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "empty lines": ("\n\r\n  \n", "is empty"),
     "no head": (PLAIN.partition("\n")[2], "has no column path, label; it has a/1.png, cat.* write the line path,label"),
     "other columns": ("file,class\nx,y\n", "has no column path, label; it has file, class. Name its columns in ingest"),
+    "cells parted by spaces": ("a/1.png cat\na/2.png dog\n", "row is one cell .a/1.png cat.. Cells are parted by a"),
     "the same column twice": ("path,label,Label,label\n", r"several columns label \(label, label\): rename all but"),
     "Latin-1": (PLAIN.encode("latin-1"), "line 3 is not UTF-8. Save .* windows-1252 the cell reads 'chatière'"),
     "Latin-1 in the head": ("path,espèce\n".encode("latin-1"), "line 1 is not UTF-8.* reads 'espèce'"),

@@ -82,7 +82,10 @@ def test_a_value_of_json_keeps_its_words_and_a_line_that_is_none_is_told_by_its_
         ),
         ("{\n", "no JSON that holds rows .*an object a line is expected, or a list of objects"),
         ("[" * 200_000, "no JSON that holds rows"),
-        ('{"images": [], "annotations": []}', "has no column path, label; it has images, annotations"),
+        (
+            '{"images": [], "annotations": []}',
+            "is one object, with images, annotations: a list of objects, or one a line",
+        ),
         ('{"path": "é", "label": "x"}'.encode("latin-1"), "is not utf-8 throughout.*name its encoding"),
     ],
 )
