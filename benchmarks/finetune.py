@@ -18,18 +18,18 @@ Command: python benchmarks/finetune.py [--steps 40] [--only mobilenet_v2 resnet1
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import torch
-from extract import DEVICE, IMAGENET_MEAN, IMAGENET_STD, ON_GPU, TIMM, WORKERS, Table, machine, unpack
+from extract import DEVICE, IMAGENET_MEAN, IMAGENET_STD, ON_GPU, SHARED, TIMM, WORKERS, Table, machine, unpack
+from learning_curves import part_of
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -37,14 +37,25 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from tasks.extract.backbones import Backbone, load_network
-from tasks.extract.weights import build_network, read_weights
-from tasks.preprocess.pictures import Pictures
-from tasks.preprocess.recipe import Recipe
+from tasks.extract.config import ExtractConfig
+from tasks.extract.door import extract_features
+from tasks.extract.weights import build_network
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
+from tasks.preprocess.config import PreprocessConfig
+from tasks.preprocess.door import preview_recipe
+from tasks.records import Dataset
 from tasks.train.methods.full import Full
+from tasks.train.task import Task
 from tasks.train.tuning.run import tune
+from tasks.workspace import Workspace
 
-WORKS = {"mobilenet_v2": (96, 64), "resnet18": (96, 64), "vgg16": (64, 64)}
+WORKS = {
+    "mobilenet_v2": (96, 64),
+    "timm/tf_efficientnet_lite0": (128, 64),
+    "resnet18": (96, 64),
+    "vgg16": (64, 64),
+}
 if ON_GPU:
     WORKS = {"mobilenet_v2": (128, 128), "resnet50": (224, 128), "vit_b_16": (224, 128)}
 """Side of the images, and images of a batch."""
@@ -73,30 +84,16 @@ def now() -> float:
     return time.perf_counter()
 
 
-def ours(name: str, folder: Path, size: int, batch: int, steps: int, scratch: Path, **keys: Any) -> float:
+def ours(name: str, dataset: Dataset, size: int, batch: int, steps: int, **keys: Any) -> float:
     """Images per second of headstart's `full`."""
-    found = ImageFolder(str(folder))
-    chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: batch * steps].tolist()
-    paths = [Path(found.samples[index][0]) for index in chosen]
-    targets = torch.tensor([found.targets[index] for index in chosen])
-    weights = read_weights(name, "random", Path())
-
-    def network() -> tuple[nn.Module, Backbone]:
-        whole = load_network(name, weights)
-        return whole, Backbone(whole, weights, (), "avg")
-
-    recipe = Recipe(size)
-    width = network()[1](torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[1]
-    task = SimpleNamespace(
-        plain=(torch.randn(len(targets), width), targets), classes=len(found.classes), seed=0, weights=weights,
-        features=SimpleNamespace(device=str(DEVICE)), preprocessed=SimpleNamespace(size=size), folder=scratch / name,
-        dataset=SimpleNamespace(counts={"train": len(targets)}), network=network,
-        pictures=lambda validation=False: (Pictures(paths[:batch] if validation else paths, recipe),
-                                           targets[:batch] if validation else targets),
-    )  # fmt: skip
-    clock = Clock(skipped=5)
-    shutil.rmtree(task.folder, ignore_errors=True)
-    tune(Full(epochs=1, batch_size=batch, **keys), task, clock)  # type: ignore[arg-type]
+    workspace = Workspace.find()
+    part = part_of(dataset, batch * steps // len(dataset.classes), 0, workspace.cache, batch, batch)
+    preprocessed = preview_recipe(PreprocessConfig(size=size), part, workspace)
+    asked = ExtractConfig(backbone=name, weights="random", compile="never")
+    features = extract_features(asked, part, preprocessed, workspace)
+    with tempfile.TemporaryDirectory(dir=workspace.cache) as folder:
+        task = Task(part, preprocessed, features, Path(features.weights), Path(folder), 0)
+        tune(Full(epochs=1, batch_size=batch, **keys), task, clock := Clock(skipped=5))
     return clock.images / clock.seconds
 
 
@@ -143,7 +140,7 @@ def timm_loop(name: str, folder: Path, size: int, batch: int, steps: int) -> flo
     from timm.data import create_dataset, create_loader
     from timm.optim import create_optimizer_v2
 
-    network = timm.create_model(TIMM.get(name, name), num_classes=10).to(DEVICE)
+    network = timm.create_model(TIMM.get(name, name.removeprefix("timm/")), num_classes=10).to(DEVICE)
     images = create_dataset("", root=str(folder), is_training=True)
     images = Subset(images, list(range(0, len(images), max(1, len(images) // (batch * steps))))[: batch * steps])
     images.transform = None  # type: ignore[attr-defined]
@@ -168,12 +165,12 @@ class _Transformed(torch.utils.data.Dataset):
         return self.transform(image), label  # type: ignore[misc]
 
 
-def compare(name: str, folder: Path, steps: int, scratch: Path, table: Table) -> None:
+def compare(name: str, folder: Path, dataset: Dataset, steps: int, table: Table) -> None:
     """Rows of a network: ours, and the peers'."""
     size, batch = WORKS[name]
     title = f"{name} at {size} px, batches of {batch}"
-    rate = ours(name, folder, size, batch, steps, scratch)
-    alike = ours(name, folder, size, batch, steps, scratch, batch_norm="update")
+    rate = ours(name, dataset, size, batch, steps)
+    alike = ours(name, dataset, size, batch, steps, batch_norm="update")
     table.row(f"**{title}: headstart**", f"{rate:,.0f}", "", "")
     table.row(f"{title}: headstart, batch norms updated", f"{alike:,.0f}", "", "")
 
@@ -201,9 +198,12 @@ def main() -> None:
     print(machine())
     table = Table("a training step", "img/s", "ours is faster by", "with batch norms updated")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        os.environ["HEADSTART_WORKSPACE"] = scratch
         folder = unpack("cifar10-jpeg.tar.gz", Path(scratch)) / "train"
+        source = {"archive": str(SHARED / "cifar10-jpeg.tar.gz")}
+        dataset = ingest_images(IngestConfig.model_validate({"source": source}), Workspace.find(), into_data=False)
         for name in options.only:
-            compare(name, folder, options.steps, Path(scratch), table)
+            compare(name, folder, dataset, options.steps, table)
 
 
 if __name__ == "__main__":
