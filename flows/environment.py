@@ -148,10 +148,11 @@ def _log_to_file(home: Path) -> None:
 
 
 def _strip_addresses() -> None:
-    """Leave out the spaces that come along where an address is copied; what is nothing else is none."""
+    """Leave out the spaces and the last slash that come along where an address is copied; what is nothing else is
+    none."""
     for name in ("PREFECT_API_URL", "MLFLOW_REGISTRY_URI"):
-        if (named := os.environ.get(name)) is not None and named != named.strip():
-            os.environ[name] = named.strip()
+        if (named := os.environ.get(name)) is not None:
+            os.environ[name] = named.strip() if name != "PREFECT_API_URL" else named.strip().rstrip("/")
 
 
 def _name_the_user() -> None:

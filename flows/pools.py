@@ -102,8 +102,12 @@ def type_of(client: SyncPrefectClient, name: str) -> PoolType | None:
     """The kind of a pool; None where there is none of the name.
 
     Raises:
-        ConfigurationError: it is of a kind that headstart does not know how to fill in.
+        ConfigurationError: it is of a kind that headstart does not know how to fill in, or no pool may have that name.
     """
+    if name.lower().startswith("prefect") or set(name) & set("/%&<>"):
+        raise ConfigurationError(
+            f"{name!r} is no name for a pool: Prefect keeps those in prefect... to itself, and takes no / % & < >"
+        )
     try:
         found = client.read_work_pool(name).type
     except ObjectNotFound:

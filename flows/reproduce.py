@@ -84,7 +84,7 @@ def _figures_table(found: Likeness) -> Table:
 def _fresh(into: Path | None) -> Path:
     if into is None:
         return Path(tempfile.mkdtemp(prefix="headstart-reproduce-"))
-    folder = into.absolute()
+    folder = into.resolve()  # Git compares names of folders as they are written
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"{folder} is not empty: a reproduction takes a folder of its own")
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ from tasks.register.store import connect
 from tasks.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
+
+PARAM = re.compile(r"[\w.\- ]{1,250}")
+"""What MLflow takes for the name of a parameter, on every system."""
 
 ALWAYS = ("name", "preprocess.size", "extract.backbone", "extract.weights", "train.method")
 """Parameters of every run; others are what differs from the defaults."""
@@ -326,15 +330,24 @@ def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
     return number
 
 
+def flattened(section: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by dotted names; a mapping with a key that MLflow takes for no name, as a class may be, is one value."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict) and value and all(PARAM.fullmatch(f"{name}.{each}") for each in value):
+            flat |= flattened(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
 def _log_origin(client: MlflowClient, run_id: str, config: PipelineConfig, workspace: Workspace) -> None:
     """Configuration and code version: what it takes to do it again."""
     settings = config.model_dump(mode="json", by_alias=True)
-    flat, chosen = (
-        pd.json_normalize(each).iloc[0].to_dict()
-        for each in (settings, config.model_dump(mode="json", by_alias=True, exclude_defaults=True))
-    )
+    flat, chosen = map(flattened, (settings, config.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
     params = [
-        Param(str(key), json.dumps(value) if isinstance(value, list) else str(value))
+        Param(key, json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value))
         for key, value in flat.items()
         if value is not None and (key in chosen or key in ALWAYS)
     ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from flows import origin
+from flows import environment, origin
 from flows.origin import code_facts, installed, lock, read_lock
 from flows.restoring import _apply, differing
+from flows.tracking import flattened
 from tasks.fingerprint import code_version
 from tasks.workspace import Workspace
 
@@ -99,3 +101,25 @@ def test_libraries_that_differ_are_named() -> None:
     assert differing({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "2.1", "d": "4"}) == [
         "b 2 → 2.1", "c 3 → not installed",
     ]  # fmt: skip
+
+
+def test_classes_with_signs_that_mlflow_takes_in_no_name_are_one_parameter() -> None:
+    costs = {"cat": {"*": 5, "dog": 2}, "a (b) & c's": {"cat": 1}}
+    settings = {
+        "name": "x",
+        "preprocess": {"size": 32},
+        "evaluate": {"costs": costs},
+        "source": {"domains": {"photo": {}}},
+    }
+    assert flattened(settings) == {
+        "name": "x", "preprocess.size": 32, "evaluate.costs": costs, "source.domains.a": {},
+    }  # fmt: skip
+    long = {"evaluate": {"costs": {"k" * 250: {"cat": 1}}}}
+    assert flattened(long) == {"evaluate.costs": long["evaluate"]["costs"]}
+    assert flattened({"costs": {"cat": {"dog": 2}}}) == {"costs.cat.dog": 2}
+
+
+def test_an_address_may_end_with_a_slash_and_stand_between_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", " http://prefect:4200/api/ ")
+    environment._strip_addresses()
+    assert os.environ["PREFECT_API_URL"] == "http://prefect:4200/api"

@@ -10,7 +10,7 @@ import pytest
 from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessJobConfiguration
 
-from flows.pools import MOUNT, PoolType, job_template, job_variables
+from flows.pools import MOUNT, PoolType, job_template, job_variables, type_of
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
@@ -60,3 +60,10 @@ def test_kubernetes_without_a_volume_and_a_variable_that_nobody_knows_are_told(w
         job_variables(PoolType.kubernetes, workspace, "headstart", None, 0)
     with pytest.raises(jsonschema.ValidationError, match="'claim' is a required property"):
         jsonschema.validate({}, job_template(PoolType.kubernetes)["variables"])
+
+
+@pytest.mark.parametrize("name", ["my/pool", "prefect-gpu", "Prefect", "50%"])
+def test_a_name_that_no_pool_may_have_is_told_before_a_server_is_asked(name: str) -> None:
+    client: Any = None
+    with pytest.raises(ConfigurationError, match="is no name for a pool"):
+        type_of(client, name)
