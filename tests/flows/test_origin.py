@@ -109,7 +109,7 @@ def test_classes_with_signs_that_mlflow_takes_in_no_name_are_one_parameter() -> 
         "name": "x",
         "preprocess": {"size": 32},
         "evaluate": {"costs": costs},
-        "source": {"domains": {"photo": {}}},
+        "source": {"domains": {"a": {}}},
     }
     assert flattened(settings) == {
         "name": "x", "preprocess.size": 32, "evaluate.costs": costs, "source.domains.a": {},
