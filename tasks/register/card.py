@@ -87,6 +87,7 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     chosen = ", ".join(f"{what} {value:g}" for what, value in candidate.chosen.items())
     trained = "head and backbone" if candidate.backbone else "head"
+    how = "by cross-validation" if candidate.cross_validated else "on validation"
     leading, told = _told(dataset.target)
     rows = {
         "data": f"{dataset.source}: {splits}; version `{dataset.version[:12]}`",
@@ -99,7 +100,7 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
             f"{other.geometry['size']} pixels"
             for place, other in enumerate(features.beside, 1)
         },
-        "method": f"{candidate.method} ({trained}), {chosen} chosen on validation",
+        "method": f"{candidate.method} ({trained}), {chosen} chosen {how}",
     }
     if candidate.teachers:
         rows["teachers"] = ", ".join(candidate.teachers)

@@ -46,6 +46,13 @@ def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_again
     assert "recall_macro" not in text  # the tables have it
 
 
+def test_it_says_where_a_choice_was_made_by_cross_validation() -> None:
+    run = outcome(False)
+    chosen = run.candidate.model_copy(update={"cross_validated": True})
+    text = card("abc", run.dataset, SIZES, run.features, chosen, run.evaluation, COMPARED)
+    assert "| **method** | linear (head), l2 0.1 chosen by cross-validation |" in text.splitlines()
+
+
 def test_what_is_left_under_attack_is_said_where_it_was_measured() -> None:
     run = outcome(False)
     figures = {
