@@ -19,7 +19,8 @@ def _spelt(gate: Any) -> Any:
         return {"gate": gate}
     if isinstance(gate, dict) and len(gate) == 1 and "gate" not in gate:
         [(name, keys)] = gate.items()
-        return {"gate": name} | keys if isinstance(keys, dict) else {"gate": name} if keys is None else gate
+        if keys is None or isinstance(keys, dict):
+            return {"gate": name} | (keys or {})
     return gate
 
 

@@ -36,10 +36,9 @@ class Depthwise(nn.Conv2d):
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         lower = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-        slow = torch.bfloat16 if _is_strided(self) else torch.float32
+        slow, convolution = (torch.bfloat16, _Strided) if _is_strided(self) else (torch.float32, _Wide)
         if input.device.type != "cpu" or lower != slow or not torch.is_grad_enabled():
             return super()._conv_forward(input, weight, bias)
-        convolution = _Strided if _is_strided(self) else _Wide
         with torch.autocast("cpu", enabled=False):
             cast = (part if part is None else part.to(lower) for part in (input, weight, bias))
             return convolution.apply(*cast, self.stride, self.padding, self.dilation)
@@ -95,15 +94,10 @@ class _Strided(_Convolution):
                 shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last
             ).zero_()
             spread[:, :, :: stride[0], :: stride[1]] = gradient
-            to_images, _, _ = torch.ops.aten.convolution_backward(
-                spread, images, weight, bias, [1, 1], padding, dilation, False, [0, 0], len(weight),
-                [True, False, False],
-            )  # fmt: skip
+            to_images = _onednns(spread, images, weight, bias, (1, 1), padding, dilation, (True, False, False))[0]
         if of_weight or of_bias:
-            _, to_weight, to_bias = torch.ops.aten.convolution_backward(
-                gradient, images, weight, bias, stride, padding, dilation, False, [0, 0], len(weight),
-                [False, of_weight, of_bias],
-            )  # fmt: skip
+            wanted = (False, of_weight, of_bias)
+            _, to_weight, to_bias = _onednns(gradient, images, weight, bias, stride, padding, dilation, wanted)
         return to_images, to_weight, to_bias, None, None, None
 
 
@@ -115,10 +109,7 @@ class _Wide(_Convolution):
         bias, stride, padding, dilation = ctx.shape
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            to_images, _, _ = torch.ops.aten.convolution_backward(
-                gradient, images, weight, None, stride, padding, dilation, False, [0, 0], len(weight),
-                [True, False, False],
-            )  # fmt: skip
+            to_images = _onednns(gradient, images, weight, bias, stride, padding, dilation, (True, False, False))[0]
         if ctx.needs_input_grad[1]:
             to_weight = torch.cat(
                 [_of_columns(first, images, weight, gradient, padding) for first in range(0, weight.shape[-1], FAST)],
@@ -138,6 +129,11 @@ def _of_columns(first: int, images, weight, gradient, padding) -> torch.Tensor: 
         return torch.zeros_like(columns)  # of images so narrow, they see the zeros around them alone
     # Rows of zeros are there for all to see: what is less high than its kernel has no fast code either.
     part = functional.pad(images, (before, seen - before - images.shape[-1], above, above))
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
-        gradient, part, columns, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(weight), [False, True, False]
-    )[1]
+    return _onednns(gradient, part, columns, None, (1, 1), (0, 0), (1, 1), (False, True, False))[1]  # type: ignore[no-any-return]
+
+
+def _onednns(gradient, images, weight, bias, stride, padding, dilation, wanted):  # type: ignore[no-untyped-def]
+    """A depthwise layer's gradients as they come, those that are wanted: of images, weight and bias."""
+    return torch.ops.aten.convolution_backward(
+        gradient, images, weight, bias, stride, padding, dilation, False, [0, 0], len(weight), wanted
+    )

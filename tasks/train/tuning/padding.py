@@ -31,9 +31,9 @@ class _Padded(torch.autograd.Function):
             shape, dtype=images.dtype, device=images.device, memory_format=order or torch.contiguous_format
         )
         padded[ctx.inside] = images
-        for edge in (padded[..., :above, :], padded[..., above + height :, :]):
-            edge.zero_()
-        for edge in (padded[..., :left], padded[..., left + width :]):
+        for edge in (
+            padded[..., :above, :], padded[..., above + height :, :], padded[..., :left], padded[..., left + width :]
+        ):  # fmt: skip
             edge.zero_()
         return padded
 
