@@ -77,7 +77,8 @@ wide = pytest.mark.skipif(
 @settings(max_examples=60)
 @given(
     height=st.integers(3, 13), width=st.integers(3, 13), kernel=st.sampled_from([4, 5, 7, (1, 4), (3, 5), (5, 6)]),
-    padding=st.sampled_from([2, 3, (0, 2), (3, 1)]), bias=st.booleans(), channels_last=st.booleans(),
+    stride=st.sampled_from([1, 1, 2, (1, 2), (3, 1)]), padding=st.sampled_from([2, 3, (0, 2), (3, 1)]),
+    bias=st.booleans(), channels_last=st.booleans(),
 )  # fmt: skip
 def test_wide_kernels_have_torchs_gradients(
     height: int, width: int, padding: int | tuple[int, int], channels_last: bool, **shape: Any
@@ -88,14 +89,17 @@ def test_wide_kernels_have_torchs_gradients(
     images = torch.randn(3, 16, height, width, generator=torch.Generator().manual_seed(1))
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 0.02)):
         wanted, found = (gradients(layer, images, dtype) for layer in (plain, fast))
         for ours, torchs in zip(found, wanted, strict=True):
-            torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-5 * float(torchs.abs().max()))
+            torch.testing.assert_close(ours, torchs, rtol=bound, atol=bound * float(torchs.abs().max()))
 
 
 @pytest.mark.parametrize("frozen", ["weight", "images"])
-@pytest.mark.parametrize("shape, dtype", [({"stride": 2}, torch.bfloat16), ({"kernel_size": 5}, torch.float32)])
+@pytest.mark.parametrize(
+    "shape, dtype",
+    [({"stride": 2}, torch.bfloat16), ({"kernel_size": 5}, torch.float32), ({"kernel_size": 5}, torch.bfloat16)],
+)
 def test_no_gradient_is_computed_that_is_not_wanted(shape: dict[str, Any], dtype: torch.dtype, frozen: str) -> None:
     _, fast = pair(**{"kernel_size": 3} | shape)
     fast.weight.requires_grad_(frozen != "weight")

@@ -23,7 +23,8 @@ def with_fast_gradients(network: nn.Module) -> int:
     With strides, it is the gradient of the layer's input in bf16, up to seventy times slower: in MobileNetV2 these four
     layers took half of a training step. With zeros between the elements of its output's gradient, the input's gradient
     is that of the same layer without strides, for which there is code. With kernels wider than `FAST`, it is the
-    gradient of the weights: column by column of the kernel, it is that of narrow kernels on parts of the images.
+    gradient of the weights, half of EfficientNet-Lite0's step in bf16: column by column of the kernel, it is that of
+    narrow kernels on parts of the images.
     """
     slow = [m for m in network.modules() if isinstance(m, nn.Conv2d) and _is_slow(m)]
     for module in slow:
@@ -36,12 +37,12 @@ class Depthwise(nn.Conv2d):
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         lower = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-        slow, convolution = (torch.bfloat16, _Strided) if _is_strided(self) else (torch.float32, _Wide)
-        if input.device.type != "cpu" or lower != slow or not torch.is_grad_enabled():
+        slow = lower == torch.bfloat16 or (lower == torch.float32 and not _is_strided(self))
+        if input.device.type != "cpu" or not slow or not torch.is_grad_enabled():
             return super()._conv_forward(input, weight, bias)
         with torch.autocast("cpu", enabled=False):
             cast = (part if part is None else part.to(lower) for part in (input, weight, bias))
-            return convolution.apply(*cast, self.stride, self.padding, self.dilation)
+            return _Convolution.apply(*cast, self.stride, self.padding, self.dilation, _is_wide(self))
 
 
 class DepthwiseSame(SamePadded, Depthwise):
@@ -69,67 +70,58 @@ def _is_wide(module: nn.Conv2d) -> bool:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images, weight, bias, stride, padding, dilation):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, images, weight, bias, stride, padding, dilation, wide):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(images, weight)
-        ctx.shape = (None if bias is None else [len(bias)], stride, padding, dilation)
+        ctx.shape = (None if bias is None else [len(bias)], stride, padding, dilation, wide)
         return functional.conv2d(images, weight, bias, stride, padding, dilation, len(weight))
 
-
-class _Strided(_Convolution):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
         images, weight = ctx.saved_tensors
-        bias, stride, padding, dilation = ctx.shape
-        height, width = (
-            side + 2 * pad - spread * (kernel - 1)
-            for side, pad, spread, kernel in zip(images.shape[-2:], padding, dilation, weight.shape[-2:], strict=True)
-        )
+        bias, stride, padding, dilation, wide = ctx.shape
         of_images, of_weight = ctx.needs_input_grad[:2]
         of_bias = bias is not None and ctx.needs_input_grad[2]
         to_images = to_weight = to_bias = None
         if of_images:
-            shape = (*gradient.shape[:2], height, width)
-            spread = torch.empty(
-                shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last
-            ).zero_()
-            spread[:, :, :: stride[0], :: stride[1]] = gradient
+            spread = _spread(gradient, images, weight, stride, padding, dilation)
             to_images = _onednns(spread, images, weight, bias, (1, 1), padding, dilation, (True, False, False))[0]
-        if of_weight or of_bias:
+        if of_weight and wide:
+            starts = range(0, weight.shape[-1], FAST)
+            to_weight = torch.cat([_of_columns(s, images, weight, gradient, stride, padding) for s in starts], dim=-1)
+            to_bias = gradient.sum((0, 2, 3)) if of_bias else None
+        elif of_weight or of_bias:
             wanted = (False, of_weight, of_bias)
             _, to_weight, to_bias = _onednns(gradient, images, weight, bias, stride, padding, dilation, wanted)
-        return to_images, to_weight, to_bias, None, None, None
+        return to_images, to_weight, to_bias, None, None, None, None
 
 
-class _Wide(_Convolution):
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
-        images, weight = ctx.saved_tensors
-        bias, stride, padding, dilation = ctx.shape
-        to_images = to_weight = to_bias = None
-        if ctx.needs_input_grad[0]:
-            to_images = _onednns(gradient, images, weight, bias, stride, padding, dilation, (True, False, False))[0]
-        if ctx.needs_input_grad[1]:
-            to_weight = torch.cat(
-                [_of_columns(first, images, weight, gradient, padding) for first in range(0, weight.shape[-1], FAST)],
-                dim=-1,
-            )
-        if bias is not None and ctx.needs_input_grad[2]:
-            to_bias = gradient.sum((0, 2, 3))
-        return to_images, to_weight, to_bias, None, None, None
+def _spread(gradient, images, weight, stride, padding, dilation) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """The gradient of a layer with strides as that of the same layer without them: zeros where it does not look."""
+    if max(stride) == 1:
+        return gradient  # type: ignore[no-any-return]
+    height, width = (
+        side + 2 * pad - apart * (kernel - 1)
+        for side, pad, apart, kernel in zip(images.shape[-2:], padding, dilation, weight.shape[-2:], strict=True)
+    )
+    spread = torch.empty(
+        (*gradient.shape[:2], height, width), dtype=gradient.dtype, device=gradient.device,
+        memory_format=torch.channels_last,
+    ).zero_()  # fmt: skip
+    spread[:, :, :: stride[0], :: stride[1]] = gradient
+    return spread  # type: ignore[no-any-return]
 
 
-def _of_columns(first: int, images, weight, gradient, padding) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def _of_columns(first: int, images, weight, gradient, stride, padding) -> torch.Tensor:  # type: ignore[no-untyped-def]
     """The gradient of `FAST` columns of a kernel, from ``first`` on: they see the images but for their edges."""
     columns = weight[..., first : first + FAST].contiguous()
-    (above, beside), seen = padding, gradient.shape[-1] + columns.shape[-1] - 1
+    (above, beside), seen = padding, (gradient.shape[-1] - 1) * stride[1] + columns.shape[-1]
     before = beside - first
     if not -images.shape[-1] < before < seen:
         return torch.zeros_like(columns)  # of images so narrow, they see the zeros around them alone
     # Rows of zeros are there for all to see: what is less high than its kernel has no fast code either.
     part = functional.pad(images, (before, seen - before - images.shape[-1], above, above))
-    return _onednns(gradient, part, columns, None, (1, 1), (0, 0), (1, 1), (False, True, False))[1]  # type: ignore[no-any-return]
+    return _onednns(gradient, part, columns, None, stride, (0, 0), (1, 1), (False, True, False))[1]  # type: ignore[no-any-return]
 
 
 def _onednns(gradient, images, weight, bias, stride, padding, dilation, wanted):  # type: ignore[no-untyped-def]
