@@ -51,7 +51,7 @@ def deploy(
 
     from flows import deployments
     from flows.console import out
-    from flows.pools import PoolType, job_variables, make_pool, type_of
+    from flows.pools import PoolType, job_variables, make_pool, type_of, worker_needs
 
     if type_ not in list(PoolType):
         raise ConfigurationError(f"--type {type_}: a pool is one of {', '.join(PoolType)}")
@@ -65,7 +65,9 @@ def deploy(
     new = " (new)" if known is None else ""
     out.print(f"deployed as transfer/{name}, in the {kind} pool {pool}{new}", soft_wrap=True)
     page = server.removesuffix("/api")
-    out.print(f"start a worker: headstart worker {pool}; then run it on {page}/deployments", soft_wrap=True)
+    needs = worker_needs(kind)
+    where = f" where {needs} is installed, too" if needs else ""
+    out.print(f"start a worker{where}: headstart worker {pool}; then run it on {page}/deployments", soft_wrap=True)
 
 
 def worker(
@@ -78,6 +80,15 @@ def worker(
     Example: headstart worker gpu
     """
     open_with_server()
+    from prefect.client.orchestration import get_client
+
+    from flows.pools import check_installed, type_of
+
+    with get_client(sync_client=True) as client:
+        kind = type_of(client, pool)
+    if kind is None:  # Prefect would make one, of which nobody has said how many runs it takes at the same time
+        raise ConfigurationError(f"there is no work pool {pool}: headstart deploy CONFIG --pool {pool} makes it")
+    check_installed(kind)
     more = [*(["--name", name] if name else []), *(["--limit", str(limit)] if limit else [])]
     sys.stdout.flush()
     command = [sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", pool, *more]

@@ -23,16 +23,17 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import FlowRunResponse
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
 from prefect.states import AwaitingRetry, Cancelled, Pending, Scheduled
 from prefect.utilities.callables import parameter_schema
 
 from flows.config import PipelineConfig, read_config
 from flows.flow_runs import finish
 from flows.schedules import Schedule, folder_of, names
-from tasks.errors import HeadstartError
+from tasks.errors import ConfigurationError, HeadstartError
 from tasks.fingerprint import fingerprint
 from tasks.machine import user_name
+from tasks.wording import REASON, brief
 from tasks.workspace import Workspace, write_whole
 
 FLOW = "transfer"
@@ -95,21 +96,37 @@ def deploy(
         variables: for the pool's job template.
 
     Raises:
-        PrefectHTTPStatusError: the variables do not fit the template.
+        ConfigurationError: the variables do not fit the template.
     """
     name = f"{config.name}-{pool}-{user_name()}-{identity(workspace)}"
-    _made(
-        client,
-        name,
-        {"config": config.model_dump(mode="json", by_alias=True)},
-        description=f"By `headstart deploy` in {workspace.root}, for the workers of {pool}. A run takes the values of "
-        "this form; deploy again to change what it offers.",
-        tags=["headstart", config.name],
-        enforce_parameter_schema=True,
-        work_pool_name=pool,
-        job_variables=variables,
-    )
+    try:
+        _made(
+            client,
+            name,
+            {"config": config.model_dump(mode="json", by_alias=True)},
+            description=f"By `headstart deploy` in {workspace.root}, for the workers of {pool}. A run takes the values "
+            "of this form; deploy again to change what it offers.",
+            tags=["headstart", config.name],
+            enforce_parameter_schema=True,
+            work_pool_name=pool,
+            job_variables=variables,
+        )
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code not in (409, 422):  # which are about the variables
+            raise
+        raise ConfigurationError(
+            f"the job template of the pool {pool} does not take what headstart fills in ({', '.join(variables)}): "
+            f"{brief(_said(error), REASON)}; change the pool's template on Prefect's page, or name another pool"
+        ) from error
     return name
+
+
+def _said(error: PrefectHTTPStatusError) -> str:
+    """What Prefect's server has against a request."""
+    try:
+        return str(error.response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return error.response.text
 
 
 def _made(client: SyncPrefectClient, name: str, values: dict[str, Any], **more: Any) -> UUID:

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from flows.remote import shown
-from flows.server import server_status
+from flows.remote import check_answer, is_database, is_server, shown
+from flows.server import Server, answers, server_status
 from tasks.errors import HeadstartError
 from tasks.extract.facts import facts
 from tasks.extract.precision import choose_device, choose_precision
@@ -35,7 +35,6 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
     server = server_status(workspace.root)
     free, total = free_memory() / 2**30, memory.total / 2**30
     size = f"{BUILTIN_WEIGHTS.stat().st_size / 1e6:.1f} MB" if BUILTIN_WEIGHTS.is_file() else "missing"
-    local = server.dashboard if server else "no server runs; a run starts one"
     return [
         ("machine", f"{platform.system()} {platform.machine()}, {usable_cores()} cores"),
         ("memory", f"{free:.1f} of {total:.1f} GiB free"),
@@ -47,10 +46,24 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
         ("weights", f"builtin: {size}"),
         ("", f"imagenet: {', '.join(downloaded) if downloaded else 'none'} in {checkpoints}"),
         ("backbones", f"{len(facts()):,}: headstart backbones lists them"),
-        ("prefect", os.environ.get("PREFECT_API_URL") or local),
-        ("mlflow", shown(workspace.tracking_uri)),
+        ("prefect", _prefect(server)),
+        ("mlflow", _mlflow(workspace.tracking_uri)),
         ("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)),
     ]
+
+
+def _prefect(server: Server | None) -> str:
+    if chosen := os.environ.get("PREFECT_API_URL"):
+        return f"{shown(chosen)}, which {'answers' if answers(chosen) else 'does not answer'}"
+    return server.dashboard if server else "no server runs; a run starts one"
+
+
+def _mlflow(uri: str) -> str:
+    try:
+        check_answer(uri)
+    except HeadstartError as error:
+        return str(error)
+    return f"{shown(uri)}, which answers" if is_server(uri) or is_database(uri) else shown(uri)
 
 
 def _devices() -> list[str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from flows.origin import ENVIRONMENT, LOCK, read_lock
 from flows.restoring import differing
 from flows.subject import Subject
+from tasks.register.tags import EVALUATION_FILES
 
 TELLING = ("python", "platform", "processor", "cores", "variables", "threads", "gpu")
 """What of a machine may change the last digits of a figure."""
@@ -122,7 +123,7 @@ def _predictions(then: Subject, now: Subject) -> dict[str, Distance]:
 
 
 def _table(subject: Subject, begins: str) -> pd.DataFrame | None:
-    content = subject.content(f"tables/{begins}_predictions.parquet", subject.tags.get("evaluation.files"))
+    content = subject.content(f"tables/{begins}_predictions.parquet", subject.tags.get(EVALUATION_FILES))
     return None if content is None else pd.read_parquet(io.BytesIO(content))
 
 

@@ -12,6 +12,7 @@ import shlex
 import sys
 from copy import deepcopy
 from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from typing import Any
 
@@ -117,6 +118,28 @@ def type_of(client: SyncPrefectClient, name: str) -> PoolType | None:
             f"the pool {name} is of type {found}; headstart deploys to {', '.join(PoolType)}: name another pool"
         )
     return PoolType(found)
+
+
+def worker_needs(kind: PoolType) -> str | None:
+    """The package that a pool's workers need beside Prefect, where it is not installed here."""
+    package = _FROM[kind]
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return package
+    return None
+
+
+def check_installed(kind: PoolType) -> None:
+    """Do nothing where this installation can work for pools of a kind.
+
+    Raises:
+        ConfigurationError: it lacks Prefect's package for them.
+    """
+    if package := worker_needs(kind):
+        raise ConfigurationError(
+            f"workers of a {kind} pool need {package}, which is not installed: pip install {package}"
+        )
 
 
 def make_pool(client: SyncPrefectClient, name: str, kind: PoolType, limit: int) -> None:

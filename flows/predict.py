@@ -24,7 +24,7 @@ from tasks.ingest.decode import is_image
 from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
 from tasks.model.classifier import ImageClassifier
 from tasks.progress import Advance, progress, tell
-from tasks.register.registry import CANDIDATE, CHAMPION, check_files, fetch_bundle, get_version
+from tasks.register.registry import CANDIDATE, CHAMPION, check_files, fetch_bundle, get_version, parted
 from tasks.register.store import connect
 from tasks.workspace import Workspace
 
@@ -33,7 +33,7 @@ CHUNK, PART = 256, 1024
 
 
 def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> tuple[ImageClassifier, str, str]:
-    """Load ``name``, ``name@alias`` or ``name@version`` from the registry.
+    """Load ``name``, ``name@alias`` or ``name@version`` from the registry, or MLflow's address of a version.
 
     Also returns ``name/version``, and what tells that version from others of its number: a model may have been deleted,
     or the registry be another.
@@ -41,7 +41,7 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
     Raises:
         RegistryError: there is no such model, version or alias, it is not headstart's, or its files are gone.
     """
-    name, _, which = model.partition("@")
+    name, which = parted(model)
     client = connect(workspace)
     version = get_version(client, name, which or CHAMPION)
     check_files(client, version)

@@ -21,7 +21,7 @@ from tasks.records import PAGE
 from tasks.register.gate import VERDICT
 from tasks.register.registry import aliases_of, get_model, get_version
 from tasks.register.store import connect
-from tasks.register.tags import DATA
+from tasks.register.tags import DATA, EVALUATION_FILES
 from tasks.report.versions import Version, versions_page
 from tasks.workspace import Workspace, write_whole
 
@@ -115,7 +115,7 @@ def _intervals(metrics: Mapping[str, float]) -> dict[str, tuple[float, float, fl
 
 
 def _predictions(client: MlflowClient, run: Run, split: str) -> pd.DataFrame | None:
-    keeper = run.data.tags.get("evaluation.files", run.info.run_id)
+    keeper = run.data.tags.get(EVALUATION_FILES, run.info.run_id)
     try:
         return pd.read_parquet(client.download_artifacts(keeper, f"tables/{split}_predictions.parquet"))
     except (MlflowException, OSError):

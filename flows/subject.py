@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 from tasks.register.client import Version
-from tasks.register.registry import CHAMPION, all_models, all_versions, every, get_model, get_version
+from tasks.register.registry import CHAMPION, all_models, all_versions, every, get_model, get_version, parted
 
 PARENT = "mlflow.parentRunId"
 """Tag of a trial, which is a run inside another."""
@@ -78,7 +78,7 @@ def find_subject(client: MlflowClient, which: str) -> Subject:
     Raises:
         RegistryError: there is no such version or run, or several runs begin so.
     """
-    name, _, wanted = which.removeprefix("models:/").replace("/", "@").partition("@")
+    name, wanted = parted(which)
     models = [model.name for model in all_models(client)]
     if wanted or name in models:
         version = get_version(client, name, wanted or _usual(client, name))

@@ -20,6 +20,7 @@ from tasks.records import (
     RegisteredModel,
     Report,
 )
+from tasks.register.card import chosen_how
 from tasks.target import LABEL, Target
 from tasks.wording import figure_text, signed
 
@@ -107,7 +108,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("dataset", f"{_dataset(dataset)}\n{splits}\nversion {dataset.version}"),
         ("features", f"{outcome.new:,} new, {outcome.reused:,} reused; {features.width} an image\n"
          f"{_backbones(features, layers=True)}, {features.precision} on {features.device}"),
-        ("candidate", _candidate(outcome.candidate)),
+        ("candidate", _candidate(outcome.candidate, chosen_how(dataset, outcome.candidate))),
     ]  # fmt: skip
     if outcome.choice:
         rows.insert(2, ("choice", f"{_choice(outcome.choice)}\n{outcome.choice.why}"))
@@ -264,10 +265,9 @@ def _backbone(features: FeatureSet) -> str:
     return f"{features.backbone} ({'as tuned' if path.parent.parent.name == 'candidates' else path.name})"
 
 
-def _candidate(candidate: Candidate) -> str:
+def _candidate(candidate: Candidate, how: str = "") -> str:
     chosen = ", ".join(f"{name} {value:g}" for name, value in candidate.chosen.items())
     what = f"{candidate.method} head" if candidate.backbone is None else f"{candidate.method}, head and backbone"
     tried = f"; the best of {len(candidate.scores)} seeds" if candidate.scores else ""
     taught = f"; taught by {', '.join(candidate.teachers)}" if candidate.teachers else ""
-    how = "by cross-validation" if candidate.cross_validated else "on validation"
-    return f"{what}, {chosen} chosen {how}{tried}{taught}"
+    return f"{what}, {f'{chosen} chosen {how}'.rstrip()}{tried}{taught}"

@@ -14,7 +14,7 @@ from flows.subject import every_run
 from tasks.errors import DataError, RegistryError
 from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
-from tasks.register.registry import CHAMPION, every, get_version
+from tasks.register.registry import CHAMPION, every, get_version, parted
 from tasks.register.store import connect
 from tasks.register.tags import DATA
 from tasks.workspace import Workspace
@@ -111,7 +111,7 @@ def resolve(named: str, workspace: Workspace) -> str:
 
 
 def _of_model(named: str, workspace: Workspace) -> str | None:
-    name, _, which = named.partition("@")
+    name, which = parted(named)
     client = connect(workspace)
     try:
         client.get_registered_model(name)

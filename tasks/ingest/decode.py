@@ -82,12 +82,14 @@ def pixels_of(image: ImageLike, limits: Limits = ALLOWED) -> Iterator[np.ndarray
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is one of the formats that Pillow knows, by its content; never waits for a pipe."""
+    """Whether a file is an image by its content, whether or not it can be decoded; never waits for a pipe."""
     try:
         if not path.is_file():
             return False
         with warnings.catch_warnings(action="ignore"), Image.open(path):
             return True
+    except UnidentifiedImageError:
+        return formats.is_picture(_start_of(path))
     except Image.DecompressionBombError:
         return True
     except Exception:  # of some twenty types

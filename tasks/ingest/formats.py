@@ -16,10 +16,7 @@ BRANDS = {
 }  # fmt: skip
 """Brands of other files of the same container."""
 
-STARTS: dict[bytes, str] = {
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the image itself: run `git lfs pull`",
-    b"/annex/objects/": "a git-annex pointer, not the image itself: run `git annex get`",
-    b"outs:\n": "a DVC pointer, not the image itself: run `dvc pull`",
+PICTURES: dict[bytes, str] = {
     b"\xff\x0a": "a JPEG XL image: save it as JPEG, PNG or TIFF",
     b"\x00\x00\x00\x0cJXL \r\n\x87\n": "a JPEG XL image: save it as JPEG, PNG or TIFF",
     b"FUJIFILMCCD-RAW": "a Fujifilm raw file: export JPEG, PNG or TIFF",
@@ -29,6 +26,13 @@ STARTS: dict[bytes, str] = {
     b"II*\x00": "a TIFF file of a kind that Pillow does not read: save it with 8 or 16 bits a channel",
     b"MM\x00*": "a TIFF file of a kind that Pillow does not read: save it with 8 or 16 bits a channel",
     b"II+\x00": "a BigTIFF file of a kind that Pillow does not read",
+}  # fmt: skip
+"""How images begin that Pillow does not read."""
+
+STARTS: dict[bytes, str] = PICTURES | {
+    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the image itself: run `git lfs pull`",
+    b"/annex/objects/": "a git-annex pointer, not the image itself: run `git annex get`",
+    b"outs:\n": "a DVC pointer, not the image itself: run `dvc pull`",
     b"%PDF": "a PDF document", b"%!PS": "a PostScript document", b"{\\rtf": "a text document (RTF)",
     b"\xd0\xcf\x11\xe0": "an Office document", b"PK\x03\x04": "a ZIP archive: unpack it, or name it as a source",
     b"\x1f\x8b": "a gzip archive: unpack it, or name it as a source",
@@ -72,6 +76,13 @@ def read_heif(start: bytes) -> bool:
         return False
     _loaded.add("pillow_heif")
     return True
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file that Pillow does not read is an image all the same: HEIC, AVIF, JPEG XL, a camera's raw file."""
+    if start[4:8] == b"ftyp":
+        return start[8:12] in HEIF | {b"avif", b"avis", b"crx "}
+    return start.startswith(tuple(PICTURES))
 
 
 def extras() -> list[str]:

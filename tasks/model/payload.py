@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import os
 import sys
 from pathlib import Path
@@ -57,6 +58,8 @@ def read_image(entry: Any, limits: Limits) -> ImageLike:
             # MLflow makes rows of a bare array; each would pass for a small grey image.
             raise DataError("a list is no image: send the base64 of an image file, or an array in a column 'image'")
         case None:
+            raise DataError("null is no image: send the base64 of an image file")
+        case float() if math.isnan(entry):  # what pandas makes of null beside others
             raise DataError("null is no image: send the base64 of an image file")
         case _:
             raise DataError(f"a value of type {type(entry).__name__} is no image: send the base64 of an image file")

@@ -40,16 +40,20 @@ headstart rollback {name} --why "..."
 
 
 def card(
-    run_id: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, candidate: Candidate,
-    evaluation: Evaluation, comparison: Comparison | None, inspection: Inspection | None = None,
+    run_id: str, keeper: str, dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet,
+    candidate: Candidate, evaluation: Evaluation, comparison: Comparison | None, inspection: Inspection | None = None,
 ) -> str:  # fmt: skip
-    """The card of a version that is about to be made; what the gates say of it comes before it (`with_verdict`)."""
+    """The card of a version that is about to be made; what the gates say of it comes before it (`with_verdict`).
+
+    Args:
+        keeper: the run that keeps the evaluation's figures, which may be an earlier one.
+    """
     parts = [_facts(dataset, preprocessed, features, candidate), _figures(evaluation), *_further(dataset, evaluation)]
     parts += _attacked(inspection)
     if comparison and comparison.images:
         parts.append(_compared(comparison))
     ends = [
-        _picture(run_id, dataset),
+        _picture(keeper, dataset),
         f"```\nheadstart data checkout {dataset.version[:12]}   # the images that it learned from\n"
         f"mlflow artifacts download --run-id {run_id} --artifact-path config.yaml   # the configuration\n```",
     ]
@@ -87,7 +91,7 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     chosen = ", ".join(f"{what} {value:g}" for what, value in candidate.chosen.items())
     trained = "head and backbone" if candidate.backbone else "head"
-    how = "by cross-validation" if candidate.cross_validated else "on validation"
+    how = chosen_how(dataset, candidate)
     leading, told = _told(dataset.target)
     rows = {
         "data": f"{dataset.source}: {splits}; version `{dataset.version[:12]}`",
@@ -106,6 +110,13 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
         rows["teachers"] = ", ".join(candidate.teachers)
     told_of_all = [*rows.items(), *map(_told, dataset.further)]  # those last, of which some may not fit
     return _table(("", ""), ((f"**{what}**", value) for what, value in told_of_all), HALF)
+
+
+def chosen_how(dataset: Dataset, candidate: Candidate) -> str:
+    """What images a candidate was chosen on."""
+    if candidate.cross_validated:
+        return "by cross-validation"
+    return "on validation" if dataset.choose_on == "val" else f"on {dataset.choose_on}"
 
 
 def _told(target: Target) -> tuple[str, str]:

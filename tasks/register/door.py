@@ -56,7 +56,17 @@ from tasks.register.registry import (
 from tasks.register.rivals import EARLIER
 from tasks.register.rulings import findings_as_tags
 from tasks.register.store import connect
-from tasks.register.tags import ADAPTED, BACKBONES, CANDIDATE, DATA, HELD_OUT, LEARNED_FROM, PARTIAL, TEACHERS
+from tasks.register.tags import (
+    ADAPTED,
+    BACKBONES,
+    CANDIDATE,
+    DATA,
+    EVALUATION_FILES,
+    HELD_OUT,
+    LEARNED_FROM,
+    PARTIAL,
+    TEACHERS,
+)
 from tasks.register.turns import turn
 from tasks.relocation import rename_imports
 from tasks.workspace import Workspace
@@ -83,7 +93,7 @@ def signature(told: Sequence[Told]) -> ModelSignature:
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), name, required=False) for name in names]),
         outputs=Schema(outputs),
-        params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
+        params=ParamSchema([ParamSpec("top_k", "integer", served.TOP_K)]),
     )
 
 
@@ -117,7 +127,10 @@ def register_candidate(
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
             tags |= findings_as_tags(with_further(config.gates, evidence), evidence)
             mine.check()
-            about = card(run_id, dataset, preprocessed, features, candidate, evaluation, comparison, inspection)
+            keeper = client.get_run(run_id).data.tags.get(EVALUATION_FILES, run_id)
+            about = card(
+                run_id, keeper, dataset, preprocessed, features, candidate, evaluation, comparison, inspection
+            )  # fmt: skip
             made = client.create_model_version(
                 name, uri, run_id, tags, description=about, model_id=uri.removeprefix("models:/")
             )

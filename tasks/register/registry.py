@@ -23,6 +23,13 @@ CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
 
 
+def parted(which: str) -> tuple[str, str]:
+    """A model's name, and the version or alias that is asked for, or nothing: of NAME, NAME@VERSION or NAME@ALIAS, and
+    of the addresses that MLflow's page shows, ``models:/NAME/VERSION`` and ``models:/NAME@ALIAS``."""
+    name, _, wanted = which.removeprefix("models:/").replace("/", "@").partition("@")
+    return name, wanted
+
+
 def get_model(client: Registry, name: str) -> Model:
     """Look a registered model up.
 

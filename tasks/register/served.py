@@ -23,6 +23,9 @@ from tasks.model.payload import read_image
 COLUMN, BARE = "image", 0
 """The column that is read, and what MLflow calls the only column of a list without names."""
 
+TOP_K = 5
+"""How many classes are told where nobody asks for more or fewer."""
+
 
 class Refused(MlflowException):
     """A request that cannot be answered, told in one line; MLflow's server would put all that was sent before it."""
@@ -55,7 +58,8 @@ class ServedClassifier(PythonModel):
     ) -> pd.DataFrame:
         try:
             read = [self._read(entry) for entry in _entries(model_input)]
-            answers = self._answers(read, int((params or {}).get("top_k", 5)))
+            top_k = (params or {}).get("top_k")
+            answers = self._answers(read, TOP_K if top_k is None else int(top_k))
         except HeadstartError as error:
             raise Refused(str(error)) from error
         failed = answers["error"].dropna()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flows.asking import ask
+from tests.flows.asking import ask, client
 from tests.flows.homes import DIGITS, ROOT, Home, eventually
 
 pytestmark = pytest.mark.slow
@@ -82,8 +82,21 @@ def test_what_is_deployed_again_is_brought_up_to_date_and_a_form_that_is_wrong_i
     [deployment] = ask(home.root, "/deployments/filter", {"deployments": {"name": {"like_": "digits-local-"}}})
     assert deployment["parameters"]["config"]["train"]["method"] == "ridge"
     assert deployment["parameter_openapi_schema"]["definitions"]["SplitConfig"]
+    missing = home.headstart("worker", "locall")
+    assert missing.returncode == 2 and "there is no work pool locall" in missing.stderr
     wrong = home.headstart("deploy", DIGITS, "--pool", "cluster", "--type", "kubernetes")
     assert wrong.returncode == 2 and "--claim NAME" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_a_pool_whose_template_takes_nothing_of_ours_is_told_in_one_line(home: Home) -> None:
+    home.headstart("deploy", DIGITS, "--pool", "narrow")
+    variables = {"type": "object", "properties": {"command": {"type": "integer"}}}
+    template = {"job_configuration": {"command": "{{ command }}"}, "variables": variables}
+    with client(home.root) as asking:
+        asking.patch("/work_pools/narrow", json={"base_job_template": template}).raise_for_status()
+    refused = home.headstart("deploy", DIGITS, "--pool", "narrow")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert "the job template of the pool narrow does not take" in refused.stderr
 
 
 def test_prefects_own_command_deploys_from_the_checkout(home: Home) -> None:

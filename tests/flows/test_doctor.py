@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 
+import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -22,3 +25,27 @@ def test_the_doctor_tells_of_headstart_itself_and_of_all_backbones(tmp_path: Pat
 def test_the_command_tells_its_version() -> None:
     told = CliRunner().invoke(app, ["--version"])
     assert (told.exit_code, told.output) == (0, f"headstart {version('headstart')}\n")
+
+
+@pytest.mark.parametrize("variable, what", [("PREFECT_API_URL", "prefect"), ("MLFLOW_TRACKING_URI", "mlflow")])
+def test_the_doctor_asks_the_teams_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, what: str
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(variable, address := f"http://127.0.0.1:{server.server_port}")
+        assert dict(examine(Workspace(tmp_path)))[what] == f"{address}, which answers"
+        server.shutdown()
+    told = dict(examine(Workspace(tmp_path)))[what]
+    assert address in told and ("does not answer" in told or "no MLflow server answers" in told)
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """A server that answers whatever it is asked."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""

@@ -10,7 +10,7 @@ import pytest
 from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessJobConfiguration
 
-from flows.pools import MOUNT, PoolType, job_template, job_variables, type_of
+from flows.pools import MOUNT, PoolType, check_installed, job_template, job_variables, type_of
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
@@ -67,3 +67,9 @@ def test_a_name_that_no_pool_may_have_is_told_before_a_server_is_asked(name: str
     client: Any = None
     with pytest.raises(ConfigurationError, match="is no name for a pool"):
         type_of(client, name)
+
+
+def test_a_pool_whose_workers_need_a_package_that_is_not_there_is_told() -> None:
+    check_installed(PoolType.process)
+    with pytest.raises(ConfigurationError, match="pip install prefect-kubernetes"):
+        check_installed(PoolType.kubernetes)

@@ -198,7 +198,7 @@ def test_versions_that_were_given_one_number_are_told_apart(
     told = []
     for _ in range(2):
         fill(client, "fruit", 1)
-        told.append(predict.load_classifier("fruit@1", workspace))
+        told.append(predict.load_classifier("models:/fruit/1", workspace))
         client.delete_registered_model("fruit")
         shutil.rmtree(tmp_path / "files")
     assert told[0][1] == told[1][1] == "fruit/1" and told[0][2] != told[1][2]

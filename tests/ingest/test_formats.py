@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from tasks.errors import DataError
 from tasks.ingest import formats
-from tasks.ingest.decode import decode
+from tasks.ingest.decode import decode, is_image
 from tasks.ingest.examine import Limits, Work, examine, examine_one
 from tests.ingest.pictures import encoded, picture, zipped
 
@@ -45,6 +45,12 @@ def test_file_that_is_no_image_is_called_what_it_is_in_training_and_serving(told
         with pytest.raises(DataError) as refused:
             decode(image)
         assert told in str(refused.value) and "BytesIO" not in str(refused.value)
+
+
+@pytest.mark.parametrize("told", FILES)
+def test_images_that_cannot_be_read_are_images_all_the_same(told: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(FILES[told])
+    assert is_image(tmp_path / "x") == any(kind in told for kind in ("HEIC", "JPEG XL", " raw", "TIFF"))
 
 
 @pytest.mark.parametrize("tags", [{50706: b"\1\4\0\0"}, {254: 1, 330: 8}], ids=["DNG", "NEF"])

@@ -25,7 +25,7 @@ COMPARED = Comparison(
 def made(several: bool = False, comparison: Comparison | None = COMPARED, **dataset: Any) -> str:
     run = outcome(several)
     told = run.dataset.model_copy(update=dataset)
-    return card("abc", told, SIZES, run.features, run.candidate, run.evaluation, comparison)
+    return card("abc", "kept", told, SIZES, run.features, run.candidate, run.evaluation, comparison)
 
 
 def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_against() -> None:
@@ -40,7 +40,7 @@ def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_again
         "| val/accuracy | 0.8000 | 0.9000 | +0.1000 [+0.0200, +0.1800] |",
         "On 30 val images that neither has learned from.",
         "- val: worse on &lt;b>",
-        "![test](get-artifact?path=figures%2Ftest_confusion.png&run_uuid=abc)",
+        "![test](get-artifact?path=figures%2Ftest_confusion.png&run_uuid=kept)",
     ):
         assert line in text.splitlines(), line
     assert "recall_macro" not in text  # the tables have it
@@ -49,8 +49,9 @@ def test_it_says_what_was_learned_from_how_good_it_is_and_what_it_was_held_again
 def test_it_says_where_a_choice_was_made_by_cross_validation() -> None:
     run = outcome(False)
     chosen = run.candidate.model_copy(update={"cross_validated": True})
-    text = card("abc", run.dataset, SIZES, run.features, chosen, run.evaluation, COMPARED)
+    text = card("abc", "kept", run.dataset, SIZES, run.features, chosen, run.evaluation, COMPARED)
     assert "| **method** | linear (head), l2 0.1 chosen by cross-validation |" in text.splitlines()
+    assert "| **method** | linear (head), l2 0.1 chosen on tune |" in made(choose_on="tune").splitlines()
 
 
 def test_what_is_left_under_attack_is_said_where_it_was_measured() -> None:
@@ -61,7 +62,7 @@ def test_what_is_left_under_attack_is_said_where_it_was_measured() -> None:
         "test/attacked_4_255": (0, 0, 0.1),
     }
     seen = Inspection(fingerprint="i", report=HERE, metrics=figures, images={})
-    text = card("abc", run.dataset, SIZES, run.features, run.candidate, run.evaluation, None, seen)
+    text = card("abc", "kept", run.dataset, SIZES, run.features, run.candidate, run.evaluation, None, seen)
     told = "moved by at most 2/255: 0.5000 [0.4000, 0.6000], 4/255: 0.0000 [0.0000, 0.1000]."
     assert f"Right under attack, each pixel {told}" in text.splitlines()
     assert "under attack" not in made()

@@ -242,7 +242,7 @@ def test_lists_and_the_card_tell_errors_in_their_unit(tmp_path: Path) -> None:
         fingerprint="f", store=HERE, backbone="b", weights="w", digest="0", layers=("x",), pool="avg", width=8,
         precision="float32", device="cpu", new=0, reused=0, seconds=1,
     )  # fmt: skip
-    text = card("run", of.dataset, preprocessed, features, of.candidate, of.evaluation, comparison())
+    text = card("run", "run", of.dataset, preprocessed, features, of.candidate, of.evaluation, comparison())
     assert "| **age** | a number, in years |" in text and "| **species** | 2: cat, dog |" in text
     assert "### Further tasks" in text and "| species | 40 | accuracy 0.9000 [0.8000, 0.9500], f1_macro" in text
     assert "test_scatter.png" in text and "| val/mae | 1.2 | 1 | -0.2 [-0.3, -0.1] |" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def test_one_bad_image_of_three_is_named_and_the_others_are_answered(
     for bad, told in [
         ("AAAA", "nothing but zero bytes"),
         (None, "null"),
+        (math.nan, "null"),
         ("!", "neither the base64"),
         (b"", "zero bytes"),
     ]:
@@ -131,6 +133,11 @@ def test_what_comes_over_the_network_names_no_file_of_the_server(
     monkeypatch.setenv(variable, "true")
     with pytest.raises(mlflow.MlflowException, match=r"neither the base64 .* nor opened here"):
         served_model.predict(pd.DataFrame({"image": [str(photo)]}))
+
+
+def test_a_top_k_of_null_is_none_that_was_asked_for(served_model: mlflow.pyfunc.PyFuncModel, photo: Path) -> None:
+    asked = served_model.predict([photo], params={"top_k": None})
+    assert asked.loc[0, "top_k"] == served_model.predict([photo]).loc[0, "top_k"]
 
 
 @pytest.mark.slow
