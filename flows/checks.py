@@ -127,7 +127,7 @@ def _check_network(config: PipelineConfig, workspace: Workspace) -> list[Path]:
             if not place:
                 raise
             raise type(error)(f"extract.beside.{place - 1} ({alone.backbone}): {error}") from error
-        check_trainable(config.train, network, backbone, device)
+        check_trainable(config.train, network, backbone, device, looks["size"])
         files.append(weights_file(alone, workspace))
     return [file for file in files if file]
 

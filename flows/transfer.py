@@ -23,6 +23,7 @@ from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet
 from tasks.register.rivals import find_rival, looks_of
 from tasks.register.stage import register
 from tasks.report.stage import report
+from tasks.train.check import check_pool
 from tasks.train.methods.auto import Auto
 from tasks.train.stage import train
 from tasks.workspace import Workspace
@@ -66,6 +67,7 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
     run.set_tags(prefect_flow_run=runtime.flow_run.id)
     dataset = run.record(ingest(config.ingest))
     check_classes(config, dataset)
+    check_pool(config.train, dataset)
     preprocessed = run.record(preprocess(config.preprocess, dataset))
     teachers = teachers_of(config, dataset, preprocessed, run.workspace)
     features = run.record(extract(config.extract, dataset, preprocessed))

@@ -26,8 +26,8 @@ PALE = "#DDDDDD"
 LEGIBLE = 25
 """Most classes whose cells and names can still be read."""
 FEW = 10
-CELL, PICTURE = (1.7, 2.1), 1.6
-"""Inches of an image with its caption, and of the longer side of the image alone."""
+CELL, PICTURE, CAPTION = (1.7, 2.1), 1.6, 24
+"""Inches of an image with its caption, and of the longer side of the image alone; letters of a line of a caption."""
 AGAINST = {"l2": "L2 regularisation", "k": "k", "epoch": "epoch", "step": "epoch"}
 """What curves are drawn against, the first that there is, and what it is called: steps are epochs where no column says
 more."""
@@ -220,12 +220,13 @@ def mistakes_figure(images: Sequence[np.ndarray], captions: Sequence[str], title
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.text(width / 2, height - 0.1, title, fontsize=12, ha="center", va="top")
+    axes.text(width / 2, height - 0.1, literal(title), fontsize=12, ha="center", va="top")
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = place % columns * CELL[0] + CELL[0] / 2, height - 0.4 - place // columns * CELL[1]
         across, up = (side * PICTURE / max(image.shape[:2]) for side in (image.shape[1], image.shape[0]))
         below = top - CELL[1] + PICTURE
-        axes.text(left, below + 0.04, literal(caption), fontsize=8, color=ORANGE, ha="center", va="bottom")
+        lines = "\n".join(short(line, CAPTION) for line in caption.split("\n"))
+        axes.text(left, below + 0.04, lines, fontsize=8, color=ORANGE, ha="center", va="bottom")
         axes.imshow(
             image, extent=(left - across / 2, left + across / 2, below - up, below), interpolation="nearest",
             aspect="auto",
@@ -274,7 +275,8 @@ def _legend(axes: Axes, title: str, place: Literal["lower left", "lower right"])
 
 def short(name: str, longest: int = 16) -> str:
     """The beginning of a name, as a figure has room for it and shows it."""
-    return literal(name if len(name) <= longest else f"{name[: longest - 1]}…")
+    shown = literal(name if len(name) <= longest else f"{name[: longest - 1]}…")
+    return f"\u200a{shown}" if shown.startswith("_") else shown  # Matplotlib leaves names that begin so out of legends
 
 
 def _ending(name: str, longest: int = 28) -> str:

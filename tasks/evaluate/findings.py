@@ -42,7 +42,7 @@ def findings(
         if not isinstance(scores, NumberScores):
             yield from _classes(answers.split, scores.per_class)
         if look_alikes:
-            yield from _look_alikes(answers, pd.read_csv(look_alikes / "look_alikes.csv"), dataset)
+            yield from _look_alikes(answers, pd.read_csv(look_alikes / "look_alikes.csv", lineterminator="\n"), dataset)
     if len(found) == 2:
         yield from _disagreement([(of.split, scores) for of, scores in found], dataset)
 
@@ -74,7 +74,10 @@ def _look_alikes(answers: Answers | Numbers, pairs: pd.DataFrame, dataset: Datas
     if alike.mean() < NOTED:
         return
     line = f"{answers.split}: {alike.sum():,} of {len(alike):,} images look like ones that were learned from"
-    if alike.all():
+    rest = ~alike
+    if isinstance(answers, Answers) and answers.targets.ndim == 2:
+        rest = rest & answers.targets.any(1)  # without a label there is no average precision
+    if not rest.any():
         yield f"{line}: its figures may be far too good"
     else:
         yield f"{line}, so its figures may be too good: {_headline(answers, ~alike, dataset)} without them"

@@ -33,6 +33,7 @@ def report_teachers(
     pairs = zip(teachers.names, teachers.versions, strict=True)
     learned = {name: _learned_from(version, workspace) for name, version in pairs}
     figures: dict[str, Interval] = {}
+    sure = "has" if all(hashes is not None for hashes in learned.values()) else "is known to have"
     told = [_elsewhere(version) for version in teachers.versions if learned[name_of(version)] is None]
     for student in found:
         known = {name: student.rows["hash"].isin(hashes or ()).to_numpy() for name, hashes in learned.items()}
@@ -43,7 +44,7 @@ def report_teachers(
             figures[f"{student.split}/teacher_{name}"] = theirs
             told.append(
                 f"{student.split}: the teacher{'s' * (len(learned) > 1)} {theirs[0]:.4f}, the student {ours[0]:.4f} "
-                f"({name.replace('_', ' ')}, on {unknown.sum():,} images that no teacher has learned from)"
+                f"({name.replace('_', ' ')}, on {unknown.sum():,} images that no teacher {sure} learned from)"
             )
     return figures, told
 

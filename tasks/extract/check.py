@@ -54,8 +54,8 @@ def look_through(config: ExtractConfig, size: int, workspace: Workspace) -> tupl
     return network, backbone, device
 
 
-def check_size(backbone: Backbone, size: int, key: str) -> None:
-    """Whether images of ``size`` pixels pass through.
+def check_size(backbone: Backbone, size: int, key: str) -> int:
+    """Whether images of ``size`` pixels pass through; returns how many features one then has.
 
     Raises:
         ConfigurationError: they do not, or none does, or a layer gives no features; ``key`` is where the size was
@@ -65,7 +65,7 @@ def check_size(backbone: Backbone, size: int, key: str) -> None:
 
     try:
         with torch.inference_mode():
-            backbone(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+            return int(backbone(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[1])
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigurationError(
             f"{key}: images of {size} pixels do not pass through the network ({first_line(error)}): take the size that "

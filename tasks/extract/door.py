@@ -158,7 +158,8 @@ def _runner(workers: WorkersConfig) -> TaskRunner[Any]:
         case "ray":
             from prefect_ray import RayTaskRunner
 
-            return RayTaskRunner(address=workers.address)
+            begun = {"num_cpus": workers.count} if workers.count and not workers.address else {}
+            return RayTaskRunner(address=workers.address, init_kwargs=begun)
         case _:
             return ThreadPoolTaskRunner(max_workers=workers.count or 1)
 

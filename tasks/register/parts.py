@@ -41,7 +41,7 @@ def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: floa
     if split is None:
         return Finding(None, "no image that neither has learned from", asked, against=comparison.version)
     file, empty = comparison.report / f"{split}_slices.csv", {name: [""] for name in FIGURES}
-    table = pd.read_csv(file, keep_default_na=False, na_values=empty, dtype={"slice": str})
+    table = pd.read_csv(file, lineterminator="\n", keep_default_na=False, na_values=empty, dtype={"slice": str})
     table = table[table["kind"].isin(kinds)]
     if table.empty:
         told = f"{split} has no part by {', '.join(kinds)}: see evaluate.slices"

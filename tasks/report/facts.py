@@ -94,7 +94,9 @@ def table(folder: Path | None, name: str, *, several: bool = False) -> pd.DataFr
     if path.suffix == ".parquet":
         read = pd.read_parquet(path)
     else:  # a class may be called NA, and 007 is no number
-        read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, "string"))
+        read = pd.read_csv(
+            path, lineterminator="\n", keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, "string")
+        )
     return None if read.empty else in_words(read, several=several)
 
 

@@ -56,6 +56,7 @@ class Step:
 
     Attributes:
         groups: how many these images are of; None where they come in none, or in none that is known.
+        figure: that the difference is of.
         is_narrow: whether they come in groups that neither version's file tells: then interval, p and ``detectable``
             are over images, and claim too much.
     """
@@ -70,6 +71,7 @@ class Step:
     detectable: float = float("nan")
     groups: int | None = None
     is_narrow: bool = False
+    figure: str = "accuracy"
 
 
 def versions_page(name: str, versions: Sequence[Version]) -> str:
@@ -118,7 +120,7 @@ def _step_of_numbers(before: int, after: int, both: pd.DataFrame, groups: np.nda
     return Step(
         before, after, len(both), Difference(float(ours.mean()), float(theirs.mean()), value, low, high),
         int((gain > 0).sum()), int((gain < 0).sum()), p_value(ours, theirs, groups),
-        detectable(ours, theirs, groups),
+        detectable(ours, theirs, groups), figure="mae",
     )  # fmt: skip
 
 

@@ -230,15 +230,19 @@ def check_parts(config: Method, extract: ExtractConfig) -> None:
             )
 
 
-def check_trainable(config: Method, network: nn.Module, backbone: Backbone, device: torch.device) -> None:
+def check_trainable(
+    config: Method, network: nn.Module, backbone: Backbone, device: torch.device, size: int
+) -> None:  # fmt: skip
     """Whether the methods that are tried can train through a network, and have the devices that they ask for.
 
     Args:
         network: whole; nothing of it changes.
         backbone: what it becomes when it is cut off; both hold the same parameters.
+        size: side of the images that are served, pixels.
 
     Raises:
-        ConfigurationError: a block, a matrix or a device is not there, or the network takes images of another size.
+        ConfigurationError: a block, a matrix or a device is not there, or the network takes images of another size, or
+            makes more or fewer features of them.
     """
     for method in (config, *searched(config)):
         if not isinstance(method, TuningConfig):
@@ -248,7 +252,12 @@ def check_trainable(config: Method, network: nn.Module, backbone: Backbone, devi
         from tasks.train.tuning.ranks import count_devices
 
         count_devices(method.devices, device)
-        for size in method.sizes:
-            check_size(backbone, size, "train.sizes")
+        for side in method.sizes:
+            if check_size(backbone, side, "train.sizes") != check_size(backbone, size, "preprocess.size"):
+                raise ConfigurationError(
+                    f"train.sizes: images of {side} pixels have more or fewer features than those of {size} "
+                    "(preprocess.size), which a head cannot take: take extract.pool: avg instead of flatten, or leave "
+                    "train.sizes out"
+                )
         whole, trunk = copy.deepcopy((network, backbone.trunk))
         method.prepare(whole, blocks_of(whole, trunk))

@@ -49,10 +49,11 @@ def check_further(task: Task, config: Method) -> None:
                 f"the task {target.name!r} has {len(learned)} labelled images to learn from, and {FEWEST} are the "
                 "least: label more, or leave it out of ingest.source.label"
             )
-        if folds and target.kind == "class" and not _tells_by_folds(learned[target.column], alone):
+        if folds and not _tells_by_folds(learned[target.column], alone):
+            few = "every class has a single image or group" if target.kind == "class" else "there is a single group"
             raise ConfigurationError(
-                f"of the task {target.name!r}, every class has a single image or group to learn from, and none can be "
-                "left out to choose by: label more, or leave it out of ingest.source.label"
+                f"of the task {target.name!r}, {few} to learn from, and none can be left out to choose by: label more, "
+                "or leave it out of ingest.source.label"
             )
         if not folds and alone.rows(task.dataset.choose_on).empty:
             raise ConfigurationError(
@@ -62,9 +63,10 @@ def check_further(task: Task, config: Method) -> None:
 
 
 def _tells_by_folds(labels: pd.Series, task: Task) -> bool:
-    """Whether some class has images, or groups of them, to be left out and others to be learned from."""
+    """Whether there are images, or groups of them, to be left out and others to be learned from; where an image has
+    one class, of some class."""
     units = pd.Series(range(len(labels)) if task.groups is None else task.groups, index=labels.index)
-    return int(units.groupby(labels).nunique().max()) > 1
+    return int(units.groupby(labels).nunique().max() if task.aim.kind == "class" else units.nunique()) > 1
 
 
 def _cross_validates(method: Method, kind: Kind) -> bool:

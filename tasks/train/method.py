@@ -35,7 +35,7 @@ class SearchConfig(Section):
     soup: bool = False
     """Whether the weights of trials through the backbone are averaged, each further one where the average is no worse
     on validation (greedy soup, Wortsman et al. 2022)."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Of what is tried."""
 
 
@@ -44,9 +44,9 @@ class Method(Section, ABC):
 
     method: str
     """Its name."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial weights, the order of images, augmentation: whatever is random."""
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[])
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[])
     """Where several are named, training is repeated with each: the best on validation is kept (of adapted models, the
     one whose answers tell most of the target's images), the mean and its interval are reported."""
     calibrate: bool = True

@@ -16,6 +16,9 @@ from tasks.train.heads import Cosine, Head
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled, is_multi_label, measured
 
+NEVER = -1e4
+"""Logit of a class without images: nothing is near to what nobody has seen."""
+
 
 def fit_prototypes(
     train: Labelled, validation: Labelled, classes: int, distance: str = "auto", parts: Sequence[Part] = ()
@@ -47,6 +50,7 @@ def euclidean(train: Labelled, classes: int, parts: Sequence[Part] = ()) -> Head
     assert isinstance(head.layers, nn.Linear)
     head.layers.weight.data = 2 * means / head.width
     head.layers.bias.data = -means.square().sum(1) / head.width
+    head.layers.bias.data[train[1].bincount(minlength=classes) == 0] = NEVER
     return head
 
 

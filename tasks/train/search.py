@@ -60,7 +60,7 @@ def search(configured: Method, task: Task) -> Fit:
         )
         advance(_count(study))
         while (done := _count(study)) < budget.trials and (not done or time.monotonic() < ends):
-            trial = _next(study, budget.seed * 100_003 + done)
+            trial = _next(study, (budget.seed * 100_003 + done) % 2**32)
             fit = _attempt(study, trial, configured, task, ends)
             if study.best_trial.number == trial.number:
                 best = fit

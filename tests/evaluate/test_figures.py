@@ -163,8 +163,18 @@ def test_names_are_no_formulas_and_of_any_script(tmp_path: Path) -> None:
     for figure in (
         figures.confusion_figure(scores, names, "t"),
         figures.roc_figure(labels, probabilities, scores, names, "t"),
-        figures.mistakes_figure([np.zeros((8, 8, 3), np.uint8)], ["$5_$10 taken for\n$10_$20"], "t"),
+        figures.mistakes_figure([np.zeros((8, 8, 3), np.uint8)], ["$5_$10 taken for\n$10_$20"], "domain a$b_{c$"),
     ):
         check_drawn(figure, tmp_path / "figure.png")
     [axes, *_] = figures.confusion_figure(scores, names, "t").axes
     assert [text.get_text() for text in axes.get_yticklabels()][:3] == [r"\$5_\$10", r"\$10_\$20", "x^2"]
+
+
+def test_a_name_that_begins_with_a_line_is_in_the_legend_and_long_ones_keep_to_their_picture(tmp_path: Path) -> None:
+    names, random = ["_noise_", "dog", "cat"], np.random.default_rng(0)
+    labels, probabilities = random.integers(0, 3, 90), random.dirichlet(np.ones(3), 90)
+    scores = score(labels, probabilities, names, resamples=100)
+    [axes] = figures.roc_figure(labels, probabilities, scores, names, "t").axes
+    assert sum("_noise_" in text.get_text() for text in axes.get_legend().get_texts()) == 1
+    sheet = figures.mistakes_figure([np.zeros((8, 8, 3), np.uint8)] * 2, ["spoonbill, " * 9 + "\nb"] * 2, "t")
+    assert all(len(line) <= figures.CAPTION for text in sheet.axes[0].texts for line in text.get_text().split("\n"))

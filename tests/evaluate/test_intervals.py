@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tasks.evaluate.scores.intervals import Sample, disagree, mean_interval, wilson
+from tasks.evaluate.scores.intervals import Sample, _score_interval, disagree, mean_interval, wilson
 from tasks.evaluate.scores.metrics import score
 
 
@@ -133,6 +133,20 @@ def test_wilson_is_the_closed_formula() -> None:
     centre = (k / n + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(k / n * (1 - k / n) / n + z**2 / (4 * n**2))
     assert wilson(k, n) == pytest.approx((k / n, centre - half, centre + half), abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_bounds_lie_around_a_perfect_figure_whatever_the_rounding(value: float) -> None:
+    for count in range(1, 2_001):
+        low, high = _score_interval(value, count, 1.959963984540054)
+        assert 0 <= low <= value <= high <= 1, count
+
+
+def test_two_groups_say_nothing_of_a_loss() -> None:
+    labels, groups = np.zeros(20, int), np.repeat([0, 1], 10)
+    probabilities = np.where(np.arange(20)[:, None] < 10, [[0.99, 0.01]], [[0.7, 0.3]])
+    value, low, high = score(labels, probabilities, ["a", "b"], groups=groups).metrics["log_loss"]
+    assert value == pytest.approx(-(np.log(0.99) + np.log(0.7)) / 2) and np.isnan([low, high]).all()
 
 
 def test_one_training_alone_tells_nothing_of_its_spread() -> None:

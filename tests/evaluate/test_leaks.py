@@ -95,6 +95,17 @@ def test_inflation_is_the_headline_less_the_figure_of_the_others(monkeypatch: py
     assert "give them a group in the source" in next(iter(leak_findings({"test": leak})))
 
 
+def test_a_class_of_which_all_images_are_near_inflates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    close = np.arange(200) < 10
+    targets = np.column_stack([random.random((200, 2)) < 0.5, close]).astype(float)
+    probabilities = np.column_stack([random.random((200, 2)), np.where(close, 0.9, 0.1)])
+    answers = Answers("test", rows_of(list("x" * 200), "test"), targets, probabilities)
+    near = find_near(rows_of(["a"], "test"), situation(torch.ones(1, 3), torch.ones(9, 3), monkeypatch))
+    leak = measure_leak(answers, near.__class__(**near.__dict__ | {"near": close, "bits": np.full(200, -1)}))
+    assert abs(leak.inflation[0]) < 0.05 and not leak.is_material
+
+
 def test_a_few_near_neighbours_that_change_nothing_are_no_finding() -> None:
     leak = Leak(images=1000, near=12, near_figure=1.0, far=(0.9, 0.88, 0.92), inflation=(0.0012, 0.0, 0.003))
     assert not leak.is_material and not list(leak_findings({"test": leak}))

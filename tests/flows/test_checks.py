@@ -81,6 +81,8 @@ def test_a_method_that_does_not_suit_how_many_backbones_there_are_is_told_with_w
          ConfigurationError, "size: images of 40 pixels"),
         ({"extract": {"backbone": "vit_b_32", "weights": "random"}, "preprocess": {"size": 224},
           "train": {"method": "lora", "sizes": [160, 224]}}, ConfigurationError, "train.sizes: images of 160"),
+        ({"extract": {"layer": "blocks.2", "pool": "flatten"}, "train": {"method": "partial", "sizes": [24, 32]}},
+         ConfigurationError, "train.sizes: images of 24 pixels have more or fewer features than those of 32"),
         ({"train": {"method": "lora"}}, ConfigurationError, "take lp_ft or partial"),
         ({"extract": {"beside": [{"backbone": "resnet_32px", "weights": "gone.pth"}]}}, WeightsError,
          "extract.beside.0 (resnet_32px): extract.weights: "),

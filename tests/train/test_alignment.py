@@ -341,6 +341,12 @@ def test_a_dataset_is_adapted_and_the_plain_head_kept_where_criteria_disagree(
     assert alone == (not (cautious and trusted))
 
 
+@pytest.mark.parametrize("name", ALIGNING)
+def test_the_probabilities_of_an_adapted_head_are_calibrated_too(night: Prepared, tmp_path: Path, name: str) -> None:
+    candidate = night.train(section_of(name, cautious=False), night.features.store.parents[2])
+    assert candidate.chosen["adapted"] == 1 and 0 < float(Head.load(candidate.head).temperature) != 1
+
+
 def test_each_seed_draws_its_own_images_for_a_plan(
     night: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,12 @@ def test_prototypes_give_the_nearest_mean(make, metric: str) -> None:
         torch.testing.assert_close(logits, torch.tensor(1 - distances).float())
 
 
+def test_a_class_without_images_is_told_of_none() -> None:
+    features, labels = clouds(200, 9, classes=5)
+    head = euclidean((features, labels), 6)
+    assert (head(torch.cat([features, features.mean(0, keepdim=True)])).argmax(1) != 5).all()
+
+
 def test_prototypes_take_the_better_distance(digits: Prepared, tmp_path: Path) -> None:
     scores = {name: Prototypes(distance=name).fit(digits.task(tmp_path)).score for name in ("euclidean", "cosine")}
     fit = Prototypes().fit(digits.task(tmp_path))

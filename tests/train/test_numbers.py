@@ -190,6 +190,12 @@ def test_labels_that_are_only_where_choices_are_made_suffice_for_who_cross_valid
     alone = some.with_rows(rows.assign(**{"label:digit": single}), folder, choose_on="tune")
     with pytest.raises(ConfigurationError, match="of the task 'digit', every class has a single image"):
         check_further(alone.task(tmp_path), LpFt())
+    (folder := tmp_path / "together").mkdir()
+    number = some.dataset.further[0].model_copy(update={"kind": "number", "classes": ()})
+    numbers = rows.assign(**{"label:digit": digit.astype("float64"), "group": "one"})
+    together = some.with_rows(numbers, folder, choose_on="tune", targets=(some.dataset.target, number))
+    with pytest.raises(ConfigurationError, match="of the task 'digit', there is a single group to learn from"):
+        check_further(together.task(tmp_path), LpFt())
 
 
 def test_what_is_for_classes_is_refused_for_a_number() -> None:

@@ -84,7 +84,9 @@ def manifest_of(rival: Rival, workspace: Workspace) -> pd.DataFrame | None:
 
 
 def _near_ours(file: Path) -> list[str]:
-    return pd.read_csv(file, usecols=["hash"], dtype=str)["hash"].tolist() if file.is_file() else []
+    return (
+        pd.read_csv(file, lineterminator="\n", usecols=["hash"], dtype=str)["hash"].tolist() if file.is_file() else []
+    )
 
 
 def _near_theirs(

@@ -37,7 +37,7 @@ def report_choices(
 def _draw(chosen: Chosen, config: EvaluateConfig, dataset: Dataset, answers: Answers, folder: Path) -> None:
     split, targets, probabilities = answers.split, answers.targets, answers.probabilities
     curve = risk_coverage(sureness(targets, probabilities), rightness(targets, probabilities))
-    curve.to_csv(folder / f"{split}_risk_coverage.csv", index=False, float_format="%.4f")
+    curve.to_csv(folder / f"{split}_risk_coverage.csv", index=False)
     title = f"{split}: the surest answers"
     picture = risk_coverage_figure(curve, chosen.abstain, config.abstain.accuracy, title)
     picture.savefig(folder / f"{split}_risk_coverage.png", dpi=120)

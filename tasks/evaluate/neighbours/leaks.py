@@ -174,11 +174,11 @@ def _alone(answers: Answers, keep: np.ndarray, sample: Sample) -> Interval:
 
 
 def _headline(answers: Answers, keep: np.ndarray, like: np.ndarray) -> Figures:
-    """The figure that models are judged by, of the images ``keep``; accuracy with each class as frequent as it is in
-    the whole split, over the classes that have any of the images ``like``. Both are bool ``[N]``."""
+    """The figure that models are judged by, of the images ``keep``, over the classes that have any of the images
+    ``like``; accuracy with each class as frequent as it is in the whole split. Both are bool ``[N]``."""
     kept = keep.astype(np.float64)
     if answers.targets.ndim == 2:
-        return _average_precision(answers, kept)
+        return _average_precision(answers, kept, like)
     there = np.eye(answers.probabilities.shape[1])[answers.targets]
     right = kept * (answers.probabilities.argmax(1) == answers.targets)
     counted = there[like].any(0)
@@ -194,10 +194,14 @@ def _headline(answers: Answers, keep: np.ndarray, like: np.ndarray) -> Figures:
     return figures
 
 
-def _average_precision(answers: Answers, kept: np.ndarray) -> Figures:
-    """Of the images that are kept; under other weights, as far as it changes in proportion to them."""
-    rest = np.flatnonzero(kept)
-    of = over_classes(average_precision, (answers.targets > 0)[rest], answers.probabilities[rest], both=False)
+def _average_precision(answers: Answers, kept: np.ndarray, like: np.ndarray) -> Figures:
+    """Of the images that are kept, over the classes that have any of the images ``like``; under other weights, as far
+    as it changes in proportion to them."""
+    rest, true = np.flatnonzero(kept), answers.targets > 0
+    counted = true[like].any(0)
+    of = over_classes(
+        average_precision, true[rest][:, counted], answers.probabilities[rest][:, counted], both=False
+    )  # fmt: skip
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {"figure": np.clip(of.value + (weights[:, rest] - 1) @ of.influence, 0, 1)}

@@ -36,7 +36,7 @@ def list_twins(rows: pd.DataFrame, doubtful: np.ndarray, look_alikes: Path | Non
     """
     if look_alikes is None:
         return pd.DataFrame(columns=SUSPECTS)
-    twins = _twins(rows.assign(doubtful=doubtful), pd.read_csv(look_alikes / "look_alikes.csv"))
+    twins = _twins(rows.assign(doubtful=doubtful), pd.read_csv(look_alikes / "look_alikes.csv", lineterminator="\n"))
     alike = _likeness(twins, dataset)
     same = alike >= SAME
     kinds = np.select([alike == 1, same], ["has the pixels of", "is nearly the same picture as"], "looks like")

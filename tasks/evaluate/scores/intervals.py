@@ -23,6 +23,10 @@ TOGETHER = 1 << 22
 NOTHING = 1e-12
 """Of the largest a figure is in any resample: it is not taken for less in another."""
 
+WIDEST = 1e6
+"""How many times as large, or as small, as a figure that is positive the bounds of its interval may be; where they are
+farther, it says nothing."""
+
 Figures = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Takes weights of images float64 ``[R, N]`` and gives each figure under each row, ``[R]``."""
 
@@ -148,6 +152,8 @@ class Sample:
         if self.units == 1:
             return value, float("nan"), float("nan")
         factor = np.exp(self.quantile(level) * np.sqrt(variance * self.units / (self.units - 1)))
+        if factor > WIDEST:
+            return value, float("nan"), float("nan")
         return value, float(value / factor), float(value * factor)
 
     def quantile(self, level: float) -> float:
@@ -194,4 +200,5 @@ def _score_interval(value: float, count: float, quantile: float) -> tuple[float,
     spread = quantile**2 / count
     centre = (value + spread / 2) / (1 + spread)
     half = np.sqrt(spread * (value * (1 - value) + spread / 4)) / (1 + spread)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    # Of 0 and 1 the bounds are these themselves, but for rounding.
+    return max(0.0, min(value, float(centre - half))), min(1.0, max(value, float(centre + half)))

@@ -49,7 +49,7 @@ def both(
     aligned = align(source, choosing, target)
     adapted = fit_linear(aligned.train, aligned.validation, classes, parts=parts if aligned.axes is None else ())
     plain = fit_linear(train, validation, classes, parts=parts)
-    with torch.inference_mode():
+    with torch.no_grad():
         validated = adapted.head(aligned.validation[0])
         adapted.head = folded(adapted.head, aligned.axes, theirs)
         return (
