@@ -117,7 +117,7 @@ def findings_table(dataset: Dataset) -> Table:
     import pandas as pd  # which takes longer to import than an error to be told
 
     table = plain_table("count", "finding", "policy", "for example", numbers=("count",))
-    checks = pd.read_csv(dataset.report / "checks.csv", lineterminator="\n", keep_default_na=False, dtype=str)
+    checks = pd.read_csv(dataset.report / "checks.csv", keep_default_na=False, dtype=str)
     for row in checks.to_dict("records"):
         table.add_row(
             f"{int(row['count']):,}",
@@ -132,7 +132,7 @@ def classes_table(dataset: Dataset, most: int = 30) -> Table:
     """Images of each class in each split; where there are many, those of the first and how many more there are."""
     import pandas as pd
 
-    classes = pd.read_csv(dataset.report / "classes.csv", lineterminator="\n", keep_default_na=False, dtype=str)
+    classes = pd.read_csv(dataset.report / "classes.csv", keep_default_na=False, dtype=str)
     table = plain_table(*classes.columns, numbers=classes.columns[1:])
     for name, *counts in classes.head(most).to_numpy():
         table.add_row(Text(name), *(f"{int(count):,}" for count in counts))

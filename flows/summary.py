@@ -79,7 +79,7 @@ def describe(record: Record, cached: bool) -> str:
             rate = f", {new / record.seconds:,.0f} img/s" if new else ""
             return f"extract\t{_backbones(record)}: {new:,} new, {record.new + record.reused - new:,} reused{rate}"
         case Candidate():
-            return f"train\t{_candidate(record)}"
+            return f"train\t{_candidate(record, 'by cross-validation' if record.cross_validated else '')}"
         case Evaluation():
             leading = {name: value for name, (value, *_) in record.metrics.items() if name.count("/") == 1}
             there = {name.partition("/")[2] for name in leading}

@@ -38,7 +38,7 @@ def confirm(dataset: Dataset, store: FeatureStore, folder: Path, seed: int = 0) 
     manifest = dataset.read_manifest()
     manifest = manifest[manifest["split"] != "pool"]
     hashes = manifest.set_index("path")["hash"]
-    pairs = pd.read_csv(dataset.report / "near_duplicates.csv", lineterminator="\n")
+    pairs = pd.read_csv(dataset.report / "near_duplicates.csv")
     pairs = pairs[pairs["first"].isin(hashes.index) & pairs["second"].isin(hashes.index)]
     first, second = (hashes[pairs[side]].to_numpy() for side in ("first", "second"))
     cosine = similarities(store, first, second)

@@ -94,10 +94,15 @@ def table(folder: Path | None, name: str, *, several: bool = False) -> pd.DataFr
     if path.suffix == ".parquet":
         read = pd.read_parquet(path)
     else:  # a class may be called NA, and 007 is no number
-        read = pd.read_csv(
-            path, lineterminator="\n", keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, "string")
-        )
+        kinds, end = dict.fromkeys(TEXTS, "string"), _line_end(path)
+        read = pd.read_csv(path, lineterminator=end, keep_default_na=False, na_values=[""], dtype=kinds)
     return None if read.empty else in_words(read, several=several)
+
+
+def _line_end(path: Path) -> str | None:
+    """How lines of a table end, where a carriage return is a part of names; None where it is a part of line ends."""
+    with path.open("rb") as file:
+        return None if file.readline().endswith(b"\r\n") else "\n"
 
 
 def in_words(read: pd.DataFrame, *, several: bool = False) -> pd.DataFrame:

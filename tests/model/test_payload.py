@@ -46,7 +46,8 @@ def test_bytes_are_what_they_are(entry: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        (None, "null"), (5, "type int"), (np.float64("nan"), "type float64"), (True, "type bool"), ("", "empty text"),
+        (None, "null"), (5, "type int"), (np.float64("nan"), "null"), (np.float64(1), "type float64"),
+        (True, "type bool"), ("", "empty text"),
         (" \n", "empty text"), ("hello", "neither the base64"), ("é", "neither the base64"),
         ("http://127.0.0.1:1/x.png", "neither the base64"), ("file:///etc/passwd", "neither the base64"),
         ("data:image/png,abcd", "neither the base64"), ("AAA=AAAA", "neither the base64"),

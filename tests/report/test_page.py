@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tasks.records import Inspection
+from tasks.report.facts import table
 from tasks.report.page import SECTIONS, page
 from tasks.train.anytime.notes import Notes
 from tasks.train.anytime.step import Step
@@ -225,3 +226,11 @@ def test_any_number_of_classes_fits(tmp_path: Path, count: int) -> None:
 def test_every_section_has_its_template() -> None:
     folder = Path(__file__).parents[2] / "tasks" / "report" / "templates" / "sections"
     assert {name for name, *_ in SECTIONS} == {path.stem for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_carriage_return_in_a_name_ends_no_line(tmp_path: Path, end: str) -> None:
+    name = '"a\rb"' if end == "\r\n" else "a\rb"  # as Python's writer and pandas' have it
+    (tmp_path / "x.csv").write_bytes(end.join(["class,train,test", f"{name},3,20", "c,4,5", ""]).encode())
+    found = table(tmp_path, "x.csv")
+    assert found is not None and found.to_dict("list") == {"class": ["a\rb", "c"], "train": [3, 4], "test": [20, 5]}
