@@ -117,8 +117,7 @@ def findings_table(dataset: Dataset) -> Table:
     import pandas as pd  # which takes longer to import than an error to be told
 
     table = plain_table("count", "finding", "policy", "for example", numbers=("count",))
-    checks = pd.read_csv(dataset.report / "checks.csv", keep_default_na=False, dtype=str)
-    for row in checks.to_dict("records"):
+    for row in pd.read_csv(dataset.report / "checks.csv", keep_default_na=False, dtype=str).to_dict("records"):
         table.add_row(
             f"{int(row['count']):,}",
             row["what"],

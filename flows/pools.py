@@ -12,8 +12,8 @@ import shlex
 import sys
 from copy import deepcopy
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -123,11 +123,7 @@ def type_of(client: SyncPrefectClient, name: str) -> PoolType | None:
 def worker_needs(kind: PoolType) -> str | None:
     """The package that a pool's workers need beside Prefect, where it is not installed here."""
     package = _FROM[kind]
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return package
-    return None
+    return None if find_spec(package.replace("-", "_")) else package
 
 
 def check_installed(kind: PoolType) -> None:

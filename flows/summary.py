@@ -79,7 +79,7 @@ def describe(record: Record, cached: bool) -> str:
             rate = f", {new / record.seconds:,.0f} img/s" if new else ""
             return f"extract\t{_backbones(record)}: {new:,} new, {record.new + record.reused - new:,} reused{rate}"
         case Candidate():
-            return f"train\t{_candidate(record, 'by cross-validation' if record.cross_validated else '')}"
+            return f"train\t{_candidate(record)}"
         case Evaluation():
             leading = {name: value for name, (value, *_) in record.metrics.items() if name.count("/") == 1}
             there = {name.partition("/")[2] for name in leading}
@@ -108,7 +108,7 @@ def summary_rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("dataset", f"{_dataset(dataset)}\n{splits}\nversion {dataset.version}"),
         ("features", f"{outcome.new:,} new, {outcome.reused:,} reused; {features.width} an image\n"
          f"{_backbones(features, layers=True)}, {features.precision} on {features.device}"),
-        ("candidate", _candidate(outcome.candidate, chosen_how(dataset, outcome.candidate))),
+        ("candidate", _candidate(outcome.candidate, dataset)),
     ]  # fmt: skip
     if outcome.choice:
         rows.insert(2, ("choice", f"{_choice(outcome.choice)}\n{outcome.choice.why}"))
@@ -265,9 +265,9 @@ def _backbone(features: FeatureSet) -> str:
     return f"{features.backbone} ({'as tuned' if path.parent.parent.name == 'candidates' else path.name})"
 
 
-def _candidate(candidate: Candidate, how: str = "") -> str:
+def _candidate(candidate: Candidate, dataset: Dataset | None = None) -> str:
     chosen = ", ".join(f"{name} {value:g}" for name, value in candidate.chosen.items())
     what = f"{candidate.method} head" if candidate.backbone is None else f"{candidate.method}, head and backbone"
     tried = f"; the best of {len(candidate.scores)} seeds" if candidate.scores else ""
     taught = f"; taught by {', '.join(candidate.teachers)}" if candidate.teachers else ""
-    return f"{what}, {f'{chosen} chosen {how}'.rstrip()}{tried}{taught}"
+    return f"{what}, {chosen} {chosen_how(candidate, dataset)}{tried}{taught}"

@@ -14,6 +14,7 @@ from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.intervals import disagree
 from tasks.evaluate.scores.metrics import areas
 from tasks.evaluate.scores.regression import NumberScores
+from tasks.extract.look_alikes import read_look_alikes
 from tasks.records import Dataset
 from tasks.train.task import LEARNED
 from tasks.wording import quantity
@@ -42,7 +43,7 @@ def findings(
         if not isinstance(scores, NumberScores):
             yield from _classes(answers.split, scores.per_class)
         if look_alikes:
-            yield from _look_alikes(answers, pd.read_csv(look_alikes / "look_alikes.csv", lineterminator="\n"), dataset)
+            yield from _look_alikes(answers, read_look_alikes(look_alikes), dataset)
     if len(found) == 2:
         yield from _disagreement([(of.split, scores) for of, scores in found], dataset)
 

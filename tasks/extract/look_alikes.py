@@ -19,6 +19,7 @@ from tasks.extract.store import FeatureStore
 from tasks.ingest.decode import decode
 from tasks.records import Dataset
 
+PAIRS = "look_alikes.csv"
 RANDOM_PAIRS = 10_000
 RARE = 0.999
 """Quantile of the random pairs' similarity from which on a pair is confirmed."""
@@ -44,13 +45,18 @@ def confirm(dataset: Dataset, store: FeatureStore, folder: Path, seed: int = 0) 
     cosine = similarities(store, first, second)
     usual = np.quantile(similarities(store, *_random_pairs(hashes, set(zip(first, second, strict=True)), seed)), RARE)
     pairs = pairs.assign(cosine=cosine, confirmed=cosine > usual).sort_values("cosine", ascending=False)
-    pairs.to_csv(folder / "look_alikes.csv", index=False, float_format="%.4f")
+    pairs.to_csv(folder / PAIRS, index=False, float_format="%.4f")
     found = pairs[pairs["confirmed"]]
     # Further tasks learn from both.
     first_split, second_split = (found[f"{side}_split"].replace("partial", "train") for side in ("first", "second"))
     across = found[first_split != second_split]
     _draw(pd.concat([across, found]).drop_duplicates().head(SHOWN), hashes, dataset, folder / "look_alikes.png")
     return len(found), len(across)
+
+
+def read_look_alikes(folder: Path) -> pd.DataFrame:
+    """The pairs that `confirm` wrote; names of files may have what others take for the end of a line."""
+    return pd.read_csv(folder / PAIRS, lineterminator="\n")
 
 
 def similarities(store: FeatureStore, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -9,11 +9,13 @@ from typing import Any
 HEIF = frozenset([b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"])
 """Brands of files that hold HEIF images."""
 
-BRANDS = {
+STILLS = {
     b"avif": "an AVIF image, which this build of Pillow does not read", b"avis": "an AVIF sequence",
     b"crx ": "a Canon raw file (CR3): export JPEG, PNG or TIFF",
-    b"qt  ": "a QuickTime video", b"M4V ": "an MP4 video",
 }  # fmt: skip
+"""Brands of other images in the same container."""
+
+BRANDS = STILLS | {b"qt  ": "a QuickTime video", b"M4V ": "an MP4 video"}
 """Brands of other files of the same container."""
 
 PICTURES: dict[bytes, str] = {
@@ -81,7 +83,7 @@ def read_heif(start: bytes) -> bool:
 def is_picture(start: bytes) -> bool:
     """Whether a file that Pillow does not read is an image all the same: HEIC, AVIF, JPEG XL, a camera's raw file."""
     if start[4:8] == b"ftyp":
-        return start[8:12] in HEIF | {b"avif", b"avis", b"crx "}
+        return start[8:12] in HEIF | STILLS.keys()
     return start.startswith(tuple(PICTURES))
 
 

@@ -57,9 +57,7 @@ def read_image(entry: Any, limits: Limits) -> ImageLike:
         case list():
             # MLflow makes rows of a bare array; each would pass for a small grey image.
             raise DataError("a list is no image: send the base64 of an image file, or an array in a column 'image'")
-        case None:
-            raise DataError("null is no image: send the base64 of an image file")
-        case float() if math.isnan(entry):  # what pandas makes of null beside others
+        case None | float() if entry is None or math.isnan(entry):  # which pandas makes of null beside others
             raise DataError("null is no image: send the base64 of an image file")
         case _:
             raise DataError(f"a value of type {type(entry).__name__} is no image: send the base64 of an image file")

@@ -91,7 +91,6 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
     splits = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     chosen = ", ".join(f"{what} {value:g}" for what, value in candidate.chosen.items())
     trained = "head and backbone" if candidate.backbone else "head"
-    how = chosen_how(dataset, candidate)
     leading, told = _told(dataset.target)
     rows = {
         "data": f"{dataset.source}: {splits}; version `{dataset.version[:12]}`",
@@ -104,7 +103,7 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
             f"{other.geometry['size']} pixels"
             for place, other in enumerate(features.beside, 1)
         },
-        "method": f"{candidate.method} ({trained}), {chosen} chosen {how}",
+        "method": f"{candidate.method} ({trained}), {chosen} {chosen_how(candidate, dataset)}",
     }
     if candidate.teachers:
         rows["teachers"] = ", ".join(candidate.teachers)
@@ -112,11 +111,13 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
     return _table(("", ""), ((f"**{what}**", value) for what, value in told_of_all), HALF)
 
 
-def chosen_how(dataset: Dataset, candidate: Candidate) -> str:
-    """What images a candidate was chosen on."""
+def chosen_how(candidate: Candidate, dataset: Dataset | None) -> str:
+    """How a candidate was chosen, as far as that is known."""
     if candidate.cross_validated:
-        return "by cross-validation"
-    return "on validation" if dataset.choose_on == "val" else f"on {dataset.choose_on}"
+        return "chosen by cross-validation"
+    if dataset is None:
+        return "chosen"
+    return "chosen on validation" if dataset.choose_on == "val" else f"chosen on {dataset.choose_on}"
 
 
 def _told(target: Target) -> tuple[str, str]:

@@ -252,8 +252,10 @@ def check_trainable(
         from tasks.train.tuning.ranks import count_devices
 
         count_devices(method.devices, device)
-        for side in method.sizes:
-            if check_size(backbone, side, "train.sizes") != check_size(backbone, size, "preprocess.size"):
+        others = [side for side in method.sizes if side != size]
+        width = check_size(backbone, size, "preprocess.size") if others else 0
+        for side in others:
+            if check_size(backbone, side, "train.sizes") != width:
                 raise ConfigurationError(
                     f"train.sizes: images of {side} pixels have more or fewer features than those of {size} "
                     "(preprocess.size), which a head cannot take: take extract.pool: avg instead of flatten, or leave "

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from tasks.extract.look_alikes import read_look_alikes
 from tasks.ingest.contradictions import SUSPECTS
 from tasks.ingest.decode import decode
 from tasks.ingest.relabel import label_text
@@ -36,7 +37,7 @@ def list_twins(rows: pd.DataFrame, doubtful: np.ndarray, look_alikes: Path | Non
     """
     if look_alikes is None:
         return pd.DataFrame(columns=SUSPECTS)
-    twins = _twins(rows.assign(doubtful=doubtful), pd.read_csv(look_alikes / "look_alikes.csv", lineterminator="\n"))
+    twins = _twins(rows.assign(doubtful=doubtful), read_look_alikes(look_alikes))
     alike = _likeness(twins, dataset)
     same = alike >= SAME
     kinds = np.select([alike == 1, same], ["has the pixels of", "is nearly the same picture as"], "looks like")

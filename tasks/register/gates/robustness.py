@@ -26,7 +26,7 @@ class Robustness(Gate):
         name = f"{evidence.dataset.report_on}/robustness"
         if inspection is None or name not in inspection.metrics:
             return Finding(None, "corruptions were not measured: evaluate.robustness: 64 does so", asked)
-        table = pd.read_csv(inspection.report / "robustness.csv", lineterminator="\n", keep_default_na=False)
+        table = pd.read_csv(inspection.report / "robustness.csv", keep_default_na=False)
         figure = next(name for name in ("accuracy", "f1_samples", "mae") if name in table)
         clean = float(table.loc[table["severity"] == 0, figure].iloc[0])
         mean, images = inspection.metrics[name][0], inspection.images["robustness"]
