@@ -14,7 +14,7 @@ from pathlib import Path
 from flows.checks import TASKS, check_classes, check_once
 from flows.clock import Budget
 from flows.config import PipelineConfig
-from flows.contenders import UNSUITED, contenders, reason, reckoned, with_section
+from flows.contenders import UNSUITED, contenders, passed_over, reason, reckoned, with_section
 from flows.summary import Outcome
 from flows.tracking import TrackedRun, tracked
 from tasks.choice import Choice
@@ -39,6 +39,7 @@ from tasks.train.methods.auto import Auto
 from tasks.train.stage import attempt, train
 from tasks.train.tuning.clock import ending_after
 from tasks.train.tuning.config import TuningConfig
+from tasks.wording import shorten
 from tasks.workspace import Workspace
 
 OVERHEAD, EACH_JUDGED = 25.0, 0.002
@@ -73,6 +74,8 @@ class Course:
         began = time.time()
         self.config, self.auto, self.run, self.carry_through = config, config.train, run, carry_through
         self.pipelines = contenders(config)
+        if left := passed_over(config):
+            tell(f"auto\tdo not compete, as others are cheaper: {shorten(left)}; train.backbones names what does")
         self.probed: Outcome | None = None
         self.dataset = ingest(config.ingest)
         run.log(self.dataset)

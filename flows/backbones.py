@@ -93,8 +93,11 @@ def candidates(path: Path, overrides: list[str], named: str) -> list[PipelineCon
         ConfigurationError: one is written otherwise, or there are none.
     """
     from flows.config import PipelineConfig, read_config
+    from tasks.evaluate.transferability.sample import check_ranked
 
-    own = read_config(path, overrides, PipelineConfig).extract
+    written = read_config(path, overrides, PipelineConfig)
+    check_ranked(written.ingest.source.targets()[0])
+    own = written.extract
     if own.beside:
         raise ConfigurationError(
             "a ranking is of single backbones, and extract.beside names further ones: `-s extract.beside=[]` ranks "
@@ -109,6 +112,8 @@ def candidates(path: Path, overrides: list[str], named: str) -> list[PipelineCon
         else:
             weights = weights or ("builtin" if name == BUILTIN else "pretrained")
             changes = [f"extract.layer={layer or 'null'}", "extract.pool=avg", f"extract.weights={weights}"]
+        # Nothing is trained: the method, which may name layers of the configuration's own backbone, is not meant.
+        changes += ["train={method: linear}"]
         found.append(read_config(path, [*overrides, f"extract.backbone={name}", *changes], PipelineConfig))
     if len(found) < 2:
         raise ConfigurationError(

@@ -32,7 +32,7 @@ def contenders(config: PipelineConfig) -> dict[str, PipelineConfig]:
     if not isinstance(auto, Auto):
         return {name_of(config): config}
     own = config.extract.backbone
-    found = [with_backbone(config, each) for each in auto.backbones or (own, *at_hand(own))]
+    found = [with_backbone(config, each) for each in auto.backbones or (own, *at_hand(own)[:MOST])]
     return by_name(found)
 
 
@@ -46,11 +46,21 @@ def by_name(configs: Sequence[PipelineConfig]) -> dict[str, PipelineConfig]:
 
 
 def at_hand(own: str) -> list[str]:
-    """The built-in backbone, and those whose weights have been downloaded, but the configuration's own. Those whose
-    cost is not known come last."""
-    here = [record for record in facts().values() if record.source and downloaded(record.source)]
-    cheapest = sorted(here, key=lambda record: record.flops or math.inf)
-    return [name for name in (BUILTIN, *(record.name for record in cheapest)) if name != own][:MOST]
+    """The built-in backbone, and those whose weights have been downloaded, the cheapest first, but the configuration's
+    own, under whichever name. Those whose cost is not known come last."""
+    mine = facts_of(own)
+    found, sources = [BUILTIN] * (own != BUILTIN), {mine.source if mine else ""}
+    for record in sorted(facts().values(), key=lambda record: record.flops or math.inf):
+        if record.source and record.source not in sources and downloaded(record.source):
+            sources.add(record.source)
+            found.append(record.name)
+    return found
+
+
+def passed_over(config: PipelineConfig) -> list[str]:
+    """What is at hand and does not compete, as others are cheaper."""
+    auto = config.train
+    return [] if not isinstance(auto, Auto) or auto.backbones else at_hand(config.extract.backbone)[MOST:]
 
 
 def with_backbone(config: PipelineConfig, written: str) -> PipelineConfig:

@@ -121,15 +121,19 @@ def shifts(dataset: Dataset) -> list[str]:
 
 def about_machine(config: PipelineConfig, situation: Situation, workspace: Workspace) -> list[tuple[str, str]]:
     """What computes, and how long the backbones that compete take over an image."""
+    from flows.contenders import passed_over
     from tasks.extract.precision import choose_device, choose_precision
     from tasks.machine import free_memory, usable_cores
+    from tasks.wording import shorten
 
     device = choose_device(config.extract.device)
     precision = str(choose_precision(config.extract.precision, device)).removeprefix("torch.")
     memory = f"{free_memory() / 2**30:.0f} GiB free"
     first, *others = situation.contenders
     speeds = [f"{first.name} {first.milliseconds:.1f} ms an image, measured"]
-    speeds += [f"{each.name} {each.milliseconds:.1f} ms, reckoned" for each in others]
+    speeds += [f"{each.name} {each.milliseconds:.1f} ms" for each in others]
+    if left := passed_over(config):
+        speeds.append(f"not {shorten(left)}, as others are cheaper")
     return [("machine", f"{device}, {precision}, {usable_cores()} cores, {memory}"), ("backbones", "; ".join(speeds))]
 
 

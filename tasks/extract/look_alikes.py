@@ -43,7 +43,9 @@ def confirm(dataset: Dataset, store: FeatureStore, folder: Path, seed: int = 0) 
     pairs = pairs[pairs["first"].isin(hashes.index) & pairs["second"].isin(hashes.index)]
     first, second = (hashes[pairs[side]].to_numpy() for side in ("first", "second"))
     cosine = similarities(store, first, second)
-    usual = np.quantile(similarities(store, *_random_pairs(hashes, set(zip(first, second, strict=True)), seed)), RARE)
+    others = similarities(store, *_random_pairs(hashes, set(zip(first, second, strict=True)), seed))
+    # Where all images look alike, nothing is left that their likeness could be held against.
+    usual = np.quantile(others, RARE) if len(others) else np.inf
     pairs = pairs.assign(cosine=cosine, confirmed=cosine > usual).sort_values("cosine", ascending=False)
     pairs.to_csv(folder / PAIRS, index=False, float_format="%.4f")
     found = pairs[pairs["confirmed"]]

@@ -176,8 +176,12 @@ def _is_of_timm(network: nn.Module) -> bool:
 def _looks(name: str) -> Any:
     """timm's record of a network and its pretrained weights."""
     timm, own = _timm(), name.removeprefix(TIMM)
-    architecture, _, tag = own.partition(".")
-    if not timm.is_model(architecture) or (tag and own not in timm.list_pretrained(f"{architecture}.*")):
+    architecture, dot, _ = own.partition(".")
+    former = timm.models.get_deprecated_models()
+    if architecture in former:
+        now = former[architecture]
+        raise ConfigurationError(f"extract.backbone: what was {name!r} is {TIMM + now!r} in timm {timm.__version__}")
+    if not timm.is_model(architecture) or (dot and own not in timm.list_pretrained(f"{architecture}.*")):
         known = [record.name for record in matching(TIMM)]
         near = get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import pickle
+import re
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PosixPath, WindowsPath
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -28,6 +32,17 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 """What training in several processes, compiling, and modules around a network put before its tensors' names."""
+
+CHECKPOINTS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "teacher")
+"""Where training scripts keep a network's tensors among others; running averages before what they are of, as in timm:
+what is published of a training are figures of these."""
+
+VALUES: list[Any] = [
+    argparse.Namespace, PosixPath, WindowsPath, np.dtype, np.float64().__reduce__()[0],
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
+]  # fmt: skip
+"""What scripts keep beside the tensors, such as their options and the best accuracy: kinds of values, which do nothing
+when they are read."""
 
 State = dict[str, torch.Tensor]
 
@@ -159,9 +174,8 @@ def _from_torchvision(name: str, source: str) -> Weights:
 
 def _from_file(path: Path, source: str, name: str) -> Weights:
     if not path.is_file():
-        raise WeightsError(
-            f"extract.weights: {path} does not exist; name a .safetensors or .pth file, 'pretrained' or 'builtin'"
-        )
+        what = "is a folder; name the file in it" if path.is_dir() else "does not exist; name a file"
+        raise WeightsError(f"extract.weights: {path} {what}, .safetensors or .pth, or 'pretrained' or 'builtin'")
     own_mean, own_std = _standardisation(name)
     try:
         state, metadata = tensors.read(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
@@ -174,6 +188,7 @@ def _from_file(path: Path, source: str, name: str) -> Weights:
 
 def _bare(state: State) -> State:
     """The tensors under the network's own names, where all have those of what it was trained in before them."""
+    state = {key: value for key, value in state.items() if key != "n_averaged"}  # of torch's AveragedModel
     while before := next((each for each in WRAPPERS if state and all(key.startswith(each) for key in state)), None):
         state = {key.removeprefix(before): value for key, value in state.items()}
     return state
@@ -181,13 +196,28 @@ def _bare(state: State) -> State:
 
 def _read_torch(path: Path) -> State:
     """Read a ``.pth`` file without running what a pickle could contain."""
-    loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in ("state_dict", "model", "model_state_dict"):
+    try:
+        with torch.serialization.safe_globals(VALUES):
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(_not_tensors(str(error))) from error
+    for wrapper in CHECKPOINTS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ValueError("it holds no state dict")
     return {str(key): value for key, value in loaded.items()}
+
+
+def _not_tensors(told: str) -> str:
+    """What is wrong with a pickle that torch does not read, by what torch says of it."""
+    found = re.search(r"GLOBAL (\S+) was not an allowed global", told)
+    if not found:
+        return "it is no file of torch.save; a pointer of git-lfs, a web page, or the index of several files?"
+    return (
+        f"beside tensors it holds a {found[1]}, which would have to be run to be read. Where you trust the file, keep "
+        "the tensors alone: torch.save(MODEL.state_dict(), NEW)"
+    )
 
 
 def _triple(metadata: dict[str, str], key: str, default: Triple) -> Triple:

@@ -77,6 +77,18 @@ def test_recompressed_copies_across_splits_are_confirmed(found: tuple[Dataset, F
     assert Image.open(features.look_alikes / "look_alikes.png").size[0] > 300
 
 
+def test_where_all_images_look_alike_nothing_is_confirmed(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for index in range(12):  # a camera that does not move
+        path = workspace.root / "photos" / ("train", "val", "test")[index % 3] / "ab"[index % 2] / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(scene(0), 84 + index))
+    dataset = ingest_images(IngestConfig.model_validate({"source": {"folder": "photos"}}), workspace)
+    assert len(pd.read_csv(dataset.report / "near_duplicates.csv")) == 12 * 11 / 2
+    config = ExtractConfig(precision="fp32", device="cpu")
+    assert extract_features(config, dataset, RECIPE, workspace).confirmed == 0
+
+
 @pytest.mark.slow
 def test_what_only_looks_alike_in_brightness_is_not_confirmed(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)

@@ -47,6 +47,12 @@ def test_an_unknown_network_is_told_with_the_nearest() -> None:
         build_network("timm/vit_smal_patch14_dinov2")
     with pytest.raises(ConfigurationError, match=r"no network 'timm/resnet10t\.nobody'"):
         build_network("timm/resnet10t.nobody")
+    with pytest.raises(ConfigurationError, match=r"no network 'timm/resnet10t\.'"):
+        build_network("timm/resnet10t.")
+    with pytest.raises(
+        ConfigurationError, match=r"'timm/tf_efficientnet_b7_ns' is 'timm/tf_efficientnet_b7.ns_jft_in1k'"
+    ):
+        build_network("timm/tf_efficientnet_b7_ns")
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -62,6 +64,29 @@ def test_checkpoint_loads_with_wrapper_and_prefix(wrapper: str | None, prefix: s
     assert weights.state.keys() == state().keys()
     assert all(torch.equal(weights.state[key], value) for key, value in state().items())
     assert (weights.mean, weights.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def test_checkpoints_of_training_scripts_are_read_with_their_options_and_the_average_is_preferred(
+    tmp_path: Path,
+) -> None:
+    options = argparse.Namespace(lr=0.1, output=tmp_path)
+    average = {f"module.{key}": value + 1 for key, value in state().items()} | {"n_averaged": torch.tensor(3)}
+    saved = {"model": state(), "model_ema": average, "args": options, "best": np.float64(0.9), "lr": np.float32(1)}
+    torch.save(saved, tmp_path / "checkpoint.pth")
+    read_back = read(tmp_path / "checkpoint.pth").state
+    assert read_back.keys() == state().keys()
+    assert all(torch.equal(read_back[key], (value + 1).float()) for key, value in state().items())
+
+
+def test_what_is_no_file_of_weights_is_told_by_what_it_is(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pth")
+    with pytest.raises(WeightsError, match=r"it holds a torch.nn.modules.linear.Linear, .* keep the tensors alone"):
+        read(tmp_path / "whole.pth")
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(WeightsError, match="a pointer of git-lfs"):
+        read(tmp_path / "pointer.pth")
+    with pytest.raises(WeightsError, match="is a folder; name the file in it"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "backbone."])

@@ -20,9 +20,10 @@ from sklearn.datasets import load_digits
 from flows.anytime import Course, _place_of_notes, situation_of
 from flows.clock import Budget
 from flows.config import PipelineConfig, read_config
-from flows.contenders import at_hand, contenders, name_of, reason, reckoned, with_backbone
+from flows.contenders import MOST, at_hand, contenders, name_of, passed_over, reason, reckoned, with_backbone
 from flows.suggest import as_auto, command
 from tasks.errors import ConfigurationError, StorageError, WeightsError
+from tasks.extract.facts import facts, facts_of
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
 from tasks.train.anytime.step import Step
@@ -132,6 +133,21 @@ def test_without_names_those_compete_whose_weights_are_here(tmp_path: Path, monk
     (folder / "resnet18-f37072fd.pth").touch()
     assert at_hand("mobilenet_v2") == ["resnet_32px", "resnet18"]
     assert list(contenders(config_of(train={"method": "auto"}))) == ["resnet_32px", "resnet18"]
+
+
+def test_the_same_weights_compete_once_and_what_is_passed_over_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.contenders.downloaded", lambda source: source.startswith("timm/"))
+    own = facts_of("timm/resnet18")
+    assert own is not None
+    assert own.name not in at_hand("timm/resnet18") and own.name in at_hand("timm/resnet34")
+    sources = [facts()[name].source for name in at_hand("timm/resnet18")]
+    assert len(set(sources)) == len(sources)
+    config = config_of(extract={"backbone": "timm/resnet18", "weights": "random"}, train={"method": "auto"})
+    assert len(contenders(config)) == 1 + MOST and len(passed_over(config)) == len(sources) - MOST
+    named = config_of(train={"method": "auto", "backbones": ["resnet_32px"]})
+    assert passed_over(named) == []
 
 
 def test_what_cannot_be_reckoned_is_measured_before_anything_is_planned(

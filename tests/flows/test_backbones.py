@@ -126,3 +126,12 @@ def test_backbones_to_be_ranked_are_looked_at_as_they_were_trained_and_the_confi
     assert [each.preprocess.size for each in (own, other, timm)] == [32, 224, 224]
     with pytest.raises(ConfigurationError, match="two backbones or more"):
         candidates(path, [], "resnet_32px")
+
+
+def test_a_ranking_asks_nothing_of_the_method_and_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "photos.yaml"
+    path.write_text("name: photos\nextract: {backbone: resnet_32px}\ntrain: {method: partial, layers: [blocks.3]}\n")
+    assert {each.train.method for each in candidates(path, [], "resnet_32px,mobilenet_v2")} == {"linear"}
+    path.write_text("name: photos\ningest: {source: {table: photos.csv, label: {age: {column: age, kind: number}}}}\n")
+    with pytest.raises(ConfigurationError, match="age is a number"):
+        candidates(path, [], "resnet_32px,mobilenet_v2")

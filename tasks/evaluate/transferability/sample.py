@@ -7,6 +7,7 @@ import numpy as np
 from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import fingerprint
 from tasks.records import Dataset
+from tasks.target import Target
 from tasks.workspace import Workspace, write_whole
 
 EACH = 5
@@ -22,11 +23,7 @@ def draw_sample(dataset: Dataset, count: int, workspace: Workspace, seed: int = 
         DataError: there are fewer than two classes with three images or, where an image may have several labels, no
             label that three images have and three have not.
     """
-    if dataset.target.kind == "number":
-        raise ConfigurationError(
-            f"backbones are ranked by how well they tell classes, and {dataset.target.name} is a number: name a column "
-            "of classes in ingest.source.label, or compare runs of the backbones"
-        )
+    check_ranked(dataset.target)
     manifest = dataset.read_manifest()
     rows = manifest[manifest["split"].isin(("train", "tune"))]
     random = np.random.default_rng(seed)
@@ -55,6 +52,19 @@ def telling(targets: np.ndarray) -> np.ndarray:
     if targets.ndim == 2:
         return targets[:, targets.any(0) & ~targets.all(0)] > 0
     return np.unique(targets, return_inverse=True)[1].astype(np.int64)
+
+
+def check_ranked(target: Target) -> None:
+    """Whether backbones can be ranked for a task.
+
+    Raises:
+        ConfigurationError: it is a number.
+    """
+    if target.kind == "number":
+        raise ConfigurationError(
+            f"backbones are ranked by how well they tell classes, and {target.name} is a number: name a column of "
+            "classes in ingest.source.label, or compare runs of the backbones"
+        )
 
 
 def _check(counts: np.ndarray, images: int, several: bool) -> None:

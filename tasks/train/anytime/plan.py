@@ -173,7 +173,8 @@ def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | No
     last = max(step.level for step in tried)
     best = max((step for step in tried if step.level == last), key=lambda step: estimate(step, done))
     limit = _room(situation, done, best.backbone, left)
-    if limit <= LONGER * max((step.limit for step in done if step.kind == "final"), default=-math.inf):
+    earlier = [step.limit for step in done if step.kind == "final"]
+    if earlier and limit <= LONGER * max(0.0, *earlier):
         return None
     look, rate = situation.looking(best.backbone, situation.judged), situation.rate(best.backbone, best.method, done)
     epoch = situation.train / rate + look

@@ -26,8 +26,8 @@ class Auto(Method):
     budget: str = "10m"
     """Time of the whole run, from the command to the registered model: `90s`, `10m`, `1.5h`."""
     backbones: list[str] = Field(default=[])
-    """What competes, as `NAME[:LAYER][=WEIGHTS]`; by default the backbone of `extract`, the built-in one, and those
-    whose weights have been downloaded."""
+    """What competes, as `NAME[:LAYER][=WEIGHTS]`; by default the backbone of `extract`, the built-in one, and the
+    five cheapest of those whose weights have been downloaded."""
     methods: list[str] = Field(default=["linear", "mlp", "lp_ft", "partial"], min_length=1)
     """Methods that are tried."""
 

@@ -78,6 +78,14 @@ def test_what_does_not_fit_is_not_begun_and_says_why() -> None:
     assert all(math.isnan(step.took) for step in left)
 
 
+def test_without_room_after_the_trials_a_training_is_left_out_once() -> None:
+    done = carried_out(situation(), 900.0, {"mobilenet_v2": 0.9, "vgg16": 0.88})
+    tried = [step for step in done if step.kind != "final"]
+    left_out = next_step(situation(), tried, 20.0)  # as much as a registration takes
+    assert left_out is not None and (left_out.kind, left_out.state) == ("final", "left out") and left_out.limit < 0
+    assert next_step(situation(), [*tried, left_out], 19.9) is None
+
+
 def test_the_first_model_is_of_the_configured_backbone_unless_it_is_slow() -> None:
     assert next_step(situation(), [], 600).backbone == "mobilenet_v2"  # type: ignore[union-attr]
     slow = situation(contenders=(SLOW, QUICK))  # four minutes for all images
