@@ -31,8 +31,7 @@ from tasks.ingest.splits import position
 from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset
-from tasks.train.adaptation.criteria import Verdict
-from tasks.train.adaptation.images import answers
+from tasks.train.adaptation.images import trusted
 from tasks.train.methods.adapt_tuned import AdaptTuned
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
@@ -98,10 +97,10 @@ def measured(task: Task, term: str, epochs: int) -> dict[str, float | bool]:
     shutil.rmtree(folder, ignore_errors=True)
     adapted: Fit = method.fit(replace(task, folder=folder, known={}))
     seconds = time.monotonic() - began
-    verdict = Verdict.of(*(answers(each, task).softmax(1) for each in (adapted, plain)))
-    before, after = accuracy(plain, task), accuracy(adapted, task)
-    kept = after if verdict.trusted(method.least_agreement) else before
-    return {"plain": before, "adapted": after, "kept": kept, "seconds": seconds} | vars(verdict)
+    served = trusted(adapted, plain, task)
+    figures = {name: accuracy(each, task) for name, each in (("plain", plain), ("adapted", adapted), ("kept", served))}
+    told = {name: served.chosen[name] for name in ("agreement", "information", "plain_information")}
+    return figures | {"seconds": seconds} | told
 
 
 def tell(rows: pd.DataFrame) -> None:

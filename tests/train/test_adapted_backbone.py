@@ -17,7 +17,9 @@ from lightning.pytorch.callbacks import Callback
 from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
+from tasks.preprocess.pictures import Squares
 from tasks.train.adaptation.images import Adapting, adapting, answers, trusted
+from tasks.train.adaptation.midway import midway
 from tasks.train.adaptation.terms import (
     TERMS,
     Activations,
@@ -32,7 +34,7 @@ from tasks.train.methods.adapt_tuned import AdaptTuned
 from tasks.train.methods.linear import Linear
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
-from tasks.train.tuning.batches import Batches
+from tasks.train.tuning.batches import Batches, HeldOut
 from tasks.train.tuning.blocks import blocks_of
 from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.run import tune
@@ -180,10 +182,11 @@ def test_the_last_epoch_is_kept_and_the_adversary_learns_through_the_whole_train
     assert not torch.equal(watch.learned[0], watch.learned[-1])
 
 
-def answering(task: Task, temperature: float = 1.0, always: bool = False) -> Fit:
+def answering(task: Task, sure: float = 1.0, always: bool = False) -> Fit:
     """The pretrained backbone under a head that was solved on its features or, always, calls everything a 3."""
     head = copy.deepcopy(AdaptTuned().probe(task))
-    head.temperature.fill_(temperature)
+    for parameter in head.layers.parameters():
+        parameter.data *= sure
     if always:
         head.layers.bias.data[3] = 1e4  # type: ignore[union-attr,operator]
     whole = replace(task.weights, state=task.network()[0].state_dict())
@@ -194,9 +197,36 @@ def test_what_is_not_trusted_gives_way_to_what_has_not_seen_the_target(task: Tas
     plain = answering(task)
     kept = trusted(answering(task, always=True), plain, task)
     assert kept.head is plain.head and kept.chosen["adapted"] == 0 and kept.chosen["information"] < 1e-3
-    surer = answering(task, temperature=0.7)
-    kept = trusted(surer, plain, task)
-    assert kept.head is surer.head and kept.chosen["adapted"] == 1 and kept.chosen["agreement"] > 0.99
+    surer = answering(task, sure=1.5)
+    kept = trusted(surer, plain, task, follow=False)
+    assert kept.chosen["adapted"] == 1 and kept.chosen["agreement"] > 0.99
+    assert kept.head is not surer.head and kept.mixed is not None and kept.mixed["share"].tolist() == [0.5]
+
+
+def test_what_is_served_is_the_mean_of_both_networks_with_the_targets_statistics(task: Task) -> None:
+    plain, changed = answering(task), answering(task)
+    assert changed.backbone is not None and plain.backbone is not None
+    weight = next(key for key, tensor in changed.backbone.state.items() if tensor.ndim == 4)
+    changed.backbone.state[weight] = changed.backbone.state[weight] * 1.2
+    changed.head.layers.weight.data *= 2  # type: ignore[union-attr,operator]
+    target = Squares(task.paths(task.target_rows), task.recipe).load("decode")
+    halfway = midway(plain, changed, task, target, follow=False)
+    assert halfway.backbone is not None
+    torch.testing.assert_close(halfway.backbone.state[weight], plain.backbone.state[weight] * 1.1)
+    torch.testing.assert_close(halfway.head.layers.weight, plain.head.layers.weight * 1.5)  # type: ignore[union-attr]
+    following = midway(plain, changed, task, target, follow=True).backbone
+    assert following is not None
+    network, backbone = task.network()
+    network.load_state_dict(following.state)
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    seen: list[torch.Tensor] = []
+    norm.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].mean((0, 2, 3))))
+    with torch.inference_mode():
+        for images, _ in HeldOut(target, torch.zeros(len(target))):
+            backbone(images)
+    torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(0), rtol=0.05, atol=0.01)
+    network.load_state_dict(halfway.backbone.state)
+    assert not torch.allclose(norm.running_mean, torch.stack(seen).mean(0), rtol=0.05, atol=0.01)  # type: ignore[arg-type]
 
 
 def test_answers_about_the_pool_are_those_of_the_frozen_features_where_nothing_was_tuned(task: Task) -> None:

@@ -14,6 +14,7 @@ from tasks.preprocess.pictures import Pictures, Squares
 from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.adaptation.criteria import MOST, information
+from tasks.train.adaptation.midway import midway
 from tasks.train.adaptation.terms import TERMS, Activations, Term
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
@@ -61,9 +62,17 @@ class Adapting(nn.Module):
             return loss + self.strength * self.term(source, target, over)
 
 
-def trusted(changed: Fit, plain: Fit, task: Task, least_agreement: float = LEAST_AGREEMENT) -> Fit:
-    """The adapted network or, where it is not trusted (`Verdict`), one that has seen no image of the target."""
-    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, changed))
+def trusted(
+    changed: Fit, plain: Fit, task: Task, follow: bool = True, least_agreement: float = LEAST_AGREEMENT
+) -> Fit:  # fmt: skip
+    """The adapted network and one that has seen no image of the target as one (`midway`) or, where that is not trusted
+    (`Verdict`), the latter alone.
+
+    Args:
+        follow: whether batch norms follow the images.
+    """
+    both = midway(plain, changed, task, _some_of_target(task), follow)
+    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, both))
     return keep("adapt_tuned", ours, theirs, cautious=True, least_agreement=least_agreement)
 
 
@@ -80,11 +89,12 @@ def answers(fit: Fit, task: Task) -> torch.Tensor:
     device = torch.device(task.features.device)
     backbone = Served(*task.network(), getattr(torch, task.features.precision)).backbone_of(fit.backbone.state, device)
     head = deepcopy(fit.head).to(device)
-    squares = task.once("squares of the target", lambda: _some_of_target(task)).load("decode")
+    squares = _some_of_target(task)
     images = HeldOut(squares, torch.zeros(len(squares)))
     return torch.cat([head(backbone(batch.to(device))).cpu() for batch, _ in images])
 
 
 def _some_of_target(task: Task) -> Squares:
     rows = task.target_rows
-    return Squares(task.paths(rows.sample(min(len(rows), MOST), random_state=0)), task.recipe)
+    some = rows.sample(min(len(rows), MOST), random_state=0)
+    return task.once("squares of the target", lambda: Squares(task.paths(some), task.recipe)).load("decode")

@@ -33,8 +33,9 @@ class AdaptTuned(Cautious, ThroughBackbone):
     strength: float = Field(default=1.0, gt=0)
     """How much the term counts."""
     cautious: bool = True
-    """Whether a network is trained as well, and alike, that sees no image of the target, and kept where criteria that
-    need no labels do not agree that the adapted one is better; half as much again, and a third of `minutes`."""
+    """Whether a network is trained as well, and alike, that sees no image of the target. The mean of both networks'
+    weights is served or, where criteria that need no labels do not agree that this is better, that network alone; half
+    as much again, and a third of `minutes`."""
     head: Literal["zero", "probe"] = "zero"
     """What the head starts from: zeros or, for `batch_norm: frozen`, the logistic regression on the frozen features."""
     batch_norm: Literal["update", "frozen"] = "update"
@@ -79,7 +80,7 @@ class AdaptTuned(Cautious, ThroughBackbone):
         if not self.cautious:
             return adapted(fit, task)
         plain = tune(self.source_only, replace(task, folder=task.folder / "source-only"))
-        return trusted(fit, plain, task, self.least_agreement)
+        return trusted(fit, plain, task, self.batch_norm == "update", self.least_agreement)
 
     @property
     def source_only(self) -> Full:

@@ -85,7 +85,7 @@ def mixed_with_frozen(fit: Fit, task: Task, probe: Head) -> Fit:
     best = max(range(len(SHARES)), key=lambda place: judge.rank(rows[place]))
     told = pd.DataFrame(rows).assign(mixed="frozen and tuned", share=SHARES, kept=[n == best for n in range(len(rows))])
     mixture = frozen.towards(tuned, SHARES[best])
-    return _made(fit, mixture, rows[best][judge.merit], {"share": SHARES[best]}, told)
+    return made(fit, mixture, rows[best][judge.merit], {"share": SHARES[best]}, told)
 
 
 def greedy_soup(members: Sequence[tuple[str, Callable[[], Fit]]], task: Task) -> Fit:
@@ -108,10 +108,17 @@ def greedy_soup(members: Sequence[tuple[str, Callable[[], Fit]]], task: Task) ->
         if kept:
             soup, score, count = tried, row, count + 1
     shares = [1 / count if row["kept"] else 0.0 for row in rows]
-    return _made(first, soup, score[judge.merit], {"soup": float(count)}, pd.DataFrame(rows).assign(share=shares))
+    return made(first, soup, score[judge.merit], {"soup": float(count)}, pd.DataFrame(rows).assign(share=shares))
 
 
-def _made(fit: Fit, mixture: Mixture, score: float, chosen: dict[str, float], told: pd.DataFrame) -> Fit:
+def made(fit: Fit, mixture: Mixture, score: float, chosen: dict[str, float], told: pd.DataFrame) -> Fit:
+    """A fit whose weights are a mixture.
+
+    Args:
+        score: of the mixture, on validation.
+        chosen: what is to be said of how it came about.
+        told: a row for each mixture that was tried.
+    """
     assert fit.backbone is not None
     head = copy.deepcopy(fit.head)
     head.load_state_dict(mixture.head)
