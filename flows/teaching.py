@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 from flows.config import PipelineConfig
-from flows.subject import find_subject
 from tasks.errors import RegistryError
 from tasks.extract.stage import extract
 from tasks.fingerprint import fingerprint
 from tasks.model.bundle import DESCRIPTION
 from tasks.progress import tell
 from tasks.records import Dataset, FeatureSet, Preprocessed
+from tasks.register.registry import CHAMPION, get_version, parted
 from tasks.register.rivals import find_teacher, looks_of, packaged_teacher
 from tasks.register.store import connect
 from tasks.rival import Rival
@@ -58,15 +58,12 @@ def find_teachers(config: PipelineConfig, workspace: Workspace) -> list[tuple[Ri
 def _find(which: str, workspace: Workspace) -> tuple[Rival, Path]:
     if (workspace.resolve(which) / DESCRIPTION).is_file():
         return packaged_teacher(workspace.resolve(which))
+    name, wanted = parted(which)
     try:
-        version = find_subject(connect(workspace), which).version
+        version = get_version(connect(workspace), name, wanted or CHAMPION)
     except RegistryError as error:
-        told = str(error)
-    else:
-        if version is not None:
-            return find_teacher(version, workspace)
-        told = f"{which} is a run that has registered no version"
-    raise RegistryError(f"train.teacher: {told}")
+        raise RegistryError(f"train.teacher: {error}") from error
+    return find_teacher(version, workspace)
 
 
 def _looked(teacher: Rival, config: PipelineConfig, dataset: Dataset, preprocessed: Preprocessed) -> FeatureSet:

@@ -78,7 +78,8 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
         weights = str(candidate.backbone.relative_to(Workspace.find().root))
         tuned = config.extract.model_copy(update={"weights": weights})
         final = run.record(extract(tuned, dataset, preprocessed, (dataset.choose_on, dataset.report_on)))
-    evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features, teachers))
+    learned_from = teachers if candidate.teachers else None  # a search may have ended with another method
+    evaluation = run.record(evaluate(config.evaluate, dataset, final, candidate, features, learned_from))
     inspection = None
     if config.evaluate.inspects:
         inspection = run.record(inspect(config.evaluate, dataset, preprocessed, final, candidate))

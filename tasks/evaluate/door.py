@@ -101,7 +101,7 @@ class Leading:
         found: the answers on each split, and what was measured of them.
         given: what thresholds that were chosen, and teachers, give.
         suspects: labels that are likely wrong.
-        worse, wrong, taught: what has to be said of slices, of labels and of teachers.
+        worse, wrong, taught: what has to be said of slices, of labels, and of teachers and domains.
     """
 
     found: list[tuple[Answers | Numbers, AnyScores]]
@@ -132,7 +132,26 @@ def _report_classes(
     told: list[str] = []
     if teachers:
         theirs, told = report_teachers(teachers, [answers for answers, _ in found], dataset, workspace)
+    told += _elsewhere(dataset, candidate)
     return Leading([*found], given | theirs, leaks, worse, suspects, wrong, told)
+
+
+def _elsewhere(dataset: Dataset, candidate: Candidate) -> list[str]:
+    """Whether figures of an adapted model are of images that it is not for."""
+    if not candidate.chosen.get("adapted"):
+        return []
+    manifest = dataset.read_manifest()
+    learned, held_out, pool = (
+        {*manifest.loc[manifest["split"] == split, "domain"].fillna("")}
+        for split in ("train", dataset.report_on, "pool")
+    )
+    if learned.isdisjoint(held_out) or pool <= learned | {""}:
+        return []
+    return [
+        f"{dataset.report_on}: its images are of domains that have labels, and the model is for another one, whose "
+        "statistics it is served with: these figures say little of it; label some images of that domain and name it in "
+        "ingest.split.target"
+    ]
 
 
 def answer(split: str, dataset: Dataset, features: FeatureSet, candidate: Candidate) -> Answers:

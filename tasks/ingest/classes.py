@@ -27,6 +27,11 @@ MANY, FEW = 20, 5
 """Classes from which on they may be values of a quantity, and images of each below which they are."""
 
 
+COARSE = 2.0**-13
+"""Numbers that differ by a smaller share of their size have less than a thousand values in float32, whose mantissa has
+23 bits."""
+
+
 def count_classes(journal: Journal, target: Target) -> ClassCounts:
     """How many images each class of a task has in each split; an image of several labels counts for each. Of a further
     task, what lies in the pool does not count: nothing is learned from it, and nothing is judged by it."""
@@ -204,6 +209,11 @@ def _check_numbers(journal: Journal, needed: tuple[Split, ...], target: Target, 
         raise DataError(
             f"{_of(target)}the number is {number_text(least)} of every training image: there is nothing to learn"
             f"{_because(journal)}"
+        )
+    if most - least < COARSE * max(abs(least), abs(most)):
+        raise DataError(
+            f"{_of(target)}the numbers lie between {number_text(least)} and {number_text(most)}, so near to each other "
+            "for their size that they are the same to a network (float32): subtract one number from all of them"
         )
     return ()
 

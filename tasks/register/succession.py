@@ -40,6 +40,9 @@ def beats_chance(standing: Standing) -> Finding:
     what = blind.get(merit.figure, BLIND["labels"])
     how = "better" if merit.low > merit.chance else "no better"
     told = f"validation {merit.figure} {found} is {how} than {what}, {merit.chance:.4f}"
+    if merit.low <= merit.chance and _is_adapted(standing.version):
+        told += "; but a model that is adapted is for a domain that no validation image is of"
+        return Finding(None, told, asked, found)
     return Finding(merit.low > merit.chance, told, asked, found)
 
 

@@ -200,11 +200,11 @@ def check_pool(config: Method, dataset: Dataset) -> None:
                 f"{name} ({key}) is for a domain without labels, and what is tried is compared by images of the "
                 f"others: take train.method: {name} (docs/adaptation.md)"
             )
-    if config.unlabelled and dataset.counts.get("pool", 0) < 2:
+    if config.unlabelled and (count := dataset.counts.get("pool", 0)) < 2:
         raise ConfigurationError(
             f"{config.method} (train.method) learns from unlabelled images of the target domain, and the pool of "
-            f"{dataset.source} has none: name the domain in ingest.split.target, or add images without labels "
-            "(docs/adaptation.md)"
+            f"{dataset.source} has {'a single one' if count else 'none'}: name the domain in ingest.split.target, or "
+            "add images without labels (docs/adaptation.md)"
         )
 
 

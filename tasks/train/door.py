@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from tasks.errors import ConfigurationError
 from tasks.extract import tensors
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
@@ -71,6 +73,7 @@ def train_head(
     # A search within so many minutes may end another way the next time.
     name = fingerprint(name, best.method, best.chosen, best.score)
     further = fit_further(best, config, replace(whole, folder=checkpoints / str(seed), seed=seed), workspace)
+    _check_finite(best, further)
     if best.further:
         best.curves = curves_of(dataset.target.name, best.curves, leads=True)
     candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, features)
@@ -78,6 +81,16 @@ def train_head(
         candidate = candidate.model_copy(update={"teachers": teachers.names})
     shutil.rmtree(checkpoints, ignore_errors=True)
     return candidate
+
+
+def _check_finite(best: Fit, further: dict[str, Fit]) -> None:
+    """Raise where weights are no numbers, of which no evaluation could tell anything."""
+    heads = (fit.head.state_dict().values() for fit in (best, *further.values()))
+    if not all(tensor.isfinite().all() for tensor in chain.from_iterable(heads)):
+        raise ConfigurationError(
+            "the training has diverged, its weights are no numbers: lower train.learning_rate, leave train.clip as it "
+            "is, or, where numbers are told, look for one that is larger than all others by far"
+        )
 
 
 def _preferred(fit: Fit, config: Method) -> tuple[bool, bool, float]:

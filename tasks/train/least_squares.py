@@ -16,7 +16,7 @@ from tasks.train.fusion.parts import Part
 from tasks.train.heads import NARROW, NUMBER, Head
 from tasks.train.ridge import ridge_path
 from tasks.train.solvers import HELD_OUT, L2_PATH, Fit
-from tasks.train.targets import Labelled, measured
+from tasks.train.targets import Labelled, best_row, measured
 
 STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, *L2_PATH)
 """Strengths of regularisation that are tried, the strongest first. Unlike classes, numbers may hardly depend on what
@@ -45,7 +45,7 @@ def fit_number(train: Labelled, validation: Labelled, parts: Sequence[Part] = ()
             row |= measured(name, head.answers(head.layers(inputs)), numbers)
         rows.append(row)
     curves = pd.DataFrame(rows)
-    best = int(curves["validation/r2"].argmax())
+    best = best_row(curves)
     _take(head, lines[best], _residuals(head, lines[best], *choosing))
     return Fit(head.eval(), float(curves["validation/r2"][best]), {"l2": STRENGTHS[best]}, curves)
 
@@ -81,7 +81,7 @@ def fit_number_cross_validated(
     answers, apart = torch.cat(told, 1), torch.cat(wanted)
     head = _empty(train, parts)
     curves = pd.DataFrame([_row(head, *each, apart) for each in zip(count(), STRENGTHS, answers, strict=False)])
-    best = int(curves["validation/r2"].argmax())
+    best = best_row(curves)
     residuals = (answers[best] - apart) / head.scale
     _take(head, _lines(head, head.standardised(features), numbers, (STRENGTHS[best],))[0], residuals)
     given = torch.stack([first[best], _log_variance(residuals) + 2 * head.scale.log().expand_as(first[best])], 1)

@@ -22,6 +22,7 @@ from tasks.train.kinds import Balance
 from tasks.train.logistic import FINE, ROUGH, Regression, Solutions, measure
 from tasks.train.targets import (
     Labelled,
+    best_row,
     class_weights,
     is_multi_label,
     kind_of,
@@ -112,7 +113,7 @@ def solve_path(head: Head, regression: Regression, fitting: Labelled, choosing: 
     with progress("train", total=len(L2_PATH), unit="fit") as advance:
         rough = regression.solve(L2_PATH, advance, ROUGH)
     curves = _curves(rough, L2_PATH, fitting, choosing).rename_axis("step").reset_index()
-    best = _best(curves)
+    best = best_row(curves)
     l2 = L2_PATH[best]
     start = torch.cat([rough.weights[best], rough.biases[best, :, None]], 1)
     exact = regression.solve([l2], stop=FINE, start=start)
@@ -152,7 +153,7 @@ def fit_linear_cross_validated(
             logits, earlier = rest[0] @ solutions.weights.mT + solutions.biases[:, None], held_out[:, left]
             held_out[:, left] = torch.where(earlier.isnan(), logits, earlier)
     curves = pd.concat(paths).rename_axis("step").groupby("step").mean().reset_index()
-    best = _best(curves)
+    best = best_row(curves)
     l2 = float(curves["l2"][best])
     head = _empty(train, classes, parts)
     solutions = _regression(standardised(head, train), classes, balance).solve([l2], stop=FINE)
@@ -190,7 +191,7 @@ def fit_mlp(
                 row |= measured("validation", head.answers(head.layers(choosing[0])), choosing[1])
             schedule.step()
             rows.append(row)
-            if best != (best := _best(pd.DataFrame(rows))):
+            if best != (best := best_row(pd.DataFrame(rows))):
                 kept = copy.deepcopy(head.state_dict())
             advance(1)
     head.load_state_dict(kept)
@@ -262,9 +263,3 @@ def _take(head: Head, solutions: Solutions, index: int) -> Head:
     head.layers.weight.data.copy_(solutions.weights[index])
     head.layers.bias.data.copy_(solutions.biases[index])
     return head.eval()
-
-
-def _best(curves: pd.DataFrame) -> int:
-    """The row of the highest merit; among equals, the smaller loss is the better calibrated model."""
-    ranked = curves.sort_values([merit_column(curves), "validation/loss"], ascending=[False, True], kind="stable")
-    return int(ranked.index[0])

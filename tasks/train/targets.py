@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from sklearn.metrics import average_precision_score
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from tasks.train.kinds import Answer, Balance
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Labelled = tuple[torch.Tensor, torch.Tensor]
 """Features float32 ``[N, width]``, and labels int64 ``[N]``, where an image may have several, float32 ``[N, C]`` of
@@ -115,6 +118,12 @@ def merit_name(kind: Answer) -> str:
 def merit_column(columns: Container[str]) -> str:
     """Which column of a training's curves is the merit on validation."""
     return next(name for kind in get_args(Answer) if (name := f"validation/{merit_name(kind)}") in columns)
+
+
+def best_row(curves: pd.DataFrame) -> int:
+    """The row of the highest merit; among equals, the smaller loss is the better calibrated model."""
+    ranked = curves.sort_values([merit_column(curves), "validation/loss"], ascending=[False, True], kind="stable")
+    return int(ranked.index[0])
 
 
 def merit(logits: torch.Tensor, targets: torch.Tensor) -> float:

@@ -136,6 +136,18 @@ def test_the_report_has_its_figures_tables_and_pictures(
 
 
 @pytest.mark.slow
+def test_figures_of_images_that_an_adapted_model_is_not_for_are_told(dataset: Dataset, candidate: Candidate) -> None:
+    rows = dataset.read_manifest()
+    stranger = rows.iloc[:1].assign(split="pool", domain="night", path="night.png")
+    pd.concat([rows.assign(domain="day"), stranger]).to_parquet(dataset.manifest)
+    adapted = candidate.model_copy(update={"chosen": {"adapted": 1.0}})
+    [told] = door._elsewhere(dataset, adapted)
+    assert "the model is for another one" in told and "ingest.split.target" in told
+    assert door._elsewhere(dataset, candidate) == []
+    rows.assign(domain="day").to_parquet(dataset.manifest)  # the pool is of the same domain
+    assert door._elsewhere(dataset, adapted) == []
+
+
 def test_predictions_say_what_was_given_and_how_probable_each_class_was(
     dataset: Dataset, candidate: Candidate, several: bool, workspace: Workspace
 ) -> None:

@@ -53,6 +53,16 @@ def test_a_teacher_is_found_by_any_of_its_names(which: str, birds: Path, workspa
     assert teacher.extraction["backbone"] == "resnet_32px" and teacher.geometry["size"] == 32
 
 
+def test_a_name_alone_is_the_champion_and_nobody_else(
+    birds: Path,
+    workspace: Workspace,
+    client: MlflowClient,  # noqa: F811
+) -> None:
+    client.delete_registered_model_alias("birds", "champion")
+    with pytest.raises(RegistryError, match=r"train\.teacher: model 'birds' has no version or alias 'champion'"):
+        find_teachers(student("birds"), workspace)
+
+
 def test_a_packaged_models_folder_teaches_as_well(bundle: Path, workspace: Workspace) -> None:  # noqa: F811
     [(teacher, head)] = find_teachers(student(str(bundle)), workspace)
     assert name_of(teacher) == str(bundle) and teacher.data == "" and head == bundle / "head.safetensors"
@@ -63,7 +73,7 @@ def test_a_packaged_models_folder_teaches_as_well(bundle: Path, workspace: Works
 @pytest.mark.parametrize(
     ("which", "told"),
     [
-        ("fish", "train.teacher: 'fish': there is no registered model of that name (birds), and no run begins with it"),
+        ("fish", "train.teacher: there is no registered model 'fish'; there are: birds"),
         ("birds@9", "train.teacher: model 'birds' has no version or alias '9'; versions: 1, 2"),
         ("birds@1", "train.teacher: version 1 of birds was made by other means"),
     ],

@@ -119,6 +119,12 @@ def test_a_task_of_one_class_is_the_label_without_a_name_but_for_the_name(empty:
     assert named.version != unnamed.version
 
 
+def test_numbers_that_a_network_cannot_tell_apart_are_told(empty: Workspace) -> None:
+    rows = [{"age": f"{1_700_000_000 + index}"} for index in range(60)]
+    with pytest.raises(DataError, match=r"between 1700000000 and 1700000059, so near to each other .*subtract"):
+        ingested(empty, rows, {"age": LABEL["age"]})
+
+
 def test_a_number_leads(empty: Workspace) -> None:
     rows = [{"age": f"{index * index % 97}"} for index in range(200)]
     dataset = ingested(empty, rows, {"age": LABEL["age"]}, split={"by": "stratified"})

@@ -83,6 +83,13 @@ def test_the_first_version_passes_unless_it_is_no_better_than_chance() -> None:
     assert "no better than images in any order" in judge(ranked, made=[])[1]
 
 
+def test_no_gate_rejects_what_is_adapted_to_another_domain_for_what_it_is_on_this_one() -> None:
+    known = versions(merit(0.36))
+    known[1].tags[ADAPTED] = "yes"
+    outcome, verdict, _ = gate.judge(known[1], known, [])
+    assert outcome == "needs approval" and "is for a domain that no validation image is of" in verdict
+
+
 def test_chance_is_told_of_a_later_version_too_however_bad_the_champion_is() -> None:
     passed, verdict = judge(merit(0.2), merit(0.37), made=path(1))
     assert not passed and "no better than" in verdict

@@ -51,6 +51,11 @@ def accuracy(head: Head, images: Labelled) -> float:
     return (predict_probabilities(head, images[0]).argmax(1) == images[1]).double().mean().item()
 
 
+def test_a_training_that_diverged_is_told_in_a_line(digits: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"diverged, its weights are no numbers: lower train\.learning_rate"):
+        digits.train(Mlp(learning_rate=1e30, epochs=2), tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REACHED)
 def test_each_method_learns_the_digits_and_its_head_is_the_same_from_a_file_and_in_a_package(

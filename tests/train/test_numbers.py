@@ -45,6 +45,14 @@ def trumpet(count: int, seed: int) -> Labelled:
     return features, 5 * features[:, 1] + noise
 
 
+def test_of_strengths_that_validation_cannot_tell_apart_the_one_with_the_smaller_loss_is_taken() -> None:
+    train, (features, numbers) = line(120, 0, noise=0.05), line(100, 1, noise=0.05)
+    single = fit_number(train, (features[:1], numbers[:1]))
+    assert (single.curves["validation/r2"] == 0).all() and single.chosen["l2"] < STRENGTHS[0]
+    answers, _ = predict_numbers(single.head, features)
+    assert r2_score(numbers, answers) > 0.9
+
+
 @pytest.mark.parametrize("width", [8, 200])
 def test_the_line_is_scikit_learns(width: int) -> None:
     (features, numbers), validation = line(120, 0, width), line(100, 1, width)

@@ -22,6 +22,7 @@ from tasks.train.kinds import Balance
 from tasks.train.solvers import Fit
 from tasks.train.targets import (
     Labelled,
+    best_row,
     class_weights,
     is_multi_label,
     loss_of,
@@ -62,7 +63,7 @@ def fit_gated(
             with torch.no_grad():
                 seen = measured("validation", head(validation[0]), validation[1])
             rows.append({"step": len(rows) + 1, "train/loss": loss} | seen)
-            if best != (best := _best(pd.DataFrame(rows))):
+            if best != (best := best_row(pd.DataFrame(rows))):
                 kept = copy.deepcopy(head)
             advance(1)
     chosen = {"epoch": best + 1} | gates_of(kept, validation[0])
@@ -85,7 +86,7 @@ def fit_gated_cross_validated(
     known = ~logits[0].isnan().any(1)
     seen = [measured("validation", each[known], targets[known]) for each in logits]
     curves = pd.DataFrame(seen).assign(step=range(1, schedule.epochs + 1), **{"train/loss": losses})
-    best = _best(curves)
+    best = best_row(curves)
     head, _ = next(islice(_epochs(images, classes, parts, schedule, seed), best, None))
     if calibrate:
         head.temperature.fill_(temperature(logits[best][known], targets[known]))
@@ -176,10 +177,3 @@ def _batches(
     while len(order) < wanted:
         order = torch.cat([order, order_of(targets, classes, schedule.balance, generator)])
     yield from order[:wanted].split(schedule.batch_size)
-
-
-def _best(curves: pd.DataFrame) -> int:
-    """The row of the highest merit; among equals, the smaller loss is the better calibrated model."""
-    merit = merit_column(curves)
-    ranked = curves.sort_values([merit, "validation/loss"], ascending=[False, True], kind="stable")
-    return int(ranked.index[0])
