@@ -18,7 +18,7 @@ from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.preprocess.pictures import Squares
-from tasks.train.adaptation.images import Adapting, adapting, answers, trusted
+from tasks.train.adaptation.images import Adapting, adapting, answers, some_of_target, trusted
 from tasks.train.adaptation.midway import midway
 from tasks.train.adaptation.terms import (
     TERMS,
@@ -195,7 +195,7 @@ def answering(task: Task, sure: float = 1.0, always: bool = False) -> Fit:
 
 def test_what_is_not_trusted_gives_way_to_what_has_not_seen_the_target(task: Task) -> None:
     plain = answering(task)
-    kept = trusted(answering(task, always=True), plain, task)
+    kept = trusted(answering(task, always=True), plain, task, follow=False)
     assert kept.head is plain.head and kept.chosen["adapted"] == 0 and kept.chosen["information"] < 1e-3
     surer = answering(task, sure=1.5)
     kept = trusted(surer, plain, task, follow=False)
@@ -210,11 +210,11 @@ def test_what_is_served_is_the_mean_of_both_networks_with_the_targets_statistics
     changed.backbone.state[weight] = changed.backbone.state[weight] * 1.2
     changed.head.layers.weight.data *= 2  # type: ignore[union-attr,operator]
     target = Squares(task.paths(task.target_rows), task.recipe).load("decode")
-    halfway = midway(plain, changed, task, target, follow=False)
+    halfway = midway(plain, changed, 0.5, task, target, follow=False)
     assert halfway.backbone is not None
     torch.testing.assert_close(halfway.backbone.state[weight], plain.backbone.state[weight] * 1.1)
     torch.testing.assert_close(halfway.head.layers.weight, plain.head.layers.weight * 1.5)  # type: ignore[union-attr]
-    following = midway(plain, changed, task, target, follow=True).backbone
+    following = midway(plain, changed, 0.5, task, target, follow=True).backbone
     assert following is not None
     network, backbone = task.network()
     network.load_state_dict(following.state)
@@ -227,6 +227,25 @@ def test_what_is_served_is_the_mean_of_both_networks_with_the_targets_statistics
     torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(0), rtol=0.05, atol=0.01)
     network.load_state_dict(halfway.backbone.state)
     assert not torch.allclose(norm.running_mean, torch.stack(seen).mean(0), rtol=0.05, atol=0.01)  # type: ignore[arg-type]
+
+
+def test_what_contradicts_the_labels_gives_way_to_the_targets_statistics_alone(task: Task) -> None:
+    plain, changed = answering(task), answering(task)
+    layer = changed.head.layers
+    assert isinstance(layer, torch.nn.Linear) and plain.backbone is not None
+    layer.weight.data, layer.bias.data = layer.weight.data.roll(1, 0), layer.bias.data.roll(1, 0)  # sure, and wrong
+    kept = trusted(changed, plain, task, least_agreement=0.0)
+    assert kept.chosen["share"] == 0 and kept.backbone is not None
+    moved = midway(plain, changed, 0.0, task, some_of_target(task), follow=True)
+    torch.testing.assert_close(kept.head.state_dict(), moved.head.state_dict())
+    assert_statistics_differ(kept.backbone.state, plain.backbone.state)
+    assert trusted(moved, plain, task, least_agreement=0.0).chosen["share"] == 0.5
+
+
+def assert_statistics_differ(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Of all that a network has, only the statistics of its batch norms."""
+    apart = {key for key in one if not torch.equal(one[key], other[key])}
+    assert apart and all("running_" in key or "num_batches" in key for key in apart)
 
 
 def test_answers_about_the_pool_are_those_of_the_frozen_features_where_nothing_was_tuned(task: Task) -> None:

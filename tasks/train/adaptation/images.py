@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn.functional import batch_norm
 
 from tasks.preprocess.pictures import Pictures, Squares
+from tasks.progress import tell
 from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import LEAST_AGREEMENT
-from tasks.train.adaptation.criteria import MOST, information
-from tasks.train.adaptation.midway import midway
+from tasks.train.adaptation.criteria import MOST, agreement, information
+from tasks.train.adaptation.midway import HALF, has_statistics, midway
 from tasks.train.adaptation.terms import TERMS, Activations, Term
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
@@ -23,6 +24,10 @@ from tasks.train.tuning.config import TuningConfig
 from tasks.train.tuning.labels import labelled
 from tasks.train.tuning.network import Loss, Material
 from tasks.train.tuning.served import Served
+
+LEAST_LIKENESS = 0.5
+"""Cohen's kappa of the adapted network and of the plain one under the target's statistics from which on the former goes
+on from what the labels taught; chosen on the pairs of PACS' domains at one seed (benchmarks/adaptation_tuned.py)."""
 
 
 def adapting(method: TuningConfig, task: Task, term: str, strength: float) -> Material:
@@ -65,14 +70,24 @@ class Adapting(nn.Module):
 def trusted(
     changed: Fit, plain: Fit, task: Task, follow: bool = True, least_agreement: float = LEAST_AGREEMENT
 ) -> Fit:  # fmt: skip
-    """The adapted network and one that has seen no image of the target as one (`midway`) or, where that is not trusted
-    (`Verdict`), the latter alone.
+    """What is served of a network that was adapted and one that has seen no image of the target: `midway` between them
+    or, where the former contradicts the latter under the target's statistics, this one under these; or, where that is
+    not trusted (`Verdict`), the latter as it is.
 
     Args:
         follow: whether batch norms follow the images.
     """
-    both = midway(plain, changed, task, _some_of_target(task), follow)
-    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, both))
+    target = some_of_target(task)
+    share = HALF
+    if follow and has_statistics(plain):
+        moved = midway(plain, changed, 0.0, task, target, follow)
+        if agreement(answers(changed, task), answers(moved, task)) < LEAST_LIKENESS:
+            tell(
+                "train\tadapt_tuned: answers contradict the labels' own, so that the statistics alone are the target's"
+            )
+            share = 0.0
+    served = midway(plain, changed, share, task, target, follow)
+    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, served))
     return keep("adapt_tuned", ours, theirs, cautious=True, least_agreement=least_agreement)
 
 
@@ -89,12 +104,13 @@ def answers(fit: Fit, task: Task) -> torch.Tensor:
     device = torch.device(task.features.device)
     backbone = Served(*task.network(), getattr(torch, task.features.precision)).backbone_of(fit.backbone.state, device)
     head = deepcopy(fit.head).to(device)
-    squares = _some_of_target(task)
+    squares = some_of_target(task)
     images = HeldOut(squares, torch.zeros(len(squares)))
     return torch.cat([head(backbone(batch.to(device))).cpu() for batch, _ in images])
 
 
-def _some_of_target(task: Task) -> Squares:
+def some_of_target(task: Task) -> Squares:
+    """Up to `MOST` images of the target, drawn by chance."""
     rows = task.target_rows
     some = rows.sample(min(len(rows), MOST), random_state=0)
     return task.once("squares of the target", lambda: Squares(task.paths(some), task.recipe)).load("decode")

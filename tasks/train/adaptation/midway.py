@@ -1,5 +1,5 @@
-"""An adapted network and a plain one as one: the mean of their weights. Where adapting went wrong the plain one holds
-against it, and what is served costs no more than either."""
+"""Networks between a plain one and an adapted one: weights on the line that leads from one to the other. Where adapting
+went wrong the plain one holds against it, and what is served costs no more than either."""
 
 from __future__ import annotations
 
@@ -15,28 +15,35 @@ from tasks.train.task import Task
 from tasks.train.tuning.batches import HeldOut
 from tasks.train.tuning.mixing import Judge, Mixture, made
 
-ADAPTED = 1 / 2
-"""Share of the adapted network's weights."""
+HALF = 0.5
 
 
-def midway(plain: Fit, adapted: Fit, task: Task, target: Squares, follow: bool) -> Fit:
-    """The mean of two networks that learned from the same pretrained weights, and so lie in one basin of the loss
-    (Neyshabur et al. 2020, "What is being transferred in transfer learning?", 3.4; Wortsman et al. 2022).
+def midway(plain: Fit, adapted: Fit, share: float, task: Task, target: Squares, follow: bool) -> Fit:
+    """Both as one network. They learned from the same pretrained weights, and so lie in one basin of the loss (Neyshabur
+    et al. 2020, "What is being transferred in transfer learning?", 3.4; Wortsman et al. 2022).
 
-    The head has the mean logits of both heads on the mean network's features.
+    The head adds the logits of both heads on this network's features.
 
     Args:
+        share: of the adapted one. At 0 it is the plain one, under the target's statistics (Li et al. 2017, "Revisiting
+            batch normalization for practical domain adaptation").
         target: images of the target.
         follow: whether batch norms have the statistics of these, for weights between two trainings have none of their
             own (Izmailov et al. 2018, "Averaging weights leads to wider optima", 3.2); else those of both, averaged.
     """
-    between = Mixture.of(plain).towards(Mixture.of(adapted), ADAPTED).network
+    between = Mixture.of(plain).towards(Mixture.of(adapted), share).network
     state = with_statistics(between, target, task) if follow else between
-    mixture = Mixture(state, together((plain.head, adapted.head), (1 - ADAPTED, ADAPTED)).state_dict())
+    mixture = Mixture(state, together((plain.head, adapted.head), (1 - share, share)).state_dict())
     judge = Judge(task, adapted.head)
     row = judge(mixture)
-    told = pd.DataFrame([row]).assign(mixed="plain and adapted", share=ADAPTED, kept=True)
-    return made(adapted, mixture, row[judge.merit], {"share": ADAPTED}, told)
+    told = pd.DataFrame([row]).assign(mixed="plain and adapted", share=share, kept=True)
+    return made(adapted, mixture, row[judge.merit], {"share": share}, told)
+
+
+def has_statistics(fit: Fit) -> bool:
+    """Whether there are batch norms in the network."""
+    assert fit.backbone is not None
+    return any(key.endswith("running_var") for key in fit.backbone.state)
 
 
 @torch.inference_mode()
