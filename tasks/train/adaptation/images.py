@@ -14,7 +14,7 @@ from tasks.preprocess.pictures import Pictures, Squares
 from tasks.progress import tell
 from tasks.train.adaptation.caution import Attempt, keep
 from tasks.train.adaptation.config import LEAST_AGREEMENT
-from tasks.train.adaptation.criteria import MOST, agreement, information
+from tasks.train.adaptation.criteria import MOST, Verdict, agreement, information
 from tasks.train.adaptation.midway import HALF, has_statistics, midway
 from tasks.train.adaptation.terms import TERMS, Activations, Term
 from tasks.train.solvers import Fit
@@ -27,7 +27,11 @@ from tasks.train.tuning.served import Served
 
 LEAST_LIKENESS = 0.5
 """Cohen's kappa of the adapted network and of the plain one under the target's statistics from which on the former goes
-on from what the labels taught; chosen on the pairs of PACS' domains at one seed (benchmarks/adaptation_tuned.py)."""
+on from what the labels taught; chosen, as the next one, on pairs of PACS' domains (benchmarks/adaptation_tuned.py)."""
+
+LEAST_RISE = 1.2
+"""How many times as much the plain network tells of the target's images under their statistics (`information`) as under
+its own, from which on the target is another domain to it."""
 
 
 def adapting(method: TuningConfig, task: Task, term: str, strength: float) -> Material:
@@ -72,23 +76,25 @@ def trusted(
 ) -> Fit:  # fmt: skip
     """What is served of a network that was adapted and one that has seen no image of the target: `midway` between them
     or, where the former contradicts the latter under the target's statistics, this one under these; or, where that is
-    not trusted (`Verdict`), the latter as it is.
+    not trusted (`Verdict`) or these statistics alone tell little more of the target, the latter as it is.
 
     Args:
         follow: whether batch norms follow the images.
     """
-    target = some_of_target(task)
-    share = HALF
+    target, share, seen = some_of_target(task), HALF, answers(plain, task)
     if follow and has_statistics(plain):
         moved = midway(plain, changed, 0.0, task, target, follow)
-        if agreement(answers(changed, task), answers(moved, task)) < LEAST_LIKENESS:
-            tell(
-                "train\tadapt_tuned: answers contradict the labels' own, so that the statistics alone are the target's"
-            )
+        under = answers(moved, task)
+        verdict = Verdict.of(under.softmax(1), seen.softmax(1))
+        if verdict.information < LEAST_RISE * verdict.plain_information:
+            tell("train\tadapt_tuned: the target hardly differs in its statistics, so the model is kept as it is")
+            return replace(plain, chosen=plain.chosen | verdict.chosen(False))
+        if agreement(answers(changed, task), under) < LEAST_LIKENESS:
+            tell("train\tadapt_tuned: answers contradict what was learned, so only the statistics are the target's")
             share = 0.0
     served = midway(plain, changed, share, task, target, follow)
-    ours, theirs = (Attempt(fit, answers(fit, task)) for fit in (plain, served))
-    return keep("adapt_tuned", ours, theirs, cautious=True, least_agreement=least_agreement)
+    theirs = Attempt(served, answers(served, task))
+    return keep("adapt_tuned", Attempt(plain, seen), theirs, cautious=True, least_agreement=least_agreement)
 
 
 def adapted(fit: Fit, task: Task) -> Fit:

@@ -19,8 +19,8 @@ HALF = 0.5
 
 
 def midway(plain: Fit, adapted: Fit, share: float, task: Task, target: Squares, follow: bool) -> Fit:
-    """Both as one network. They learned from the same pretrained weights, and so lie in one basin of the loss (Neyshabur
-    et al. 2020, "What is being transferred in transfer learning?", 3.4; Wortsman et al. 2022).
+    """Both as one network. They learned from the same pretrained weights, and so lie in one basin of the loss
+    (Neyshabur et al. 2020, "What is being transferred in transfer learning?", 3.4; Wortsman et al. 2022).
 
     The head adds the logits of both heads on this network's features.
 
