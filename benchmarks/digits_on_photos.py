@@ -41,7 +41,7 @@ from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset
 from tasks.train.adaptation.config import LEAST_AGREEMENT
 from tasks.train.adaptation.criteria import Verdict
-from tasks.train.adaptation.images import answers
+from tasks.train.adaptation.images import trusted
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
 from tasks.train.methods.adapt_tuned import AdaptTuned
@@ -150,14 +150,17 @@ def as_meant(dataset: Dataset, seed: int, workspace: Workspace) -> Dataset:
 
 
 def tried(name: str, method: Method, task: Task, fits: dict[str, Fit]) -> dict[str, float]:
-    """Test accuracy of a method, its seconds, and what the criteria say of it against source-only."""
+    """Test accuracy of a method, its seconds, and what the criteria say of it against source-only; through the
+    backbone, also the accuracy of what caution serves."""
     began = time.monotonic()
     fits[name] = fit = method.fit(replace(task, folder=task.folder / str(len(fits))))
     found = {"accuracy": accuracy(fit, task), "validation": fit.score, "seconds": time.monotonic() - began}
     if "agreement" in fit.chosen:
         verdict = Verdict(*(fit.chosen[key] for key in ("agreement", "information", "plain_information")))
     elif isinstance(method, AdaptTuned) and PLAIN in fits:
-        verdict = Verdict.of(*(answers(each, task).softmax(1) for each in (fit, fits[PLAIN])))
+        served = trusted(fit, fits[PLAIN], task)
+        verdict = Verdict(*(served.chosen[key] for key in ("agreement", "information", "plain_information")))
+        found["served"] = accuracy(served, task)
     else:
         return found
     return found | vars(verdict) | {"trusted": verdict.trusted(LEAST_AGREEMENT)}
