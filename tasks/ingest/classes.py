@@ -26,7 +26,6 @@ TRAINING: tuple[Split, ...] = ("train", "tune", "partial")
 MANY, FEW = 20, 5
 """Classes from which on they may be values of a quantity, and images of each below which they are."""
 
-
 COARSE = 2.0**-13
 """Numbers that differ by a smaller share of their size have less than a thousand values in float32, whose mantissa has
 23 bits."""

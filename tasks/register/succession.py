@@ -38,12 +38,12 @@ def beats_chance(standing: Standing) -> Finding:
     asked, found = f"above {merit.chance:.4f}", f"{merit.score:.4f} [{merit.low:.4f}, {merit.high:.4f}]"
     blind = {figure: BLIND[kind] for kind, (_, figure) in FIGURES.items()}
     what = blind.get(merit.figure, BLIND["labels"])
-    how = "better" if merit.low > merit.chance else "no better"
-    told = f"validation {merit.figure} {found} is {how} than {what}, {merit.chance:.4f}"
-    if merit.low <= merit.chance and _is_adapted(standing.version):
+    better = merit.low > merit.chance
+    told = f"validation {merit.figure} {found} is {'better' if better else 'no better'} than {what}, {merit.chance:.4f}"
+    if not better and _is_adapted(standing.version):
         told += "; but a model that is adapted is for a domain that no validation image is of"
         return Finding(None, told, asked, found)
-    return Finding(merit.low > merit.chance, told, asked, found)
+    return Finding(better, told, asked, found)
 
 
 def succeeds(standing: Standing, must_be_better: bool = False, margin: float | None = None) -> Finding:

@@ -81,7 +81,8 @@ def trusted(
     Args:
         follow: whether batch norms follow the images.
     """
-    target, share, seen = some_of_target(task), HALF, answers(plain, task)
+    target, seen = some_of_target(task), answers(plain, task)
+    served: Attempt | None = None
     if follow and has_statistics(plain):
         moved = midway(plain, changed, 0.0, task, target, follow)
         under = answers(moved, task)
@@ -91,10 +92,11 @@ def trusted(
             return replace(plain, chosen=plain.chosen | verdict.chosen(False))
         if agreement(answers(changed, task), under) < LEAST_LIKENESS:
             tell("train\tadapt_tuned: answers contradict what was learned, so only the statistics are the target's")
-            share = 0.0
-    served = midway(plain, changed, share, task, target, follow)
-    theirs = Attempt(served, answers(served, task))
-    return keep("adapt_tuned", Attempt(plain, seen), theirs, cautious=True, least_agreement=least_agreement)
+            served = Attempt(moved, under)
+    if served is None:
+        both = midway(plain, changed, HALF, task, target, follow)
+        served = Attempt(both, answers(both, task))
+    return keep("adapt_tuned", Attempt(plain, seen), served, cautious=True, least_agreement=least_agreement)
 
 
 def adapted(fit: Fit, task: Task) -> Fit:
@@ -117,6 +119,9 @@ def answers(fit: Fit, task: Task) -> torch.Tensor:
 
 def some_of_target(task: Task) -> Squares:
     """Up to `MOST` images of the target, drawn by chance."""
-    rows = task.target_rows
-    some = rows.sample(min(len(rows), MOST), random_state=0)
-    return task.once("squares of the target", lambda: Squares(task.paths(some), task.recipe)).load("decode")
+
+    def drawn() -> Squares:
+        rows = task.target_rows
+        return Squares(task.paths(rows.sample(min(len(rows), MOST), random_state=0)), task.recipe)
+
+    return task.once("squares of the target", drawn).load("decode")

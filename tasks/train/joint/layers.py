@@ -17,7 +17,7 @@ from tasks.train.heads import Head
 from tasks.train.joint.config import TasksConfig
 from tasks.train.joint.criterion import Joint, pack, places_in, weighing_of
 from tasks.train.solvers import Fit
-from tasks.train.targets import measured, merit_column
+from tasks.train.targets import best_row, measured, merit_column
 from tasks.train.task import PARTIAL, Task, read_features
 
 
@@ -75,7 +75,7 @@ def fit_mlp_jointly(
             rows.append(
                 {"step": epoch, "train/loss": total / len(packed)} | _measured(heads, held_out, targets) | joint.told()
             )
-            if best != (best := _best(rows)):
+            if best != (best := best_row(pd.DataFrame(rows))):
                 kept = copy.deepcopy(heads)
             advance(1)
     first, *further = (copy.deepcopy(head).eval() for head in kept)  # each with its own hidden layer
@@ -112,9 +112,3 @@ def _measured(
         name = f"validation/{target.name}" if place else "validation"
         row |= measured(name, head.answers(head.layers(inputs)), wanted)
     return row
-
-
-def _best(rows: Sequence[dict[str, float]]) -> int:
-    """The epoch of the highest merit of the leading task; among equals, of the smaller loss."""
-    merit = merit_column(rows[0])
-    return max(range(len(rows)), key=lambda place: (rows[place][merit], -rows[place]["validation/loss"]))
