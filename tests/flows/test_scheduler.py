@@ -159,6 +159,8 @@ def test_a_killed_server_comes_back_at_its_port_and_a_killed_run_is_closed_while
         assert eventually(lambda: (found := server_status(home.root)) and found.pid != server.pid, BEGIN)
         again = server_status(home.root)
         assert again is not None and again.url == server.url
+        dealt = schedules.state("digits", Workspace(home.root)).dealt
+        assert eventually(lambda: schedules.state("digits", Workspace(home.root)).dealt > dealt, BEGIN)
         assert len(unfinished(home)) == 1  # times that came meanwhile made no backlog
         os.kill(lease.owner.pid, signal.SIGKILL)
         assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
