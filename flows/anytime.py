@@ -173,8 +173,10 @@ class Course:
         ] + unsuited  # fmt: skip
 
     def _head(self, step: Step) -> list[Step]:
-        trial = attempt(self._pipeline(step).train, *self._ready(step), step.images, step.judged)
-        return [replace(step, state="done", score=trial.score, frozen=trial.frozen, judged=trial.judged)]
+        ready, began = self._ready(step), time.monotonic()
+        trial = attempt(self._pipeline(step).train, *ready, step.images, step.judged)
+        came = replace(step, state="done", score=trial.score, frozen=trial.frozen, judged=trial.judged)
+        return [replace(came, fitted=time.monotonic() - began)]
 
     def _tune(self, step: Step) -> list[Step]:
         trial = attempt(self._pipeline(step).train, *self._ready(step), step.images, step.judged)
@@ -215,6 +217,8 @@ class Course:
             self.situation = self.situation.at_speed(step.backbone, step.milliseconds)
         if not math.isnan(step.overhead):
             self.situation = replace(self.situation, overhead=step.overhead)
+        if not math.isnan(step.fitted):
+            self.situation = self.situation.with_head(step.method, step.fitted)
 
 
 def situation_of(

@@ -204,9 +204,10 @@ def _untried(situation: Situation, done: Sequence[Step], left: float) -> Step | 
     rate, enough = situation.rate(backbone, method, done), max(LEAST_SEEN, min(UNTRIED, 2 * situation.train))
     passed = int((limit - BEGIN - look) * rate)
     images = max(1, min(situation.train, passed))
+    epochs = min(MOST_EPOCHS, max(1, math.ceil(passed / images)))  # the last one is cut off by the limit
     step = Step(
-        "final", backbone, method, images, min(MOST_EPOCHS, max(1, passed // images)), limit=limit, predicted=limit,
-        judged=situation.judged, why="for trials there is no time: validation tells whether it was right",
+        "final", backbone, method, images, epochs, limit=limit, predicted=limit, judged=situation.judged,
+        why="for trials there is no time: validation tells whether it was right",
     )  # fmt: skip
     return step if passed >= enough else _left_out(replace(step, predicted=BEGIN + look + enough / rate), limit)
 

@@ -13,6 +13,8 @@ PASSES = 4.0
 """What a training step takes, in forward passes: one forward, two backward, and the random view of an image."""
 FIT = {"linear": 2.0, "ridge": 2.0, "mlp": 4.0, "prototypes": 1.0, "knn": 1.0}
 """Seconds to fit a head to the features of some thousand images."""
+AGAIN = 1.5
+"""Times as long as it took when it was tried, a head is fitted anew: its probabilities are calibrated, too."""
 EACH = 2_000
 """Images from which on a head takes longer in proportion."""
 
@@ -36,6 +38,7 @@ class Situation:
         overhead: seconds from a candidate to its registered version: evaluation, inspection, registration, report.
         augmented: views of each image to learn from that a frozen backbone sees beside the whole one.
         views: of which an image's features are the mean; a training, and what looks at it, takes one.
+        fitted: methods of heads that have been fitted to all features, and the seconds that each took.
     """
 
     contenders: tuple[Contender, ...]
@@ -47,6 +50,7 @@ class Situation:
     overhead: float
     augmented: int = 0
     views: int = 1
+    fitted: tuple[tuple[str, float], ...] = ()
 
     @property
     def images(self) -> int:
@@ -66,8 +70,10 @@ class Situation:
         return self.contender(name).milliseconds * images / 1000
 
     def fitting(self, method: str) -> float:
-        """Seconds of fitting a head."""
-        return FIT.get(method, 4.0) * max(1.0, self.learned / EACH)
+        """Seconds of fitting a head, from what it took when it was tried; else as reckoned."""
+        reckoned = FIT.get(method, 4.0) * max(1.0, self.learned / EACH)
+        measured = dict(self.fitted).get(method)
+        return reckoned if measured is None else max(reckoned / 4, AGAIN * measured)
 
     def looking(self, name: str, judged: int) -> float:
         """Seconds of a look at so many images, as there is one after each epoch of a training."""
@@ -79,6 +85,10 @@ class Situation:
             replace(each, milliseconds=milliseconds) if each.name == name else each for each in self.contenders
         )
         return replace(self, contenders=known)
+
+    def with_head(self, method: str, seconds: float) -> Situation:
+        """The same, with the time of fitting a head as it was measured."""
+        return replace(self, fitted=tuple((dict(self.fitted) | {method: seconds}).items()))
 
     def rate(self, name: str, method: str, done: Sequence[Step]) -> float:
         """Images that a training through a backbone learns from in a second, as measured last, of another method where
@@ -93,5 +103,5 @@ class Situation:
     def reserve(self, name: str, tuned: bool) -> float:
         """Seconds to be kept for the winner: the whole way to a registered version and, of a tuned backbone, its
         features of the images that are evaluated."""
-        again = BEGIN + self.seconds_of(name, 2 * self.judged + self.held_out) if tuned else 0.0
-        return 1.1 * self.overhead + 6.0 + again
+        again = BEGIN + self.seconds_of(name, self.judged + self.held_out) if tuned else 0.0
+        return 1.1 * self.overhead + 3.0 + again

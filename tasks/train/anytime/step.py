@@ -30,6 +30,7 @@ class Step:
         may_be_best: of a rank, whether it ties with the first.
         milliseconds: of an image through the backbone, where the step has measured it.
         overhead: of a probe, seconds from its head to its registered version.
+        fitted: of a head, the part of `took` that came after its features were there.
         why: the reason, in words.
     """
 
@@ -50,6 +51,7 @@ class Step:
     passed: int = 0
     milliseconds: float = math.nan
     overhead: float = math.nan
+    fitted: float = math.nan
     may_be_best: bool = False
     state: State = "planned"
     why: str = ""
