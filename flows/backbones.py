@@ -93,28 +93,17 @@ def candidates(path: Path, overrides: list[str], named: str) -> list[PipelineCon
         ConfigurationError: one is written otherwise, or there are none.
     """
     from flows.config import PipelineConfig, read_config
+    from flows.contenders import with_backbone
     from tasks.evaluate.transferability.sample import check_ranked
 
     written = read_config(path, overrides, PipelineConfig)
     check_ranked(written.ingest.source.targets()[0])
-    own = written.extract
-    if own.beside:
+    if written.extract.beside:
         raise ConfigurationError(
             "a ranking is of single backbones, and extract.beside names further ones: `-s extract.beside=[]` ranks "
             "without them"
         )
-    found = []
-    for each in filter(None, (part.strip() for part in named.split(","))):
-        whole, _, weights = each.partition("=")
-        name, _, layer = whole.partition(":")
-        if name == own.backbone:
-            changes = [f"extract.layer={layer}"] * bool(layer) + [f"extract.weights={weights}"] * bool(weights)
-        else:
-            weights = weights or ("builtin" if name == BUILTIN else "pretrained")
-            changes = [f"extract.layer={layer or 'null'}", "extract.pool=avg", f"extract.weights={weights}"]
-        # Nothing is trained: the method, which may name layers of the configuration's own backbone, is not meant.
-        changes += ["train={method: linear}"]
-        found.append(read_config(path, [*overrides, f"extract.backbone={name}", *changes], PipelineConfig))
+    found = [with_backbone(written, each) for part in named.split(",") if (each := part.strip())]
     if len(found) < 2:
         raise ConfigurationError(
             "a ranking takes two backbones or more, as in --backbones resnet_32px,mobilenet_v2; `headstart backbones` "
