@@ -5,7 +5,6 @@ Parts lie in the workspace's cache, each named after what it answers: a run that
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 from filelock import FileLock, Timeout
 
+from tasks.encoding import write_rows
 from tasks.errors import ConfigurationError
 from tasks.extract.claims import storing
 from tasks.fingerprint import fingerprint
@@ -140,10 +140,9 @@ def _write_parquet(parts: Iterable[pa.Table], columns: pa.Schema, file: IO[bytes
 def _write_csv(parts: Iterable[pa.Table], columns: pa.Schema, file: IO[bytes]) -> None:
     """Lists as JSON, and what is null empty."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(columns.names)
+    write_rows(text, [columns.names])
     for part in parts:
-        lines.writerows([_cell(value) for value in row.values()] for row in part.to_pylist())
+        write_rows(text, ([_cell(value) for value in row.values()] for row in part.to_pylist()))
     text.flush()
     text.detach()  # else it would close the file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from flows.config import PipelineConfig, read_config
+from tasks.encoding import write_rows
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.ingest.contradictions import COLUMNS as COPIES
 from tasks.ingest.contradictions import CONTRADICTIONS, as_suspects, read_contradictions
@@ -44,10 +46,12 @@ def write_review(name: str, output: Path, workspace: Workspace) -> tuple[int, in
     tables = [as_suspects(_contradictions(client, run, workspace)).astype({"score": str})]
     if doubted:
         file = _artifact(client, run, "evaluation", SUSPECTS, workspace)
-        tables.append(pd.read_csv(file, dtype=str, keep_default_na=False))
+        tables.append(pd.read_csv(file, dtype=str, keep_default_na=False, lineterminator="\n"))
     table = pd.concat(tables, ignore_index=True).drop_duplicates(["path", "label"])
     if len(table):
-        write_whole(output, table.assign(was=table["label"])[COLUMNS].to_csv(index=False, lineterminator="\n"))
+        text = io.StringIO()
+        write_rows(text, [COLUMNS, *table.assign(was=table["label"])[COLUMNS].to_numpy().tolist()])
+        write_whole(output, text.getvalue())
     return len(table), len(table) + doubted - len(tables[-1]) if doubted else len(table)
 
 

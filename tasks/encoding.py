@@ -1,8 +1,11 @@
-"""Which encoding a text file is in, as far as its bytes say so."""
+"""Text files: which encoding one is in, as far as its bytes say so, and rows of CSV that every reader takes apart."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+from collections.abc import Iterable, Sequence
+from typing import IO
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -26,3 +29,15 @@ def encoding_of(start: bytes) -> str | None:
     if 2 * max(high, low) > len(start) // 2 and not (high and low):
         return "utf-16-be" if high else "utf-16-le"
     return None
+
+
+def write_rows(file: IO[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows of CSV, their lines ended by a line feed.
+
+    One with a carriage return, as a name may have, is quoted: most readers take it for an end of the line otherwise,
+    and `csv` quotes it only where lines end with one (Python before 3.13).
+    """
+    plain, quoted = (csv.writer(file, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    for row in rows:
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        (quoted if has_return else plain).writerow(row)

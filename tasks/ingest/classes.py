@@ -226,9 +226,11 @@ def _check_splits(journal: Journal, needed: tuple[Split, ...], target: Target) -
         advice = (
             "give images of more groups, or raise ingest.split.val or ingest.split.test"
             if _has_whole_groups(journal)
-            else "give more images, raise ingest.split.val or ingest.split.test, or set ingest.split.by to stratified, "
-            "which puts every class of three images or more into every split"
+            else "give more images, or raise ingest.split.val or ingest.split.test"
         )
+        if not _has_whole_groups(journal) and target.kind != "number" and _has_three_alike(journal, target):
+            how = "puts every class of three images or more into every split"
+            advice += f", or set ingest.split.by to stratified, which {how}"
         for split in needed:
             if not splits.get(split):
                 raise DataError(
@@ -244,6 +246,11 @@ def _has_whole_groups(journal: Journal) -> bool:
     """Whether there are groups, each of them in one split: ``stratified`` would part them."""
     parted = journal.one("SELECT COUNT(*) FROM noted WHERE kind = 'parted_group'")
     return not parted and bool(journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'))
+
+
+def _has_three_alike(journal: Journal, target: Target) -> bool:
+    """Whether a class has images for each of three splits."""
+    return any(sum(by_split.values()) >= 3 for by_split in count_classes(journal, target).values())
 
 
 def _of(target: Target) -> str:

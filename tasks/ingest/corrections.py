@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.encoding import write_rows
 from tasks.errors import DataError
 from tasks.fingerprint import file_digest
 from tasks.ingest.journal import USED, Journal
@@ -79,10 +80,8 @@ def read_corrections(workspace: Workspace) -> dict[Key, Correction]:
 def write_corrections(workspace: Workspace, corrections: Mapping[Key, Correction]) -> Path:
     """Write them in the order of their paths, so that a change of one is a change of one line."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
     ordered = sorted(corrections.values(), key=lambda each: (each.path, each.hash, each.was))
-    writer.writerows(ordered)
+    write_rows(text, [COLUMNS, *ordered])
     write_whole(file := corrections_file(workspace), text.getvalue())
     return file
 
@@ -94,7 +93,7 @@ def read_table(file: Path, columns: list[str]) -> list[dict[str, str]]:
         DataError: it is not there, no such table, or lacks columns.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")  # as it is: a name may hold a carriage return
     except (OSError, UnicodeDecodeError) as error:
         told = "is not UTF-8: save it as CSV UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise DataError(f"{file}: {told}") from error

@@ -157,6 +157,8 @@ def _check_bytes(size: int, limits: Limits) -> None:
 
 def _check_pixels(opened: Image.Image, limits: Limits) -> None:
     width, height = opened.size
+    if not width * height:
+        raise DataError(f"{width}×{height} pixels are no image")
     if width * height > limits.pixels:
         raise TooLarge(f"{width}×{height} pixels; the limit is {limits.pixels:,} (ingest.limits.pixels)")
 

@@ -34,6 +34,13 @@ ASIDE = frozenset(
 )
 """What lies beside splits and is none, nor a class beside a folder called ``train`` that holds classes."""
 
+PICTURES = frozenset("image images img imgs photo photos picture pictures jpegimages rgb input inputs".split())  # noqa: SIM905
+ANNOTATIONS = frozenset(
+    """annotation annotations label labels mask masks gt groundtruth segmentation segmentations segmentationclass
+    segmentationobject depth trimap trimaps""".split()  # noqa: SIM905
+)
+"""What folders are called that hold pictures, and those that hold pictures of what is on them."""
+
 SPARE = frozenset(
     """old older backup backups bak archive archived copy copies augmented augmentation augmentations aug extra extras
     spare unused trash deleted removed rejected raw original originals synthetic generated
@@ -178,8 +185,19 @@ class _Reader:
         """The one way in which the tree can be read.
 
         Raises:
-            ConfigurationError: there are several.
+            ConfigurationError: there are several, or its classes are pictures and their annotations.
         """
+        layout = self._layout()
+        classes = {placed.label for placed in _placed(layout, self.tree) if placed.label}
+        called_so = {re.sub(r"[\W_]", "", look_alike(name)) for name in classes}
+        if called_so & ANNOTATIONS and called_so <= PICTURES | ANNOTATIONS:
+            raise ConfigurationError(
+                f"the folders {shorten(sorted(classes))} look like pictures and what is marked on them, not like "
+                f"classes; {self.key}: {'/'.join(layout.words)} takes them for classes"
+            )
+        return layout
+
+    def _layout(self) -> Layout:
         splits = self._splits()
         kinds = LEARNT_OR_HELD_OUT.intersection(splits.values())
         others = self.tops.keys() - splits.keys()

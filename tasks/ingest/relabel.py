@@ -43,7 +43,7 @@ def read_review(
     labels: dict[str, str | None] = {}
     for line, row in enumerate(read_table(file, COLUMNS), 2):
         where = f"{file}, row {line} ({shorten([row['path']])})"
-        label, was = (_label(row[name].strip(), kind, where) for name in ("label", "was"))
+        label, was = (_label(_trimmed(row[name], classes), kind, where) for name in ("label", "was"))
         correction = Correction(row["hash"], label, str(was), row["path"])
         earlier = known.get(correction.key)
         if label == was or (earlier and earlier.label == label):
@@ -99,6 +99,11 @@ def _kind(labels: pd.Series) -> Kind:
     if pd.api.types.is_float_dtype(labels):
         return "number"
     return "class" if labels.map(lambda label: isinstance(label, str)).all() else "labels"
+
+
+def _trimmed(cell: str, classes: set[str]) -> str:
+    """A cell without the spaces that got around it; those of a class are its own."""
+    return cell if cell in classes else cell.strip()
 
 
 def _label(text: str, kind: Kind, where: str) -> str | None:

@@ -13,7 +13,7 @@ from tasks.records import Split
 from tasks.target import Kind
 
 TENTHS = 10
-"""Parts of equal size that numbers are spread by."""
+"""Parts of equal size that numbers are spread by, and images of a part at least."""
 
 OPEN = f"{TOLD} AND split IS NULL"
 """SQL condition of the images that a split is to be found for; the pool has one."""
@@ -196,7 +196,9 @@ def _stratify(journal: Journal, which: str, kind: Kind) -> None:
     stratum = "COALESCE('is ' || label, 'none')"
     if kind == "number":
         value = f"SELECT hash, MIN(CAST(label AS REAL)) AS value FROM rows WHERE {which} AND label IS NOT NULL"
-        tenths = f"SELECT hash, NTILE({TENTHS}) OVER (ORDER BY value, hash) AS tenth FROM ({value} GROUP BY hash)"
+        images = journal.one(f"SELECT COUNT(*) FROM ({value} GROUP BY hash)")
+        parts = max(1, min(TENTHS, images // TENTHS))  # of few images a tenth would be too few to be spread
+        tenths = f"SELECT hash, NTILE({parts}) OVER (ORDER BY value, hash) AS tenth FROM ({value} GROUP BY hash)"
         stratum = f"COALESCE((SELECT tenth FROM ({tenths}) AS cut WHERE cut.hash = rows.hash), 0)"
     journal.sql.execute(f"CREATE TEMP TABLE strata AS SELECT id, hash, {stratum} AS stratum FROM rows WHERE {which}")
 

@@ -10,6 +10,7 @@ import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,18 @@ def test_every_format_yields_the_same_members(suffix: str, tmp_path: Path) -> No
     found = items(write(tmp_path / f"photos{suffix}", PACKERS[suffix](PHOTOS)))
     assert {item.path: item.content for item in found} == PHOTOS
     assert [(item.problem, item.layout, item.labels) for item in found] == [(None, "auto", None)] * len(PHOTOS)
+
+
+def test_names_that_a_zip_has_lost_the_letters_of_are_those_that_it_keeps_beside_them(tmp_path: Path) -> None:
+    """Info-ZIP's Unicode Path, which counts where it is of the name that is stored."""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for number, (name, of) in enumerate({"猫": b"_/0.png", "犬": b"_/1.png", "cow": b"another name"}.items()):
+            member = zipfile.ZipInfo(f"_/{number}.png")
+            told = b"\x01" + zlib.crc32(of).to_bytes(4, "little") + f"{name}/{number}.png".encode()
+            other = struct.pack("<HHI", 0x5455, 4, 0)  # a field of another kind before it
+            member.extra = other + struct.pack("<HH", 0x7075, len(told)) + told
+            archive.writestr(member, png(name))
+    assert [item.path for item in items(tmp_path / "photos.zip")] == ["猫/0.png", "犬/1.png", "_/2.png"]
 
 
 @pytest.mark.parametrize("suffix", PACKERS)

@@ -168,6 +168,20 @@ def test_a_file_that_is_no_list_is_told_in_a_line(tmp_path: Path, content: str |
         read_review(tmp_path / "list.csv", pd.DataFrame({"path": ["x"], "label": ["a"], "hash": ["0"]}), {})
 
 
+def test_spaces_that_belong_to_a_class_are_read_and_others_are_not(tmp_path: Path) -> None:
+    rows = ["cat,cat ,x,0", " cat , dog,y,1", "cat ,cat ,z,2", "cat ,dog,w,3"]
+    (tmp_path / "list.csv").write_text("\n".join(["label,was,path,hash", *rows]))
+    manifest = pd.DataFrame({"path": [*"xyzwv"], "label": ["cat ", "dog", "cat ", "dog", "cat"], "hash": [*"01234"]})
+    found = {each.hash: (each.was, each.label) for each in read_review(tmp_path / "list.csv", manifest, {}).values()}
+    assert found == {"0": ("cat ", "cat"), "1": ("dog", "cat"), "3": ("dog", "cat ")}
+
+
+def test_names_with_ends_of_lines_are_kept_in_corrections(workspace: Workspace) -> None:
+    kept = {(each.hash, each.was): each for each in (Correction("0", "a\rb", "cat\r", "cat\r/x\n.png"),)}
+    write_corrections(workspace, kept)
+    assert read_corrections(workspace) == kept
+
+
 def test_a_list_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("label;was;path;hash\r\nb;a;x;0\r\n", encoding="utf-8-sig")
     manifest = pd.DataFrame({"path": ["x", "y"], "label": ["a", "b"], "hash": ["0", "1"]})

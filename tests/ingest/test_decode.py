@@ -154,6 +154,13 @@ def test_array_that_is_no_image_is_a_data_error(array: np.ndarray) -> None:
         decode(array)
 
 
+@pytest.mark.parametrize("picture", [small()[9:9], small()[:, :0], Image.new("RGB", (0, 3))], ids=str)
+def test_a_crop_without_pixels_is_no_image(picture: np.ndarray | Image.Image) -> None:
+    """As of a detector's box that has no height."""
+    with pytest.raises(DataError, match=r"pixels are no image"):
+        decode(picture)
+
+
 @pytest.mark.parametrize("width, height", [(10_001, 10_000), (13_000, 13_000), (60_000, 60_000), (100_000_001, 1)])
 def test_bomb_of_a_few_bytes_is_refused(width: int, height: int) -> None:
     with pytest.raises(TooLarge, match="pixels"), pixels_of(bomb(width, height)):

@@ -128,6 +128,21 @@ def test_classes_are_classes_whatever_they_sound_like(tree: str, classes: str) -
 
 
 @pytest.mark.parametrize(
+    "tree",
+    [
+        "images,masks", "train,val/images,masks", "JPEGImages,SegmentationClass,SegmentationObject", "rgb,depth",
+        "data/Images,Ground_Truth",
+    ],
+)  # fmt: skip
+def test_pictures_and_what_is_marked_on_them_are_no_classes_unless_that_is_written(tree: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"look like pictures and what is marked on them, not like classes"):
+        read(tree)
+    written = "split/label" if "train" in tree else "label"
+    assert len(read(tree, written)[0]) > 1
+    assert read(f"{tree} cat,dog" if "/" not in tree else "masks,cat")[0]  # beside classes of other names
+
+
+@pytest.mark.parametrize(
     ("tree", "readings"),
     [
         ("a,b/cat,dog", {"label": "classes a (2), b (2)", "domain/label": "classes cat (2), dog (2); domains a (2)"}),

@@ -276,6 +276,14 @@ def test_stratified_learns_from_classes_of_one_image() -> None:
     assert settled(rows, by="stratified").count("train") == 9
 
 
+def test_stratified_is_advised_where_it_would_help_alone() -> None:
+    """Not where no class has an image for each split, as it is then the cut already."""
+    for by in ("auto", "stratified"):
+        with pytest.raises(DataError, match="no image falls into the split") as told:
+            settled([Row(f"{number}", f"class {number}", f"{number}") for number in range(4)], learnable=True, by=by)
+        assert "stratified" not in str(told.value)
+
+
 def test_splits_or_groups_that_the_source_does_not_give_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="by is given, but the source gives no splits"):
         settled(images(50), by="given")

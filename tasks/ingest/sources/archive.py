@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,6 +25,8 @@ from tasks.workspace import Workspace
 
 UTF_8 = 0x800
 """The flag of a ZIP's member whose name is UTF-8 (APPNOTE.TXT, 4.4.4, bit 11)."""
+FIELD, UNICODE_PATH = struct.Struct("<HH"), 0x7075
+"""How an extra field of a member begins, with its kind and size, and the kind that is the name in UTF-8."""
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, ValueError, RuntimeError, *compression.DAMAGED)
 """What reading a damaged, hostile or encrypted archive raises."""
@@ -183,13 +187,26 @@ def _zip_members(archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, by
 
 
 def _as_written(member: zipfile.ZipInfo) -> str:
-    """A name in UTF-8 also where its archive does not say so, as those of macOS; Python reads such as DOS would."""
+    """A name in UTF-8 also where its archive does not say so, as those of macOS, or says it beside a name that lost its
+    letters, as some packers do; Python reads both as DOS would."""
     if member.flag_bits & UTF_8:
         return member.filename
     try:
-        return member.filename.encode("cp437").decode()
+        stored = member.orig_filename.encode("cp437")
+        return _beside(member.extra, stored) or member.filename.encode("cp437").decode()
     except UnicodeError:
         return member.filename
+
+
+def _beside(extra: bytes, stored: bytes) -> str | None:
+    """The name in a member's extra field "Unicode Path", where it is of the name that is stored (APPNOTE.TXT,
+    4.6.9)."""
+    while len(extra) >= FIELD.size:
+        kind, size = FIELD.unpack_from(extra)
+        field, extra = extra[FIELD.size : FIELD.size + size], extra[FIELD.size + size :]
+        if kind == UNICODE_PATH and field[:1] == b"\x01" and field[1:5] == zlib.crc32(stored).to_bytes(4, "little"):
+            return field[5:].decode()
+    return None
 
 
 def _too_large(size: int, limit: int) -> Problem | None:

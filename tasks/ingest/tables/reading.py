@@ -67,6 +67,11 @@ def _opened(table: Path | str) -> Iterator[IO[bytes]]:
             f"{table} is not {error.encoding} throughout ({error.reason}): save it as UTF-8, or name its encoding in "
             "ingest.source.encoding, for example windows-1252"
         ) from error
+    except UnicodeError as error:  # of UTF-16 and UTF-32, which want to begin with their mark
+        raise DataError(
+            f"{table} is not in the encoding named ({error}): save it as UTF-8, or name one without a byte order mark "
+            "in ingest.source.encoding, for example utf-16-le"
+        ) from error
     except (pa.ArrowException, csv.Error, OSError, *compression.DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the table

@@ -44,7 +44,9 @@ def _values(load: Callable[..., Any], stream: IO[bytes], table: Path | str) -> I
     warnings.filterwarnings("ignore", module="openpyxl")
     try:
         book = load(stream, read_only=True, data_only=True)
-        yield from book.worksheets[0].iter_rows(values_only=True)
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # else rows end where the file says that they do, which not every exporter keeps up
+        yield from sheet.iter_rows(values_only=True)
     except Exception as error:  # every part of a damaged workbook fails in its own way
         raise DataError(f"{table} is a damaged Excel workbook ({error}): save it once more") from error
 

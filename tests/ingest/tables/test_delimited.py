@@ -102,6 +102,8 @@ def test_a_table_in_another_encoding_is_read_as_its_configuration_says(tmp_path:
     assert cells(rows(tmp_path, PLAIN.encode("utf-16"), encoding="latin-1")) == TOLD  # the file's own word counts
     with pytest.raises(DataError, match=r"is not shift_jis throughout.*ingest.source.encoding"):
         rows(tmp_path, b"path,label\na.png,\xff\xff\n", encoding="shift_jis")
+    with pytest.raises(DataError, match=r"is not in the encoding named .*without a byte order mark.*utf-16-le"):
+        rows(tmp_path, PLAIN, encoding="utf-16")
 
 
 def test_words_stay_as_they_are_and_integers_that_pandas_made_floats_are_integers(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zipfile
 from collections.abc import Callable
 from datetime import date
@@ -137,6 +138,19 @@ def test_the_first_sheet_of_a_workbook_is_read_with_what_its_cells_say(tmp_path:
     )
     with pytest.raises(DataError, match="damaged Excel workbook"):
         rows(tmp_path, zipped("xl/workbook.xml"))
+
+
+def test_all_rows_of_a_sheet_are_read_whatever_its_file_says_of_their_number(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    frame = pd.DataFrame({"path": [f"{number}.png" for number in range(6)], "label": ["a", "b"] * 3})
+    frame.to_excel(tmp_path / "t.xlsx", index=False)
+    for said in (b'<dimension ref="A1:B2"', b'<dimension ref="A1"'):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(tmp_path / "t.xlsx") as before, zipfile.ZipFile(packed, "w") as after:
+            for name in before.namelist():
+                after.writestr(name, re.sub(rb'<dimension ref="[^"]*"', said, before.read(name)))
+        assert said in zipfile.ZipFile(packed).read("xl/worksheets/sheet1.xml")
+        assert cells(rows(tmp_path, packed.getvalue())) == list(frame.itertuples(index=False, name=None))
 
 
 def test_arrow_is_what_reads_parquet_so_its_files_are_named_where_they_are_compressed_once_more(tmp_path: Path) -> None:
