@@ -17,6 +17,7 @@ from flows import approving, backbones, data, deploying, features, provenance, s
 from flows.clock import begin_with_the_process
 from flows.opening import check_output, open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
+from tasks.wording import counted
 from tasks.workspace import Workspace
 
 RUN, BROWSE, PROMOTE, DATA = "Run", "Browse", "Promote and use", "Data"
@@ -241,9 +242,9 @@ def predict(
     with shown(quiet):
         counts, is_told = delivered(lambda: predict_flow(model, str(here / folder), str(here / output), top_k))
     told = [
-        f"{counts['predicted']:,} images predicted",
+        f"{counted(counts['predicted'], 'image')} predicted",
         *[f"{counts['failed']:,} could not be decoded (see the column error)"] * bool(counts["failed"]),
-        *[f"{counts['other']:,} files that are no images left out"] * bool(counts["other"]),
+        *[f"{counted(counts['other'], 'file')} without an image left out"] * bool(counts["other"]),
         *[f"{counts['hidden']:,} hidden left out"] * bool(counts["hidden"]),
     ]
     out.print(f"{', '.join(told)}: {output}", soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.opening import check_output, claim, open_workspace
+from tasks.wording import counted
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def checkout(version: Version, remote: Remote = None, replace: Replace = False) 
     with shown():
         fetched = fetch_version(name, workspace, remote)
         restored = restore_version(name, workspace)
-    out.print(f"data/ is version {name}: {restored.files:,} files, {fetched:,} fetched", soft_wrap=True)
+    out.print(f"data/ is version {name}: {counted(restored.files, 'file')}, {fetched:,} fetched", soft_wrap=True)
 
 
 @app.command()
@@ -154,7 +155,7 @@ def push(version: Version = "current", remote: Remote = None) -> None:
     name = resolve(version, workspace)
     with shown():
         sent, address = push_version(name, workspace, remote)
-    out.print(f"version {name}: {sent:,} files sent to {address}", soft_wrap=True)
+    out.print(f"version {name}: {counted(sent, 'file')} sent to {address}", soft_wrap=True)
 
 
 @app.command()
@@ -175,7 +176,7 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
         fetched = fetch_version(name, workspace, remote)
         if name == current_version(workspace):
             restore_version(name, workspace, verify=False)
-    out.print(f"version {name}: {fetched:,} files fetched", soft_wrap=True)
+    out.print(f"version {name}: {counted(fetched, 'file')} fetched", soft_wrap=True)
 
 
 @app.command()
@@ -231,7 +232,7 @@ def relabel(
     if kept is None:
         out.print("nothing is new in it: no label was changed, or all are corrected already")
         return
-    out.print(f"{kept}: {count:,} corrections are new", soft_wrap=True)
+    out.print(f"{kept}: {counted(count, 'new correction')}", soft_wrap=True)
     settings = configuration_of(version, workspace)
     if settings is None:
         out.print("`headstart data ingest CONFIG` or `headstart run CONFIG` applies them", soft_wrap=True)

@@ -20,6 +20,7 @@ from tasks.extract.precision import choose_device, choose_precision
 from tasks.extract.weights import BUILTIN_WEIGHTS
 from tasks.ingest.pointer import current_version
 from tasks.machine import free_memory, usable_cores
+from tasks.wording import counted
 from tasks.workspace import Workspace
 
 LIBRARIES = ("headstart", "torch", "torchvision", "timm", "lightning", "prefect", "mlflow", "dvc", "pandas", "pyarrow")
@@ -28,7 +29,7 @@ LIBRARIES = ("headstart", "torch", "torchvision", "timm", "lightning", "prefect"
 def examine(workspace: Workspace) -> list[tuple[str, str]]:
     """Machine, devices, weights, servers and versions as (what, value) pairs. Starts and changes nothing."""
     memory = psutil.virtual_memory()
-    disk = shutil.disk_usage(workspace.root)
+    disk = shutil.disk_usage(next(folder for folder in (workspace.root, *workspace.root.parents) if folder.is_dir()))
     device = choose_device()
     checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
     downloaded = sorted(path.name for path in checkpoints.glob("*.pth")) if checkpoints.is_dir() else []
@@ -69,10 +70,12 @@ def _mlflow(uri: str) -> str:
 def _devices() -> list[str]:
     found = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     found += ["mps"] if torch.backends.mps.is_available() else []
-    return [*found, f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"]
+    return [*found, f"cpu ({torch.backends.cpu.get_cpu_capability()}, {counted(torch.get_num_threads(), 'thread')})"]
 
 
 def _writable(workspace: Workspace) -> str:
+    if not workspace.root.is_dir():
+        return "not there yet"
     try:
         workspace.check_writable()
         return "writable"

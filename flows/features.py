@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tasks.wording import counted
 from tasks.workspace import Workspace
 
 app = typer.Typer(
@@ -69,7 +70,7 @@ def verify(
             out.print(f"{health.folder.name}: {remark}", soft_wrap=True)
     damage = [part for health in found for part in health.damage]
     parts, images = (sum(getattr(health, of) for health in found) for of in ("parts", "images"))
-    closing = f"{_number(len(found), 'space')}, {_number(parts, 'sound file')}, {_number(images, 'image')}"
+    closing = f"{counted(len(found), 'space')}, {counted(parts, 'sound file')}, {counted(images, 'image')}"
     if not damage:
         out.print(f"{closing}: clean")
     elif repair:
@@ -100,10 +101,6 @@ def gc(
         out.print(f"{cleared.folder.name[:12]}  {cleared.what}{size}", soft_wrap=True)
         freed += cleared.nbytes
     out.print(f"{'would free' if dry_run else 'freed'} {freed / MIB:,.1f} MiB")
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _root() -> Path:

@@ -17,7 +17,7 @@ from tasks.register.moves import full_history, notice
 from tasks.register.store import open_registry
 from tasks.workspace import Workspace
 
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+CLOCK = re.compile(r"[T ]")
 
 
 def moves_of(workspace: Workspace, name: str) -> list[Move]:
@@ -76,12 +76,12 @@ def read_time(text: str) -> tuple[datetime, datetime]:
     """
     try:
         first = datetime.fromisoformat(text)
-    except ValueError as error:
+        last = first if CLOCK.search(text) else first + timedelta(days=1, microseconds=-1)
+        return first.astimezone(UTC), last.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise ConfigurationError(
             f"{text!r} is no time: as in --at 2026-11-01, --at 2026-11-01T09:30 or --at 2026-11-01T09:30+00:00"
         ) from error
-    last = first + timedelta(days=1, microseconds=-1) if DAY.fullmatch(text) else first
-    return first.astimezone(UTC), last.astimezone(UTC)
 
 
 def reigns_during(moves: Sequence[Move], first: datetime, last: datetime) -> list[Move]:

@@ -13,7 +13,7 @@ import pandas as pd
 from flows.origin import ENVIRONMENT, LOCK, read_lock
 from flows.restoring import differing
 from flows.subject import Subject
-from tasks.register.tags import EVALUATION_FILES
+from tasks.register.store import keeper_of
 
 TELLING = ("python", "platform", "processor", "cores", "variables", "threads", "gpu")
 """What of a machine may change the last digits of a figure."""
@@ -123,7 +123,8 @@ def _predictions(then: Subject, now: Subject) -> dict[str, Distance]:
 
 
 def _table(subject: Subject, begins: str) -> pd.DataFrame | None:
-    content = subject.content(f"tables/{begins}_predictions.parquet", subject.tags.get(EVALUATION_FILES))
+    keeper = keeper_of(subject.client, subject.run, "evaluation") if subject.run else None
+    content = subject.content(f"tables/{begins}_predictions.parquet", keeper)
     return None if content is None else pd.read_parquet(io.BytesIO(content))
 
 

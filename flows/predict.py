@@ -26,6 +26,7 @@ from tasks.model.classifier import ImageClassifier
 from tasks.progress import Advance, progress, tell
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, fetch_bundle, get_version, parted
 from tasks.register.store import connect
+from tasks.wording import counted
 from tasks.workspace import Workspace
 
 CHUNK, PART = 256, 1024
@@ -110,7 +111,7 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
         "predicted": predictions.rows - predictions.failed, "failed": predictions.failed,
         "other": left_out["other"], "hidden": left_out["hidden"],
     }  # fmt: skip
-    check_delivery(counts, f"{counts['predicted']:,} images predicted", workspace)
+    check_delivery(counts, f"{counted(counts['predicted'], 'image')} predicted", workspace)
     return counts
 
 

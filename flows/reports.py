@@ -20,8 +20,8 @@ from tasks.errors import ConfigurationError, RegistryError
 from tasks.records import PAGE
 from tasks.register.gate import VERDICT
 from tasks.register.registry import aliases_of, get_model, get_version
-from tasks.register.store import connect
-from tasks.register.tags import DATA, EVALUATION_FILES
+from tasks.register.store import connect, keeper_of
+from tasks.register.tags import DATA
 from tasks.report.versions import Version, versions_page
 from tasks.workspace import Workspace, write_whole
 
@@ -38,7 +38,7 @@ def find_report(workspace: Workspace, which: str | None) -> Path:
     client = connect(workspace)
     run = _run(client, which)
     try:
-        keeper = run.data.tags.get(f"{REPORT}.files", run.info.run_id)
+        keeper = keeper_of(client, run, REPORT)
         (folder := workspace.cache / "reports" / keeper).mkdir(parents=True, exist_ok=True)
         return Path(client.download_artifacts(keeper, PAGE, str(folder)))
     except (MlflowException, OSError) as error:
@@ -64,7 +64,7 @@ def _run(client: MlflowClient, which: str | None) -> Run:
 
 
 def _newest(client: MlflowClient) -> Run:
-    ended_well = every_run(client, "attributes.status = 'FINISHED'")
+    ended_well = every_run(client, f"attributes.status = 'FINISHED' and tags.{REPORT} != ''")
     found = next((run for run in ended_well if PARENT not in run.data.tags), None)
     if found is None:
         raise RegistryError("no run has ended well yet: `headstart run CONFIG` writes a report")
@@ -115,7 +115,7 @@ def _intervals(metrics: Mapping[str, float]) -> dict[str, tuple[float, float, fl
 
 
 def _predictions(client: MlflowClient, run: Run, split: str) -> pd.DataFrame | None:
-    keeper = run.data.tags.get(EVALUATION_FILES, run.info.run_id)
+    keeper = keeper_of(client, run, "evaluation")
     try:
         return pd.read_parquet(client.download_artifacts(keeper, f"tables/{split}_predictions.parquet"))
     except (MlflowException, OSError):

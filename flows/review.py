@@ -19,7 +19,7 @@ from tasks.ingest.corrections import read_corrections, write_corrections
 from tasks.ingest.relabel import read_review
 from tasks.ingest.remotes import fetch_version
 from tasks.ingest.versioning import read_manifest
-from tasks.register.store import connect
+from tasks.register.store import connect, keeper_of
 from tasks.workspace import Workspace, write_whole
 
 SUSPECTS = "tables/suspects.csv"
@@ -86,7 +86,9 @@ def configuration_of(version: str, workspace: Workspace) -> PipelineConfig | Non
 def _newest_run(client: MlflowClient, version: str) -> Run | None:
     experiments = [each.experiment_id for each in client.search_experiments()]
     order = ["attributes.start_time DESC"]
-    found = client.search_runs(experiments, f"tags.`data.version` = '{version}'", order_by=order, max_results=1)
+    # A ranking is of a version, too, and keeps no dataset's files.
+    such = f"tags.`data.version` = '{version}' and tags.dataset != ''"
+    found = client.search_runs(experiments, such, order_by=order, max_results=1)
     return found[0] if found else None
 
 
@@ -106,14 +108,14 @@ def _last_run(client: MlflowClient, name: str) -> Run:
 
 def _contradictions(client: MlflowClient, run: Run, workspace: Workspace) -> pd.DataFrame:
     """Copies under different labels, as the run's ingestion found them; none where an earlier headstart made it."""
-    keeper, path = run.data.tags.get("dataset.files", run.info.run_id), f"data/{CONTRADICTIONS}"
+    keeper, path = keeper_of(client, run, "dataset"), f"data/{CONTRADICTIONS}"
     if path not in {each.path for each in client.list_artifacts(keeper, "data")}:
         return pd.DataFrame(columns=COPIES)
     return read_contradictions(_artifact(client, run, "dataset", path, workspace).parent)
 
 
 def _artifact(client: MlflowClient, run: Run, kind: str, path: str, workspace: Workspace) -> Path:
-    keeper = run.data.tags.get(f"{kind}.files", run.info.run_id)
+    keeper = keeper_of(client, run, kind)
     (folder := workspace.cache / "reviews" / keeper).mkdir(parents=True, exist_ok=True)
     try:
         return Path(client.download_artifacts(keeper, path, str(folder)))

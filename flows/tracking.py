@@ -42,7 +42,7 @@ from tasks.records import (
     RegisteredModel,
     Report,
 )
-from tasks.register.store import connect
+from tasks.register.store import connect, keeper_of
 from tasks.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
@@ -130,18 +130,21 @@ class TrackedRun:
         tags = {kind: record.fingerprint} | ({f"{kind}.report": report} if report else {})
         alike = [f"tags.`{tag}` = '{name}'" for tag, name in tags.items()]
         same = self.client.search_runs(
-            [run.info.experiment_id], " and ".join([*alike, "attributes.status = 'FINISHED'"]), max_results=1
-        )
+            [run.info.experiment_id], " and ".join([*alike, "attributes.status = 'FINISHED'"]), max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )  # fmt: skip
         self.client.log_batch(self.id, tags=[RunTag(tag, name) for tag, name in tags.items()], synchronous=True)
-        if same:
-            self.client.set_tag(self.id, f"{kind}.files", same[0].info.run_id)
-            self.client.set_tag(
-                self.id,
-                NOTE,
-                "Nothing to compute again: pictures and tables of unchanged stages lie with the run that made them, "
-                f"[{same[0].info.run_name}](#/experiments/{run.info.experiment_id}/runs/{same[0].info.run_id}).",
-            )
-        return not same
+        keeper = self.client.get_run(keeper_of(self.client, same[0], kind)) if same else None
+        if keeper is None or keeper.info.lifecycle_stage != "active":
+            return True
+        self.client.set_tag(self.id, f"{kind}.files", keeper.info.run_id)
+        self.client.set_tag(
+            self.id,
+            NOTE,
+            "Nothing to compute again: pictures and tables of unchanged stages lie with the run that made them, "
+            f"[{keeper.info.run_name}](#/experiments/{run.info.experiment_id}/runs/{keeper.info.run_id}).",
+        )
+        return False
 
     def _log_dataset(self, dataset: Dataset) -> None:
         manifest = dataset.read_manifest()

@@ -11,6 +11,7 @@ from flows.guarded import HOST
 from flows.remote import is_server
 from flows.summary import Outcome, one_line, summary_rows
 from tasks.records import PAGE, Evaluation
+from tasks.register.store import keeper_of
 
 NOTE = "mlflow.note.content"
 """Tag of the description of an experiment or a run, in Markdown."""
@@ -79,5 +80,5 @@ def link_to_report(client: MlflowClient, run_id: str, uri: str) -> str:
     """Address of a run's report on MLflow's pages: the team's, or those that `headstart ui` opens."""
     run = client.get_run(run_id)
     pages = uri.rstrip("/") if is_server(uri) else f"http://{HOST}:{PORT}"
-    keeper = run.data.tags.get(f"{REPORT}.files", run_id)
+    keeper = keeper_of(client, run, REPORT)
     return f"{pages}/#/experiments/{run.info.experiment_id}/runs/{keeper}/artifacts/{PAGE}"

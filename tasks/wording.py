@@ -46,6 +46,11 @@ def shorten(names: Iterable[str], most: int = SHOWN) -> str:
     return f"{', '.join(brief(name, REASON) for name in listed[:most])}{more}"
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things: ``1 file``, ``2 files``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def quantity(value: float, unit: str = "") -> str:
     """A number as people write it, with four digits that count, and its unit: ``12.34 years``."""
     if value != value:

@@ -42,7 +42,7 @@ from tasks.register.config import RegisterConfig
 from tasks.register.duels import Duel
 from tasks.register.gate import PROMOTE, VERDICT, decide
 from tasks.register.gates.tasks import with_further
-from tasks.register.gating import Evidence
+from tasks.register.gating import Evidence, Gate
 from tasks.register.merits import Merit
 from tasks.register.moves import settle
 from tasks.register.registry import (
@@ -54,14 +54,13 @@ from tasks.register.registry import (
     rulings_of,
 )
 from tasks.register.rivals import EARLIER
-from tasks.register.rulings import findings_as_tags
-from tasks.register.store import connect
+from tasks.register.rulings import findings_as_tags, is_measured
+from tasks.register.store import connect, keeper_of
 from tasks.register.tags import (
     ADAPTED,
     BACKBONES,
     CANDIDATE,
     DATA,
-    EVALUATION_FILES,
     HELD_OUT,
     LEARNED_FROM,
     PARTIAL,
@@ -127,7 +126,7 @@ def register_candidate(
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
             tags |= findings_as_tags(with_further(config.gates, evidence), evidence)
             mine.check()
-            keeper = client.get_run(run_id).data.tags.get(EVALUATION_FILES, run_id)
+            keeper = keeper_of(client, client.get_run(run_id), "evaluation")
             about = card(
                 run_id, keeper, dataset, preprocessed, features, candidate, evaluation, comparison, inspection
             )  # fmt: skip
@@ -135,7 +134,7 @@ def register_candidate(
                 name, uri, run_id, tags, description=about, model_id=uri.removeprefix("models:/")
             )
         decide(mine)
-        return _record(client, name, int((known or made).version), known)
+        return _record(client, name, int((known or made).version), known, config.gates)
 
 
 def _begin_model(client: MlflowClient, name: str) -> None:
@@ -172,15 +171,20 @@ def _adapted(candidate: Candidate) -> dict[str, str]:
     return {} if adapted is None else {ADAPTED: "yes" if adapted else "no"}
 
 
-def _record(client: MlflowClient, name: str, number: int, known: Version | None) -> RegisteredModel:
+def _record(
+    client: MlflowClient, name: str, number: int, known: Version | None, gates: Sequence[Gate]
+) -> RegisteredModel:
     aliases = aliases_of(get_model(client, name)).get(number, [])
     alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in aliases), None)
     version = client.get_model_version(name, str(number))
     verdict = version.tags[VERDICT]
     if known and VERDICT in known.tags:
         verdict = f"nothing changed: this is version {number}"
+        if others := [gate.gate for gate in gates if not is_measured(gate, version)]:
+            verdict += f"; as {'they are' if len(others) > 1 else 'it is'} written now, it was not judged by "
+            verdict += ", ".join(others)
     return RegisteredModel(
-        fingerprint=f"{name}/{number}", name=name, version=number, alias=alias, verdict=verdict,
+        fingerprint=f"{name}/{number}/{alias or ''}", name=name, version=number, alias=alias, verdict=verdict,
         rulings=rulings_of(version), pending=alias != CHAMPION and version.tags.get(APPROVAL) == PENDING,
         new=known is None,
     )  # fmt: skip

@@ -192,11 +192,11 @@ def _before(client: Registry, name: str, to: int | None = None) -> int:
     earlier = _earlier(client, name, versions)
     if not earlier:
         raise RegistryError(f"model {name!r} has had no earlier champion to go back to")
-    if to and to not in earlier:
+    if to is not None and to not in earlier:
         raise RegistryError(
             f"version {to} of {name!r} was not champion before; those that were: {', '.join(map(str, earlier))}"
         )
-    wanted, *further = earlier[earlier.index(to) if to else 0 :]
+    wanted, *further = earlier[0 if to is None else earlier.index(to) :]
     if reason := _gone(client, versions, wanted):
         back = next((number for number in further if _gone(client, versions, number) is None), None)
         way = f"the next one back is version {back}: `headstart rollback {name} --to {back}`"

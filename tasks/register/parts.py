@@ -13,7 +13,7 @@ from tasks.groups import group_numbers
 from tasks.records import Comparison, Dataset
 from tasks.register.gating import Evidence, Finding, unopposed
 from tasks.target import Target
-from tasks.wording import figure_text
+from tasks.wording import counted, figure_text
 
 if TYPE_CHECKING:
     from tasks.evaluate.scores.intervals import Sample
@@ -50,7 +50,7 @@ def worse_parts(comparison: Comparison | None, kinds: Sequence[str], level: floa
     # An error that is no number is no better than any.
     worse = table[(table["p_holm"] < level) & ~(table["difference"] >= 0)].sort_values("p_holm")
     if worse.empty:
-        told = f"worse on none of {len(table)} parts of {split}"
+        told = f"worse on none of {counted(len(table), 'part')} of {split}"
         return Finding(True, told, asked, "0", against=comparison.version)
     name = "mae" if f"{split}/mae" in comparison.metrics else "accuracy"
     what = "MAE " * (name == "mae")
@@ -97,7 +97,7 @@ def worse_tasks(comparison: Comparison | None, dataset: Dataset, level: float) -
         told = f"cannot be compared on {split}: {left} (see the findings of the comparison)"
         return Finding(None, told, asked, against=comparison.version)
     if not worse:
-        told = f"none of {len(there)} further tasks is worse on {split}"
+        told = f"none of {counted(len(there), 'further task')} is worse on {split}"
         return Finding(True, told, asked, "0", against=comparison.version)
     return Finding(False, "; ".join(worse), asked, str(len(worse)), against=comparison.version)
 

@@ -33,6 +33,22 @@ def findings_as_tags(gates: Sequence[Gate], evidence: Evidence) -> dict[str, str
     return {f"{GATE}{place}": _measured(gate, evidence) for place, gate in enumerate(gates, 1)}
 
 
+def is_measured(gate: Gate, version: Version) -> bool:
+    """Whether a version was measured by a gate with these keys; of one that an earlier headstart made, nobody knows."""
+    kept = gate_tags(version)
+    return not kept or any(_written(entry_of(version.tags, key) or {}) == gate for key in kept)
+
+
+def _written(entry: dict[str, Any]) -> Gate | None:
+    """The gate that a tag is of, with what it did not know then as it is by default; None where nobody knows it."""
+    settings = entry.get("settings")
+    name = settings.get("gate") if isinstance(settings, dict) else None
+    try:
+        return GATES[name].model_validate(settings) if name in GATES else None
+    except ValidationError:
+        return None
+
+
 def rule(standing: Standing) -> dict[str, Ruling]:
     """What each gate says of a version, by its tag; of one that an earlier headstart made, those that it knew."""
     if kept := gate_tags(standing.version):

@@ -14,6 +14,7 @@ from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 BUSY_SECONDS = 90
 """How long a SQLite file is waited for that another process holds: a copy, a backup or a slow disk takes half a
@@ -45,6 +46,23 @@ def connect(workspace: Workspace) -> MlflowClient:
 
     wait_for_locks()
     return MlflowClient(workspace.tracking_uri)
+
+
+def keeper_of(client: MlflowClient, run: Run, kind: str) -> str:
+    """The id of the run that keeps the files of a run's record: its own, or that of an earlier one which made the same.
+
+    Earlier headstarts may have named a run that names another one.
+    """
+    from mlflow.exceptions import MlflowException
+
+    passed: set[str] = set()
+    while (keeper := run.data.tags.get(f"{kind}.files")) and run.info.run_id not in passed:
+        passed.add(run.info.run_id)
+        try:
+            run = client.get_run(keeper)
+        except MlflowException:  # it is gone for good
+            return str(keeper)
+    return str(run.info.run_id)
 
 
 @cache

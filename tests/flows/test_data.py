@@ -190,10 +190,13 @@ def reviewed(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     doubted.assign(suggested="b", why="b 0.99, a 0.001", score=0.99).to_csv(tmp_path / "suspects.csv", index=False)
     client.log_artifact(run, str(tmp_path / "suspects.csv"), "tables")
     client.log_text(run, yaml.safe_dump(config.model_dump(mode="json", by_alias=True)), "config.yaml")
-    client.set_tag(run, "data.version", dataset.version)
-    client.set_tag(run, "evaluation", "e")
+    for tag, value in {"data.version": dataset.version, "dataset": dataset.fingerprint, "evaluation": "e"}.items():
+        client.set_tag(run, tag, value)
     client.log_metric(run, "suspects", 2)
     client.set_terminated(run)
+    ranking = client.create_run(client.get_experiment_by_name("mine").experiment_id).info.run_id
+    client.set_tag(ranking, "data.version", dataset.version)  # newer, of the same data, and without its files
+    client.set_terminated(ranking)
     return workspace, dataset.version
 
 
@@ -221,7 +224,7 @@ def test_labels_are_reviewed_and_corrected_in_three_commands(
     table.to_csv(file, index=False)
     data.relabel(file, "current")
     told = capsys.readouterr().out
-    assert "data.labels.csv: 1 corrections are new" in told and "relabelled" in told and "then: headstart run" in told
+    assert "data.labels.csv: 1 new correction" in told and "relabelled" in told and "then: headstart run" in told
     after = current_version(workspace)
     assert after is not None and after != before
     labels = read_manifest(after, workspace).set_index("path")["label"]
@@ -235,7 +238,8 @@ def test_copies_under_different_labels_are_reviewed_first_and_corrected(
 ) -> None:
     workspace, version = reviewed
     client = connect(workspace)
-    run = client.search_runs([client.get_experiment_by_name("mine").experiment_id])[0].info.run_id
+    experiment = client.get_experiment_by_name("mine").experiment_id
+    run = client.search_runs([experiment], "tags.dataset != ''")[0].info.run_id
     copies = [("train/a/c.png", "f" * 32, "", "a"), ("train/b/c.png", "f" * 32, "", "b")]
     table = pd.DataFrame(copies, columns=["path", "hash", "split", "label"])
     table.to_csv(tmp_path / "contradictions.csv", index=False)

@@ -22,6 +22,12 @@ def test_the_doctor_tells_of_headstart_itself_and_of_all_backbones(tmp_path: Pat
     assert told["backbones"].startswith(f"{len(facts()):,}:")
 
 
+def test_the_doctor_looks_at_a_workspace_that_is_not_there_yet(tmp_path: Path) -> None:
+    there, not_yet = (dict(examine(Workspace(folder))) for folder in (tmp_path, tmp_path / "not" / "yet"))
+    assert not_yet["workspace"].startswith(f"{tmp_path / 'not' / 'yet'}, ") and not (tmp_path / "not").exists()
+    assert not_yet.keys() == there.keys()
+
+
 def test_the_command_tells_its_version() -> None:
     told = CliRunner().invoke(app, ["--version"])
     assert (told.exit_code, told.output) == (0, f"headstart {version('headstart')}\n")

@@ -53,10 +53,13 @@ def test_a_day_has_every_champion_of_that_day(berlin: None) -> None:
         datetime(2026, 10, 31, 23, tzinfo=UTC), datetime(2026, 11, 1, 22, 59, 59, 999999, tzinfo=UTC),
     )  # fmt: skip
 
+    assert read_time("20261101") == read_time("2026-11-01") and versions_at("20261101T0959") == [1]
 
-def test_what_is_no_time_is_told_with_what_is() -> None:
-    with pytest.raises(ConfigurationError, match=r"'last week' is no time: as in --at 2026-11-01"):
-        read_time("last week")
+
+@pytest.mark.parametrize("text", ["last week", "0001-01-01"])
+def test_what_is_no_time_is_told_with_what_is(text: str, berlin: None) -> None:
+    with pytest.raises(ConfigurationError, match=f"'{text}' is no time: as in --at 2026-11-01"):
+        read_time(text)
 
 
 def test_the_table_says_who_where_and_which_entry_is_missing() -> None:

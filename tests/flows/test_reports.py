@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from mlflow.store.entities import PagedList
 
-from flows.reports import _newest
+from flows.config import PipelineConfig, read_config
+from flows.reports import PAGE, _newest, find_report
 from flows.subject import PARENT, every_run, find_subject
+from flows.tracking import tracked
 from tasks.errors import RegistryError
+from tasks.records import Report
+from tasks.register.store import keeper_of
+from tasks.workspace import Workspace
+from tests.flows.homes import ROOT
 
 
 class Store:
@@ -50,3 +56,23 @@ def test_a_run_is_looked_for_on_all_pages() -> None:
     assert len(list(every_run(store))) == 100 and store.asked == 10  # type: ignore[arg-type]
     with pytest.raises(RegistryError, match="and 9 runs begin with it"):
         find_subject(store, "0")  # type: ignore[arg-type]
+
+
+def test_of_runs_that_made_the_same_each_names_the_one_that_keeps_its_files(workspace: Workspace) -> None:
+    """However many, whatever else was run meanwhile, and anew once that one is deleted."""
+    config = read_config(ROOT / "configs" / "digits.yaml", [], PipelineConfig)
+    (page := workspace.root / PAGE).write_text("a page")
+    runs = []
+    for number in range(6):
+        with tracked(config, workspace, f"run-{number}") as run:
+            run.log(Report(fingerprint="x", page=page))
+        runs.append(run.id)
+        with tracked(config, workspace, "a ranking") as ranked:
+            ranked.set_tags(data_version="v")
+        assert find_report(workspace, None).read_text() == "a page"
+        if number == 3:
+            run.client.delete_run(runs[0])
+    tags = [run.client.get_run(each).data.tags for each in runs]
+    assert [each.get("report.files") for each in tags] == [None, *[runs[0]] * 3, None, runs[4]]
+    run.client.set_tag(runs[4], "report.files", runs[0])  # as earlier headstarts wrote: a run that names another one
+    assert keeper_of(run.client, run.client.get_run(runs[5]), "report") == runs[0]

@@ -154,7 +154,9 @@ def test_array_that_is_no_image_is_a_data_error(array: np.ndarray) -> None:
         decode(array)
 
 
-@pytest.mark.parametrize("picture", [small()[9:9], small()[:, :0], Image.new("RGB", (0, 3))], ids=str)
+@pytest.mark.parametrize(
+    "picture", [small()[9:9], small()[:, :0], Image.new("RGB", (0, 3))], ids=["no rows", "no columns", "Pillow's"]
+)
 def test_a_crop_without_pixels_is_no_image(picture: np.ndarray | Image.Image) -> None:
     """As of a detector's box that has no height."""
     with pytest.raises(DataError, match=r"pixels are no image"):

@@ -321,7 +321,7 @@ def test_impossible_splits_are_refused_with_the_configuration(options: dict[str,
             {},
             "class 0, class 1, class 10, class 100, class 101 and 995 more: ",
         ),
-        (images(3), {}, "set ingest.split.by to stratified"),
+        (images(5), {}, "set ingest.split.by to stratified"),
         ([Row("1", "a", "x"), Row("2", "b", "x")], {}, r"no image has a label.*Kept out: 2 copies of one image under"),
     ],
 )

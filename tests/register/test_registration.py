@@ -64,9 +64,9 @@ def register(trained: Trained, client: MlflowClient, workspace: Workspace, monke
     monkeypatch.chdir(workspace.root)
     experiment = client.create_experiment("photos", (workspace.mlruns / "artifacts").as_uri())
 
-    def register(made: Trained = trained, promote: str = "auto") -> RegisteredModel:
+    def register(made: Trained = trained, promote: str = "auto", **more: Any) -> RegisteredModel:
         run = client.create_run(experiment)
-        config = RegisterConfig.model_validate({"promote": promote})
+        config = RegisterConfig.model_validate({"promote": promote} | more)
         return register_candidate(
             config, "photos", run.info.run_id, made.ready.dataset, made.ready.preprocessed, made.ready.features,
             made.candidate, made.evaluation, workspace,
@@ -89,6 +89,8 @@ def test_a_candidate_is_registered_once_and_the_alias_that_is_told_is_the_one_it
     again = register()
     assert (again.version, again.alias, again.new) == (1, None, False)
     assert again.verdict == "nothing changed: this is version 1"
+    gated = register(gates=[{"gate": "size", "megabytes": 0.001, "on_failure": "reject"}])
+    assert gated.verdict == "nothing changed: this is version 1; as it is written now, it was not judged by size"
     moves.rollback(client, "photos", "no", "ada")
     assert register().alias == "champion"
     third = register(renamed(trained, "third"))
