@@ -37,9 +37,11 @@ def check_labels(config: Method, source: str, kind: Kind) -> None:
 
     Raises:
         ConfigurationError: images have several labels each, and a method gives one, or balances them; or a number, and
-            a method, or one of its keys, is for classes.
+            a method, or one of its keys, is for classes; or a method that learns from images without labels is tried
+            among others.
     """
     searched(config)
+    _check_compared(config)
     _check_at_once(config)
     if kind == "number":
         _check_number(config, source)
@@ -65,6 +67,15 @@ def searched(config: Method) -> list[Method]:
                 f"{name} (train.search.methods) cannot take what this section says of {config.method}: {what}"
             ) from error
     return found
+
+
+def _check_compared(config: Method) -> None:
+    for key, name, kind in _named(config):
+        if kind.unlabelled and not config.unlabelled:
+            raise ConfigurationError(
+                f"{name} ({key}) is for a domain without labels, and what is tried is compared by images of the "
+                f"others: take train.method: {name} (docs/adaptation.md)"
+            )
 
 
 def _check_at_once(config: Method) -> None:
@@ -192,14 +203,9 @@ def check_pool(config: Method, dataset: Dataset) -> None:
     """Whether there are unlabelled images for a method that learns from them.
 
     Raises:
-        ConfigurationError: there are none; or such a method is tried among others.
+        ConfigurationError: there are none, or a single one; or such a method is tried among others.
     """
-    for key, name, kind in _named(config):
-        if kind.unlabelled and not config.unlabelled:
-            raise ConfigurationError(
-                f"{name} ({key}) is for a domain without labels, and what is tried is compared by images of the "
-                f"others: take train.method: {name} (docs/adaptation.md)"
-            )
+    _check_compared(config)
     if config.unlabelled and (count := dataset.counts.get("pool", 0)) < 2:
         raise ConfigurationError(
             f"{config.method} (train.method) learns from unlabelled images of the target domain, and the pool of "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.teachers import Teachers
 from tasks.train.check import check_attack, check_labels, check_pool, check_tasks, check_teacher
 from tasks.train.distillation.config import Distillation
-from tasks.train.further import check_further, curves_of, fit_further, settle_head, tuned_task
+from tasks.train.further import check_further, curves_of, fit_further, served_merit, settle_head, tuned_task
 from tasks.train.heads import as_numbers, as_probabilities
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -61,19 +63,23 @@ def train_head(
     check_further(whole, config)
     if config.reads_pool and dataset.counts.get("pool"):
         extract_features(ExtractConfig.model_validate(features.extraction), dataset, preprocessed, workspace, ("pool",))
+    several = preprocessed.geometry["views"] != "one"  # of which trainings look at one
+    served = partial(served_merit, workspace=workspace) if several else None
     fits: dict[int, Fit] = {}
+    diverged: set[int] = set()
     for seed in config.seeds or [config.seed]:
         task = replace(whole, folder=checkpoints / str(seed), seed=seed)
-        fits[seed] = search(config, task) if config.search else config.fit(task)
-        if not fits[seed].cross_validated:  # else it has learned from the images that choices are made on
-            _finish(fits[seed], config, task, workspace)
-    seed = max(fits, key=lambda seed: _preferred(fits[seed], config))
+        fits[seed] = search(config, task, served) if config.search else config.fit(task)
+        # One that is cross-validated has learned from the images that choices are made on.
+        if not fits[seed].cross_validated and not _finish(fits[seed], config, task, workspace):
+            diverged.add(seed)
+    seed = max(fits, key=lambda seed: (seed not in diverged, *_preferred(fits[seed], config)))
     best = fits[seed]
     best.scores = {seed: fit.score for seed, fit in fits.items()} if len(fits) > 1 else {}
     # A search within so many minutes may end another way the next time.
     name = fingerprint(name, best.method, best.chosen, best.score)
     further = fit_further(best, config, replace(whole, folder=checkpoints / str(seed), seed=seed), workspace)
-    _check_finite(best, further)
+    _check_finite(best, further, seed in diverged)
     if best.further:
         best.curves = curves_of(dataset.target.name, best.curves, leads=True)
     candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, features)
@@ -83,13 +89,13 @@ def train_head(
     return candidate
 
 
-def _check_finite(best: Fit, further: dict[str, Fit]) -> None:
-    """Raise where weights are no numbers, of which no evaluation could tell anything."""
+def _check_finite(best: Fit, further: dict[str, Fit], diverged: bool) -> None:
+    """Raise where weights or answers are no numbers, of which no evaluation could tell anything."""
     heads = (fit.head.state_dict().values() for fit in (best, *further.values()))
-    if not all(tensor.isfinite().all() for tensor in chain.from_iterable(heads)):
+    if diverged or not all(tensor.isfinite().all() for tensor in chain.from_iterable(heads)):
         raise ConfigurationError(
-            "the training has diverged, its weights are no numbers: lower train.learning_rate, leave train.clip as it "
-            "is, or, where numbers are told, look for one that is larger than all others by far"
+            "the training has diverged, its weights or answers are no numbers: lower train.learning_rate, leave "
+            "train.clip as it is, or, where numbers are told, look for one that is larger than all others by far"
         )
 
 
@@ -102,9 +108,9 @@ def _preferred(fit: Fit, config: Method) -> tuple[bool, bool, float]:
     return True, agreed, fit.chosen["information"]
 
 
-def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> None:
+def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> bool:
     """Calibrate a fit and score it by the very features that it is evaluated and served by, so that there is one
-    figure of it, whatever the method made its choices by."""
+    figure of it, whatever the method made its choices by; returns whether its answers are numbers."""
     images = task.validation if fit.backbone is None else tuned_task(fit, task, workspace).validation
     with torch.inference_mode():
         seen = measured("validation", fit.head(images[0]), images[1])
@@ -112,6 +118,7 @@ def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> None:
     if fit.backbone is not None and fit.mixed is None:  # an average is no epoch's
         seen[f"validation/{merit_name(kind_of(images[1]))}"] = fit.score
         fit.curves.loc[fit.curves["step"] == fit.chosen["epoch"], list(seen)] = list(seen.values())
+    return math.isfinite(seen["validation/loss"])
 
 
 def _keep(

@@ -150,6 +150,13 @@ def settle_head(fit: Fit, calibrated: bool, images: Labelled) -> None:
     fit.score = merit(answers, targets)
 
 
+def served_merit(fit: Fit, task: Task, workspace: Workspace) -> float:
+    """The merit on validation of a tuned backbone by the features that it is served by, of all views of an image."""
+    features, targets = tuned_task(fit, task, workspace).validation
+    with torch.inference_mode():
+        return merit(fit.head(features), targets)
+
+
 def tuned_task(fit: Fit, task: Task, workspace: Workspace, splits: tuple[Split, ...] = ()) -> Task:
     """The same task on features of the tuned backbone, of some splits; where they are evaluated, too, they are found in
     the store.

@@ -21,12 +21,14 @@ NEVER = -1e4
 
 
 def fit_prototypes(
-    train: Labelled, validation: Labelled, classes: int, distance: str = "auto", parts: Sequence[Part] = ()
-) -> Fit:
+    train: Labelled, validation: Labelled, classes: int, distance: str = "auto", parts: Sequence[Part] = (),
+    calibrate: bool = True,
+) -> Fit:  # fmt: skip
     """A head that answers the class of the nearest mean.
 
     Args:
         distance: ``euclidean``, ``cosine``, or ``auto``, which takes the better one on validation.
+        calibrate: whether logits are divided by the temperature that suits validation best.
     """
     asked = ("euclidean", "cosine") if distance == "auto" else (distance,)
     rows, heads = [], []
@@ -34,7 +36,8 @@ def fit_prototypes(
         head = (euclidean if kind == "euclidean" else cosine)(train, classes, parts)
         with torch.inference_mode():
             logits = head(validation[0])
-            head.temperature.fill_(temperature(logits, validation[1]))
+            if calibrate:
+                head.temperature.fill_(temperature(logits, validation[1]))
             row = measured("train", head(train[0]), train[1])
             rows.append({"step": step} | row | measured("validation", head(validation[0]), validation[1]))
         heads.append(head)

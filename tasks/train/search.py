@@ -26,6 +26,8 @@ from tasks.train.solvers import Fit
 from tasks.train.task import Task
 from tasks.train.tuning.method import ThroughBackbone
 
+ENDED = "ended"
+"""Attribute of a study whose trials or minutes are used up."""
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
 SGD = 30.0
@@ -33,13 +35,17 @@ SGD = 30.0
 """Keys of a method's section that are no setting of a trial."""
 
 
-def search(configured: Method, task: Task) -> Fit:
+def search(configured: Method, task: Task, served: Callable[[Fit, Task], float] | None = None) -> Fit:
     """The best fit on validation of those that `SearchConfig` allows; its ``trials`` tell of all of them.
 
     The first trial is the configuration as it is. What is tried then is proposed by a tree-structured Parzen estimator
     (Bergstra et al. 2011); a trial that trains for several epochs ends once it is worse than half of the earlier ones
     were at its epoch (Optuna's median pruner). Killed, a second call with the same task takes up the trial that was at
     work, and tries what an unbroken search would have tried.
+
+    Args:
+        served: merit on validation of a training through the backbone as it is served, where its own is of a part of
+            that, such as one view of several, and heads on features of all of it compete.
     """
     budget = configured.search
     assert budget is not None
@@ -59,13 +65,16 @@ def search(configured: Method, task: Task) -> Fit:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
         advance(_count(study))
-        while (done := _count(study)) < budget.trials and (not done or time.monotonic() < ends):
+        while not study.user_attrs.get(ENDED) and (done := _count(study)) < budget.trials:
+            if done and time.monotonic() >= ends:
+                break
             trial = _next(study, (budget.seed * 100_003 + done) % 2**32)
-            fit = _attempt(study, trial, configured, task, ends)
+            fit = _attempt(study, trial, configured, task, ends, served if task.compared else None)
             if study.best_trial.number == trial.number:
                 best = fit
             _tidy(study, task, keeps=budget.soup)
             advance(1)
+        study.set_user_attr(ENDED, True)  # a kill of what comes after it does not give it its minutes once more
     method = _method_of(study.best_trial)
     if best is None:
         # Of a process that was killed: what a training left behind is found again, a head is solved once more.
@@ -110,7 +119,10 @@ def _next(study: optuna.Study, seed: int) -> optuna.Trial:
     return optuna.Trial(study, left[0]._trial_id) if left else study.ask()
 
 
-def _attempt(study: optuna.Study, trial: optuna.Trial, configured: Method, task: Task, ends: float) -> Fit | None:
+def _attempt(
+    study: optuna.Study, trial: optuna.Trial, configured: Method, task: Task, ends: float,
+    served: Callable[[Fit, Task], float] | None,
+) -> Fit | None:  # fmt: skip
     """Carry a trial out; None where an earlier one was the same."""
     method = configured if trial.number == 0 else _drawn(trial, configured, task.aim.kind)
     trial.set_user_attr("method", method.method)
@@ -122,8 +134,11 @@ def _attempt(study: optuna.Study, trial: optuna.Trial, configured: Method, task:
             tell(f"{told} {other.value:.4f}, as trial {other.number + 1}")
             return None
     fit, pruned = _fit(method, task, trial, ends)
-    study.tell(trial, None if pruned else fit.compared, TrialState.PRUNED if pruned else TrialState.COMPLETE)
-    tell(f"{told} {fit.compared:.4f}{', ended early' if pruned else ''}")
+    score = fit.compared
+    if served and fit.backbone is not None and fit.attacked is None and not pruned:
+        score = served(fit, replace(task, folder=_folder(task, trial.number)))
+    study.tell(trial, None if pruned else score, TrialState.PRUNED if pruned else TrialState.COMPLETE)
+    tell(f"{told} {score:.4f}{', ended early' if pruned else ''}")
     return fit
 
 
@@ -193,10 +208,13 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
     rows = []
     for trial in study.get_trials(deepcopy=False, states=OVER):
         reported = trial.intermediate_values
+        # What trials are compared by is of what they come to, an average of epochs say, and not of any epoch.
+        is_whole = trial.state == TrialState.COMPLETE
         assert trial.datetime_start is not None and trial.datetime_complete is not None
         rows.append({
             "trial": trial.number, "method": trial.user_attrs["method"], "settings": trial.user_attrs["settings"],
-            "state": trial.state.name.lower(), "score": max(reported.values(), default=trial.value),
+            "state": trial.state.name.lower(),
+            "score": trial.value if is_whole else max(reported.values(), default=trial.value),
             "epochs": len(reported), "started": trial.datetime_start.timestamp(),
             "ended": trial.datetime_complete.timestamp(),
         })  # fmt: skip

@@ -132,11 +132,12 @@ def merit(logits: torch.Tensor, targets: torch.Tensor) -> float:
     if is_number(targets):
         return explained(logits[:, 0], targets)
     if not is_multi_label(targets):
-        return (logits.argmax(1) == targets).double().mean().item()
+        # Logits of a training that diverged are no numbers, and of these the first is the largest.
+        return ((logits.argmax(1) == targets) & ~logits.isnan().any(1)).double().mean().item()
     there = targets.any(0).cpu()
     if not there.any():
         return 0.0
-    # Logits of a training that diverged are no numbers, and no order.
+    # Nor have they an order.
     scores = logits.float().cpu()[:, there].nan_to_num()
     return float(average_precision_score(targets.cpu()[:, there], scores, average="macro"))
 

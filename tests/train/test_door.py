@@ -30,8 +30,8 @@ from tasks.train.methods import METHODS
 from tasks.train.methods.linear import Linear
 from tasks.train.methods.mlp import Mlp
 from tasks.train.methods.partial import Partial
-from tasks.train.solvers import Fit
-from tasks.train.targets import Labelled
+from tasks.train.solvers import Fit, fit_linear
+from tasks.train.targets import Labelled, merit
 from tasks.train.task import Task, labelled
 from tasks.workspace import Workspace
 from tests.train.prepared import Prepared, prepare
@@ -52,8 +52,30 @@ def accuracy(head: Head, images: Labelled) -> float:
 
 
 def test_a_training_that_diverged_is_told_in_a_line(digits: Prepared, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"diverged, its weights are no numbers: lower train\.learning_rate"):
+    with pytest.raises(
+        ConfigurationError, match=r"diverged, its weights or answers are no numbers: lower train\.learn"
+    ):
         digits.train(Mlp(learning_rate=1e30, epochs=2), tmp_path)
+
+
+def test_answers_that_are_no_numbers_are_right_of_no_image_and_a_training_that_gives_them_is_no_choice(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = torch.full((4, 3), torch.nan)
+    assert merit(wrong, torch.zeros(4, dtype=torch.long)) == 0
+    wrong[0] = torch.tensor([2.0, 1.0, 0.0])
+    assert merit(wrong, torch.zeros(4, dtype=torch.long)) == 0.25
+
+    def fit(self: Linear, task: Task) -> Fit:
+        found = fit_linear(task.train, task.validation, task.classes)
+        if task.seed < 2:  # weights are numbers still, and answers are none
+            found.head.layers.weight.data.fill_(3e38)
+        return found
+
+    monkeypatch.setattr(Linear, "fit", fit)
+    assert digits.train(Linear(seeds=[0, 1, 2]), tmp_path).scores[2] > 0.9
+    with pytest.raises(ConfigurationError, match="its weights or answers are no numbers"):
+        digits.train(Linear(seeds=[0, 1]), tmp_path)
 
 
 @pytest.mark.slow

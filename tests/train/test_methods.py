@@ -131,6 +131,13 @@ def test_a_class_without_images_is_told_of_none() -> None:
     assert (head(torch.cat([features, features.mean(0, keepdim=True)])).argmax(1) != 5).all()
 
 
+def test_prototypes_are_calibrated_unless_that_is_turned_off(digits: Prepared, tmp_path: Path) -> None:
+    task = digits.task(tmp_path)
+    heads = [Prototypes(calibrate=calibrate, distance="euclidean").fit(task).head for calibrate in (True, False)]
+    assert heads[0].temperature != 1 and heads[1].temperature == 1
+    assert torch.equal(heads[0].layers.weight, heads[1].layers.weight)
+
+
 def test_prototypes_take_the_better_distance(digits: Prepared, tmp_path: Path) -> None:
     scores = {name: Prototypes(distance=name).fit(digits.task(tmp_path)).score for name in ("euclidean", "cosine")}
     fit = Prototypes().fit(digits.task(tmp_path))

@@ -15,9 +15,15 @@ import torch
 from pydantic import TypeAdapter
 
 from tasks.errors import ConfigurationError
+from tasks.extract.config import ExtractConfig
+from tasks.extract.door import extract_features
+from tasks.preprocess.config import PreprocessConfig
+from tasks.preprocess.door import preview_recipe
 from tasks.progress import watched_by
+from tasks.train.anytime.trial import try_method
 from tasks.train.check import check_labels
 from tasks.train.config import TrainConfig
+from tasks.train.door import train_head
 from tasks.train.heads import Head
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -30,6 +36,7 @@ from tasks.train.methods.ridge import Ridge
 from tasks.train.search import _drawn, search
 from tasks.train.solvers import Fit
 from tasks.train.tuning.watch import Pruning
+from tasks.workspace import Workspace
 from tests.train.prepared import Prepared
 
 QUICK = {"blocks": 1, "augment": "none", "batch_norm": "frozen", "precision": "fp32", "batch_size": 16}
@@ -92,6 +99,40 @@ def test_no_trial_begins_when_the_time_is_up(few: Prepared, tmp_path: Path) -> N
     assert len(trials(fit)) == 1
 
 
+def test_a_search_that_was_over_is_over_when_what_came_after_it_was_killed(few: Prepared, tmp_path: Path) -> None:
+    first = search(mlp(trials=50, minutes=1e-9), few.task(tmp_path))
+    assert_same(search(mlp(trials=50, minutes=60), few.task(tmp_path)), first)
+
+
+def test_the_table_has_what_trials_were_compared_by_where_weights_are_averaged(few: Prepared, tmp_path: Path) -> None:
+    method = Partial(epochs=2, wise_ft=True, search={"trials": 3}, **QUICK | {"learning_rate": 0.05, "clip": 0.0})
+    watcher = Mock()
+    with watched_by(watcher):
+        fit = search(method, few.task(tmp_path))
+    told = [call.args[0].split("partial ")[1] for call in watcher.tell.call_args_list if "trial" in call.args[0]]
+    whole = trials(fit)[trials(fit)["state"] == "complete"]
+    assert whole["score"].max() == fit.score
+    assert [f"{row.score:.4f}" for row in whole.itertuples()] == [each for each in told if "early" not in each]
+
+
+def test_trials_are_compared_by_all_views_where_heads_see_all_of_them(few: Prepared, tmp_path: Path) -> None:
+    """A training that changes nothing is as good as the head that it began from."""
+    (workspace := Workspace(tmp_path / "ten")).root.mkdir()
+    preprocessed = preview_recipe(PreprocessConfig(views="ten"), few.dataset, workspace)
+    features = extract_features(
+        ExtractConfig.model_validate(few.features.extraction), few.dataset, preprocessed, workspace
+    )
+    frozen = train_head(Linear(), few.dataset, preprocessed, features, workspace).score
+    search = {"trials": 1, "methods": ["partial", "linear"]}
+    method = Partial(epochs=1, search=search, head="probe", **QUICK | {"learning_rate": 1e-12})
+    candidate = train_head(method, few.dataset, preprocessed, features, workspace)
+    assert candidate.trials is not None
+    assert pd.read_parquet(candidate.trials)["score"].tolist() == [candidate.score] == [frozen]
+    alone = Partial(epochs=1, head="probe", **QUICK | {"learning_rate": 1e-12})
+    trial = try_method(alone, few.dataset, preprocessed, features, 10_000, 10_000, workspace)
+    assert trial.score == trial.frozen != frozen  # both by one view
+
+
 def test_a_training_ends_with_its_epoch_when_the_time_is_up_and_is_found_again_as_it_was(
     few: Prepared, tmp_path: Path
 ) -> None:
@@ -125,6 +166,8 @@ def test_among_several_methods_linear_is_chosen_on_the_same_images_as_the_others
     among = search(Linear(search={"trials": 1, "methods": ["linear", "mlp"]}), ready.task(tmp_path / "among"))
     assert alone.cross_validated and not among.cross_validated
     assert among.score == Linear().fit(few.task(tmp_path)).score
+    other = Linear().fit(ready.task(tmp_path, seed=1))  # the folds follow the seed
+    assert not other.curves.equals(alone.curves)
 
 
 def test_keys_that_mean_something_else_in_another_method_stay_behind() -> None:

@@ -11,7 +11,7 @@ from tasks.choice import Trial
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.train.method import Method
-from tasks.train.solvers import fit_linear
+from tasks.train.solvers import Fit, fit_linear
 from tasks.train.targets import merit_name
 from tasks.train.task import Task
 from tasks.train.tuning.config import TuningConfig
@@ -37,7 +37,7 @@ def try_method(
     frozen = fit.score
     if isinstance(method, TuningConfig):  # the probe that it began from is known already
         probe = task.once(("probe", "none"), lambda: fit_linear(task.plain, task.validation, task.classes))
-        frozen = probe.score
+        frozen = probe.score if preprocessed.geometry["views"] == "one" else _by_one_view(probe, task)
     curve = fit.curves.get(f"validation/{merit_name(dataset.target.kind)}")
     shutil.rmtree(folder, ignore_errors=True)
     return Trial(
@@ -45,6 +45,14 @@ def try_method(
         judged=part.counts[dataset.choose_on], curve=() if curve is None else tuple(curve),
         seen=int(fit.curves["images"].iloc[-1]) if "images" in fit.curves else 0,
     )  # fmt: skip
+
+
+def _by_one_view(probe: Fit, task: Task) -> float:
+    """The merit of a head on frozen features of one view of an image, which is what trainings are judged by."""
+    from tasks.train.tuning.mixing import Judge, Mixture  # Lightning takes seconds to import
+
+    judge = Judge(task, probe.head)
+    return judge(Mixture(task.network()[0].state_dict(), probe.head.state_dict()))[judge.merit]
 
 
 def part_of(dataset: Dataset, images: int, judged: int, workspace: Workspace) -> Dataset:

@@ -29,12 +29,12 @@ class Linear(Weighing):
 
         def fit(parts: tuple[Part, ...]) -> Fit:
             if task.aim.kind == "number" and task.is_cross_validated:
-                return fit_number_cross_validated(task.everything, groups=task.groups, parts=parts)
+                return fit_number_cross_validated(task.everything, seed=task.seed, groups=task.groups, parts=parts)
             if task.aim.kind == "number":
                 return fit_number(task.train, task.validation, parts)
             if task.is_cross_validated:
                 return fit_linear_cross_validated(
-                    task.everything, task.classes, self.balance, groups=task.groups, parts=parts
+                    task.everything, task.classes, self.balance, seed=task.seed, groups=task.groups, parts=parts
                 )
             return fit_linear(task.train, task.validation, task.classes, self.balance, parts)
 

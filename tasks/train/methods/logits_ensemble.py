@@ -29,7 +29,7 @@ class LogitsEnsemble(Method):
 
         keys: dict[str, Any] = {"classes": task.classes, "balance": self.balance}
         if task.is_cross_validated:
-            alone = partial(fit_linear_cross_validated, groups=task.groups, **keys)
+            alone = partial(fit_linear_cross_validated, seed=task.seed, groups=task.groups, **keys)
             return fit_ensemble_cross_validated(task.everything, task.parts, alone)
         return fit_ensemble(task.train, task.validation, task.parts, partial(fit_linear, **keys))
 

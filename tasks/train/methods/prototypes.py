@@ -24,6 +24,8 @@ class Prototypes(Weighing):
         from tasks.train.prototypes import fit_prototypes
 
         return self.weighed(
-            lambda parts: fit_prototypes(task.train, task.validation, task.classes, self.distance, parts),
+            lambda parts: fit_prototypes(
+                task.train, task.validation, task.classes, self.distance, parts, self.calibrate
+            ),
             task.parts if self.weigh else task.counted,
         )
