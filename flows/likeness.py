@@ -123,7 +123,7 @@ def _predictions(then: Subject, now: Subject) -> dict[str, Distance]:
 
 
 def _table(subject: Subject, begins: str) -> pd.DataFrame | None:
-    keeper = keeper_of(subject.client, subject.run, "evaluation") if subject.run else None
+    keeper = keeper_of(subject.client, subject.run, "evaluation").info.run_id if subject.run else None
     content = subject.content(f"tables/{begins}_predictions.parquet", keeper)
     return None if content is None else pd.read_parquet(io.BytesIO(content))
 

@@ -38,7 +38,7 @@ def find_report(workspace: Workspace, which: str | None) -> Path:
     client = connect(workspace)
     run = _run(client, which)
     try:
-        keeper = keeper_of(client, run, REPORT)
+        keeper = keeper_of(client, run, REPORT).info.run_id
         (folder := workspace.cache / "reports" / keeper).mkdir(parents=True, exist_ok=True)
         return Path(client.download_artifacts(keeper, PAGE, str(folder)))
     except (MlflowException, OSError) as error:
@@ -115,7 +115,7 @@ def _intervals(metrics: Mapping[str, float]) -> dict[str, tuple[float, float, fl
 
 
 def _predictions(client: MlflowClient, run: Run, split: str) -> pd.DataFrame | None:
-    keeper = keeper_of(client, run, "evaluation")
+    keeper = keeper_of(client, run, "evaluation").info.run_id
     try:
         return pd.read_parquet(client.download_artifacts(keeper, f"tables/{split}_predictions.parquet"))
     except (MlflowException, OSError):

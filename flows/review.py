@@ -108,14 +108,14 @@ def _last_run(client: MlflowClient, name: str) -> Run:
 
 def _contradictions(client: MlflowClient, run: Run, workspace: Workspace) -> pd.DataFrame:
     """Copies under different labels, as the run's ingestion found them; none where an earlier headstart made it."""
-    keeper, path = keeper_of(client, run, "dataset"), f"data/{CONTRADICTIONS}"
+    keeper, path = keeper_of(client, run, "dataset").info.run_id, f"data/{CONTRADICTIONS}"
     if path not in {each.path for each in client.list_artifacts(keeper, "data")}:
         return pd.DataFrame(columns=COPIES)
     return read_contradictions(_artifact(client, run, "dataset", path, workspace).parent)
 
 
 def _artifact(client: MlflowClient, run: Run, kind: str, path: str, workspace: Workspace) -> Path:
-    keeper = keeper_of(client, run, kind)
+    keeper = keeper_of(client, run, kind).info.run_id
     (folder := workspace.cache / "reviews" / keeper).mkdir(parents=True, exist_ok=True)
     try:
         return Path(client.download_artifacts(keeper, path, str(folder)))

@@ -134,8 +134,8 @@ class TrackedRun:
             order_by=["attributes.start_time DESC"],
         )  # fmt: skip
         self.client.log_batch(self.id, tags=[RunTag(tag, name) for tag, name in tags.items()], synchronous=True)
-        keeper = self.client.get_run(keeper_of(self.client, same[0], kind)) if same else None
-        if keeper is None or keeper.info.lifecycle_stage != "active":
+        keeper = keeper_of(self.client, same[0], kind) if same else None
+        if keeper is None or keeper.info.lifecycle_stage != "active" or f"{kind}.files" in keeper.data.tags:
             return True
         self.client.set_tag(self.id, f"{kind}.files", keeper.info.run_id)
         self.client.set_tag(

@@ -80,5 +80,5 @@ def link_to_report(client: MlflowClient, run_id: str, uri: str) -> str:
     """Address of a run's report on MLflow's pages: the team's, or those that `headstart ui` opens."""
     run = client.get_run(run_id)
     pages = uri.rstrip("/") if is_server(uri) else f"http://{HOST}:{PORT}"
-    keeper = keeper_of(client, run, REPORT)
+    keeper = keeper_of(client, run, REPORT).info.run_id
     return f"{pages}/#/experiments/{run.info.experiment_id}/runs/{keeper}/artifacts/{PAGE}"

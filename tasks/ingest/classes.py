@@ -223,19 +223,11 @@ def _check_splits(journal: Journal, needed: tuple[Split, ...], target: Target) -
     splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {known} GROUP BY split")
     told = ", ".join(f"{count:,} {name}" for name, count in splits.items())
     if target.column == LABEL:
-        advice = (
-            "give images of more groups, or raise ingest.split.val or ingest.split.test"
-            if _has_whole_groups(journal)
-            else "give more images, or raise ingest.split.val or ingest.split.test"
-        )
-        if not _has_whole_groups(journal) and target.kind != "number" and _has_three_alike(journal, target):
-            how = "puts every class of three images or more into every split"
-            advice += f", or set ingest.split.by to stratified, which {how}"
-        for split in needed:
-            if not splits.get(split):
-                raise DataError(
-                    f"no image falls into the split {split!r} (there are {told}): {advice}{_because(journal)}"
-                )
+        if missing := next((split for split in needed if not splits.get(split)), None):
+            advice = _how_to_fill(journal, target)
+            raise DataError(
+                f"no image falls into the split {missing!r} (there are {told}): {advice}{_because(journal)}"
+            )
         return
     for what, parts in (("is learned from", TRAINING), (f"falls into the split {needed[1]!r}", needed[1:2])):
         if not any(splits.get(split) for split in parts):
@@ -248,9 +240,17 @@ def _has_whole_groups(journal: Journal) -> bool:
     return not parted and bool(journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'))
 
 
-def _has_three_alike(journal: Journal, target: Target) -> bool:
-    """Whether a class has images for each of three splits."""
-    return any(sum(by_split.values()) >= 3 for by_split in count_classes(journal, target).values())
+def _how_to_fill(journal: Journal, target: Target) -> str:
+    """What puts images into a split that has none; to stratify helps where a class has images for each of three."""
+    if _has_whole_groups(journal):
+        return "give images of more groups, or raise ingest.split.val or ingest.split.test"
+    advice = "give more images, or raise ingest.split.val or ingest.split.test"
+    counts = {} if target.kind == "number" else count_classes(journal, target)
+    if any(sum(by_split.values()) >= 3 for by_split in counts.values()):
+        advice += (
+            ", or set ingest.split.by to stratified, which puts every class of three images or more into every split"
+        )
+    return advice
 
 
 def _of(target: Target) -> str:

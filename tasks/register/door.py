@@ -126,7 +126,7 @@ def register_candidate(
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
             tags |= findings_as_tags(with_further(config.gates, evidence), evidence)
             mine.check()
-            keeper = keeper_of(client, client.get_run(run_id), "evaluation")
+            keeper = keeper_of(client, client.get_run(run_id), "evaluation").info.run_id
             about = card(
                 run_id, keeper, dataset, preprocessed, features, candidate, evaluation, comparison, inspection
             )  # fmt: skip

@@ -48,8 +48,9 @@ def connect(workspace: Workspace) -> MlflowClient:
     return MlflowClient(workspace.tracking_uri)
 
 
-def keeper_of(client: MlflowClient, run: Run, kind: str) -> str:
-    """The id of the run that keeps the files of a run's record: its own, or that of an earlier one which made the same.
+def keeper_of(client: MlflowClient, run: Run, kind: str) -> Run:
+    """The run that keeps the files of a run's record: itself, or an earlier one that made the same; where that one is
+    gone for good, the last that names it.
 
     Earlier headstarts may have named a run that names another one.
     """
@@ -60,9 +61,9 @@ def keeper_of(client: MlflowClient, run: Run, kind: str) -> str:
         passed.add(run.info.run_id)
         try:
             run = client.get_run(keeper)
-        except MlflowException:  # it is gone for good
-            return str(keeper)
-    return str(run.info.run_id)
+        except MlflowException:
+            break
+    return run
 
 
 @cache

@@ -24,9 +24,6 @@ BACKBONES = "backbones"
 GATE = "gate."
 """How the tags begin that say what gates found and said: ``gate.1``, ``gate.2``...; see `tasks.register.rulings`."""
 
-EVALUATION_FILES = "evaluation.files"
-"""Of a run: the one that keeps the pictures and tables of its evaluation, where that had been done before."""
-
 PREFIX = ".headstart-"
 """How the names of models begin that are none; no pipeline's can. See `tasks.register.series`."""
 

@@ -28,11 +28,11 @@ from tasks.train.tuning.method import ThroughBackbone
 
 ENDED = "ended"
 """Attribute of a study whose trials or minutes are used up."""
+
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
 SGD = 30.0
 """How many times as large the rates are that sgd takes, for those that are proposed, which are AdamW's."""
-"""Keys of a method's section that are no setting of a trial."""
 
 
 def search(configured: Method, task: Task, served: Callable[[Fit, Task], float] | None = None) -> Fit:
