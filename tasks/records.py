@@ -172,6 +172,13 @@ class Preprocessed(Record):
         name = fingerprint(self.fingerprint, geometry)
         return self.model_copy(update={"fingerprint": name, "augmented": 0, **geometry})
 
+    @property
+    def by_one_view(self) -> Preprocessed:
+        """The same images and augmented views, each looked at once."""
+        if self.views == "one":
+            return self
+        return self.model_copy(update={"fingerprint": fingerprint(self.fingerprint, "one"), "views": "one"})
+
 
 class FeatureSet(Record):
     """A backbone's features of every image of a dataset.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.records import Candidate, FeatureSet
+from tasks.records import Candidate, FeatureSet, Preprocessed
 from tasks.workspace import Workspace
 
 
@@ -30,3 +30,13 @@ def test_a_record_names_its_files_from_the_workspace_it_is_read_in(
     there, its_features = Candidate.model_validate_json(kept[0]), FeatureSet.model_validate_json(kept[1])
     assert (there.head, there.curves, there.backbone) == (moved / ".headstart" / "head", outside, None)
     assert (its_features.store, its_features.variants) == (moved / ".headstart" / "a", (moved / ".headstart" / "b",))
+
+
+def test_by_one_view_nothing_changes_but_the_views(tmp_path: Path) -> None:
+    seen = Preprocessed(
+        fingerprint="a", size=32, fit="pad", views="ten", augmented=2, preview=tmp_path, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    once = seen.by_one_view
+    assert once.views == "one" and once.fingerprint != seen.fingerprint and once.by_one_view is once
+    changed = {"views": "ten", "fingerprint": "a"}
+    assert once.model_copy(update=changed) == seen

@@ -69,6 +69,13 @@ def searched(config: Method) -> list[Method]:
     return found
 
 
+def only_tunes(config: Method) -> bool:
+    """Whether frozen features are no more than what a training through the backbone begins from: nothing that is served
+    comes of them alone."""
+    tried = (config, *searched(config))
+    return all(isinstance(method, TuningConfig) and not method.unlabelled for method in tried)
+
+
 def _check_compared(config: Method) -> None:
     for key, name, kind in _named(config):
         if kind.unlabelled and not config.unlabelled:

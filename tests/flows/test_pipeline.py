@@ -201,11 +201,14 @@ def test_a_search_over_tunings_is_on_record_and_the_tuned_backbone_is_what_predi
     home: Home, first, tmp_path: Path
 ) -> None:
     train = "{method: partial, blocks: 1, epochs: 1, search: {trials: 2}}"
-    finished = home.headstart("run", DIGITS, "-s", "name=tuned", "-s", f"train={train}")
+    finished = home.headstart(
+        "run", DIGITS, "-s", "name=tuned", "-s", f"train={train}", "-s", "preprocess.views=mirrored"
+    )
     assert finished.returncode == 0 and finished.stderr == ""
-    # Those of validation were seen at the end of the training.
+    # What training begins from is known by one view; those of validation were seen by both at its end.
     assert "resnet_32px (as tuned): 365 new, 247 reused" in finished.stdout and "0 new, 1,797 reused" in finished.stdout
     [version] = home.client.search_model_versions("name='tuned'")
+    assert "views: mirrored" in version.description
     experiment = home.client.get_experiment_by_name("tuned").experiment_id
     nested = home.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
     assert len(nested) == 2 and all(run.data.params["train.method"] == "partial" for run in nested)

@@ -21,7 +21,7 @@ from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.progress import watched_by
 from tasks.train.anytime.trial import try_method
-from tasks.train.check import check_labels
+from tasks.train.check import check_labels, only_tunes
 from tasks.train.config import TrainConfig
 from tasks.train.door import train_head
 from tasks.train.heads import Head
@@ -131,6 +131,24 @@ def test_trials_are_compared_by_all_views_where_heads_see_all_of_them(few: Prepa
     alone = Partial(epochs=1, head="probe", **QUICK | {"learning_rate": 1e-12})
     trial = try_method(alone, few.dataset, preprocessed, features, 10_000, 10_000, workspace)
     assert trial.score == trial.frozen != frozen  # both by one view
+
+
+@pytest.mark.parametrize(
+    ("section", "tunes"),
+    [
+        ({"method": "linear"}, False),
+        ({"method": "lp_ft"}, True),
+        ({"method": "lp_ft", "search": {"methods": ["lp_ft", "full"]}}, True),
+        ({"method": "lp_ft", "search": {"methods": ["lp_ft", "linear"]}}, False),
+        ({"method": "linear", "search": {"methods": ["lp_ft"]}}, False),
+        ({"method": "adapt_tuned"}, False),  # which may keep the plain network
+    ],
+    ids=["head", "tuned", "tuned, tuned", "tuned, head", "head, tuned", "adapted"],
+)
+def test_frozen_features_are_served_unless_all_that_is_tried_trains_the_backbone(
+    section: dict[str, Any], tunes: bool
+) -> None:
+    assert only_tunes(TypeAdapter(TrainConfig).validate_python(section)) is tunes
 
 
 def test_a_training_ends_with_its_epoch_when_the_time_is_up_and_is_found_again_as_it_was(
