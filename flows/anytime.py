@@ -33,7 +33,7 @@ from tasks.train.anytime.plan import RANKED, next_step, winner
 from tasks.train.anytime.recipe import section_of
 from tasks.train.anytime.situation import Contender, Situation
 from tasks.train.anytime.step import Step
-from tasks.train.check import check_pool
+from tasks.train.check import begins_from, check_pool
 from tasks.train.methods import METHODS
 from tasks.train.methods.auto import Auto
 from tasks.train.stage import attempt, train
@@ -184,7 +184,10 @@ class Course:
         return [replace(came, epochs=len(trial.curve), passed=trial.seen)]
 
     def _final(self, step: Step) -> list[Step]:
-        candidate = train(self._pipeline(step).train, *self._ready(step))
+        dataset, preprocessed, _ = self._ready(step)
+        pipeline = self._pipeline(step)
+        features = extract(pipeline.extract, dataset, begins_from(pipeline.train, preprocessed))
+        candidate = train(pipeline.train, dataset, preprocessed, features)
         return [replace(step, state="done", score=candidate.score)]
 
     def _ready(self, step: Step) -> tuple[Dataset, Preprocessed, FeatureSet]:

@@ -23,7 +23,7 @@ from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet
 from tasks.register.rivals import find_rival, looks_of
 from tasks.register.stage import register
 from tasks.report.stage import report
-from tasks.train.check import check_pool, only_tunes
+from tasks.train.check import begins_from, check_pool
 from tasks.train.methods.auto import Auto
 from tasks.train.stage import train
 from tasks.workspace import Workspace
@@ -70,10 +70,7 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
     check_pool(config.train, dataset)
     preprocessed = run.record(preprocess(config.preprocess, dataset))
     teachers = teachers_of(config, dataset, preprocessed, run.workspace)
-    # Several views make answers steadier, which no training through the backbone gains from; but a budget's heads have
-    # looked at all of them by then.
-    begins = preprocessed.by_one_view if only_tunes(config.train) and choice is None else preprocessed
-    features = run.record(extract(config.extract, dataset, begins))
+    features = run.record(extract(config.extract, dataset, begins_from(config.train, preprocessed)))
     candidate = run.record(train(config.train, dataset, preprocessed, features, teachers))
     final = features
     if candidate.backbone:

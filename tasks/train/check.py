@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from tasks.errors import ConfigurationError
-from tasks.records import Dataset
+from tasks.records import Dataset, Preprocessed
 from tasks.target import Kind, Target
 from tasks.train.distillation.config import NOBODY, Distillation
 from tasks.train.method import Method
@@ -69,11 +69,12 @@ def searched(config: Method) -> list[Method]:
     return found
 
 
-def only_tunes(config: Method) -> bool:
-    """Whether frozen features are no more than what a training through the backbone begins from: nothing that is served
-    comes of them alone."""
+def begins_from(config: Method, preprocessed: Preprocessed) -> Preprocessed:
+    """How the frozen network looks at images: at one view where all that is tried trains through it, for which steadier
+    features would be no better a beginning."""
     tried = (config, *searched(config))
-    return all(isinstance(method, TuningConfig) and not method.unlabelled for method in tried)
+    tunes = all(isinstance(method, TuningConfig) and not method.unlabelled for method in tried)
+    return preprocessed.by_one_view if tunes else preprocessed
 
 
 def _check_compared(config: Method) -> None:

@@ -21,7 +21,7 @@ from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.progress import watched_by
 from tasks.train.anytime.trial import try_method
-from tasks.train.check import check_labels, only_tunes
+from tasks.train.check import begins_from, check_labels
 from tasks.train.config import TrainConfig
 from tasks.train.door import train_head
 from tasks.train.heads import Head
@@ -145,10 +145,12 @@ def test_trials_are_compared_by_all_views_where_heads_see_all_of_them(few: Prepa
     ],
     ids=["head", "tuned", "tuned, tuned", "tuned, head", "head, tuned", "adapted"],
 )
-def test_frozen_features_are_served_unless_all_that_is_tried_trains_the_backbone(
-    section: dict[str, Any], tunes: bool
+def test_a_training_through_the_backbone_begins_from_features_of_one_view(
+    few: Prepared, section: dict[str, Any], tunes: bool
 ) -> None:
-    assert only_tunes(TypeAdapter(TrainConfig).validate_python(section)) is tunes
+    ten = few.preprocessed.model_copy(update={"views": "ten"})
+    begun = begins_from(TypeAdapter(TrainConfig).validate_python(section), ten)
+    assert begun == (ten.by_one_view if tunes else ten) and begun.views == ("one" if tunes else "ten")
 
 
 def test_a_training_ends_with_its_epoch_when_the_time_is_up_and_is_found_again_as_it_was(

@@ -177,11 +177,11 @@ def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | No
     if earlier and limit <= LONGER * max(0.0, *earlier):
         return None
     look, rate = situation.looking(best.backbone, situation.judged), situation.rate(best.backbone, best.method, done)
-    epoch = situation.train / rate + look
-    passes = (limit - BEGIN) / epoch
-    seen = max(0.0, passes * situation.train if passes >= 1 else (limit - BEGIN - look) * rate)
+    epoch, begin = situation.train / rate + look, situation.beginning(best.backbone)
+    passes = (limit - begin) / epoch
+    seen = max(0.0, passes * situation.train if passes >= 1 else (limit - begin - look) * rate)
     epochs = min(MOST_EPOCHS, max(1, math.ceil(passes)))
-    takes = min(limit, BEGIN + epochs * epoch)
+    takes = min(limit, begin + epochs * epoch)
     gain = foreseen(best, done, min(seen, epochs * situation.train))
     error = chance(_frozen(best.backbone, done), best.judged)
     step = Step(
@@ -202,14 +202,15 @@ def _untried(situation: Situation, done: Sequence[Step], left: float) -> Step | 
     backbone, method = rivals[0]
     limit, look = _room(situation, done, backbone, left), situation.looking(backbone, situation.judged)
     rate, enough = situation.rate(backbone, method, done), max(LEAST_SEEN, min(UNTRIED, 2 * situation.train))
-    passed = int((limit - BEGIN - look) * rate)
+    begin = situation.beginning(backbone)
+    passed = int((limit - begin - look) * rate)
     images = max(1, min(situation.train, passed))
     epochs = min(MOST_EPOCHS, max(1, math.ceil(passed / images)))  # the last one is cut off by the limit
     step = Step(
         "final", backbone, method, images, epochs, limit=limit, predicted=limit, judged=situation.judged,
         why="for trials there is no time: validation tells whether it was right",
     )  # fmt: skip
-    return step if passed >= enough else _left_out(replace(step, predicted=BEGIN + look + enough / rate), limit)
+    return step if passed >= enough else _left_out(replace(step, predicted=begin + look + enough / rate), limit)
 
 
 def _room(situation: Situation, done: Sequence[Step], backbone: str, left: float) -> float:

@@ -75,6 +75,10 @@ class Situation:
         measured = dict(self.fitted).get(method)
         return reckoned if measured is None else max(reckoned / 4, AGAIN * measured)
 
+    def beginning(self, name: str) -> float:
+        """Seconds until a training on all images takes its first step; it begins from features of one view."""
+        return BEGIN + (self.looking(name, self.images) if self.views > 1 else 0.0)
+
     def looking(self, name: str, judged: int) -> float:
         """Seconds of a look at so many images, as there is one after each epoch of a training."""
         return self.seconds_of(name, judged) / self.views

@@ -139,6 +139,8 @@ def test_views_are_reckoned_with_where_they_are_looked_at() -> None:
     assert views.images == plain.images + 3 * plain.train and views.fitting("mlp") == 4 * plain.fitting("mlp")
     assert views.rate("vgg16", "lp_ft", []) == plain.rate("vgg16", "lp_ft", []) == ten.rate("vgg16", "lp_ft", []) / 10
     assert views.reserve("vgg16", tuned=True) == plain.reserve("vgg16", tuned=True)
+    # What a training begins from is looked at once more, by one view.
+    assert plain.beginning("vgg16") == BEGIN and ten.beginning("vgg16") == BEGIN + ten.looking("vgg16", ten.images)
 
 
 def test_what_a_training_came_to_counts_and_not_what_was_planned() -> None:
