@@ -88,7 +88,7 @@ def check_pretraining(config: PretrainConfig, output: Path, workspace: Workspace
     Raises:
         HeadstartError: of the kind that the work would raise.
     """
-    check_output(output)
+    check_output(output, (".safetensors",))
     for source in (config.source, *(probe.source for probe in config.probes.values())):
         source.check(workspace)
     check_room(workspace)

@@ -269,7 +269,8 @@ def pretrain(
     workspace = open_workspace()
     from flows.checks import check_pretraining
 
-    check_pretraining(settings, workspace.resolve(output), workspace)
+    target = Path(output).absolute()
+    check_pretraining(settings, target, workspace)
     _, server = open_with_server()
     from flows.console import out, shown
     from flows.delivery import delivered, end_untold
@@ -277,7 +278,7 @@ def pretrain(
 
     command = " ".join(["headstart pretrain", str(config), "-o", output, *(f"-s {each}" for each in set_)])
     with shown(quiet):
-        accuracies, is_told = delivered(lambda: pretrain_flow(settings, output, command))
+        accuracies, is_told = delivered(lambda: pretrain_flow(settings, str(target), command))
     for name, value in accuracies.items():
         out.print(f"{name:<12} accuracy {value:.4f}")
     out.print(f"written: {output} and its card", soft_wrap=True)
@@ -325,7 +326,7 @@ def main() -> None:
     # Python does by default, takes a tenth of a short run.
     gc.set_threshold(100_000, 50, 100)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -333,14 +334,15 @@ def main() -> None:
         if hasattr(error, "format_message"):
             error.show() if hasattr(error, "show") else None
             sys.exit(2)
-        if type(error).__name__ in ("Abort", "Exit"):
-            sys.exit(getattr(error, "exit_code", 1))
+        if type(error).__name__ == "Abort":
+            sys.exit(1)
         from flows.causes import explain
 
         told = explain(error, Workspace.find())
         if told is None:
             raise
         _fail(str(told))
+    sys.exit(code if isinstance(code, int) else 0)  # what a command has ended with, Typer gives back here
 
 
 def _fail(message: str) -> None:

@@ -137,6 +137,9 @@ def checkout(version: Version, remote: Remote = None, replace: Replace = False) 
     name = resolve(version, workspace)
     with shown():
         fetched = fetch_version(name, workspace, remote)
+    if replace:  # without it, a data.dvc of the user's that names this very version may stay
+        claim(workspace, replace)
+    with shown():
         restored = restore_version(name, workspace)
     out.print(f"data/ is version {name}: {counted(restored.files, 'file')}, {fetched:,} fetched", soft_wrap=True)
 

@@ -107,8 +107,7 @@ def execute() -> None:
     from flows.scheduled import run_as
 
     code = run_as("worker", UUID(given), workspace, _from_form)
-    if code:
-        raise typer.Exit(code)
+    sys.exit(code)
 
 
 def _from_form(flow_run: FlowRun, _: Any) -> PipelineConfig:

@@ -64,7 +64,8 @@ def fit_backbone(config: PretrainConfig, workspace: Workspace) -> tuple[Weights,
         paths = [dataset.image(hash) for hash in rows["hash"]]
         pixels = load_pixels(paths, Recipe(config.size), f"decode {split}")
         splits[split] = (pixels, torch.tensor(labels, dtype=torch.int64))
-    folder = workspace.cache / "pretraining" / fingerprint(config.model_dump(include={"source", "size", "schedule"}))
+    key = fingerprint(dataset.fingerprint, config.model_dump(include={"size", "schedule"}))
+    folder = workspace.cache / "pretraining" / key
     folder.mkdir(parents=True, exist_ok=True)
     network, accuracy, (mean, std) = pretrain_supervised(
         ResNet32px(len(dataset.classes)),

@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from flows.config import PipelineConfig, read_config
+from flows.shared import beside_another
 from tasks.encoding import write_rows
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.ingest.contradictions import COLUMNS as COPIES
@@ -41,7 +42,7 @@ def write_review(name: str, output: Path, workspace: Workspace) -> tuple[int, in
     if output.exists():
         raise ConfigurationError(f"{output} is there already, perhaps edited: name another one with -o, or remove it")
     client = connect(workspace)
-    run = _last_run(client, name)
+    run = _last_run(client, name, workspace)
     doubted = int(run.data.metrics.get("suspects", 0))
     tables = [as_suspects(_contradictions(client, run, workspace)).astype({"score": str})]
     if doubted:
@@ -92,13 +93,13 @@ def _newest_run(client: MlflowClient, version: str) -> Run | None:
     return found[0] if found else None
 
 
-def _last_run(client: MlflowClient, name: str) -> Run:
+def _last_run(client: MlflowClient, name: str, workspace: Workspace) -> Run:
     experiments = {each.name: each.experiment_id for each in client.search_experiments()}
     there = ", ".join(sorted(set(experiments) - {"Default"})) or "none yet"
-    if name not in experiments:
+    if (mine := experiments.get(beside_another(name, workspace), experiments.get(name))) is None:
         raise RegistryError(f"there is no pipeline {name!r} among those that were run: {there}")
     runs = client.search_runs(
-        [experiments[name]], "attributes.status = 'FINISHED' and tags.evaluation != ''", max_results=1,
+        [mine], "attributes.status = 'FINISHED' and tags.evaluation != ''", max_results=1,
         order_by=["attributes.start_time DESC"],
     )  # fmt: skip
     if not runs:

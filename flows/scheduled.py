@@ -17,7 +17,7 @@ import psutil
 
 from flows import leases, schedules
 from flows.config import PipelineConfig, read_config
-from tasks.errors import HeadstartError
+from tasks.errors import ConfigurationError, HeadstartError
 from tasks.owner import Owner
 from tasks.workspace import Workspace
 
@@ -166,7 +166,7 @@ def run_as(
             if told is None:
                 raise
             tell(name, f"failed: {told}", sys.stderr)
-            return 1
+            return MISTAKE if isinstance(told, ConfigurationError) else 1
 
 
 def _run(

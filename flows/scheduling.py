@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from flows.timetable import Timetable
 
 
+ALONE = ("list_", "pause", "resume", "remove")
+"""Parameters beside which no run is started."""
+
+
 class Overlap(StrEnum):
     """See `flows.schedules.Schedule`."""
 
@@ -40,6 +44,7 @@ class Missed(StrEnum):
 
 
 def schedule(
+    ctx: typer.Context,
     configs: Annotated[
         list[Path] | None, typer.Argument(metavar="CONFIG...", help="Pipelines (YAML); without any, all on the list.")
     ] = None,
@@ -83,6 +88,7 @@ def schedule(
     Example: headstart schedule configs/digits.yaml --cron "0 3 * * *"
     """
     if list_ or pause or resume or remove:
+        _check_alone(ctx, ALONE, "--list, --pause, --resume and --remove start nothing")
         _manage(pause, resume, remove)
         return
     from flows import schedules
@@ -102,6 +108,7 @@ def schedule(
             schedules.keep(Schedule(name, place, timetable, tuple(set_), *policies), workspace)
         chosen = list(asked)
     else:
+        _check_alone(ctx, ("limit",), "without a pipeline's YAML file, schedules go on as they were kept")
         workspace = open_workspace()
         chosen = schedules.names(workspace)
         for name in chosen:
@@ -111,6 +118,17 @@ def schedule(
             "nothing is on schedule here: name a pipeline, as in `headstart schedule CONFIG --cron '0 3 * * *'`"
         )
     _become_scheduler([schedules.read(name, workspace) for name in chosen], workspace, limit)
+
+
+def _check_alone(ctx: typer.Context, fitting: Sequence[str], why: str) -> None:
+    """Refuse what was given beside the parameters that fit, and would be ignored."""
+    idle = []
+    for each in ctx.command.params:
+        source = ctx.get_parameter_source(each.name or "")  # an enumeration of Click's, of which Typer may have its own
+        if source and source.name == "COMMANDLINE" and each.name not in fitting:
+            idle.append(each.opts[0] if each.param_type_name == "option" else "CONFIG")
+    if idle:
+        raise ConfigurationError(f"{why}: leave {' and '.join(idle)} out")
 
 
 def _read(

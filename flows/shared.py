@@ -61,6 +61,11 @@ def is_of_another(location: str, workspace: Workspace) -> bool:
     return "mlruns" in folder.parts[-3:] and not folder.is_relative_to(workspace.mlruns)
 
 
+def beside_another(name: str, workspace: Workspace) -> str:
+    """What an experiment is called where another workspace has the name already."""
+    return f"{name} in {workspace.root}"
+
+
 def _shared_folder(base: Path, experiment: str) -> str:
     # MLflow makes folders of models below the last one.
     for folder in (base, base / experiment, base / experiment / "models"):

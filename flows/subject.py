@@ -16,7 +16,9 @@ from tasks.register.client import Version
 from tasks.register.registry import CHAMPION, all_models, all_versions, every, get_model, get_version, parted
 
 PARENT = "mlflow.parentRunId"
-"""Tag of a trial, which is a run inside another."""
+"""Tag of a run inside another: a trial, or one of those that a budget was spent on."""
+TRIAL = "trial.state"
+"""Tag of a trial, which has registered nothing."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _run(client: MlflowClient, run_id: str | None) -> Run | None:
 def _by_id(client: MlflowClient, beginning: str, models: list[str]) -> Run:
     if len(beginning) == 32 and (run := _run(client, beginning)):
         return run
-    found = [run for run in every_run(client) if run.info.run_id.startswith(beginning) and PARENT not in run.data.tags]
+    found = [run for run in every_run(client) if run.info.run_id.startswith(beginning) and TRIAL not in run.data.tags]
     if len(found) == 1:
         return found[0]
     how_many = f"{len(found)} runs begin" if found else "no run begins"

@@ -23,7 +23,8 @@ from flows.config import PipelineConfig
 from flows.leases import close_silent
 from flows.origin import compute_facts, log_origin
 from flows.remote import RESTART_SECONDS, check_answer
-from flows.shared import is_of_another, is_shared, place_of_artifacts
+from flows.shared import beside_another, is_of_another, is_shared, place_of_artifacts
+from flows.subject import TRIAL
 from flows.summary import describe
 from flows.views import NOTE, choose_columns, introduce
 from tasks.choice import Choice
@@ -215,7 +216,7 @@ class TrackedRun:
             began, ended = (_milliseconds(trial[name]) for name in ("started", "ended"))
             nested = self.client.create_run(
                 run.info.experiment_id, start_time=began, run_name=f"{run.info.run_name}-trial-{trial['trial'] + 1}",
-                tags={"mlflow.parentRunId": self.id, "trial.state": trial["state"]},
+                tags={"mlflow.parentRunId": self.id, TRIAL: trial["state"]},
             )  # fmt: skip
             settings = {"method": trial["method"]} | json.loads(trial["settings"])
             params = [Param(f"train.{key}", str(value)) for key, value in settings.items()]
@@ -322,7 +323,7 @@ def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
     place = place_of_artifacts(workspace, name)
     found = client.get_experiment_by_name(name)
     if found and is_of_another(found.artifact_location, workspace):
-        name = f"{name} in {workspace.root}"
+        name = beside_another(name, workspace)
         found = client.get_experiment_by_name(name)
     if found and found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)

@@ -62,7 +62,9 @@ def _forget_if_incomplete(result: Path) -> None:
         complete = record.is_complete()
     except Exception:  # whatever a killed process or another version left there, it is only a cache
         complete = False
-    if not complete:
+    if complete:
+        record.note_use()
+    else:
         result.unlink(missing_ok=True)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.place import note_used, was_repaired
+
 
 class Record(BaseModel):
     """Base of all records.
@@ -24,10 +26,21 @@ class Record(BaseModel):
     made: float = Field(default_factory=time.time)
     took: float = 0.0
 
+    @property
+    def spaces(self) -> list[Path]:
+        """Folders of features that are read through this record."""
+        return []
+
     def files(self) -> list[Path]:
-        """The files without which this record is worth nothing."""
-        return [value for _, value in self if isinstance(value, Path)]
+        """The files and folders without which this record is worth nothing."""
+        return [value for _, value in self if isinstance(value, Path)] + self.spaces
 
     def is_complete(self) -> bool:
-        """Whether those files are there, as they were."""
-        return all(path.exists() for path in self.files())
+        """Whether those are there, as they were."""
+        there = all(path.exists() for path in self.files())
+        return there and not any(was_repaired(folder, self.made) for folder in self.spaces)
+
+    def note_use(self) -> None:
+        """Have what is read through this record count as used just now."""
+        for folder in self.spaces:
+            note_used(folder)

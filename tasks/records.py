@@ -175,9 +175,8 @@ class Preprocessed(Record):
     @property
     def by_one_view(self) -> Preprocessed:
         """The same images and augmented views, each looked at once."""
-        if self.views == "one":
-            return self
-        return self.model_copy(update={"fingerprint": fingerprint(self.fingerprint, "one"), "views": "one"})
+        seen = self.seen_as(self.geometry | {"views": "one"}).model_copy(update={"augmented": self.augmented})
+        return self if self.views == "one" else seen
 
 
 class FeatureSet(Record):
@@ -223,8 +222,9 @@ class FeatureSet(Record):
     def sets(self) -> tuple[FeatureSet, ...]:
         return self, *self.beside
 
-    def files(self) -> list[Path]:
-        return [*super().files(), *(path for part in self.beside for path in part.files())]
+    @property
+    def spaces(self) -> list[Path]:
+        return [folder for each in self.sets for folder in (each.store, *each.variants)]
 
 
 class Candidate(Record):

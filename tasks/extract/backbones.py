@@ -344,8 +344,10 @@ def _load_state(network: nn.Module, state: State, name: str, layers: Sequence[st
     if _faults(wanted, state):
         state = _changed(name, state, network)
     faults = _faults(wanted, state)
-    if set(faults) == {"missing"}:
-        # What lies above the layers is not looked at.
+    classifier = last_classifier(network).split(".")[0]
+    others = [*faults.get("of another shape", ()), *faults.get("unknown", ())]
+    if faults and all(key.split(".")[0] == classifier for key in others):
+        # What lies above the layers is not looked at: a classifier of one's own may have other parts there.
         used = _cut(network.eval(), layers or [penultimate_layer(network)]).state_dict()
         faults = _faults(used, {key: tensor for key, tensor in state.items() if key in used})
     if faults:
@@ -356,7 +358,8 @@ def _load_state(network: nn.Module, state: State, name: str, layers: Sequence[st
         )
     for key, tensor in wanted.items():
         # Weights stay whose they are: a network that is trained must not change them.
-        wanted[key] = state[key].clone() if key in state else torch.zeros_like(tensor, device="cpu")
+        fits = key in state and state[key].shape == tensor.shape
+        wanted[key] = state[key].clone() if fits else torch.zeros_like(tensor, device="cpu")
     network.load_state_dict(wanted, assign=True)
 
 

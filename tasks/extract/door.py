@@ -107,6 +107,7 @@ def _compute(
             config.backbone, config.weights, workspace.resolve(config.weights), space.outline.layers, config.pool,
             recipe, str(space.precision).removeprefix("torch."), config.batch_size, config.compile,
             config.decode, space.store.folder, dataset.images, keys, shard_size(sum(space.widths)),
+            space.weights.digest,
         )  # fmt: skip
         if config.workers.runner != "none":
             size = config.workers.shard

@@ -10,6 +10,7 @@ import numpy as np
 from tasks.extract.keys import Hashes, keys_of
 from tasks.extract.store import FeatureStore
 from tasks.fingerprint import fingerprint
+from tasks.place import note_used
 from tasks.records import FeatureSet
 
 
@@ -63,6 +64,8 @@ class JoinedStore:
         self.width = features.width
         sets = backbones_of(features)
         self._stores = [FeatureStore(each.variants[variant - 1] if variant else each.store) for each in sets]
+        for store in self._stores:
+            note_used(store.folder)
         self._places = list(pairwise(accumulate((each.width for each in sets), initial=0)))
 
     def missing(self, keys: Hashes) -> np.ndarray:

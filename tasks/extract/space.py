@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from tasks.preprocess import recipe as geometry
 from tasks.preprocess.recipe import Recipe
 from tasks.progress import tell
 from tasks.records import Dataset
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, write_whole
 
 LEARNED = ("train", "tune", "val", "test", "partial")
 """Splits whose images are learned from or evaluated on."""
@@ -127,16 +125,9 @@ def _checked(
         taken = precision if lost <= MOST_NOISE else torch.float32
         if taken != precision:
             tell(f"extract\t{precision} would lose {lost:.0%} of the features' spread: takes fp32")
-        _write(path, {"precision": str(taken).removeprefix("torch."), "noise": lost})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({"precision": str(taken).removeprefix("torch."), "noise": lost}))
     return getattr(torch, json.loads(path.read_text())["precision"])
-
-
-def _write(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(value, file)
-    os.replace(temporary, path)
 
 
 def _code() -> str:

@@ -17,11 +17,11 @@ from tasks.extract.claims import WRITING, claimed, claims, held, leftovers, lock
 from tasks.extract.index import Index
 from tasks.extract.keys import KEY, Hashes, find, hex_of, in_order, keys_of
 from tasks.extract.parts import write_part
+from tasks.place import ABOUT, note_used
 from tasks.workspace import fresh_folder
 
 __all__ = ["KEY", "FeatureStore", "keys_of"]
 
-ABOUT = "space.json"
 COMPILED = "compiled"
 """Empty file that says that features in a space are of a compiled forward pass."""
 POLL = 0.2
@@ -71,7 +71,7 @@ class FeatureStore:
                 with held(folder, WRITING) as (temporary, _):
                     temporary.write_text(text)
                     os.replace(temporary, folder / ABOUT)
-            _touch(folder)
+            note_used(folder)
             leftovers(folder, remove=True)
         return cls(folder)
 
@@ -162,7 +162,7 @@ class FeatureStore:
         if (width := known[0].width if known else self.width) not in (None, features.shape[1]):
             raise ValueError(f"{features.shape[1]} features an image, and those in {self.folder} have {width}")
         write_part(self.folder, [added], [features])
-        _touch(self.folder)
+        note_used(self.folder)
 
     @contextmanager
     def claim(self, keys: Hashes, most: int) -> Iterator[np.ndarray]:
@@ -251,8 +251,3 @@ def read_about(folder: Path) -> dict[str, object] | None:
     except (OSError, ValueError):
         return None
     return about if isinstance(about, dict) else None
-
-
-def _touch(folder: Path) -> None:
-    with suppress(OSError):  # another user's, or moved aside meanwhile
-        os.utime(folder / ABOUT)

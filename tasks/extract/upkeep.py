@@ -14,8 +14,9 @@ from tasks.errors import ConfigurationError
 from tasks.extract.claims import storing
 from tasks.extract.keys import KEY, in_order
 from tasks.extract.parts import DamagedPart, Part, open_part
-from tasks.extract.store import ABOUT, read_about
+from tasks.extract.store import read_about
 from tasks.machine import usable_cores
+from tasks.place import ABOUT, note_repaired
 from tasks.progress import progress
 
 DAMAGED = "damaged-"
@@ -30,7 +31,7 @@ class Space:
         about: what it says of itself; None where that is missing or not legible.
         images, nbytes: what can be read of it.
         unreadable: parts that cannot.
-        used: when it was last written to or opened to be, in seconds since the epoch.
+        used: when it was last read or written to, in seconds since the epoch.
     """
 
     folder: Path
@@ -88,7 +89,7 @@ def describe(folder: Path) -> Space:
 
 
 def last_used(folder: Path) -> float:
-    """When a feature space was last written to or opened to be, in seconds since the epoch."""
+    """When a feature space was last read or written to, in seconds since the epoch."""
     about = folder / ABOUT
     return (about if about.exists() else folder).stat().st_mtime
 
@@ -129,6 +130,7 @@ def move_aside(damage: Sequence[DamagedPart]) -> None:
     for part in damage:
         with storing(part.path.parent):
             part.path.rename(part.path.with_name(DAMAGED + part.path.name))
+            note_repaired(part.path.parent)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,12 +37,13 @@ CHECKPOINTS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_stat
 """Where training scripts keep a network's tensors among others; running averages before what they are of, as in timm:
 what is published of a training are figures of these."""
 
+SCALAR = np.float64().__reduce__()[0]
 VALUES: list[Any] = [
-    argparse.Namespace, PosixPath, WindowsPath, np.dtype, np.float64().__reduce__()[0],
+    argparse.Namespace, PosixPath, WindowsPath, np.dtype, SCALAR, (SCALAR, "numpy.core.multiarray.scalar"),
     *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
 ]  # fmt: skip
 """What scripts keep beside the tensors, such as their options and the best accuracy: kinds of values, which do nothing
-when they are read."""
+when they are read; NumPy 1 has another name for its numbers."""
 
 State = dict[str, torch.Tensor]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tasks.errors import HeadstartError
+from tasks.errors import HeadstartError, WeightsError
 from tasks.extract.backbones import Pool, load_backbone
 from tasks.extract.engine import Compile, Decode, Engine
 from tasks.extract.store import FeatureStore
@@ -43,6 +43,7 @@ class Work:
         images: folder of the content-addressed store of images.
         keys: file of the contents that are wanted (NumPy, S16 ``[N]``).
         shard: images that are claimed and written at once.
+        digest: of the weights when the space was named; empty, whatever they are is taken.
     """
 
     backbone: str
@@ -59,6 +60,7 @@ class Work:
     images: Path
     keys: Path
     shard: int
+    digest: str = ""
 
     def read_keys(self, part: slice = slice(None)) -> np.ndarray:
         """The wanted contents, or a part of them."""
@@ -175,6 +177,8 @@ class _Shards:
 @lru_cache(maxsize=2)
 def _engine(work: Work, device: torch.device, cores: int | None) -> Engine:
     weights = read_weights(work.backbone, work.weights, work.path)
+    if work.digest and weights.digest != work.digest:
+        raise WeightsError(f"extract.weights: {work.weights} changed during the extraction: run it again")
     backbone, _ = load_backbone(work.backbone, weights, work.layers, work.pool, work.recipe.size)
     precision = getattr(torch, work.precision)
     return Engine(backbone, work.recipe, device, precision, work.batch_size, work.compile, cores, work.decode)
@@ -188,15 +192,20 @@ def fill_on(devices: Sequence[torch.device], work: Work) -> None:
     """
     processes = [_context().Process(target=_fill_alone, args=(work, device, len(devices))) for device in devices]
     store, keys = FeatureStore(work.store), work.read_keys()
+    left = keys[store.missing(keys)]
     for process in processes:
         process.start()
-    left = keys[store.missing(keys)]
-    with progress("extract", len(left), "img") as advance:
-        while any(process.is_alive() for process in processes):
-            time.sleep(POLL)
-            still = left[store.missing(left)]
-            advance(len(left) - len(still))
-            left = still
+    try:
+        with progress("extract", len(left), "img") as advance:
+            while any(process.is_alive() for process in processes):
+                time.sleep(POLL)
+                still = left[store.missing(left)]
+                advance(len(left) - len(still))
+                left = still
+    finally:  # whoever ends the run means these, too
+        for process in processes:
+            process.terminate()
+            process.join()
     if len(left := left[store.missing(left)]):
         codes = ", ".join(f"{device}: {process.exitcode}" for device, process in zip(devices, processes, strict=True))
         raise HeadstartError(

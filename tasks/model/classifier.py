@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import safe_open
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.extract import tensors
 from tasks.extract.backbones import Backbone, Outline, load_backbone
 from tasks.extract.engine import Engine
 from tasks.extract.precision import choose_device, choose_precision
@@ -249,10 +249,9 @@ def told_beside(told: Told, found: torch.Tensor) -> list[dict[str, Any]]:
 def _eye(about: dict[str, Any], file: Path) -> Eye:
     """A backbone of a package, as it was put there."""
     outline = Outline(**about["backbone"] | {"layers": tuple(about["backbone"]["layers"])})
-    with safe_open(file, "pt") as opened:
-        state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        mean, std = ([float(x) for x in opened.metadata()[key].split(",")] for key in ("mean", "std"))
-    weights = Weights(state, tuple(mean), tuple(std), about["weights"])  # type: ignore[arg-type]
+    state, said = tensors.read(file)
+    mean, std = (tuple(map(float, said[key].split(","))) for key in ("mean", "std"))
+    weights = Weights(state, mean, std, about["weights"])  # type: ignore[arg-type]
     return Eye(outline, weights, _recipe(about["recipe"]), about["precision"])
 
 

@@ -75,7 +75,10 @@ class Recipe:
         if self.variant:
             return augmented(pixels, self.size, self.variant, self.interpolation)
         if self.views == "ten":
-            larger = self._scaled(pixels, round(self.size / MARGIN))
+            side = round(self.size / MARGIN)
+            larger = self._scaled(pixels, side)
+            if self.fit == "pad":
+                larger = F.center_crop(larger, [side, side])
             return torch.stack(F.ten_crop(larger, [self.size, self.size]))
         scaled = self._scaled(pixels, self.size if self.fit == "pad" else int(self.size / self.crop))
         square = [self.size, self.size]

@@ -308,6 +308,19 @@ def test_missing_and_unknown_tensors_are_refused_by_name() -> None:
         load_backbone("resnet_32px", Weights(state | {"extra": torch.ones(1)}, IMAGENET_MEAN, IMAGENET_STD, "test"))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vgg11"])
+def test_a_classifier_of_ones_own_does_not_keep_a_network_from_being_read(name: str) -> None:
+    """As tutorials put it in the place of the network's own."""
+    network = build_network(name)
+    changed, layer = ("fc", "layer4") if name == "resnet18" else ("classifier", "features")
+    setattr(network, changed, nn.Sequential(nn.Dropout(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 7)))
+    backbone, _ = load_backbone(name, weights_of(network), [layer])
+    first = next(network.parameters())
+    assert any(torch.equal(first, parameter) for parameter in backbone.parameters())
+    with pytest.raises(WeightsError, match=f"(missing|another shape).*{changed}"):  # is asked for
+        load_backbone(name, weights_of(network), [last_classifier(build_network(name))])
+
+
 def test_node_before_the_classifier_has_a_name_in_the_graph() -> None:
     assert penultimate_layer(build_network("resnet_32px")) == "flatten"
     assert penultimate_layer(build_network("resnet18")) == "flatten"

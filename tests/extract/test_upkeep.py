@@ -21,10 +21,12 @@ from tasks.errors import ConfigurationError, StorageError
 from tasks.extract import clearing
 from tasks.extract.claims import CLAIM, WRITING, held
 from tasks.extract.clearing import DAY, Cleared, clear, merge
+from tasks.extract.joined import JoinedStore
 from tasks.extract.keys import KEY
 from tasks.extract.parts import open_part, write_part
 from tasks.extract.store import FeatureStore, keys_of
 from tasks.extract.upkeep import describe, move_aside, space_folders, verify
+from tasks.records import FeatureSet
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 5
@@ -44,6 +46,13 @@ def computed(mine: np.ndarray) -> np.ndarray:
 
 def whole(store: FeatureStore, numbers: range) -> bool:
     return bool((FeatureStore(store.folder).read(keys(numbers)) == features(numbers)).all())
+
+
+def feature_set(space: Path, variants: tuple[Path, ...] = ()) -> FeatureSet:
+    return FeatureSet(
+        fingerprint="f", store=space, variants=variants, backbone="resnet_32px", weights="builtin", digest="d",
+        layers=("flatten",), pool="avg", width=WIDTH, precision="float32", device="cpu", new=12, reused=0, seconds=1.0,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -133,8 +142,10 @@ def test_repaired_store_computes_what_was_damaged_again_and_nothing_else(store: 
     second.write_bytes(second.read_bytes()[:100])
     health = verify(store.folder)
     assert [damage.path for damage in health.damage] == [first, second] and (health.parts, health.images) == (1, 4)
+    seen = feature_set(store.folder)
+    assert seen.is_complete()
     move_aside(health.damage)
-    assert verify(store.folder).damage == ()
+    assert verify(store.folder).damage == () and not seen.is_complete()  # found in a cache, it would be short of these
     again: list[bytes] = []
 
     def compute(mine: np.ndarray) -> np.ndarray:
@@ -345,6 +356,21 @@ def age(path: Path, days: float) -> None:
     os.utime(path, (time.time() - days * DAY,) * 2)
 
 
+def test_features_without_the_spaces_of_their_views_are_not_believed_and_others_count_as_used(
+    store: FeatureStore, root: Path
+) -> None:
+    views = FeatureStore.open(root / "views", {})
+    views.append(keys([1]), features([1]))
+    seen = feature_set(store.folder, (views.folder,))
+    for each in (store, views):
+        age(each.folder / "space.json", 50)
+    assert seen.is_complete()
+    seen.note_use()
+    assert not [each for each in clear(root, unused_for=30) if "not used" in each.what]
+    age(views.folder / "space.json", 50)
+    assert "not used for 50 days: removed" in done(clear(root, unused_for=30)) and not seen.is_complete()
+
+
 def test_spaces_out_of_use_are_removed_and_no_others(store: FeatureStore, root: Path) -> None:
     list(merge(store.folder))
     old = FeatureStore.open(root / "old", {})
@@ -359,15 +385,17 @@ def test_spaces_out_of_use_are_removed_and_no_others(store: FeatureStore, root: 
     assert os.listdir(root) == [store.folder.name]
 
 
-@pytest.mark.parametrize("use", ["opening", "appending"])
-def test_space_that_is_opened_or_written_to_counts_as_used(store: FeatureStore, root: Path, use: str) -> None:
+@pytest.mark.parametrize("use", ["opening", "appending", "reading"])
+def test_space_that_is_opened_written_to_or_read_counts_as_used(store: FeatureStore, root: Path, use: str) -> None:
     list(merge(store.folder))
     age(store.folder / "space.json", 50)
     if use == "opening":
         FeatureStore.open(store.folder, {})
+    elif use == "reading":
+        JoinedStore(feature_set(store.folder))
     else:
         store.append(keys([99]), features([99]))
-    assert done(clear(root, unused_for=1, dry_run=True)) == ([] if use == "opening" else ["2 files merged into 1"])
+    assert done(clear(root, unused_for=1, dry_run=True)) == ([] if use != "appending" else ["2 files merged into 1"])
 
 
 def test_space_in_which_somebody_computes_is_kept(store: FeatureStore, root: Path) -> None:

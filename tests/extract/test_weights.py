@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_checkpoints_of_training_scripts_are_read_with_their_options_and_the_ave
     read_back = read(tmp_path / "checkpoint.pth").state
     assert read_back.keys() == state().keys()
     assert all(torch.equal(read_back[key], (value + 1).float()) for key, value in state().items())
+
+
+def test_numbers_that_numpy_1_kept_beside_the_tensors_are_read(tmp_path: Path) -> None:
+    torch.save({"state_dict": state(), "best_acc": np.float64(0.9)}, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
+        for name in new.namelist():  # a name's length stands before it
+            content = new.read(name)
+            if name.endswith("data.pkl"):
+                assert b"numpy._core.multiarray" in content
+                content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            old.writestr(name, content)
+    assert read(tmp_path / "old.pth").state.keys() == state().keys()
 
 
 def test_what_is_no_file_of_weights_is_told_by_what_it_is(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import HeadstartError
+from tasks.errors import HeadstartError, WeightsError
 from tasks.extract import engine
 from tasks.extract.store import FeatureStore, keys_of
 from tasks.extract.upkeep import verify
@@ -167,6 +167,28 @@ def test_devices_that_all_fail_are_told_with_what_is_left(
     work = replace(work_in(tmp_path / "store", images), backbone="resnet18")
     with pytest.raises(HeadstartError, match=r"before 480 of 480 images were done \(exit codes cpu: 1\)"):
         fill_on([CPU], work)
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_run_that_began_them(
+    images: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", end)
+    with pytest.raises(KeyboardInterrupt):
+        fill_on([CPU, CPU], work_in(tmp_path / "store", images))
+    assert not active_children()
+
+
+def test_weights_that_are_others_than_the_space_was_named_by_are_refused(
+    images: tuple[Path, Path], tmp_path: Path
+) -> None:
+    work = work_in(tmp_path / "store", images)
+    with pytest.raises(WeightsError, match="builtin changed during the extraction: run it again"):
+        fill(replace(work, digest="0" * 64), CPU)
+    assert not rows(work.store)
 
 
 def test_only_a_part_of_the_work_is_done_where_a_part_is_asked_for(images: tuple[Path, Path], tmp_path: Path) -> None:

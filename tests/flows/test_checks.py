@@ -176,6 +176,8 @@ def test_a_pretraining_is_checked_with_its_probes_and_where_it_writes(workspace:
         check_pretraining(PretrainConfig.model_validate(wrong), output, workspace)
     with pytest.raises(ConfigurationError, match="gone is no folder"):
         check_pretraining(PretrainConfig.model_validate(values), workspace.root / "gone" / "w.safetensors", workspace)
+    with pytest.raises(ConfigurationError, match=r"must end in \.safetensors"):
+        check_pretraining(PretrainConfig.model_validate(values), workspace.root / "w.pth", workspace)
 
 
 def test_a_disk_without_room_is_told(workspace: Workspace) -> None:

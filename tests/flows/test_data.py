@@ -16,6 +16,7 @@ import yaml
 from flows import data
 from flows.config import PipelineConfig, read_config
 from flows.review import apply_review, write_review
+from flows.shared import beside_another
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.ingest.corrections import corrections_file, read_corrections
 from tasks.ingest.door import ingest_images
@@ -159,6 +160,8 @@ def test_a_data_dvc_of_the_users_is_replaced_where_they_say_so_and_kept(theirs: 
     theirs.dvc("checkout", "--force", "--quiet")
     assert theirs.files() == mine
     assert "--replace" in theirs.refused("data", "checkout", digits)
+    shown = theirs.headstart("data", "checkout", digits, "--replace")
+    assert "your data.dvc is kept as data.dvc.replaced" in shown and len(theirs.files()) == 1798
 
 
 def _draw(folder: Path) -> None:
@@ -231,6 +234,18 @@ def test_labels_are_reviewed_and_corrected_in_three_commands(
     assert labels[table.loc[0, "path"]] == table.loc[0, "label"]
     data.relabel(file, before)
     assert "nothing is new in it" in capsys.readouterr().out
+
+
+def test_where_another_workspace_has_the_name_already_ones_own_runs_are_reviewed(
+    reviewed: tuple[Workspace, str], tmp_path: Path
+) -> None:
+    workspace, _ = reviewed
+    client = connect(workspace)
+    client.rename_experiment(client.get_experiment_by_name("mine").experiment_id, beside_another("mine", workspace))
+    theirs = client.create_run(client.create_experiment("mine", str(tmp_path / "theirs"))).info.run_id
+    client.set_tag(theirs, "evaluation", "e")
+    client.set_terminated(theirs)
+    assert write_review("mine", tmp_path / "list.csv", workspace) == (2, 2)
 
 
 def test_copies_under_different_labels_are_reviewed_first_and_corrected(

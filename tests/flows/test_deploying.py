@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 
@@ -86,6 +87,14 @@ def test_what_is_deployed_again_is_brought_up_to_date_and_a_form_that_is_wrong_i
     assert missing.returncode == 2 and "there is no work pool locall" in missing.stderr
     wrong = home.headstart("deploy", DIGITS, "--pool", "cluster", "--type", "kubernetes")
     assert wrong.returncode == 2 and "--claim NAME" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_what_a_worker_cannot_begin_ends_with_an_exit_code(home: Home) -> None:
+    """By which Prefect's worker knows that nobody will tell of the run."""
+    environment = home.environment | {"PREFECT__FLOW_RUN_ID": str(uuid4())}
+    command = [sys.executable, "-m", "flows.cli", "execute"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.returncode != 0, ended.stdout
 
 
 def test_a_pool_whose_template_takes_nothing_of_ours_is_told_in_one_line(home: Home) -> None:

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from flows.lineage import facts_of, show
 from flows.openlineage import event
 from flows.origin import installed, log_origin
-from flows.subject import find_subject
+from flows.subject import PARENT, TRIAL, find_subject
 from tasks.errors import RegistryError
 from tasks.register import moves
 from tasks.register.registry import CANDIDATE
@@ -54,6 +54,16 @@ def test_a_version_and_its_run_are_found_by_any_of_their_names(
     found = find_subject(client, which.replace("RUN", birds[:10]))
     assert found.run is not None and found.run.info.run_id == birds
     assert (found.version is None) == (which == "RUN")
+
+
+def test_a_run_within_a_budget_is_found_by_its_number_and_a_trial_is_not(
+    birds: str, client: MlflowClient, workspace: Workspace  # noqa: F811
+) -> None:  # fmt: skip
+    client.set_tag(birds, PARENT, "a" * 32)
+    assert (found := find_subject(client, birds[:10]).run) is not None and found.info.run_id == birds
+    client.set_tag(birds, TRIAL, "complete")
+    with pytest.raises(RegistryError, match="no run begins with it"):
+        find_subject(client, birds[:10])
 
 
 def test_what_there_is_not_is_told(birds: str, client: MlflowClient) -> None:  # noqa: F811

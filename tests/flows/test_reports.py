@@ -10,7 +10,7 @@ from mlflow.store.entities import PagedList
 
 from flows.config import PipelineConfig, read_config
 from flows.reports import PAGE, _newest, find_report
-from flows.subject import PARENT, every_run, find_subject
+from flows.subject import PARENT, TRIAL, every_run, find_subject
 from flows.tracking import tracked
 from tasks.errors import RegistryError
 from tasks.records import Report
@@ -40,7 +40,7 @@ class Store:
             SimpleNamespace(info=SimpleNamespace(run_id=f"{n:02}a"), data=SimpleNamespace(tags={})) for n in numbers
         ]
         if not start:
-            runs[0].data.tags[PARENT] = "01a"
+            runs[0].data.tags |= {PARENT: "01a", TRIAL: "complete"}
         return PagedList(runs, f"{start + 10}" if start < 90 else None)
 
 

@@ -315,6 +315,20 @@ def test_schedules_are_listed_and_managed_without_a_server(workspace: Workspace)
     assert not (workspace.mlruns / "prefect" / "server.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--retries", "3", "-s", "name=x"), "go on as they were kept: leave --retries and --set out"),
+        (("--list", "configs/digits.yaml", "--cron", "0 3 * * *"), "start nothing: leave CONFIG and --cron out"),
+    ],
+    ids=["all", "list"],
+)
+def test_what_would_be_ignored_is_refused(workspace: Workspace, given: tuple[str, ...], told: str) -> None:
+    keep(NIGHTLY, workspace)
+    finished = Home(workspace.root).headstart("schedule", *given)
+    assert finished.returncode == 2 and told in finished.stderr and not finished.stdout
+
+
 def test_serve_is_called_schedule_now(workspace: Workspace) -> None:
     told = Home(workspace.root).headstart("serve", "configs/digits.yaml", "--cron", "0 3 * * *")
     assert told.returncode == 2 and told.stdout == ""

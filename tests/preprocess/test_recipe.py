@@ -47,6 +47,13 @@ def test_ten_views_are_corners_and_centre_and_their_mirror_images() -> None:
     assert torch.equal(views[5], whole.flip(2)[:, :35, :35])
 
 
+def test_ten_views_of_a_long_image_have_a_margin_where_it_is_padded() -> None:
+    views = Recipe(32, "pad", "ten")(np.full((40, 120, 3), 255, np.uint8))
+    assert views.shape == (10, 3, 32, 32)
+    corner, centre = views[0], views[4]
+    assert corner[:, 0].max() == 0 and centre[:, 16].min() == 255 and centre[:, 0].max() == centre[:, -1].max() == 0
+
+
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_mirrored_views_are_the_square_and_its_mirror_image(fit: Fit) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
