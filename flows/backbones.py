@@ -69,19 +69,20 @@ def rank(
 
     check_output(output)
     workspace = open_workspace()
-    from flows.console import show_table, shown
+    from flows.console import show_table
 
     chosen = candidates(config, set_, named)
     check(chosen, workspace, replace=False)
-    open_with_server()
-    from flows.delivery import delivered
+    _, server = open_with_server()
+    from flows.delivery import carry_out
     from flows.ranking import rank as rank_flow
 
-    with shown():
-        table, _ = delivered(lambda: rank_flow(chosen, images))
-    show_table(ranking_table(table))
-    if output:
-        table.to_csv(output, index=False, float_format="%.4f")
+    def show(table: pd.DataFrame) -> None:
+        show_table(ranking_table(table))
+        if output:
+            table.to_csv(output, index=False, float_format="%.4f")
+
+    carry_out(lambda: rank_flow(chosen, images), server, show)
 
 
 def candidates(path: Path, overrides: list[str], named: str) -> list[PipelineConfig]:

@@ -71,19 +71,18 @@ def run(
     begin_with_the_process()
     settings = open_pipeline(config, set_, replace, quiet)
     workspace, server = open_with_server()
-    from flows.console import out, show_outcome, shown
-    from flows.delivery import delivered, end_untold
-    from flows.summary import one_line
+    from flows.console import out, show_outcome
+    from flows.delivery import carry_out
+    from flows.summary import Outcome, one_line
     from flows.transfer import transfer
 
-    with shown(quiet):
-        outcome, is_told = delivered(lambda: transfer(settings))
-    if quiet:
-        out.print(one_line(outcome), soft_wrap=True)
-    else:
-        show_outcome(outcome, workspace, server)
-    if not is_told:
-        end_untold(server)
+    def show(outcome: Outcome) -> None:
+        if quiet:
+            out.print(one_line(outcome), soft_wrap=True)
+        else:
+            show_outcome(outcome, workspace, server)
+
+    carry_out(lambda: transfer(settings), server, show, quiet)
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -235,21 +234,20 @@ def predict(
     here = Path.cwd()
     check_output(here / output)
     _, server = open_with_server(reads=True)
-    from flows.console import out, shown
-    from flows.delivery import delivered, end_untold
+    from flows.console import out
+    from flows.delivery import carry_out
     from flows.predict import predict as predict_flow
 
-    with shown(quiet):
-        counts, is_told = delivered(lambda: predict_flow(model, str(here / folder), str(here / output), top_k))
-    told = [
-        f"{counted(counts['predicted'], 'image')} predicted",
-        *[f"{counts['failed']:,} could not be decoded (see the column error)"] * bool(counts["failed"]),
-        *[f"{counted(counts['other'], 'file')} without an image left out"] * bool(counts["other"]),
-        *[f"{counts['hidden']:,} hidden left out"] * bool(counts["hidden"]),
-    ]
-    out.print(f"{', '.join(told)}: {output}", soft_wrap=True)
-    if not is_told:
-        end_untold(server)
+    def show(counts: dict[str, int]) -> None:
+        told = [
+            f"{counted(counts['predicted'], 'image')} predicted",
+            *[f"{counts['failed']:,} could not be decoded (see the column error)"] * bool(counts["failed"]),
+            *[f"{counted(counts['other'], 'file')} without an image left out"] * bool(counts["other"]),
+            *[f"{counts['hidden']:,} hidden left out"] * bool(counts["hidden"]),
+        ]
+        out.print(f"{', '.join(told)}: {output}", soft_wrap=True)
+
+    carry_out(lambda: predict_flow(model, str(here / folder), str(here / output), top_k), server, show, quiet)
 
 
 @app.command(rich_help_panel=RUN)
@@ -272,18 +270,18 @@ def pretrain(
     target = Path(output).absolute()
     check_pretraining(settings, target, workspace)
     _, server = open_with_server()
-    from flows.console import out, shown
-    from flows.delivery import delivered, end_untold
+    from flows.console import out
+    from flows.delivery import carry_out
     from flows.pretrain import pretrain as pretrain_flow
 
     command = " ".join(["headstart pretrain", str(config), "-o", output, *(f"-s {each}" for each in set_)])
-    with shown(quiet):
-        accuracies, is_told = delivered(lambda: pretrain_flow(settings, str(target), command))
-    for name, value in accuracies.items():
-        out.print(f"{name:<12} accuracy {value:.4f}")
-    out.print(f"written: {output} and its card", soft_wrap=True)
-    if not is_told:
-        end_untold(server)
+
+    def show(accuracies: dict[str, float]) -> None:
+        for name, value in accuracies.items():
+            out.print(f"{name:<12} accuracy {value:.4f}")
+        out.print(f"written: {output} and its card", soft_wrap=True)
+
+    carry_out(lambda: pretrain_flow(settings, str(target), command), server, show, quiet)
 
 
 @app.command(rich_help_panel=BROWSE)

@@ -26,6 +26,17 @@ def delivered(flow: Callable[[], T]) -> tuple[T, bool]:
     return outcome, deliver_events()
 
 
+def carry_out(flow: Callable[[], T], server: str, show: Callable[[T], None], quiet: bool = False) -> None:
+    """What a command does with a flow: call it, show its outcome, and end."""
+    from flows.console import shown
+
+    with shown(quiet):
+        outcome, is_told = delivered(flow)
+    show(outcome)
+    if not is_told:
+        end_untold(server)
+
+
 def end_untold(server: str) -> NoReturn:
     """Say that a run which is done could not be told to Prefect's server, and end well."""
     from flows.console import err

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from flows.config import PipelineConfig, read_config
 from flows.shared import beside_another
+from flows.subject import every_run
 from tasks.encoding import write_rows
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.ingest.contradictions import COLUMNS as COPIES
@@ -85,12 +86,8 @@ def configuration_of(version: str, workspace: Workspace) -> PipelineConfig | Non
 
 
 def _newest_run(client: MlflowClient, version: str) -> Run | None:
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    order = ["attributes.start_time DESC"]
     # A ranking is of a version, too, and keeps no dataset's files.
-    such = f"tags.`data.version` = '{version}' and tags.dataset != ''"
-    found = client.search_runs(experiments, such, order_by=order, max_results=1)
-    return found[0] if found else None
+    return next(every_run(client, f"tags.`data.version` = '{version}' and tags.dataset != ''"), None)
 
 
 def _last_run(client: MlflowClient, name: str, workspace: Workspace) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +25,9 @@ MARGIN = 0.875
 
 LONGEST = 8
 """Ratio of the sides beyond which an image is shortened before it is scaled."""
+
+BLOCK = 1024
+"""Images that are decoded between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -104,30 +107,13 @@ class Recipe:
         return F.resize(pixels, target, InterpolationMode(self.interpolation), antialias=True)
 
 
-def batches(images: Sequence[ImageLike], recipe: Recipe, batch: int) -> Iterator[torch.Tensor]:
-    """Decode images in the background and yield them in order, ``batch`` at a time.
-
-    Yields uint8 tensors ``[n, 3, size, size]`` with n ≤ ``batch``. At most two batches wait in memory.
-    """
-    workers = usable_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        starts = range(0, len(images), batch)
-        ahead = [pool.map(recipe, images[start : start + batch]) for start in starts[:2]]
-        for start in starts:
-            ready = torch.stack(list(ahead.pop(0)))
-            following = start + 2 * batch
-            if following < len(images):
-                ahead.append(pool.map(recipe, images[following : following + batch]))
-            yield ready
-
-
 def load_pixels(images: Sequence[ImageLike], recipe: Recipe, what: str = "decode") -> torch.Tensor:
     """Decode a whole set into one uint8 tensor ``[N, 3, size, size]``; it must fit in memory."""
     pixels = torch.empty(len(images), 3, recipe.size, recipe.size, dtype=torch.uint8)
-    done = 0
-    with progress(what, total=len(images), unit="img") as advance:
-        for ready in batches(images, recipe, batch=1024):
-            pixels[done : done + len(ready)] = ready
-            done += len(ready)
-            advance(len(ready))
+    with ThreadPoolExecutor(usable_cores()) as pool, progress(what, total=len(images), unit="img") as advance:
+        for start in range(0, len(images), BLOCK):
+            block = images[start : start + BLOCK]
+            for place, square in enumerate(pool.map(recipe, block), start):
+                pixels[place] = square
+            advance(len(block))
     return pixels

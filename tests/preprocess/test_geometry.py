@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from tasks.errors import DataError
 from tasks.preprocess.kinds import Interpolation
-from tasks.preprocess.recipe import Fit, Recipe, batches, load_pixels
+from tasks.preprocess.recipe import Fit, Recipe, load_pixels
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -58,11 +58,11 @@ def test_extreme_strip_costs_no_more_than_another_image(fit: Fit, height: int, w
 
 
 @pytest.mark.parametrize("where", [0, 31, 99])
-def test_image_that_cannot_be_decoded_stops_the_batches_with_a_data_error(where: int, tmp_path: Path) -> None:
+def test_image_that_cannot_be_decoded_stops_the_others_with_a_data_error(where: int, tmp_path: Path) -> None:
     images: list = [np.zeros((8, 8), np.uint8)] * 100
     images[where] = tmp_path / "gone.png"
     with pytest.raises(DataError, match="gone"):
-        list(batches(images, Recipe(8), 10))
+        load_pixels(images, Recipe(8))
 
 
 def test_load_pixels_is_the_recipe_applied_to_each_and_nothing_to_none() -> None:

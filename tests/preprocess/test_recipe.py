@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import DataError
-from tasks.preprocess.recipe import Fit, Recipe, batches, load_pixels
+from tasks.preprocess import recipe
+from tasks.preprocess.recipe import Fit, Recipe, load_pixels
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
@@ -62,11 +62,7 @@ def test_mirrored_views_are_the_square_and_its_mirror_image(fit: Fit) -> None:
     assert Recipe(35, views="mirrored", variant=1)(image).shape == (3, 35, 35)
 
 
-def test_batches_keep_the_order_and_pass_errors_on() -> None:
+def test_images_keep_their_order_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "BLOCK", 5)
     images = [np.full((8, 8, 3), value, np.uint8) for value in range(23)]
-    parts = list(batches(images, Recipe(8), batch=5))
-    assert [len(part) for part in parts] == [5, 5, 5, 5, 3]
-    assert torch.cat(parts)[:, 0, 0, 0].tolist() == list(range(23))
-    assert torch.equal(load_pixels(images, Recipe(8)), torch.cat(parts))
-    with pytest.raises(DataError):
-        list(batches([*images, b"no image"], Recipe(8), batch=5))
+    assert load_pixels(images, Recipe(8))[:, 0, 0, 0].tolist() == list(range(23))
