@@ -11,7 +11,7 @@ from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import KINDS, NAMED, TASKS
 from tasks.ingest.naming import look_alike
-from tasks.ingest.tables.cells import DECIMAL_COMMA, NUMBER, number_text
+from tasks.ingest.tables.cells import DECIMAL_COMMA, NUMBER, number_text, plain_number
 from tasks.ingest.told import values_of
 from tasks.records import Split
 from tasks.target import LABEL, Target
@@ -131,7 +131,7 @@ def _absent(counts: ClassCounts, held_out: list[Split]) -> Iterator[tuple[str, s
 def _similar(names: list[str], counts: ClassCounts) -> Iterator[tuple[str, str]]:
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(look_alike(name), []).append(name)
+        alike.setdefault(plain_number(look_alike(name)), []).append(name)
     for group in alike.values():
         if len(group) > 1:
             told = [f"{readable(name)} ({sum(counts.get(name, {}).values()):,})" for name in sorted(group)]

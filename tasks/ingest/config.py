@@ -107,6 +107,9 @@ class ChecksConfig(Section):
     """Images of several frames."""
     ungrouped: Action = "warn"
     """Images without a group in a source that gives groups: they may stand in another split than their like."""
+    respelt_group: Telling = "warn"
+    """Images whose group others write differently, ``P01``, ``p01`` and ``P 01``, ``3`` and ``3.0``: taken for one, so
+    that it is in one split."""
     parted_group: Telling = "warn"
     """Images whose group is in several splits, which the source gives or ``by: hash`` and ``stratified`` make: what is
     held out resembles what is learned from."""
@@ -125,7 +128,8 @@ class ChecksConfig(Section):
     absent_class: Telling = "warn"
     """Classes without images in the split that choices are made on, or in the one that is reported on."""
     similar_classes: Telling = "warn"
-    """Class names that differ only in case, spaces or the form of their Unicode: ``Cat``, ``cat`` and ``CAT ``."""
+    """Class names that differ only in case, spaces or the form of their Unicode, ``Cat``, ``cat`` and ``CAT ``, or as
+    ``1`` and ``1.0``."""
     numbers_as_classes: Telling = "warn"
     """Many classes, nine in ten of which are numbers: ``kind: number`` may be meant."""
     untold_task: Telling = "warn"

@@ -18,7 +18,7 @@ from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, what_is_kept_out
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.corrections import Correction, Key, correct_labels, read_corrections
-from tasks.ingest.grouping import group_images
+from tasks.ingest.grouping import group_images, join_spellings
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import KINDS, NAMED
@@ -134,6 +134,7 @@ def _settle(
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED}"):
         _refuse_empty(journal, config)
     group_images(journal, config.split.group, config.checks.near_bits, leading.kind)
+    join_spellings(journal, config.checks)
     given = keep_given(journal, config.split)
     relations.keep_paths_apart(journal, config.checks)
     relations.check_usable(journal, config.checks)

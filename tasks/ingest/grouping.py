@@ -8,8 +8,10 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tasks.ingest.journal import Journal
-from tasks.ingest.relations import near_pairs
+from tasks.ingest.config import ChecksConfig
+from tasks.ingest.journal import USED, Journal
+from tasks.ingest.naming import one_group
+from tasks.ingest.relations import apply, near_pairs
 from tasks.ingest.stems import stem_of
 from tasks.ingest.told import TOLD
 from tasks.target import Kind
@@ -32,6 +34,31 @@ def group_images(journal: Journal, by: Grouping, bits: int, kind: Kind = "class"
         journal.sql.execute(f"""UPDATE rows SET "group" = stem_of(path, {label}) WHERE {UNGROUPED}""")
     elif by == "near_duplicates":
         _group_look_alikes(journal, bits)
+    journal.sql.commit()
+
+
+def join_spellings(journal: Journal, checks: ChecksConfig) -> None:
+    """Groups that are one by `one_group` get the name that most of their images have: in two splits, they would put the
+    same patient into both.
+
+    Raises:
+        DataError: there are such, and the policy is ``fail``.
+    """
+    journal.sql.create_function("one_group", 1, one_group, deterministic=True)
+    counted = """SELECT "group" AS name, one_group("group") AS one, COUNT(*) AS images FROM rows
+        WHERE "group" IS NOT NULL GROUP BY 1"""
+    journal.sql.execute(
+        f"""CREATE TEMP TABLE spelt AS SELECT name, kept FROM (
+            SELECT name, FIRST_VALUE(name) OVER (PARTITION BY one ORDER BY images DESC, name) AS kept FROM ({counted})
+        ) WHERE name <> kept"""
+    )
+    found = f"""SELECT id, 'its group ' || name || ' is taken for ' || kept AS reason
+        FROM rows JOIN temp.spelt ON name = "group" WHERE {USED}"""
+    apply(journal, "respelt_group", found, checks.respelt_group)
+    journal.sql.execute(
+        """UPDATE rows SET "group" = spelt.kept FROM temp.spelt AS spelt WHERE spelt.name = rows."group" """
+    )
+    journal.sql.execute("DROP TABLE temp.spelt")
     journal.sql.commit()
 
 

@@ -38,6 +38,7 @@ ODD = {
 
 RELATIONS = {
     "ungrouped": "images without a group in a source that gives groups",
+    "respelt_group": "images whose group is written in another way elsewhere: taken for one",
     "parted_group": "images whose group is in several splits",
     "conflicting_label": "copies of one image under different labels",
     "straddling": "copies of one image in different splits",

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from tasks.ingest.tables.cells import plain_number
 from tasks.records import Split
 
 WORDS: dict[str, Split] = {
@@ -148,6 +149,12 @@ def look_alike(name: str) -> str:
     text = "".join(sign for sign in text if unicodedata.category(sign) not in ("Cf", "Cc"))
     text = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text)  # hot dog, hot_dog; but 1-0 is not 10
     return " ".join(text.split())
+
+
+def one_group(name: str) -> str:
+    """What spellings of one group have in common, as exports of the same patients differ: ``P01``, ``p 01``, ``P-01``;
+    ``3``, ``3.0``."""
+    return plain_number(re.sub(r"(?<=[^\W\d_])[\s_-]+(?=\d)", "", look_alike(name)))
 
 
 def _joined(name: str) -> list[str]:

@@ -111,10 +111,11 @@ def test_class_all_of_whose_images_are_kept_out_is_named(home: Workspace) -> Non
 
 
 def test_look_alike_names_are_named_together(home: Workspace) -> None:
-    names = ["Cat", "cat", "CAT ", "café", "cafe\u0301", "dog"]
+    names = ["Cat", "cat", "CAT ", "café", "cafe\u0301", "dog", "1", "1.0"]
     grow(home.root / "alike", tree(dict.fromkeys(names, "train val test")))
     dataset = ingested(home, folder="alike")
     assert found(dataset) == {"similar_classes": [
+        "'1', '1.0': may be one class: '1' (12), '1.0' (12)",
         "'CAT ', 'Cat', 'cat': may be one class: 'CAT ' (12), 'Cat' (12), 'cat' (12)",
         r"'cafe\u0301', 'café': may be one class: 'cafe\u0301' (12), 'café' (12)",
     ]}  # fmt: skip

@@ -92,6 +92,7 @@ def signed(hash: int) -> int:
 RELATED: dict[str, list[Row]] = {
     "conflicting_label": [row("x1", "x"), row("x2", "x", "b")],
     "straddling": [row("x1", "x", split="test"), row("x2", "x")],
+    "respelt_group": [row("x1", "x", group="P 01"), row("x2", "y", group="p01")],
     "parted_group": [row("x1", "x", split="test", group="g"), row("x2", "y", group="g")],
     "duplicate": [row("x1", "x"), row("x2", "x")],
     "near_straddling": [row("x1", "x", split="test", dhash=signed(3 << 62)), row("x2", "y", dhash=signed(7 << 61))],
@@ -125,6 +126,18 @@ def test_images_without_a_group_beside_others_that_have_one_are_a_finding() -> N
     with pytest.raises(DataError, match="1 images without a group in a source that gives groups, the first: lonely"):
         settled([*grouped, row("lonely", "x", split=None)], {"ungrouped": "fail"})
     assert settled(images(60)).noted == []
+
+
+def test_one_patient_in_several_spellings_is_one_group_in_one_split() -> None:
+    spellings = ["P01", "p01", "P 01", "P-01"]
+    rows = [row(f"{n}", f"{n}", group=spellings[n % 4] if n < 12 else f"P{n}", split=None) for n in range(60)]
+    found = settled([*rows, row("more", "more", group="P01", split=None)], by="group")
+    one = [each for each in found.used if each.path == "more" or int(each.path) < 12]
+    assert {each.group for each in one} == {"P01"} and len({each.split for each in one}) == 1
+    told = {note.path: note.reason for note in found.noted if note.kind == "respelt_group"}
+    assert told == {f"{n}": f"its group {spellings[n % 4]} is taken for P01" for n in range(12) if n % 4}
+    numbers = [row(f"{n}", f"{n}", group=("3", "3.0")[n % 2], split=("train", "test")[n % 2]) for n in range(20)]
+    assert {note.kind for note in settled([*given_rows(), *numbers]).noted} >= {"respelt_group", "parted_group"}
 
 
 def test_images_whose_group_is_in_several_splits_are_a_finding() -> None:

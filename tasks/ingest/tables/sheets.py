@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from tasks.errors import DataError
 from tasks.ingest.tables.cells import text_of
@@ -15,13 +16,30 @@ from tasks.ingest.tables.columns import ABOVE, Row, Wanted, columns_of, names_al
 
 CSV_UTF8 = "save the sheet as 'CSV UTF-8'"
 
+MERGED = re.compile(rb'mergeCell [^>]*?ref="([A-Z]+)(\d+):[A-Z]+(\d+)"')
+BLOCK = 2**20
+
+
+class Fault(str):
+    """What stands in a cell whose formula failed, such as ``#N/A``."""
+
+
+class Merged(NamedTuple):
+    """Cells below each other that were made one: rows from 1, the column from 0."""
+
+    first: int
+    last: int
+    column: int
+
 
 def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator[Row]:
-    """The rows of a workbook's first sheet; rows of empty cells are none. Formulas count as what they last gave.
+    """The rows of a workbook's first sheet; rows of empty cells are none. Formulas count as what they last gave, and a
+    merged cell holds for all of its rows.
 
     Raises:
         MissingColumns: no head names the columns.
-        DataError: this is no workbook of Excel, or the package that reads it is not installed.
+        DataError: this is no workbook of Excel, the package that reads it is not installed, or a column holds formulas
+            that nobody has computed.
     """
     if (what := _kind(stream)) != "xlsx":
         raise DataError(f"{table} is {what}")
@@ -33,22 +51,82 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
         ) from error
     names, rows = _find_head(_values(load_workbook, stream, table), wanted)
     columns = columns_of(names, wanted, table)
+    empty = set(columns)
     for number, values in enumerate(rows, 1):
-        cells = {name: text_of(values[place]) if place < len(values) else "" for name, place in columns.items()}
-        if any(cells.values()):
+        there = {name: values[place] if place < len(values) else None for name, place in columns.items()}
+        cells = {name: text_of(value) for name, value in there.items()}
+        empty -= {name for name, text in cells.items() if text}
+        if faults := [f"column {name} holds {value}" for name, value in there.items() if isinstance(value, Fault)]:
+            yield Row(number, {}, problem=f"{faults[0]}, an error of Excel")
+        elif any(cells.values()):
             yield Row(number, cells)
+    _check_computed(load_workbook, stream, table, {columns[name]: name for name in empty})
 
 
 def _values(load: Callable[..., Any], stream: IO[bytes], table: Path | str) -> Iterator[tuple[Any, ...]]:
     # Of styles and validations that it passes over, which no row depends on.
     warnings.filterwarnings("ignore", module="openpyxl")
     try:
-        book = load(stream, read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # else rows end where the file says that they do, which not every exporter keeps up
-        yield from sheet.iter_rows(values_only=True)
+        sheet = _first_sheet(load, stream, data_only=True)
+        with sheet._get_source() as source:
+            merged = _merged(source)
+        rows = (
+            [Fault(cell.value) if cell.data_type == "e" else cell.value for cell in row] for row in sheet.iter_rows()
+        )
+        yield from _filled(rows, merged)
     except Exception as error:  # every part of a damaged workbook fails in its own way
         raise DataError(f"{table} is a damaged Excel workbook ({error}): save it once more") from error
+
+
+def _first_sheet(load: Callable[..., Any], stream: IO[bytes], data_only: bool) -> Any:
+    sheet = load(stream, read_only=True, data_only=data_only).worksheets[0]
+    sheet.reset_dimensions()  # else rows end where the file says that they do, which not every exporter keeps up
+    return sheet
+
+
+def _merged(source: IO[bytes]) -> list[Merged]:
+    """Merged cells of more rows than one, from a sheet's XML, which names them behind all rows. openpyxl knows of them
+    only where it holds the whole sheet in memory."""
+    last = b""
+    while block := source.read(BLOCK):
+        last = (last + block)[-2 * BLOCK :] if b"mergeCell" not in last else last + block
+    found = ((column, int(first), int(end)) for column, first, end in MERGED.findall(last))
+    return sorted(Merged(first, end, _number_of(column)) for column, first, end in found if end > first)
+
+
+def _number_of(column: bytes) -> int:
+    """``A`` is 0, ``AA`` is 26."""
+    number = 0
+    for letter in column:
+        number = 26 * number + letter - ord("A") + 1
+    return number - 1
+
+
+def _filled(rows: Iterable[list[Any]], merged: list[Merged]) -> Iterator[tuple[Any, ...]]:
+    """Rows in which the value of a merged cell stands in all rows that it covers, of its first column."""
+    begun: list[tuple[Merged, Any]] = []
+    waiting = list(reversed(merged))
+    for number, row in enumerate(rows, 1):
+        begun = [each for each in begun if each[0].last >= number]
+        for cell, value in begun:
+            row += [None] * (cell.column + 1 - len(row))
+            row[cell.column] = value
+        while waiting and waiting[-1].first == number:
+            cell = waiting.pop()
+            begun.append((cell, row[cell.column] if cell.column < len(row) else None))
+        yield tuple(row)
+
+
+def _check_computed(load: Callable[..., Any], stream: IO[bytes], table: Path | str, empty: dict[int, str]) -> None:
+    """Raise where a column that is empty throughout, by its place, holds formulas that nobody has computed."""
+    rows = _first_sheet(load, stream, data_only=False).iter_rows() if empty else ()
+    for row in rows:
+        for place, name in empty.items():
+            if place < len(row) and row[place].data_type == "f":
+                raise DataError(
+                    f"{table}: column {name} holds formulas whose values no program has computed: open it in Excel or "
+                    "LibreOffice and save it, or write values"
+                )
 
 
 def _kind(stream: IO[bytes]) -> str:

@@ -153,6 +153,32 @@ def test_all_rows_of_a_sheet_are_read_whatever_its_file_says_of_their_number(tmp
         assert cells(rows(tmp_path, packed.getvalue())) == list(frame.itertuples(index=False, name=None))
 
 
+def test_merged_cells_hold_for_all_their_rows_and_what_excel_could_not_compute_is_told(tmp_path: Path) -> None:
+    book = pytest.importorskip("openpyxl").Workbook()
+    sheet = book.active
+    for number, row in enumerate([("Photos", None), ("path", "label"), *((f"{n}.png", f"c{n}") for n in range(9))], 1):
+        for column, value in enumerate(row, 1):
+            sheet.cell(number, column, value)
+    sheet.merge_cells("A1:B1")
+    sheet.merge_cells("B3:C5")
+    sheet.merge_cells("B7:B8")
+    sheet["B11"].value, sheet["B11"].data_type = "#N/A", "e"
+    book.save(tmp_path / "t.xlsx")
+    found = rows(tmp_path, (tmp_path / "t.xlsx").read_bytes())
+    labels = ["c0", "c0", "c0", "c3", "c4", "c4", "c6", "c7"]
+    assert cells(found[:-1]) == [(f"{n}.png", label) for n, label in enumerate(labels)]
+    assert found[-1].problem == "column label holds #N/A, an error of Excel"
+
+
+def test_formulas_that_nobody_has_computed_are_told(tmp_path: Path) -> None:
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in [("path", "label", "split"), ("a.png", "=CONCAT(A2)", None), ("b.png", "=CONCAT(A3)", None)]:
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(DataError, match="column label holds formulas whose values no program has computed: open it"):
+        rows(tmp_path, (tmp_path / "t.xlsx").read_bytes())
+
+
 def test_arrow_is_what_reads_parquet_so_its_files_are_named_where_they_are_compressed_once_more(tmp_path: Path) -> None:
     pd.DataFrame({"path": ["a"], "label": ["b"]}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DataError, match="is a Parquet table"):
