@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tasks.errors import ConfigurationError
 from tasks.records import Dataset, Preprocessed
 from tasks.target import Kind, Target
+from tasks.train.adaptation.target import FEWEST, target_rows
 from tasks.train.distillation.config import NOBODY, Distillation
 from tasks.train.method import Method
 from tasks.train.methods import METHODS
@@ -208,18 +209,20 @@ def _named(config: Method) -> list[tuple[str, str, type[Method]]]:
 
 
 def check_pool(config: Method, dataset: Dataset) -> None:
-    """Whether there are unlabelled images for a method that learns from them.
+    """Whether there are unlabelled images for a method that learns from them, of the domain that it is adapted to.
 
     Raises:
         ConfigurationError: there are none, or a single one; or such a method is tried among others.
     """
     _check_compared(config)
-    if config.unlabelled and (count := dataset.counts.get("pool", 0)) < 2:
+    if config.unlabelled and (count := dataset.counts.get("pool", 0)) < FEWEST:
         raise ConfigurationError(
             f"{config.method} (train.method) learns from unlabelled images of the target domain, and the pool of "
             f"{dataset.source} has {'a single one' if count else 'none'}: name the domain in ingest.split.target, or "
             "add images without labels (docs/adaptation.md)"
         )
+    if config.unlabelled and not isinstance(config, Distillation):
+        target_rows(dataset.read_manifest(), dataset.report_on)
 
 
 def check_parts(config: Method, extract: ExtractConfig) -> None:

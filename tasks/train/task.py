@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tasks.errors import ConfigurationError
 from tasks.extract.backbones import Backbone, load_network
 from tasks.extract.joined import JoinedStore, counted_alike, widths_of
 from tasks.extract.keys import keys_of
@@ -23,6 +22,7 @@ from tasks.preprocess.recipe import Recipe
 from tasks.records import Dataset, FeatureSet, Preprocessed
 from tasks.target import Target
 from tasks.teachers import Teachers
+from tasks.train.adaptation.target import target_rows
 from tasks.train.fusion.parts import Part, parts_of
 from tasks.train.heads import NUMBER
 from tasks.train.targets import Labelled
@@ -30,8 +30,6 @@ from tasks.train.targets import Labelled
 LEARNED = ("train", "tune")
 """Splits that a model may have learned from."""
 
-FEWEST = 2
-"""Images that can be adapted to, at least."""
 PARTIAL = "partial"
 """Split of images without a label of the leading task: further tasks learn from them as from those of ``train``."""
 
@@ -130,22 +128,8 @@ class Task:
 
     @property
     def target_rows(self) -> pd.DataFrame:
-        """Of the manifest, the images of the domain that is adapted to: those of the pool that are of the domains that
-        are tested on, where nothing of these is learned from; else those of a domain that nothing is learned from; or
-        all of the pool, where domains do not tell."""
-        pool = self.rows("pool")
-        learned, tested = (set(self.rows(split)["domain"].fillna("")) for split in ("train", self.dataset.report_on))
-        domains = pool["domain"].fillna("")
-        if learned.isdisjoint(tested):  # what has no domain is of the target where nothing like it is learned from
-            chosen = pool[domains.isin(tested | ({""} - learned))]
-            if len(chosen) < FEWEST:
-                raise ConfigurationError(
-                    f"of the domain that is adapted to, the pool has {len(chosen)} images, and {FEWEST} are the least: "
-                    "raise ingest.split.unlabelled, or add images of it without labels"
-                )
-            return chosen
-        chosen = pool[~domains.isin(learned | {""})]
-        return chosen if len(chosen) >= FEWEST else pool
+        """Of the manifest, the images of the domain that is adapted to."""
+        return target_rows(self.once("manifest", self.dataset.read_manifest), self.dataset.report_on)
 
     @property
     def adapted_to(self) -> torch.Tensor:

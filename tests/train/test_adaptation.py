@@ -31,6 +31,7 @@ from tasks.train.adaptation.terms import (
     PseudoLabels,
 )
 from tasks.train.calibration import temperature
+from tasks.train.check import check_pool
 from tasks.train.door import _preferred
 from tasks.train.further import settle_head
 from tasks.train.heads import Head
@@ -346,8 +347,8 @@ def test_images_of_the_labelled_domains_in_the_pool_are_not_adapted_to(night: Pr
     # Where domains tell, and the pool has none of the target, nothing else is taken for it.
     split = rows["split"].mask(rows.index.isin(pool_of(rows)[1:]), "test").mask(rows.index.isin(ours), "pool")
     gone = rows.assign(split=split)
-    with pytest.raises(ConfigurationError, match="the pool has 1 images, and 2 are the least: raise"):
-        _ = night.with_rows(gone, tmp_path).task(tmp_path).target_rows
+    with pytest.raises(ConfigurationError, match="the pool has 1 image, and 2 are the least: raise"):
+        check_pool(METHODS["mcc"](), night.with_rows(gone, tmp_path).dataset)  # before its features are extracted
 
 
 def pool_of(rows: pd.DataFrame) -> pd.Index:
