@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 
 from flows.flow_runs import Undelivered
 from flows.server import deliver_events
+from flows.signals import heard_again
 
 T = TypeVar("T")
 
@@ -17,7 +18,8 @@ def delivered(flow: Callable[[], T]) -> tuple[T, bool]:
     """Call a flow and hand its events over, which has a time limit; returns its outcome, and whether Prefect's server
     was there to the end."""
     try:
-        outcome = flow()
+        with heard_again():
+            outcome = flow()
     except Undelivered as error:
         return error.outcome, False
     except BaseException:

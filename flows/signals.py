@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+RAISED = {"TerminationSignal": signal.SIGTERM, "KeyboardInterrupt": signal.SIGINT}
+"""What Prefect and Python raise where a signal comes."""
+SOON = 0.1
+"""Seconds until it is sent once more."""
+
+
+@contextmanager
+def heard_again() -> Iterator[None]:
+    """Send a signal once more whose exception came up in a callback that lets none through, such as a weak reference's:
+    it would be printed, and nothing would end."""
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        number = RAISED.get(type(lost.exc_value).__name__)
+        if number is None:
+            before(lost)
+            return
+        again = threading.Timer(SOON, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 class Ended(BaseException):

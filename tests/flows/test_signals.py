@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+import weakref
 
 import pytest
 
-from flows.signals import End, Ended
+from flows.signals import End, Ended, heard_again
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -27,3 +28,36 @@ def test_a_signal_ends_a_wait_and_lets_work_finish(number: int) -> None:
         with pytest.raises(Ended), waiting.interrupts():
             time.sleep(30)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, "TerminationSignal"), (signal.SIGINT, "KeyboardInterrupt")]
+)
+def test_a_signal_that_comes_where_no_exception_gets_through_is_heard_all_the_same(
+    number: int, raised: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class TerminationSignal(BaseException):
+        """As Prefect's."""
+
+    kind = {"TerminationSignal": TerminationSignal, "KeyboardInterrupt": KeyboardInterrupt}[raised]
+
+    def hear(*_: object) -> None:
+        raise kind
+
+    class Image:
+        pass
+
+    def lose(_: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+
+    before = signal.signal(number, hear)
+    try:
+        with pytest.raises(kind), heard_again():
+            image = Image()
+            reference = weakref.ref(image, lose)
+            del image
+            time.sleep(30)
+    finally:
+        signal.signal(number, before)
+    assert reference() is None and "Exception ignored" not in capsys.readouterr().err
