@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from tasks.ingest.tables.cells import plain_number
@@ -56,15 +57,30 @@ JOINED = (
 """What is written together with a split's word: ``trainset``, ``valimages``, ``tests``, ``Testdaten``, ``训练集``."""
 
 
+DENYING = frozenset("not non no nor never pre ex except excluding without nicht kein".split())  # noqa: SIM905
+"""Words right before a split's that say that this is none: ``not_train``, ``pre-test``."""
+
+REFUSED = frozenset(
+    """exclude excluded ignore ignored reject rejected rejects unused deleted removed discarded skip
+    skipped""".split()  # noqa: SIM905
+)
+"""Words beside a split's, but for fillers, that say that its images are not to be used: ``test_unused``."""
+
+LITTLE = frozenset("a an be for from in of part the to use used".split())  # noqa: SIM905
+"""Words that may stand between: ``excluded from test``, ``not used for training``."""
+
+
 class Called(NamedTuple):
     """A name that holds the word of one split.
 
     Attributes:
         rest: its other words that mean something: ``{"tube"}`` of ``test_tube``, nothing of ``test_images``.
+        denied: whether they say that this is not the split: ``not_train``, ``test (excluded)``.
     """
 
     split: Split
     rest: frozenset[str]
+    denied: bool
 
 
 def called(name: str) -> Called | None:
@@ -75,14 +91,16 @@ def called(name: str) -> Called | None:
     split = "pool" if "pool" in splits else next(iter(splits)) if len(splits) == 1 else None
     if split is None:
         return None
-    rest = [word for word in joined if len(word) > 1 and not word.isdigit() and not _split_of(word)]
-    return Called(split, frozenset(rest) - FILLERS)
+    words = [word for word in joined if len(word) > 1 and not word.isdigit() and not _split_of(word)]
+    rest = frozenset(words) - FILLERS
+    return Called(split, rest, rest == {"bad"} or _is_denied(joined))
 
 
 def split_called(name: str) -> Split | None:
-    """The split that a name means where it is known to be a split's, whatever else it says: ``seg_train`` is train."""
+    """The split that a name means where it is known to be a split's, whatever else it says (``seg_train`` is train),
+    but that this is not the split (``not_train``)."""
     found = called(name)
-    return found.split if found else None
+    return found.split if found and not found.denied else None
 
 
 def splits_called(names: Iterable[str]) -> dict[str, Split]:
@@ -118,7 +136,7 @@ def says_unlabelled(name: str) -> bool:
 def split_names(names: Iterable[str]) -> dict[str, Split]:
     """Those of several names that are splits', and which: all that say nothing else, and those that say the same else
     beside different splits (``seg_train`` and ``seg_test``)."""
-    read = {name: found for name in names if (found := called(name))}
+    read = {name: found for name in names if (found := called(name)) and not found.denied}
     by_rest: dict[frozenset[str], set[Split]] = {}
     for found in read.values():
         by_rest.setdefault(found.rest, set()).add(found.split)
@@ -155,6 +173,18 @@ def one_group(name: str) -> str:
     """What spellings of one group have in common, as exports of the same patients differ: ``P01``, ``p 01``, ``P-01``;
     ``3``, ``3.0``."""
     return plain_number(re.sub(r"(?<=[^\W\d_])[\s_-]+(?=\d)", "", look_alike(name)))
+
+
+def _is_denied(joined: Sequence[str]) -> bool:
+    """Whether the words of a split's name say that this is not the split. Only those beside the split's own: a
+    ``train_no_mask`` is one of images without masks."""
+    told = ["" if _split_of(word) else word for word in joined if word not in LITTLE]  # nothing for the split's own
+    if any(word in DENYING for word, following in pairwise(told) if not following):
+        return True
+    if any(word in DENYING and following in ("use", "used") for word, following in pairwise(joined)):
+        return True
+    said = [word for word in told if word not in FILLERS]
+    return any(not this and other in REFUSED for pair in pairwise(said) for this, other in (pair, pair[::-1]))
 
 
 def _joined(name: str) -> list[str]:

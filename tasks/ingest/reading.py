@@ -10,6 +10,7 @@ from dataclasses import replace
 from tasks.errors import ConfigurationError
 from tasks.ingest.layout import Layout, Placed
 from tasks.ingest.naming import (
+    FILLERS,
     LEARNT_OR_HELD_OUT,
     called,
     is_split_list,
@@ -17,6 +18,7 @@ from tasks.ingest.naming import (
     plainly_called,
     says_unlabelled,
     settle_evaluation,
+    split_called,
     split_names,
     splits_called,
 )
@@ -43,10 +45,13 @@ ANNOTATIONS = frozenset(
 
 SPARE = frozenset(
     """old older backup backups bak archive archived copy copies augmented augmentation augmentations aug extra extras
-    spare unused trash deleted removed rejected raw original originals synthetic generated
-    predictions thumbnails heatmaps""".split()  # noqa: SIM905
+    spare unused trash deleted removed discarded rejected excluded ignored skipped raw original originals synthetic
+    generated predictions thumbnails heatmaps""".split()  # noqa: SIM905
 )
 """Words of what holds the same classes as the splits beside it, and yet is none."""
+
+MORE = frozenset("augmented augmentation augmentations aug extra extras synthetic generated".split())  # noqa: SIM905
+"""Those of them that say of a further folder of a split that it has more of its images: ``train_augmented``."""
 
 SHOWN = 6
 """Names that a reading shows of each sort."""
@@ -81,9 +86,22 @@ def is_aside(name: str) -> bool:
     return look_alike(name) in ASIDE
 
 
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", name.casefold())
+
+
 def _is_spare(name: str) -> bool:
     """Whether a folder beside splits is called as one that nobody takes for a split."""
-    return is_aside(name) or not SPARE.isdisjoint(re.findall(r"[^\W\d_]+", name.casefold()))
+    found = called(name)
+    return is_aside(name) or not (SPARE | ANNOTATIONS).isdisjoint(_words(name)) or (found is not None and found.denied)
+
+
+def _without_spare(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Splits but for folders that are called as what nobody learns from beside another of the same split: the
+    ``test_heatmaps`` beside ``test``."""
+    spare = (SPARE | ANNOTATIONS) - MORE - FILLERS
+    sure = {name: split for name, split in splits.items() if spare.isdisjoint(_words(name))}
+    return {name: split for name, split in splits.items() if name in sure or split not in sure.values()}
 
 
 def _around(tree: Tree, words: tuple[str, ...]) -> str | None:
@@ -128,7 +146,8 @@ def _written(layout: Layout, tree: Tree) -> Layout:
     """A layout that only its words tell, with the splits that the names of a tree's folders mean beside each other."""
     if "split" in layout.words:
         place = layout.words.index("split")
-        layout = replace(layout, splits=splits_called({folders[place] for folders in tree if len(folders) > place}))
+        names = {folders[place] for folders in tree if len(folders) > place}
+        layout = replace(layout, splits=_without_spare(splits_called(names)))
     return _detailed(layout, tree)
 
 
@@ -220,9 +239,10 @@ class _Reader:
         if is_split_list(splits):
             classes = {name for split in splits for name in _below(self.tops[split])}
             for name, below in self.tops.items():
-                if (more := called(name)) and more.split in splits.values() and classes & _below(below).keys():
-                    splits[name] = more.split
-        return settle_evaluation(splits)
+                more = split_called(name)
+                if more and more in splits.values() and classes & _below(below).keys():
+                    splits[name] = more
+        return _without_spare(settle_evaluation(splits))
 
     def _within(self, layout: Layout) -> Layout:
         """The layout, where each split holds one folder of the same name around several: these are the classes."""

@@ -59,6 +59,28 @@ def test_other_words_are_no_splits(name: str) -> None:
     assert split_called(name) is None
 
 
+@pytest.mark.parametrize(
+    "name", ["not_train", "NotTrain", "non-train", "no train", "pre-test", "excluded from test", "test (excluded)",
+             "test set - excluded: blurry", "not used for training", "train_not_used", "train_rejected", "val ignored",
+             "rejected_images_train", "test_unused", "train_deleted", "bad_train", "val_bad", "nicht_train"]
+)  # fmt: skip
+def test_name_that_says_not_this_split_is_none(name: str) -> None:
+    assert split_called(name) is plainly_called(name) is None and splits_called([name, "train"]) == {"train": "train"}
+
+
+def test_names_that_deny_the_same_of_several_splits_are_none() -> None:
+    names = ["train", "test", "train_rejected", "test_rejected", "not_train", "not_test"]
+    assert split_names(names) == {"train": "train", "test": "test"}
+
+
+@pytest.mark.parametrize(
+    "name", ["nontrivial_train", "notebook_train", "train_no_mask", "train_bg_removed", "train_bad_weather",
+             "pre_processed_train", "preprocessed_train", "train no. 2", "non_iid_train", "train (no label)"]
+)  # fmt: skip
+def test_what_denies_something_else_denies_no_split(name: str) -> None:
+    assert split_called(name) == "train"
+
+
 def test_what_names_of_several_splits_share_is_no_part_of_the_splits_name() -> None:
     assert split_names(["seg_train", "seg_test", "seg_pred"]) == {"seg_train": "train", "seg_test": "test"}
     assert split_names(["asl_alphabet_train", "asl_alphabet_test", "test_tube"]) == {

@@ -78,6 +78,14 @@ CATS_AND_DOGS = {"cat", "dog"}
         ("data/train,test/images/cat,dog docs:2", "train test", 2),
         ("train/images/cat,dog test/cat,dog", "train test", 0),
         ("train,val,test,old_backup,augmented/cat,dog:3", "train val test", 12),
+        ("train,test,train_rejected,test_heatmaps/cat,dog", "train test", 4),
+        ("train,test,not_train,test_unused,excluded/cat,dog", "train test", 6),
+        ("train,val,test,train_deleted/cat,dog", "train val test", 2),
+        ("train,test,train_rejected,test_rejected/cat,dog", "train test", 4),
+        ("train,test,train_heatmaps,test_heatmaps/cat,dog", "train test", 4),
+        ("train,test,train_masks,pre-test/cat,dog", "train test", 4),
+        ("train,test,train_augmented,train_extra/cat,dog", "train test", 0),
+        ("train_thumbnails,test_thumbnails/cat,dog", "train test", 0),
         ("cat,dog/train,test", "train test", 0),
         ("cat/train,test,val dog/train,test", "train test val", 0),
     ],
@@ -203,8 +211,10 @@ def test_splits_are_classes_where_that_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "kept_out"), [("train,test,spring/cat,dog", 2), ("a,b/cat,dog", 4), ("train/cat,dog samples:3", 3)]
-)
+    ("tree", "kept_out"),
+    [("train,test,spring/cat,dog", 2), ("a,b/cat,dog", 4), ("train/cat,dog samples:3", 3),
+     ("train,test,not_train,test_unused,test_heatmaps/cat,dog", 6)],
+)  # fmt: skip
 def test_folder_that_is_no_splits_where_one_is_written_is_kept_out(tree: str, kept_out: int) -> None:
     assert read(tree, "split/label")[2] == kept_out
 
