@@ -144,13 +144,18 @@ def readable(name: str) -> str:
 
 
 def check_learnable(
-    journal: Journal, needed: tuple[Split, ...], targets: tuple[Target, ...], numbers: bool = False
+    journal: Journal,
+    needed: tuple[Split, ...],
+    targets: tuple[Target, ...],
+    numbers: bool = False,
+    given: bool = False,
 ) -> tuple[Target, ...]:
     """The tasks with their classes in order and the images that have labels, once it is clear that all can be learned.
 
     Args:
         needed: the splits to learn from, to choose on and to report on.
         numbers: whether the source can tell numbers.
+        given: whether the splits are the source's own.
 
     Raises:
         DataError: fewer than two classes or values, a class without a training image, or a split without images.
@@ -158,7 +163,7 @@ def check_learnable(
     learnable = []
     for target in targets:
         check = _check_numbers if target.kind == "number" else _check_classes
-        classes = check(journal, needed, target, numbers)
+        classes = check(journal, needed, target, numbers, given)
         known = f"{USED} AND {values_of(target).known}"
         images = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {known} GROUP BY split")
         by_split = {split: images[split] for split in get_args(Split) if split in images}
@@ -166,7 +171,9 @@ def check_learnable(
     return tuple(learnable)
 
 
-def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, numbers: bool) -> tuple[str, ...]:
+def _check_classes(
+    journal: Journal, needed: tuple[Split, ...], target: Target, numbers: bool, given: bool
+) -> tuple[str, ...]:
     counts = count_classes(journal, target)
     classes = tuple(sorted(counts))
     if len(classes) < (1 if target.kind == "labels" else 2):
@@ -175,7 +182,7 @@ def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, 
              if classes else f"{_of(target)}no image has a label, and without labels there is nothing to learn")
             + _because(journal)
         )  # fmt: skip
-    _check_splits(journal, needed, target)
+    _check_splits(journal, needed, target, given)
     training = TRAINING if target.column != LABEL else TRAINING[:1]
     if missing := [name for name in classes if not any(counts[name].get(split) for split in training)]:
         if numbers and _are_numbers(counts):
@@ -183,6 +190,8 @@ def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, 
         advice = "give more images of it, remove the class, or "
         if target.column != LABEL:
             advice += "leave the cells of this task empty"
+        elif given:
+            advice = f"give more images of it, or remove the class: {_where(journal, target, missing[0])}"
         elif _has_whole_groups(journal):
             advice = "give images of it from more groups, or remove the class"
         else:
@@ -194,13 +203,24 @@ def _check_classes(journal: Journal, needed: tuple[Split, ...], target: Target, 
     return classes
 
 
-def _check_numbers(journal: Journal, needed: tuple[Split, ...], target: Target, _: bool) -> tuple[str, ...]:
+def _where(journal: Journal, target: Target, name: str) -> str:
+    """In which split the source has a class, by its first image."""
+    value, table, _ = values_of(target)
+    path, split = journal.sql.execute(
+        f"SELECT path, split FROM {table} WHERE {USED} AND {value} = ? ORDER BY path LIMIT 1", (name,)
+    ).fetchone()
+    return f"of {name} the source has {path}, in {split}"
+
+
+def _check_numbers(
+    journal: Journal, needed: tuple[Split, ...], target: Target, _: bool, given: bool
+) -> tuple[str, ...]:
     value, table, known = values_of(target)
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {USED} AND {known}"):
         raise DataError(
             f"{_of(target)}no image has a number, and without any there is nothing to learn{_because(journal)}"
         )
-    _check_splits(journal, needed, target)
+    _check_splits(journal, needed, target, given)
     splits = ", ".join(f"'{split}'" for split in TRAINING)
     where = f"{USED} AND {known} AND split IN ({splits})"
     least, most = journal.sql.execute(f"SELECT MIN({value}), MAX({value}) FROM {table} WHERE {where}").fetchone()
@@ -217,14 +237,14 @@ def _check_numbers(journal: Journal, needed: tuple[Split, ...], target: Target, 
     return ()
 
 
-def _check_splits(journal: Journal, needed: tuple[Split, ...], target: Target) -> None:
+def _check_splits(journal: Journal, needed: tuple[Split, ...], target: Target, given: bool) -> None:
     """Whether the splits that count have images; of a further task, those to learn from and to choose on."""
     known = f"{USED} AND {values_of(target).known}"
     splits = journal.counts(f"SELECT split, COUNT(*) FROM rows WHERE {known} GROUP BY split")
     told = ", ".join(f"{count:,} {name}" for name, count in splits.items())
     if target.column == LABEL:
         if missing := next((split for split in needed if not splits.get(split)), None):
-            advice = _how_to_fill(journal, target)
+            advice = _how_to_fill(journal, target, given)
             raise DataError(
                 f"no image falls into the split {missing!r} (there are {told}): {advice}{_because(journal)}"
             )
@@ -240,13 +260,14 @@ def _has_whole_groups(journal: Journal) -> bool:
     return not parted and bool(journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'))
 
 
-def _how_to_fill(journal: Journal, target: Target) -> str:
-    """What puts images into a split that has none; to stratify helps where a class has images for each of three."""
+def _how_to_fill(journal: Journal, target: Target, given: bool) -> str:
+    """What puts images into a split that has none; to stratify helps where a class has images for each of three, but
+    does away with splits that the source gives."""
     if _has_whole_groups(journal):
         return "give images of more groups, or raise ingest.split.val or ingest.split.test"
     advice = "give more images, or raise ingest.split.val or ingest.split.test"
     counts = {} if target.kind == "number" else count_classes(journal, target)
-    if any(sum(by_split.values()) >= 3 for by_split in counts.values()):
+    if not given and any(sum(by_split.values()) >= 3 for by_split in counts.values()):
         advice += (
             ", or set ingest.split.by to stratified, which puts every class of three images or more into every split"
         )

@@ -64,9 +64,9 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
     ):
         items = config.source.items(workspace, config.limits.bytes)
         take_in(items, config.source.total(workspace), journal, store, config.limits, targets)
-        choose_on, report_on = _settle(journal, config, read_corrections(workspace))
+        choose_on, report_on, given = _settle(journal, config, read_corrections(workspace))
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
-        targets = check_learnable(journal, needed, targets, numbers)
+        targets = check_learnable(journal, needed, targets, numbers, given)
         note_classes(journal, config.checks, needed[1:], targets, numbers)
         text, table = scratch / MANIFEST, scratch / TABLE
         _write_manifest(journal, targets, text, table)
@@ -126,8 +126,12 @@ def _keep_report(journal: Journal, config: IngestConfig, targets: tuple[Target, 
 
 def _settle(
     journal: Journal, config: IngestConfig, corrections: Mapping[Key, Correction] | None = None
-) -> tuple[Split, Split]:
-    """Labels, relations between images, and splits, in the order in which they depend on each other."""
+) -> tuple[Split, Split, bool]:
+    """Labels, relations between images, and splits, in the order in which they depend on each other.
+
+    Returns:
+        The split to make choices on, the one to report on, and whether the splits are the source's own.
+    """
     leading, *further = config.source.targets()
     relations.place_by_folders(journal, leading.kind == "labels")
     correct_labels(journal, corrections or {}, leading.kind)
@@ -141,10 +145,10 @@ def _settle(
     relations.note_oddities(journal, config.checks)
     relations.note_ungrouped(journal, config.checks)
     relations.settle_copies(journal, config.checks, further)
-    splits = assign_splits(journal, config.split, given, leading.kind)
+    choose_on, report_on = assign_splits(journal, config.split, given, leading.kind)
     relations.note_parted_groups(journal, config.checks)
     relations.settle_look_alikes(journal, config.checks)
-    return splits
+    return choose_on, report_on, given
 
 
 def _refuse_empty(journal: Journal, config: IngestConfig) -> None:

@@ -34,6 +34,7 @@ class Layout:
         splits: the folders that are splits; None where every folder is that is called as one.
         repeated: folders of splits that hold nothing but themselves once more, as in ``seg_train/seg_train/cat``.
         flat: folders of splits without class folders, beside others that have some: images without labels.
+        aside: folders beside classes that hold these once more, and are none.
     """
 
     words: tuple[str, ...]
@@ -41,6 +42,7 @@ class Layout:
     splits: Mapping[str, Split] | None = None
     repeated: frozenset[str] = frozenset()
     flat: frozenset[str] = frozenset()
+    aside: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Layout:
@@ -61,6 +63,8 @@ class Layout:
     def place(self, path: str) -> Placed:
         """Read a path. Where folders are missing, the label is None; a folder of a split has its usual name."""
         relative = path.removeprefix(self.prefix)
+        if relative.partition("/")[0] in self.aside:
+            return Placed(relative, None, None, None, None)
         said = self._said(relative)
         split = self._split(said.get("split"))
         label = said.get("label")
@@ -72,6 +76,11 @@ class Layout:
 
     def problem(self, placed: Placed) -> Problem | None:
         """Why an image cannot be used where it stands."""
+        top = placed.path.partition("/")[0]
+        if top in self.aside:
+            return Problem(
+                "no_label", f"stands in {top}/, which holds the classes beside it once more and is none itself"
+            )
         named = self._said(placed.path).get("split")
         if named is not None and placed.split is None:
             return Problem(

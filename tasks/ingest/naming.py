@@ -69,6 +69,31 @@ REFUSED = frozenset(
 LITTLE = frozenset("a an be for from in of part the to use used".split())  # noqa: SIM905
 """Words that may stand between: ``excluded from test``, ``not used for training``."""
 
+ASIDE = frozenset(
+    """sample samples example examples demo meta metadata annotation annotations label labels mask masks run runs log
+    logs doc docs figure figures fig figs plot plots result results output outputs report reports preview previews tmp
+    temp model models checkpoint checkpoints weights script scripts code src notebooks assets misc other
+    readme""".split()  # noqa: SIM905 (a wall of quotes)
+)
+"""What lies beside splits and is none, nor a class beside a folder called ``train`` that holds classes."""
+
+PICTURES = frozenset("image images img imgs photo photos picture pictures jpegimages rgb input inputs".split())  # noqa: SIM905
+ANNOTATIONS = frozenset(
+    """annotation annotations label labels mask masks gt groundtruth segmentation segmentations segmentationclass
+    segmentationobject depth trimap trimaps""".split()  # noqa: SIM905
+)
+"""What folders are called that hold pictures, and those that hold pictures of what is on them."""
+
+SPARE = frozenset(
+    """old older backup backups bak archive archived copy copies augmented augmentation augmentations aug extra extras
+    spare unused trash deleted removed discarded rejected excluded ignored skipped raw original originals synthetic
+    generated predictions thumbnails heatmaps""".split()  # noqa: SIM905
+)
+"""Words of what holds the same classes as the splits beside it, and yet is none."""
+
+MORE = frozenset("augmented augmentation augmentations aug extra extras synthetic generated".split())  # noqa: SIM905
+"""Those of them that say of a further folder of a split that it has more of its images: ``train_augmented``."""
+
 
 class Called(NamedTuple):
     """A name that holds the word of one split.
@@ -149,6 +174,27 @@ def split_names(names: Iterable[str]) -> dict[str, Split]:
 def is_split_list(splits: Mapping[str, Split]) -> bool:
     """Whether names read as splits are evidence of splits: one such word (``train`` beside ``bus``) is none."""
     return len(LEARNT_OR_HELD_OUT.intersection(splits.values())) > 1
+
+
+def is_aside(name: str) -> bool:
+    """Whether a folder's name is that of something beside the images."""
+    return look_alike(name) in ASIDE
+
+
+def is_spare(name: str) -> bool:
+    """Whether a folder beside splits is called as one that nobody takes for a split."""
+    if is_aside(name) or not (SPARE | ANNOTATIONS).isdisjoint(_words(name)):
+        return True
+    found = called(name)
+    return found is not None and found.denied
+
+
+def without_spare(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Splits but for folders that are called as what nobody learns from beside another of the same split: the
+    ``test_heatmaps`` beside ``test``."""
+    spare = (SPARE | ANNOTATIONS) - MORE - FILLERS
+    sure = {name: split for name, split in splits.items() if spare.isdisjoint(_words(name))}
+    return {name: split for name, split in splits.items() if name in sure or split not in sure.values()}
 
 
 def slashed(path: str) -> str:

@@ -10,9 +10,12 @@ from dataclasses import replace
 from tasks.errors import ConfigurationError
 from tasks.ingest.layout import Layout, Placed
 from tasks.ingest.naming import (
-    FILLERS,
+    ANNOTATIONS,
     LEARNT_OR_HELD_OUT,
+    PICTURES,
     called,
+    is_aside,
+    is_spare,
     is_split_list,
     look_alike,
     plainly_called,
@@ -21,37 +24,13 @@ from tasks.ingest.naming import (
     split_called,
     split_names,
     splits_called,
+    without_spare,
 )
 from tasks.records import Split
 from tasks.wording import shorten
 
 Tree = dict[tuple[str, ...], int]
 """How many images lie directly in a folder, by the names on the way to it."""
-
-ASIDE = frozenset(
-    """sample samples example examples demo meta metadata annotation annotations label labels mask masks run runs log
-    logs doc docs figure figures fig figs plot plots result results output outputs report reports preview previews tmp
-    temp model models checkpoint checkpoints weights script scripts code src notebooks assets misc other
-    readme""".split()  # noqa: SIM905 (a wall of quotes)
-)
-"""What lies beside splits and is none, nor a class beside a folder called ``train`` that holds classes."""
-
-PICTURES = frozenset("image images img imgs photo photos picture pictures jpegimages rgb input inputs".split())  # noqa: SIM905
-ANNOTATIONS = frozenset(
-    """annotation annotations label labels mask masks gt groundtruth segmentation segmentations segmentationclass
-    segmentationobject depth trimap trimaps""".split()  # noqa: SIM905
-)
-"""What folders are called that hold pictures, and those that hold pictures of what is on them."""
-
-SPARE = frozenset(
-    """old older backup backups bak archive archived copy copies augmented augmentation augmentations aug extra extras
-    spare unused trash deleted removed discarded rejected excluded ignored skipped raw original originals synthetic
-    generated predictions thumbnails heatmaps""".split()  # noqa: SIM905
-)
-"""Words of what holds the same classes as the splits beside it, and yet is none."""
-
-MORE = frozenset("augmented augmentation augmentations aug extra extras synthetic generated".split())  # noqa: SIM905
-"""Those of them that say of a further folder of a split that it has more of its images: ``train_augmented``."""
 
 SHOWN = 6
 """Names that a reading shows of each sort."""
@@ -77,31 +56,8 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
     while inner := _around_splits(tree) if written is None else _around(tree, written.words):
         prefix += (inner,)
         tree = _below(tree)[inner]
-    layout = _written(written, tree) if written else _Reader(tree, key).layout()
+    layout = _written(written, tree) if written else _Reader(tree, key, prefix[-1] if prefix else "").layout()
     return replace(layout, prefix="".join(f"{name}/" for name in prefix))
-
-
-def is_aside(name: str) -> bool:
-    """Whether a folder's name is that of something beside the images."""
-    return look_alike(name) in ASIDE
-
-
-def _words(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", name.casefold())
-
-
-def _is_spare(name: str) -> bool:
-    """Whether a folder beside splits is called as one that nobody takes for a split."""
-    found = called(name)
-    return is_aside(name) or not (SPARE | ANNOTATIONS).isdisjoint(_words(name)) or (found is not None and found.denied)
-
-
-def _without_spare(splits: Mapping[str, Split]) -> dict[str, Split]:
-    """Splits but for folders that are called as what nobody learns from beside another of the same split: the
-    ``test_heatmaps`` beside ``test``."""
-    spare = (SPARE | ANNOTATIONS) - MORE - FILLERS
-    sure = {name: split for name, split in splits.items() if spare.isdisjoint(_words(name))}
-    return {name: split for name, split in splits.items() if name in sure or split not in sure.values()}
 
 
 def _around(tree: Tree, words: tuple[str, ...]) -> str | None:
@@ -147,7 +103,7 @@ def _written(layout: Layout, tree: Tree) -> Layout:
     if "split" in layout.words:
         place = layout.words.index("split")
         names = {folders[place] for folders in tree if len(folders) > place}
-        layout = replace(layout, splits=_without_spare(splits_called(names)))
+        layout = replace(layout, splits=without_spare(splits_called(names)))
     return _detailed(layout, tree)
 
 
@@ -162,9 +118,15 @@ def _detailed(layout: Layout, tree: Tree) -> Layout:
             continue
         classes = {each for its in tops.values() if _only(its) != only for each in _below(its)}
         same = look_alike(only) == look_alike(name) or plainly_called(only) == layout.place(f"{name}/x").split
-        if same or (only not in classes and len(classes & _classes_in(below)) > 1):
+        around = len(classes & _classes_in(below)) > 1 or (len(classes) > 1 and _holds_pictures(only, below))
+        if same or (only not in classes and around):
             repeated[name] = only
     return _with_repeated(layout, tops, repeated)
+
+
+def _holds_pictures(name: str, tree: Tree) -> bool:
+    """Whether the only folder of a split is called as one of pictures and holds nothing else: ``val/images``."""
+    return _below(tree)[name].keys() == {()} and look_alike(name) in PICTURES
 
 
 def _classes_in(tree: Tree) -> set[str]:
@@ -195,10 +157,11 @@ def _only(tree: Tree) -> str | None:
 
 
 class _Reader:
-    """Reads the folders of one tree."""
+    """Reads the folders of one tree, below a folder of some name; a layout that is written is of the whole tree."""
 
-    def __init__(self, tree: Tree, key: str) -> None:
-        self.tree, self.key, self.tops = tree, key, _below(tree)
+    def __init__(self, tree: Tree, key: str, around: str = "", whole: Tree | None = None) -> None:
+        self.tree, self.key, self.around, self.tops = tree, key, around, _below(tree)
+        self.whole = whole or tree
 
     def layout(self) -> Layout:
         """The one way in which the tree can be read.
@@ -231,7 +194,7 @@ class _Reader:
             return layout
         if self._is_much_like_splits(kinds, has_classes):
             raise self._stop("split/label", "label")
-        return self._classes()
+        return self._beside_spare(self._hold_those_beside()) or self._classes()
 
     def _splits(self) -> dict[str, Split]:
         """The folders at the top that are splits; a further one of a split (``test_foggy``) by its classes."""
@@ -242,7 +205,7 @@ class _Reader:
                 more = split_called(name)
                 if more and more in splits.values() and classes & _below(below).keys():
                     splits[name] = more
-        return _without_spare(settle_evaluation(splits))
+        return without_spare(settle_evaluation(splits))
 
     def _within(self, layout: Layout) -> Layout:
         """The layout, where each split holds one folder of the same name around several: these are the classes."""
@@ -260,7 +223,7 @@ class _Reader:
         """Whether a folder beside splits holds their classes and may be one whose name nobody knows."""
         inner = {look_alike(folder) for folder in _below(self.tops[name])}
         shared = inner & {look_alike(each) for each in classes}
-        return len(shared) > 1 and 2 * len(shared) >= len(inner) and not _is_spare(name)
+        return len(shared) > 1 and 2 * len(shared) >= len(inner) and not is_spare(name)
 
     def _is_much_like_splits(self, kinds: Iterable[Split], has_classes: bool) -> bool:
         if len(set(kinds)) > 1 or (kinds and has_classes):
@@ -281,6 +244,26 @@ class _Reader:
             raise self._stop("split/label", "split/*/label")
         return layout
 
+    def _hold_those_beside(self) -> set[str]:
+        """Folders that hold the classes beside them once more: several, or one where their own names say so."""
+        names, holding = {look_alike(name) for name in self.tops}, set()
+        for name, below in self.tops.items():
+            inner = {look_alike(each) for each in _below(below)}
+            shared = names & inner - {look_alike(name)}
+            once_more = len(shared) > 1 or (shared and shared == inner and is_spare(name) and len(names) > 2)
+            if once_more and not says_unlabelled(name):
+                holding.add(name)
+        return holding
+
+    def _beside_spare(self, holding: Iterable[str]) -> Layout | None:
+        """The tree without folders that hold the classes once more and are called as what is spare, or as the folder
+        around them, as where an archive was unpacked twice."""
+        spare = {name for name in holding if is_spare(name) or look_alike(name) == look_alike(self.around)}
+        if not spare:
+            return None
+        tree = {folders: count for folders, count in self.tree.items() if not folders or folders[0] not in spare}
+        return replace(_Reader(tree, self.key, self.around, self.whole).layout(), aside=frozenset(spare))
+
     def _classes(self) -> Layout:
         """The tree as one of classes, where no folder below them says otherwise."""
         second = {folders[1] for folders in self.tree if len(folders) > 1}
@@ -294,10 +277,17 @@ class _Reader:
             return Layout(("label", "split"), splits=splits)
         if _have_the_same_folders(self.tree):
             raise self._stop("label", "domain/label")
+        if holding := self._hold_those_beside():
+            raise ConfigurationError(
+                f"{shorten(sorted(holding))} holds folders that are called as those beside it, and may be no class: "
+                f"move it elsewhere, or say {self.key}: label, which takes it for a class"
+            )
         return Layout(("label",))
 
     def _stop(self, *layouts: str, unread: Sequence[str] = ()) -> ConfigurationError:
-        told = [f"  layout: {text:<18} {_told(_written(Layout.parse(text), self.tree), self.tree)}" for text in layouts]
+        told = [
+            f"  layout: {text:<18} {_told(_written(Layout.parse(text), self.whole), self.whole)}" for text in layouts
+        ]
         more = f", or give {shorten(unread)} the name of a split, such as train, val or test" if unread else ""
         return ConfigurationError(
             f"the folders can be read in {len(layouts)} ways; say in {self.key} which is right{more} "

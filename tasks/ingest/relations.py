@@ -14,7 +14,8 @@ from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import EMPTY_FOLDER, KINDS, ODD, UNUSABLE
 from tasks.ingest.manifest import MANIFEST, TABLE
-from tasks.ingest.reading import find_layout, is_aside
+from tasks.ingest.naming import is_aside
+from tasks.ingest.reading import find_layout
 from tasks.ingest.told import LABELLED, TOLD, cell_sql
 from tasks.target import Target
 

@@ -133,9 +133,9 @@ def settled(
     """
     config = IngestConfig.model_validate({"checks": checks or {}, "split": split})
     with journal_of(rows) as journal:
-        choose_on, report_on = _settle(journal, config)
+        choose_on, report_on, given = _settle(journal, config)
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
-        classes = check_learnable(journal, needed, one_task(()))[0].classes if learnable else ()
+        classes = check_learnable(journal, needed, one_task(()), given=given)[0].classes if learnable else ()
         found = journal.sql.execute(
             'SELECT path, label, hash, split, "group", kind, reason FROM rows ORDER BY path, id'
         ).fetchall()

@@ -61,6 +61,17 @@ def test_a_class_without_a_training_image_is_told_of_its_name_in_other_capitals(
         ingested(home, folder="capitals")
 
 
+def test_a_class_without_a_training_image_is_told_of_its_images_where_the_source_gives_the_splits(
+    home: Workspace,
+) -> None:
+    grow(home.root / "untrained", tree({"cat": "train val test", "dog": "train val test", "emu": "val test"}))
+    told = (
+        r"image for emu: give more images of it, or remove the class: of emu the source has test/emu/0\.png, in test$"
+    )
+    with pytest.raises(DataError, match=told):
+        ingested(home, folder="untrained")
+
+
 def test_nothing_is_told_of_classes_that_are_everywhere(home: Workspace) -> None:
     grow(home.root / "whole", tree({"cat": "train val test", "dog": "train val test"}))
     assert found(ingested(home, folder="whole")) == {}

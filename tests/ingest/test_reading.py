@@ -94,7 +94,39 @@ def test_splits_and_classes_are_those_that_a_person_sees(tree: str, splits: str,
     assert read(tree) == (CATS_AND_DOGS, set(splits.split()), kept_out)
 
 
-@pytest.mark.parametrize("test", ["test:6", "test/test:6", "test_images:6", "unlabelled:6", "test/unlabelled:6"])
+@pytest.mark.parametrize(
+    ("tree", "kept_out"),
+    [("cat,dog:6 augmented/cat,dog:6", 12), ("cat,dog:6 raw,backup/cat,dog", 4), ("cat,dog old_backup/cat", 1),
+     ("cell/cat,dog cell/cell/cat,dog", 2), ("photos/cat,dog photos/masks/Cat,Dog", 2),
+     ("cat,dog augmented/cat,dog .:1", 3)],
+)  # fmt: skip
+def test_folder_that_holds_the_classes_once_more_and_says_so_is_kept_out(tree: str, kept_out: int) -> None:
+    assert read(tree) == (CATS_AND_DOGS, {""}, kept_out)
+    assert read(tree, "label")[2] == tree.count(".:1")  # what is written is obeyed
+
+
+def test_images_that_are_kept_out_beside_classes_name_the_folder() -> None:
+    layout = find_layout("auto", {"x/cat": 1, "x/dog": 1, "x/raw/cat": 1, "x/raw/dog": 1})
+    found = layout.problem(layout.place("x/raw/cat/0.png"))
+    assert found == ("no_label", "stands in raw/, which holds the classes beside it once more and is none itself")
+
+
+@pytest.mark.parametrize("tree", ["cat,dog:6 animals/cat,dog", "P,U:6 cell/P,U", "photos/cat,dog:6 photos/new/Cat,DOG"])
+def test_folder_that_holds_the_classes_once_more_and_may_be_one_stops_the_run(tree: str) -> None:
+    told = r"^(animals|cell|new) holds folders that are called as those beside it.* ingest\.source\.layout: label"
+    with pytest.raises(ConfigurationError, match=told):
+        read(tree)
+    assert len(read(tree, "label")[0]) == 3
+
+
+def test_unlabelled_images_in_folders_called_as_classes_are_the_pool() -> None:
+    assert read("cat,dog:6 unlabelled/cat,dog") == (CATS_AND_DOGS | {""}, {"", "pool"}, 0)
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["test:6", "test/test:6", "test_images:6", "test/images:6", "test/photos:6", "unlabelled:6", "test/unlabelled:6"],
+)
 def test_images_of_a_split_without_class_folders_beside_one_with_them_are_the_pool(test: str) -> None:
     assert read(f"train/cat,dog {test}") == (CATS_AND_DOGS | {""}, {"train", "pool"}, 0)
     assert read(f"train/cat,dog {test}", "split/label") == (CATS_AND_DOGS | {""}, {"train", "pool"}, 0)
