@@ -275,6 +275,8 @@ class _Reader:
             if deeper or splits.keys() != second:
                 raise self._stop("domain/split/label", "label/split", "label")
             return Layout(("label", "split"), splits=splits)
+        if readings := self._with_splits_below():
+            raise self._stop(*readings, "label")
         if _have_the_same_folders(self.tree):
             raise self._stop("label", "domain/label")
         if holding := self._hold_those_beside():
@@ -283,6 +285,15 @@ class _Reader:
                 f"move it elsewhere, or say {self.key}: label, which takes it for a class"
             )
         return Layout(("label",))
+
+    def _with_splits_below(self) -> list[str]:
+        """Layouts of a tree of classes where splits stand beside each other somewhere below one of them: below few of
+        the classes, or deeper than right below them. Those that find fewer than two classes are left out."""
+        for level in range(1, DEEPEST if len(self.tops) > 1 else 1):
+            below = ({each[level - 1] for each in tree if len(each) >= level} for tree in self.tops.values())
+            if any(is_split_list(split_names(names)) for names in below):
+                return [text for text in _layouts_to(level) if len(_classes_of(text, self.whole)) > 1]
+        return []
 
     def _stop(self, *layouts: str, unread: Sequence[str] = ()) -> ConfigurationError:
         told = [
@@ -315,12 +326,26 @@ def _hold_each_other(tree: Tree) -> bool:
     return any(len(tops.keys() & _below(below).keys() - {name}) > 1 for name, below in tops.items())
 
 
+def _layouts_to(level: int) -> Iterator[str]:
+    """Layouts whose splits stand below so many folders, of which one is the label, perhaps in a domain."""
+    for place in range(level):
+        words = ["*"] * level
+        words[max(0, place - 1) : place + 1] = ["domain", "label"] if place else ["label"]
+        yield "/".join([*words, "split"])
+
+
+def _classes_of(text: str, tree: Tree) -> set[str]:
+    """The classes that a layout finds, were it written, also where they have no splits."""
+    layout = _written(Layout.parse(text), tree)
+    return {placed.label for placed in _placed(layout, tree) if placed.label and not layout.problem(placed)}
+
+
 def _told(layout: Layout, tree: Tree) -> str:
     """What a reading gives: classes, splits and domains with their images, in a line."""
     counts: dict[str, Counter[str]] = {"classes": Counter(), "splits": Counter(), "domains": Counter()}
     kept_out = 0
     for placed, count in zip(_placed(layout, tree), tree.values(), strict=True):
-        if layout.problem(placed):
+        if _is_kept_out(layout, placed):
             kept_out += count
             continue
         for kind, name in zip(counts, (placed.label, placed.split, placed.domain), strict=True):
@@ -329,6 +354,11 @@ def _told(layout: Layout, tree: Tree) -> str:
         return "no classes: a table could tell them (source: {table: ...})"
     parts = [f"{kind} {_named(found)}" for kind, found in counts.items() if any(found)]
     return "; ".join([*parts, *([f"{kept_out:,} images kept out"] if kept_out else [])])
+
+
+def _is_kept_out(layout: Layout, placed: Placed) -> bool:
+    """Whether an image cannot be used where it stands, or has no split beside others that have one."""
+    return layout.problem(placed) is not None or ("split" in layout.words and placed.split is None)
 
 
 def _named(counts: Counter[str]) -> str:

@@ -213,6 +213,30 @@ def test_pictures_and_what_is_marked_on_them_are_no_classes_unless_that_is_writt
         }),
         ("train/day,night/cat,dog test/cat,dog", {"split/label": "", "split/domain/label": ""}),
         ("one,two/train/cat,dog", {"domain/split/label": "classes cat (2), dog", "label/split": "", "label": ""}),
+        ("cat,dog/images/train,test", {
+            "label/*/split": "classes cat (2), dog (2); splits test (2), train (2)", "label": "classes cat (2), dog",
+        }),
+        ("cat/cam1/train cat/cam2/test dog/cam1/train dog/cam3/test", {
+            "label/*/split": "classes cat (2), dog (2); splits test (2), train (2)", "label": "",
+            "domain/label/split": "classes cam1 (2), cam2 (1), cam3 (1); splits test (2), train (2); domains cat (2)",
+        }),
+        ("animals/cat/train,test plants/oak/train,test", {
+            "label/*/split": "classes animals (2), plants (2); splits test (2)", "label": "classes animals (2), plants",
+            "domain/label/split": "classes cat (2), oak (2); splits test (2), train (2); domains animals (2), plants",
+        }),
+        ("art,clip/cat,dog/train,test", {
+            "label/*/split": "classes art (4), clip (4)", "label": "",
+            "domain/label/split": "classes cat (4), dog (4); splits test (4), train (4); domains art (4), clip (4)",
+        }),
+        ("cat,dog/a/b/train,test dog:9", {
+            "label/*/*/split": "classes cat (2), dog (2); splits test (2), train (2); 9 images kept out", "label": "",
+        }),
+        ("cat/x/train,test dog/x:20", {
+            "label/*/split": "classes cat (2); splits test (1), train (1); 20 images kept out", "label": "",
+        }),
+        ("cat/train:4 cat/test:2 dog,bird:20", {
+            "label/split": "classes cat (6); splits test (2), train (4); 40 images kept out", "label": "classes bird",
+        }),
     ],
 )  # fmt: skip
 def test_tree_that_can_be_read_in_several_ways_stops_with_each_and_its_layout(
