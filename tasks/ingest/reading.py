@@ -53,20 +53,37 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
     tree = {tuple(folder.split("/")) if folder else (): count for folder, count in images.items()}
     written = None if text == "auto" else Layout.parse(text)
     prefix: tuple[str, ...] = ()
-    while inner := _around_splits(tree) if written is None else _around(tree, written.words):
+    while inner := _around_splits(tree) if written is None else _around_written(tree, text, len(prefix), key):
         prefix += (inner,)
         tree = _below(tree)[inner]
-    layout = _written(written, tree) if written else _Reader(tree, key, prefix[-1] if prefix else "").layout()
+    layout = _written(written, tree) if written else _Reader(tree, key, prefix).layout()
     return replace(layout, prefix="".join(f"{name}/" for name in prefix))
 
 
-def _around(tree: Tree, words: tuple[str, ...]) -> str | None:
-    """The folder around a tree that ``words`` have no use for: the only one, with all images further below."""
-    tops = _below(tree)
-    if len(tops) != 1 or min(len(folders) for folders in tree if folders) <= len(words):
+def _around_written(tree: Tree, text: str, entered: int, key: str) -> str | None:
+    """The folder around a tree that the words of a layout have no use for: the only one, with all images further below,
+    or the only one that can be no split, or the only class.
+
+    Args:
+        entered: folders around the tree.
+
+    Raises:
+        ConfigurationError: it may as well be the only domain or group, with folders below the classes.
+    """
+    words, tops = text.split("/"), _below(tree)
+    only = next(iter(tops), "")
+    if len(tops) != 1 or (plainly_called(only) and words[0] == "split"):
         return None
-    only = next(iter(tops))
-    return None if plainly_called(only) and words[0] == "split" else only
+    classes, inner = len(_classes_of(text, tree)), len(_classes_of(text, tops[only]))
+    more = min(len(folders) for folders in tree if folders) - len(words)
+    if more <= 0:
+        return only if words[0] in ("label", "split") and classes < 2 <= inner else None
+    if words[0] == "*" and classes:
+        return None
+    if words[0] in ("domain", "group") and min(classes, inner) > 1:
+        readings = {f"{text}{'/*' * more}": text, f"*/{text}": f"*/{text}"}
+        raise _several({"*/" * entered + shown: meant for shown, meant in readings.items()}, tree, key)
+    return only
 
 
 def _around_splits(tree: Tree) -> str | None:
@@ -76,7 +93,7 @@ def _around_splits(tree: Tree) -> str | None:
         return None
     if len(tops) == 1:
         only = next(iter(tops))
-        return only if _around(tree, ("label",)) and not plainly_called(only) else None
+        return only if all(len(folders) != 1 for folders in tree) and not plainly_called(only) else None
     holding = [name for name, below in tops.items() if _holds_splits(below)]
     return holding[0] if len(holding) == 1 and not plainly_called(holding[0]) else None
 
@@ -157,10 +174,10 @@ def _only(tree: Tree) -> str | None:
 
 
 class _Reader:
-    """Reads the folders of one tree, below a folder of some name; a layout that is written is of the whole tree."""
+    """Reads the folders of one tree, below those of a prefix; a layout that is written is of the whole tree."""
 
-    def __init__(self, tree: Tree, key: str, around: str = "", whole: Tree | None = None) -> None:
-        self.tree, self.key, self.around, self.tops = tree, key, around, _below(tree)
+    def __init__(self, tree: Tree, key: str, prefix: Sequence[str] = (), whole: Tree | None = None) -> None:
+        self.tree, self.key, self.prefix, self.tops = tree, key, prefix, _below(tree)
         self.whole = whole or tree
 
     def layout(self) -> Layout:
@@ -194,7 +211,7 @@ class _Reader:
             return layout
         if self._is_much_like_splits(kinds, has_classes):
             raise self._stop("split/label", "label")
-        return self._beside_spare(self._hold_those_beside()) or self._classes()
+        return self._beside_spare(_hold_those_beside(self.tree)) or self._classes()
 
     def _splits(self) -> dict[str, Split]:
         """The folders at the top that are splits; a further one of a split (``test_foggy``) by its classes."""
@@ -238,31 +255,21 @@ class _Reader:
             if folders and folders[0] in (layout.splits or {}):
                 start = 2 if "/".join(folders[:2]) in layout.repeated else 1
                 below[folders[start:]] = below.get(folders[start:], 0) + count
-        if _have_the_same_folders(below) or _hold_each_other(below):
+        if _have_the_same_folders(below) or _hold_those_beside(below):
             raise self._stop("split/label", "split/domain/label")
         if len(classes := _below(below)) == 1 and len(_below(*classes.values())) > 1:
             raise self._stop("split/label", "split/*/label")
         return layout
 
-    def _hold_those_beside(self) -> set[str]:
-        """Folders that hold the classes beside them once more: several, or one where their own names say so."""
-        names, holding = {look_alike(name) for name in self.tops}, set()
-        for name, below in self.tops.items():
-            inner = {look_alike(each) for each in _below(below)}
-            shared = names & inner - {look_alike(name)}
-            once_more = len(shared) > 1 or (shared and shared == inner and is_spare(name) and len(names) > 2)
-            if once_more and not says_unlabelled(name):
-                holding.add(name)
-        return holding
-
     def _beside_spare(self, holding: Iterable[str]) -> Layout | None:
         """The tree without folders that hold the classes once more and are called as what is spare, or as the folder
         around them, as where an archive was unpacked twice."""
-        spare = {name for name in holding if is_spare(name) or look_alike(name) == look_alike(self.around)}
+        around = {look_alike(name) for name in self.prefix[-1:]}
+        spare = {name for name in holding if is_spare(name) or look_alike(name) in around}
         if not spare:
             return None
         tree = {folders: count for folders, count in self.tree.items() if not folders or folders[0] not in spare}
-        return replace(_Reader(tree, self.key, self.around, self.whole).layout(), aside=frozenset(spare))
+        return replace(_Reader(tree, self.key, self.prefix, self.whole).layout(), aside=frozenset(spare))
 
     def _classes(self) -> Layout:
         """The tree as one of classes, where no folder below them says otherwise."""
@@ -279,7 +286,7 @@ class _Reader:
             raise self._stop(*readings, "label")
         if _have_the_same_folders(self.tree):
             raise self._stop("label", "domain/label")
-        if holding := self._hold_those_beside():
+        if holding := _hold_those_beside(self.tree):
             raise ConfigurationError(
                 f"{shorten(sorted(holding))} holds folders that are called as those beside it, and may be no class: "
                 f"move it elsewhere, or say {self.key}: label, which takes it for a class"
@@ -296,14 +303,21 @@ class _Reader:
         return []
 
     def _stop(self, *layouts: str, unread: Sequence[str] = ()) -> ConfigurationError:
-        told = [
-            f"  layout: {text:<18} {_told(_written(Layout.parse(text), self.whole), self.whole)}" for text in layouts
-        ]
         more = f", or give {shorten(unread)} the name of a split, such as train, val or test" if unread else ""
-        return ConfigurationError(
-            f"the folders can be read in {len(layouts)} ways; say in {self.key} which is right{more} "
-            "(* stands for a folder that means nothing):\n" + "\n".join(told)
-        )
+        # The folder around may be a domain as well, so that it has to be said that it is none.
+        above = {text: "*/" * len(self.prefix) if text.startswith(("domain", "*")) else "" for text in layouts}
+        return _several({above[text] + text: text for text in layouts}, self.whole, self.key, more)
+
+
+def _several(layouts: Mapping[str, str], tree: Tree, key: str, more: str = "") -> ConfigurationError:
+    """The error that a tree can be read in several ways: the layouts, by what is to be written."""
+    told = [
+        f"  layout: {shown:<18} {_told(_written(Layout.parse(text), tree), tree)}" for shown, text in layouts.items()
+    ]
+    return ConfigurationError(
+        f"the folders can be read in {len(layouts)} ways; say in {key} which is right{more} "
+        "(* stands for a folder that means nothing):\n" + "\n".join(told)
+    )
 
 
 def _have_the_same_folders(tree: Tree) -> bool:
@@ -320,10 +334,17 @@ def _have_the_same_folders(tree: Tree) -> bool:
     return len(shared) > 1 and 2 * sum(images[name] for name in shared) >= sum(tree.values())
 
 
-def _hold_each_other(tree: Tree) -> bool:
-    """Whether a folder holds several of the names that folders beside it have: one split has a level more."""
+def _hold_those_beside(tree: Tree) -> set[str]:
+    """Folders that hold the names beside them once more: several, or one where their own names say so."""
     tops = _below(tree)
-    return any(len(tops.keys() & _below(below).keys() - {name}) > 1 for name, below in tops.items())
+    names, holding = {look_alike(name) for name in tops}, set()
+    for name, below in tops.items():
+        inner = {look_alike(each) for each in _below(below)}
+        shared = names & inner - {look_alike(name)}
+        once_more = len(shared) > 1 or (shared and shared == inner and is_spare(name) and len(names) > 2)
+        if once_more and not says_unlabelled(name):
+            holding.add(name)
+    return holding
 
 
 def _layouts_to(level: int) -> Iterator[str]:

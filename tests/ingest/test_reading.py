@@ -256,6 +256,55 @@ def test_layout_that_is_written_is_obeyed_where_several_would_fit(layout: str) -
     assert read("a,b/cat,dog", layout) == (expected, {""}, 0)
 
 
+@pytest.mark.parametrize(
+    ("tree", "layout", "splits", "kept_out"),
+    [
+        ("photos/cat,dog/indoor,outdoor", "*/label", "", 0),
+        ("photos/train,test/cat,dog/a,b", "*/split/label", "train test", 0),
+        ("photos/day,night/cat,dog/a", "*/domain/label", "", 0),
+        ("all/photos/train,test/cat,dog/a", "*/split/label", "train test", 0),
+        ("photos/train,test/cat,dog photos/samples:2", "split/label", "train test", 2),
+        ("photos/cat,dog .:2 photos:3", "label", "", 5),
+        ("photos/cat/x/train,test photos/dog:2", "label/*/split", "train test ", 0),
+        ("day/cat,dog/a,b", "domain/label/*", "", 0),
+        ("day/cat,dog day/cat/a,b", "domain/label", "", 0),
+        ("all/day,night/cat,dog", "*/domain/label", "", 0),
+        ("x/y/day,night/cat,dog", "*/*/domain/label", "", 0),
+        ("x/y/cat,dog/a,b", "*/group/label/*", "", 0),
+    ],
+)
+def test_layout_that_is_written_is_obeyed_however_deep_the_tree_is(
+    tree: str, layout: str, splits: str, kept_out: int
+) -> None:
+    assert read(tree, layout) == (CATS_AND_DOGS, set(splits.split(" ")), kept_out)
+
+
+@pytest.mark.parametrize("word", ["domain", "group"])
+@pytest.mark.parametrize(
+    ("tree", "one", "around"),
+    [("day/cat,dog/a,b", "{}/label/*", "*/{}/label"), ("day/cat,dog/a,b/deep", "{}/label/*/*", "*/{}/label"),
+     ("all/day/cat,dog/a,b", "*/{}/label/*", "*/*/{}/label")],
+)  # fmt: skip
+def test_single_folder_where_a_domain_or_group_is_written_may_be_one_or_be_around_them(
+    tree: str, one: str, around: str, word: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"can be read in 2 ways; say in ingest\.source\.layout") as stopped:
+        read(tree, f"{word}/label")
+    readings = [line.split()[1] for line in str(stopped.value).splitlines()[1:]]
+    assert readings == [one.format(word), around.format(word)]
+    assert [read(tree, layout)[0] for layout in readings] == [CATS_AND_DOGS, {"a", "b"}]
+
+
+def test_readings_of_a_tree_in_a_folder_can_be_written_as_they_are_told() -> None:
+    for tree in ("photos/a,b/cat,dog", "x/photos/a,b/cat,dog", "photos/a,b/cat,dog/train,test"):
+        with pytest.raises(ConfigurationError, match="can be read in") as stopped:
+            read(tree)
+        for line in str(stopped.value).splitlines()[1:]:
+            layout, told = line.split(maxsplit=2)[1:]
+            expected = CATS_AND_DOGS if told.startswith("classes cat") else {"a", "b"}
+            assert read(tree, layout)[0] == expected
+
+
 def test_a_pool_is_one_of_images_without_labels_only_where_a_split_is_expected() -> None:
     assert read("train,test/cat,dog pool:3") == (CATS_AND_DOGS | {""}, {"train", "test", "pool"}, 0)
     assert read("train,test/cat,pool") == ({"cat", "pool"}, {"train", "test"}, 0)
