@@ -207,7 +207,7 @@ def _where(journal: Journal, target: Target, name: str) -> str:
     """In which split the source has a class, by its first image."""
     value, table, _ = values_of(target)
     path, split = journal.sql.execute(
-        f"SELECT path, split FROM {table} WHERE {USED} AND {value} = ? ORDER BY path LIMIT 1", (name,)
+        f"SELECT rows.path, split FROM {table} WHERE {USED} AND {value} = ? ORDER BY 1 LIMIT 1", (name,)
     ).fetchone()
     return f"of {name} the source has {path}, in {split}"
 

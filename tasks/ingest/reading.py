@@ -295,11 +295,12 @@ class _Reader:
 
     def _with_splits_below(self) -> list[str]:
         """Layouts of a tree of classes where splits stand beside each other somewhere below one of them: below few of
-        the classes, or deeper than right below them. Those that find fewer than two classes are left out."""
+        the classes, or deeper than right below them. Of all but the first, those that find one class are left out."""
         for level in range(1, DEEPEST if len(self.tops) > 1 else 1):
             below = ({each[level - 1] for each in tree if len(each) >= level} for tree in self.tops.values())
             if any(is_split_list(split_names(names)) for names in below):
-                return [text for text in _layouts_to(level) if len(_classes_of(text, self.whole)) > 1]
+                first, *others = _layouts_to(level)
+                return [first, *(text for text in others if len(_classes_of(text, self.whole)) > 1)]
         return []
 
     def _stop(self, *layouts: str, unread: Sequence[str] = ()) -> ConfigurationError:

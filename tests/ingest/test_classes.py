@@ -70,6 +70,14 @@ def test_a_class_without_a_training_image_is_told_of_its_images_where_the_source
     )
     with pytest.raises(DataError, match=told):
         ingested(home, folder="untrained")
+    rows = [f"{name},{name.split('/')[1]},{name.split('/')[0]}" for name in tree({"cat": "train val", "emu": "test"})]
+    (home.root / "untrained" / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
+    grow(home.root / "untrained", tree({"cat": "train val", "emu": "test"}))
+    for more in ({}, {"separator": ";"}):
+        with pytest.raises(
+            DataError, match=r"for emu: give more .* class: of emu the source has test/emu/0\.png, in test$"
+        ):
+            ingested(home, table="untrained/labels.csv", **more)
 
 
 def test_nothing_is_told_of_classes_that_are_everywhere(home: Workspace) -> None:

@@ -234,6 +234,9 @@ def test_pictures_and_what_is_marked_on_them_are_no_classes_unless_that_is_writt
         ("cat/x/train,test dog/x:20", {
             "label/*/split": "classes cat (2); splits test (1), train (1); 20 images kept out", "label": "",
         }),
+        ("cat/train,test dog/indoor,outdoor:5", {
+            "label/split": "classes cat (2); splits test (1), train (1); 10 images kept out", "label": "",
+        }),
         ("cat/train:4 cat/test:2 dog,bird:20", {
             "label/split": "classes cat (6); splits test (2), train (4); 40 images kept out", "label": "classes bird",
         }),
