@@ -261,12 +261,13 @@ class _Reader:
             raise self._stop("split/label", "split/*/label")
         return layout
 
-    def _beside_spare(self, holding: Iterable[str]) -> Layout | None:
+    def _beside_spare(self, holding: Mapping[str, float]) -> Layout | None:
         """The tree without folders that hold the classes once more and are called as what is spare, or as the folder
         around them, as where an archive was unpacked twice."""
         around = {look_alike(name) for name in self.prefix[-1:]}
-        spare = {name for name in holding if is_spare(name) or look_alike(name) in around}
-        if not spare:
+        held = [name for name, share in holding.items() if share >= 1 / 2]
+        spare = {name for name in held if is_spare(name) or look_alike(name) in around}
+        if not spare or len(self.tops.keys() - spare) < 2:
             return None
         tree = {folders: count for folders, count in self.tree.items() if not folders or folders[0] not in spare}
         return replace(_Reader(tree, self.key, self.prefix, self.whole).layout(), aside=frozenset(spare))
@@ -288,8 +289,8 @@ class _Reader:
             raise self._stop("label", "domain/label")
         if holding := _hold_those_beside(self.tree):
             raise ConfigurationError(
-                f"{shorten(sorted(holding))} holds folders that are called as those beside it, and may be no class: "
-                f"move it elsewhere, or say {self.key}: label, which takes it for a class"
+                f"folders in {shorten(sorted(holding))} are called as those beside, and what holds the classes once "
+                f"more may be none itself: move it elsewhere, or say {self.key}: label, which takes it for a class"
             )
         return Layout(("label",))
 
@@ -297,7 +298,8 @@ class _Reader:
         """Layouts of a tree of classes where splits stand beside each other somewhere below one of them: below few of
         the classes, or deeper than right below them. Of all but the first, those that find one class are left out."""
         for level in range(1, DEEPEST if len(self.tops) > 1 else 1):
-            below = ({each[level - 1] for each in tree if len(each) >= level} for tree in self.tops.values())
+            tops = [below for name, below in self.tops.items() if not says_unlabelled(name)]
+            below = ({each[level - 1] for each in tree if len(each) >= level} for tree in tops)
             if any(is_split_list(split_names(names)) for names in below):
                 first, *others = _layouts_to(level)
                 return [first, *(text for text in others if len(_classes_of(text, self.whole)) > 1)]
@@ -335,16 +337,17 @@ def _have_the_same_folders(tree: Tree) -> bool:
     return len(shared) > 1 and 2 * sum(images[name] for name in shared) >= sum(tree.values())
 
 
-def _hold_those_beside(tree: Tree) -> set[str]:
-    """Folders that hold the names beside them once more: several, or one where their own names say so."""
+def _hold_those_beside(tree: Tree) -> dict[str, float]:
+    """Folders that hold the names beside them once more, with the share that these are of what they hold: several, or
+    one where their own names say so."""
     tops = _below(tree)
-    names, holding = {look_alike(name) for name in tops}, set()
+    names, holding = {look_alike(name) for name in tops}, {}
     for name, below in tops.items():
         inner = {look_alike(each) for each in _below(below)}
         shared = names & inner - {look_alike(name)}
         once_more = len(shared) > 1 or (shared and shared == inner and is_spare(name) and len(names) > 2)
         if once_more and not says_unlabelled(name):
-            holding.add(name)
+            holding[name] = len(shared) / len(inner)
     return holding
 
 

@@ -111,16 +111,20 @@ def test_images_that_are_kept_out_beside_classes_name_the_folder() -> None:
     assert found == ("no_label", "stands in raw/, which holds the classes beside it once more and is none itself")
 
 
-@pytest.mark.parametrize("tree", ["cat,dog:6 animals/cat,dog", "P,U:6 cell/P,U", "photos/cat,dog:6 photos/new/Cat,DOG"])
+@pytest.mark.parametrize(
+    "tree", ["cat,dog:6 animals/cat,dog", "P,U:6 cell/P,U", "photos/cat,dog:6 photos/new/Cat,DOG",
+             "cat,dog:9 raw/cat,dog,fox,owl,emu"]
+)  # fmt: skip
 def test_folder_that_holds_the_classes_once_more_and_may_be_one_stops_the_run(tree: str) -> None:
-    told = r"^(animals|cell|new) holds folders that are called as those beside it.* ingest\.source\.layout: label"
+    told = r"^folders in (animals|cell|new|raw) are called as those beside, .* ingest\.source\.layout: label"
     with pytest.raises(ConfigurationError, match=told):
         read(tree)
     assert len(read(tree, "label")[0]) == 3
 
 
-def test_unlabelled_images_in_folders_called_as_classes_are_the_pool() -> None:
-    assert read("cat,dog:6 unlabelled/cat,dog") == (CATS_AND_DOGS | {""}, {"", "pool"}, 0)
+def test_unlabelled_images_are_the_pool_whatever_their_folders_are_called() -> None:
+    for below in ("cat,dog", "train,test"):
+        assert read(f"cat,dog:6 unlabelled/{below}") == (CATS_AND_DOGS | {""}, {"", "pool"}, 0)
 
 
 @pytest.mark.parametrize(
