@@ -80,6 +80,13 @@ def test_a_class_without_a_training_image_is_told_of_its_images_where_the_source
             ingested(home, table="untrained/labels.csv", **more)
 
 
+def test_where_the_source_gives_the_splits_the_advice_is_not_to_do_away_with_them(home: Workspace) -> None:
+    grow(home.root / "no train", tree({"cat": "val test", "dog": "val test"}))
+    with pytest.raises(DataError, match="no image falls into the split 'train'") as told:
+        ingested(home, folder="no train")
+    assert "stratified" not in str(told.value)
+
+
 def test_nothing_is_told_of_classes_that_are_everywhere(home: Workspace) -> None:
     grow(home.root / "whole", tree({"cat": "train val test", "dog": "train val test"}))
     assert found(ingested(home, folder="whole")) == {}
