@@ -11,23 +11,25 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from tasks.errors import DataError
+from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint, code_version, fingerprint
 from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
 from tasks.ingest.classes import check_learnable, note_classes, what_is_kept_out
-from tasks.ingest.config import IngestConfig
+from tasks.ingest.config import IngestConfig, SplitConfig
 from tasks.ingest.corrections import Correction, Key, correct_labels, read_corrections
 from tasks.ingest.grouping import group_images, join_spellings
 from tasks.ingest.intake import take_in
 from tasks.ingest.journal import USED, DamagedJournal, Journal, scratch_folder
 from tasks.ingest.kinds import KINDS, NAMED
 from tasks.ingest.manifest import BATCH, MANIFEST, TABLE, write_manifest
+from tasks.ingest.naming import is_split_list, splits_without_classes
 from tasks.ingest.objects import keep_file, object_path, tidy
 from tasks.ingest.pointer import claim
 from tasks.ingest.report import write_report
 from tasks.ingest.repository import object_store
 from tasks.ingest.splits import assign_splits, keep_given
+from tasks.ingest.told import TOLD
 from tasks.ingest.versioning import Entry, write_version
 from tasks.records import STORED, Dataset, Split
 from tasks.target import Target
@@ -140,6 +142,8 @@ def _settle(
     group_images(journal, config.split.group, config.checks.near_bits, leading.kind)
     join_spellings(journal, config.checks)
     given = keep_given(journal, config.split)
+    if not given:
+        _check_domains(journal, config.split)
     relations.keep_paths_apart(journal, config.checks)
     relations.check_usable(journal, config.checks)
     relations.note_oddities(journal, config.checks)
@@ -149,6 +153,25 @@ def _settle(
     relations.note_parted_groups(journal, config.checks)
     relations.settle_look_alikes(journal, config.checks)
     return choose_on, report_on, given
+
+
+def _check_domains(journal: Journal, config: SplitConfig) -> None:
+    """Whether domains are no splits, whose images would be learned from wherever they are cut anew.
+
+    Raises:
+        ConfigurationError: they are called so, and nothing says how images are to be split.
+    """
+    domains = set(journal.counts(f"SELECT domain, COUNT(*) FROM rows WHERE {TOLD} GROUP BY 1")) - {None}
+    splits = splits_without_classes(domains)
+    if not is_split_list(splits) or config.by != "auto" or config.folds is not None or config.target:
+        return
+    held_out = min((name for name in splits if splits[name] in ("test", "val")), key=lambda name: splits[name])
+    raise ConfigurationError(
+        f"the domains {shorten(sorted(splits))} are called as splits are, but no image has a split: images of "
+        f"{held_out} would be learned from, too. Give the splits in one source (a folder or archive with train/ and "
+        f"test/ in it, a table with a column split), or write ingest.split: {{target: [{held_out}], unlabelled: 0}} to "
+        "hold that domain out, or ingest.split.by: hash to cut all of them anew"
+    )
 
 
 def _refuse_empty(journal: Journal, config: IngestConfig) -> None:

@@ -158,17 +158,39 @@ def says_unlabelled(name: str) -> bool:
     return plainly_called(name) == "pool" and any(_word_of(word) in UNLABELLED for word in _joined(name))
 
 
-def split_names(names: Iterable[str]) -> dict[str, Split]:
+def split_names(names: Iterable[str], classes: bool = True) -> dict[str, Split]:
     """Those of several names that are splits', and which: all that say nothing else, and those that say the same else
-    beside different splits (``seg_train`` and ``seg_test``)."""
+    beside different splits (``seg_train`` and ``seg_test``).
+
+    Args:
+        classes: whether names may also be those of classes, which several such families tell.
+    """
     read = {name: found for name in names if (found := called(name)) and not found.denied}
     by_rest: dict[frozenset[str], set[Split]] = {}
     for found in read.values():
         by_rest.setdefault(found.rest, set()).add(found.split)
     shared = [rest for rest, splits in by_rest.items() if rest and len(splits & LEARNT_OR_HELD_OUT) > 1]
     # Several such families (train_cats, test_cats, train_dogs...) name classes beside the splits.
-    known = {frozenset[str](), *shared} if len(shared) == 1 else {frozenset[str]()}
+    known = {frozenset[str](), *shared} if len(shared) == 1 or not classes else {frozenset[str]()}
     return settle_evaluation({name: found.split for name, found in read.items() if found.rest in known})
+
+
+def splits_without_classes(names: Iterable[str], spare: frozenset[str] = frozenset()) -> dict[str, Split]:
+    """Those of several names that are splits', where none of them can be a class's: also those that say something else
+    (``imagenet_test``), beside others that are a list of splits or where all names are called so.
+
+    Args:
+        spare: words of names that are none all the same, beside the splits that they call.
+    """
+    names = set(names)
+    sure = split_names(names, classes=False)
+    likely = settle_evaluation({
+        name: found.split
+        for name in names
+        if (found := called(name)) and (name in sure or spare.isdisjoint(found.rest))
+    })  # fmt: skip
+    is_list = is_split_list(sure) or (likely.keys() == names and is_split_list(likely))
+    return likely if is_list else sure
 
 
 def is_split_list(splits: Mapping[str, Split]) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from tasks.errors import ConfigurationError
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.ingest.sources import read_source
@@ -140,6 +141,42 @@ def test_domain_whose_name_leads_away_brings_nothing_in(home: Workspace) -> None
     listed = pd.read_csv(dataset.report / "quarantine.csv")
     assert set(listed["kind"]) == {"unsafe_path"} and len(listed) == 16 * len(names)
     assert set(dataset.read_manifest()["path"]) == {f"good/{name}" for name in SHOTS}
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("photo_train", "photo_val", "sketch_train", "sketch_val")])
+def test_domains_that_are_called_as_splits_are_not_cut_anew_unasked(names: tuple[str, ...], home: Workspace) -> None:
+    place(home.root, *(f"called/{name}" for name in names))
+    source = {"domains": {name: {"folder": f"called/{name}"} for name in names}}
+    told = rf"no image has a split: images of {names[1]} would be .* \{{target: \[{names[1]}\], unlabelled: 0\}}"
+    with pytest.raises(ConfigurationError, match=told):
+        ingest_images(IngestConfig.model_validate({"source": source}), home, into_data=False)
+    for split in ({"by": "hash"}, {"by": "stratified"}, {"folds": 3}, {"target": [names[1]], "unlabelled": 0}):
+        config = IngestConfig.model_validate({"source": source, "split": split})
+        manifest = ingest_images(config, home, into_data=False).read_manifest()
+        held_out = set(manifest.loc[manifest["domain"] == names[1], "split"])
+        assert (held_out == {"test"}) == ("target" in split)
+
+
+def test_domains_that_are_called_as_splits_may_have_splits_of_their_own(home: Workspace) -> None:
+    place(home.root, *(f"both/{name}/{split}" for name in ("train", "test") for split in ("train", "test")))
+    source = {"domains": {name: {"folder": f"both/{name}"} for name in ("train", "test")}}
+    config = IngestConfig.model_validate({"source": source})
+    manifest = ingest_images(config, home, into_data=False).read_manifest()
+    said = manifest["path"].str.split("/").str[1]
+    assert (manifest["split"].replace("val", "train") == said).all()
+
+
+def test_domains_without_labels_are_no_splits(home: Workspace) -> None:
+    place(home.root, "labelled")
+    (home.root / "bare").mkdir()
+    for number in range(4):
+        (home.root / "bare" / f"{number}.png").write_bytes(png(f"bare {number}"))
+    rows = [f"bare/{number}.png," for number in range(4)]
+    (home.root / "bare.csv").write_text("\n".join(["path,label", *rows]))
+    source = {"domains": {"train": {"folder": "labelled"}, "test": {"table": "bare.csv"}}}
+    config = IngestConfig.model_validate({"source": source, "split": {"val": 0.3, "test": 0.3}})
+    manifest = ingest_images(config, home, into_data=False).read_manifest()
+    assert set(manifest.loc[manifest["domain"] == "test", "split"]) == {"pool"}
 
 
 @pytest.mark.slow

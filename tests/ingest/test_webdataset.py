@@ -83,6 +83,39 @@ def test_name_of_a_shard_gives_the_split(name: str, split: str | None, workspace
     assert [item.split for item in items(workspace)] == [split]
 
 
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        ("train/000 test/000", "train test"),
+        ("cats-train-0 cats-test-0 dogs-train-0 dogs-test-0", "train test train test"),
+        ("train-0 test-0 imagenet_test_v2-0", "train test test"),
+        ("imagenet-train-0 imagenetv2-test-0", "train test"),
+        ("train-0 test-0 train_rejected-0 more-0", "train test None None"),
+        ("day/train-0 night/train-0 night/test-0", "train train test"),
+        ("train/a/0 dev/a/0 eval/b/0", "train val test"),
+        ("bullet_train-0 beaker-0 test_tube-0", "None None None"),
+        ("train/0 bus/0", "None None"),
+    ],
+)
+def test_shards_are_of_the_split_that_they_or_their_folders_are_called(
+    names: str, splits: str, workspace: Workspace
+) -> None:
+    """The folder that all lie in says nothing."""
+    for name in names.split():
+        (workspace.root / "test" / name).parent.mkdir(parents=True, exist_ok=True)
+        shard(workspace, f"test/{name}.tar", samples("1"))
+    found = items(workspace, f"test/{{{names.replace(' ', ',')}}}.tar")
+    assert [str(item.split) for item in found] == splits.split()
+
+
+def test_a_shard_called_as_another_split_than_its_folder_stops_the_run(workspace: Workspace) -> None:
+    for name in ("train/train-0", "train/val-0", "test/more-0"):
+        (workspace.root / name).parent.mkdir(exist_ok=True)
+        shard(workspace, f"{name}.tar", samples("1"))
+    with pytest.raises(DataError, match=r"val-0\.tar is called as a shard of the split val, and its folder as"):
+        items(workspace, "{train/train-0,train/val-0,test/more-0}.tar")
+
+
 def test_labels_may_stand_in_a_member_of_json(workspace: Workspace) -> None:
     told = [{"kind": "cat"}, {"kind": 3}, {"kind": None}, {"other": 1}, {"kind": ["cat", "wild"]}, {"kind": []}]
     members = {f"{n}.{kind}": content for n, entry in enumerate(told)

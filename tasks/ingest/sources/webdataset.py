@@ -13,11 +13,13 @@ from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value
-from tasks.ingest.naming import split_names
+from tasks.ingest.naming import is_split_list, splits_without_classes
+from tasks.ingest.reading import SPARE
 from tasks.ingest.sources.archive import archive_place, members
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import filesystem, stamp_of
 from tasks.ingest.tables.cells import text_of
+from tasks.records import Split
 from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
@@ -57,15 +59,20 @@ class WebDatasetSource(Source):
             _shards(self.webdataset, workspace)
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
-        """Every sample of every shard. A shard that is called as a split is belongs to it (``train-000``)."""
+        """Every sample of every shard. A shard that is called as a split is belongs to it (``train-000``), or whose
+        folder is (``train/000``).
+
+        Raises:
+            DataError: there is no shard, one is damaged, or is called as another split than its folder.
+        """
         shards = _shards(self.webdataset, workspace)
         names = [str(shard).rsplit("/", 1)[-1].removesuffix(".tar") for shard in shards]
-        splits = split_names(set(names))
+        splits = _splits_of(list(map(str, shards)))
         for number, (shard, name) in enumerate(zip(shards, names, strict=True)):
             above = f"{name}/" if len(shards) > 1 else ""
             above = f"{number:05d}-{above}" if names.count(name) > 1 else above
             for key, parts in _samples(shard, limit):
-                yield self._item(f"{above}{key}", parts, splits.get(name))
+                yield self._item(f"{above}{key}", parts, splits.get(str(shard)))
 
     def state(self, workspace: Workspace) -> str:
         """Sizes and times of the shards."""
@@ -87,6 +94,29 @@ class WebDatasetSource(Source):
             return Item(path, problem=Problem("bad_row", f"its label cannot be read: {error}"))
         content: Any = parts[images[0]]
         return Item(f"{path}.{images[0]}", content=content, **labels_of(said), split=split)
+
+
+def _splits_of(shards: list[str]) -> dict[str, Split]:
+    """The splits of shards by what they are called, or folders on the way to them; one that all lie in says nothing.
+
+    Raises:
+        DataError: a shard is called as another split than its folder.
+    """
+    ways = {shard: [*shard.split("/")[:-1], shard.rpartition("/")[2].partition(".tar")[0]] for shard in shards}
+    deepest = max(map(len, ways.values())) - 1
+    found: dict[str, Split] = {}
+    for place in (*range(deepest), -1):
+        called = {shard: way[place] for shard, way in ways.items() if place < len(way)}
+        splits = splits_without_classes(called.values(), SPARE)
+        if not is_split_list(splits) and (found or place != -1):
+            continue
+        for shard, name in called.items():
+            if name in splits and found.setdefault(shard, splits[name]) != splits[name]:
+                raise DataError(
+                    f"ingest.source.webdataset: {shard} is called as a shard of the split {splits[name]}, and its "
+                    f"folder as the split {found[shard]}: rename the one that is wrong"
+                )
+    return found
 
 
 def _labels(parts: dict[str, bytes | Problem], named: str) -> tuple[str, ...] | None:
