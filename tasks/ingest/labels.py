@@ -9,13 +9,18 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator
 
-from tasks.ingest.tables.cells import number_of
+from tasks.errors import ConfigurationError
+from tasks.ingest.tables.cells import list_of, number_of, several_labels
 from tasks.section import Section
 from tasks.target import LABEL, Kind, Target
+from tasks.wording import REASON, brief
 
 YES = frozenset(["1", "1.0", "true", "yes", "y"])
 NO = frozenset(["", "0", "0.0", "false", "no", "n", "-1", "-1.0"])
 """What one-hot columns hold."""
+
+LISTED = re.compile(r"""\[(?:\s*['"].*['"])?\s*\]""", re.DOTALL)
+"""A list of texts, or of nothing, which is no name of a class; ``[0, 10]`` may be one."""
 
 LONGEST_LABEL = 1000
 """Signs; what is longer is no name of a class."""
@@ -46,7 +51,7 @@ class Asked(Section):
     """``class``: one of several; ``labels``: any of several; ``number``: a quantity. None: labels where there is a
     separator or several columns, else a class."""
     separator: str | None = None
-    """What stands between several labels in one cell."""
+    """What stands between several labels in one cell that is no list."""
     unit: str = ""
     """Of a number, such as ``years``."""
 
@@ -59,6 +64,11 @@ class Asked(Section):
     def settled(self) -> Kind:
         """The kind, where need be by what else is said."""
         return self.kind or ("labels" if self.separator or isinstance(self.column, list) else "class")
+
+    @property
+    def takes_lists(self) -> bool:
+        """Whether a value may be a list of several labels."""
+        return self.settled == "labels" and isinstance(self.column, str)
 
 
 Tasks = dict[str, Asked]
@@ -179,6 +189,7 @@ def read_cells(cells: Mapping[str, str], tasks: Mapping[str, Asked]) -> dict[str
 
     Raises:
         ValueError: a cell holds what cannot be a label of its task.
+        ConfigurationError: it may hold several, and nothing says what stands between them.
     """
     return {name: _read_cell(cells, asked) for name, asked in tasks.items()}
 
@@ -190,10 +201,34 @@ def _read_cell(cells: Mapping[str, str], asked: Asked) -> Label | None:
         return None
     if asked.settled == "number":
         return _number(f"column {asked.column}", cell)
-    parts = cell.split(asked.separator) if asked.separator else [cell]
-    if any(len(part) > LONGEST_LABEL for part in parts):
-        raise ValueError(f"column {asked.column} holds {len(cell):,} signs where the name of a class is expected")
-    return tuple(part.strip() for part in parts if part.strip()) or None
+    try:
+        return _several(cell, asked) if asked.takes_lists else _single(cell, asked)
+    except ValueError as error:
+        raise ValueError(f"column {asked.column} {error}") from None
+
+
+def _several(cell: str, asked: Asked) -> tuple[str, ...] | None:
+    listed = list_of(cell)
+    if listed is None and not asked.separator:
+        raise ConfigurationError(
+            f"column {asked.column} holds {brief(cell, REASON)!r} where a list of labels is expected: name what stands "
+            f"between several, as in {{column: {asked.column}, kind: labels, separator: ';'}}"
+        )
+    parts = cell.split(asked.separator) if listed is None else listed
+    labels = tuple(_name(part) for part in parts if part.strip())
+    return labels if labels or listed is not None else None
+
+
+def _single(cell: str, asked: Asked) -> tuple[str] | None:
+    if LISTED.fullmatch(cell):
+        raise ValueError(f"holds a list where one class is expected; {several_labels(str(asked.column))}")
+    return (_name(cell),) if cell.strip() else None
+
+
+def _name(text: str) -> str:
+    if len(text) > LONGEST_LABEL:
+        raise ValueError(f"holds {len(text):,} signs where the name of a class is expected")
+    return text.strip()
 
 
 def _one_hot(cells: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -214,13 +249,16 @@ def read_value(asked: Asked, values: tuple[str, ...] | None) -> Label | None:
     """What a value of another form than a table's cell says.
 
     Args:
-        values: as text; None where there is none.
+        values: as text, which of several labels may be one list of them; None where there is none.
 
     Raises:
-        ValueError: it is no number where one is expected.
+        ValueError: it is no number where one is expected, or a list that cannot be read.
     """
-    if values is None or asked.settled != "number":
+    if values is None or asked.settled == "class":
         return values
+    if asked.settled == "labels":
+        listed = list_of(values[0]) if len(values) == 1 and LISTED.fullmatch(values[0]) else None
+        return values if listed is None else tuple(listed)
     if len(values) != 1:
         raise ValueError(f"{asked.column} holds {len(values)} values where a number is expected")
     return _number(str(asked.column), values[0]) if values[0].strip() else None

@@ -134,6 +134,16 @@ def test_what_says_nothing_in_a_member_of_json_is_no_label(workspace: Workspace)
     assert [item.labels for item in found] == [None, None, ("cat",), ("3",), ("wild",), ()]
 
 
+def test_text_that_is_a_list_is_several_labels_where_those_are_asked_for(workspace: Workspace) -> None:
+    told = {"1": b"['cat', 'wild']", "2": b"cat, wild", "3": b"[]", "4": b"[cat]"}
+    shard(workspace, "a.tar", {f"{key}.{kind}": content for key, text in told.items()
+                               for kind, content in (("png", png(key)), ("cls", text))})  # fmt: skip
+    assert [item.labels for item in items(workspace, multi_label=True)] == [
+        ("cat", "wild"), ("cat, wild",), (), ("[cat]",)
+    ]  # fmt: skip
+    assert items(workspace)[0].labels == ("['cat', 'wild']",)
+
+
 def test_members_of_json_may_be_several_tasks(workspace: Workspace) -> None:
     told = [{"age": 3, "tags": ["x"]}, {"age": "2,5", "tags": []}, {"age": -1}, {"age": "old"}, {"age": [1, 2]}]
     members = {f"{n}.{kind}": content for n, entry in enumerate(told)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from tasks.ingest.kinds import Problem
-from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_cells
+from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value
 from tasks.ingest.sources.base import LARGEST, Item, Source
 from tasks.target import LABEL
 from tasks.wording import shorten
@@ -57,11 +57,11 @@ class DigitsSource(Source):
             cells = {"digit": str(label), "even": "odd" if label % 2 else "even", "ink": repr(float(grey.mean() / 16))}
             path = f"{label}/{index:04d}.png"
             try:
-                said = labels_of(read_cells(cells, self._tasks()))
+                said = {name: read_value(asked, (cells[str(asked.column)],)) for name, asked in self._tasks().items()}
             except ValueError as error:
                 yield Item(path, problem=Problem("bad_row", str(error)))
                 continue
-            yield Item(path, content=file.getvalue(), **said)
+            yield Item(path, content=file.getvalue(), **labels_of(said))
 
     def total(self, workspace: Workspace) -> int:
         """1,797."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar
@@ -54,7 +54,7 @@ class TableSource(Source):
     the names of tasks give several tasks, or numbers: ``{species: species, age: {column: age, kind: number, unit:
     years}}``; the first one leads."""
     separator: str | None = None
-    """What stands between several labels in one cell, for example ``;``."""
+    """What stands between several labels in one cell, for example ``;``, where that is no list."""
     split: str = "split"
     """Column of splits, where there is one; one of another name than this must be there."""
     domain: str = "domain"
@@ -82,10 +82,12 @@ class TableSource(Source):
         return {LABEL: Asked(column=self.label, separator=self.separator)}
 
     def check(self, workspace: Workspace) -> None:
-        """A table on this machine is there, and its first row can be read."""
+        """A table on this machine is there, and its first row can be read, also for labels of the kinds that are
+        said."""
         place = self._place(workspace)
-        if isinstance(place, Path):
-            self._first(place)
+        if isinstance(place, Path) and (first := self._first(place)) is not None and first.problem is None:
+            with suppress(ValueError):  # of this row alone
+                read_cells(first.cells, self._tasks())
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
         """Every row; of images on this machine, size and time are read."""
@@ -137,7 +139,8 @@ class TableSource(Source):
         keys = {getattr(self, key): key for key in OPTIONAL}
         # By their names, not by what was written: a configuration that was saved and read again has all keys.
         named = {column: key for column, key in keys.items() if column != type(self).model_fields[key].default}
-        return Wanted(self.image, list(columns), list(keys), named)
+        alone = {column for asked in self._tasks().values() if not asked.takes_lists for column in asked.columns}
+        return Wanted(self.image, list(columns), list(keys), named, frozenset(columns) - alone)
 
     def _item(self, row: Row, roots: _Roots, limit: int, splits: Mapping[str, Split]) -> Item:
         """A row's item; its number is told by whoever asks."""

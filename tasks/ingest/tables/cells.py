@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, datetime, time
 from typing import Any
 
@@ -13,6 +16,16 @@ WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0")
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+
+QUOTED = r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\""""
+LISTS = {
+    "[]": (rf"{QUOTED}|[+-]?[\d.]++(?:[eE][+-]?\d++)?|None|nan", r"(?:\s*,\s*|\s+)"),
+    "{}": (rf"{QUOTED}|[^\s\"'{{}},:\\][^\"{{}},:\\]*+", r"\s*,\s*"),
+}
+"""How lists begin and end, as Python and NumPy write them, and as PostgreSQL does: a value, and what parts two."""
+
+MISSING = frozenset(["None", "nan", "NULL"])
+"""Values of such lists that say nothing."""
 
 LONGEST = 60
 """Signs of a cell that are shown where it is no number."""
@@ -35,7 +48,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, dict):
         raise ValueError("holds an object where a value is expected (pandas: to_json with orient='records')")
     if isinstance(value, list):
-        raise ValueError("holds a list; write several labels as text with ingest.source.separator between them")
+        raise ValueError("holds a list where one value is expected")
     if isinstance(value, bytes):
         return _decoded(value)
     if isinstance(value, float) and value.is_integer():
@@ -43,6 +56,51 @@ def text_of(value: Any) -> str:
     if isinstance(value, datetime) and value.time() == time():
         return str(date(value.year, value.month, value.day))
     return str(value).strip()
+
+
+def several_labels(column: str) -> str:
+    """What to write where a column holds lists."""
+    return f"lists of several labels are read by label: {{tags: {{column: {column}, kind: labels}}}}"
+
+
+def list_text(values: Sequence[Any]) -> str:
+    """The text of a list, which `list_of` reads.
+
+    Raises:
+        ValueError: as for `text_of`, of one of its values.
+    """
+    return json.dumps([text_of(value) for value in values])
+
+
+def list_of(text: str) -> list[str] | None:
+    """The values of the list that a text is: one of JSON, Python, NumPy or PostgreSQL. None where it is none.
+
+    >>> list_of('["cat", "dog"]'), list_of("['cat' 'dog']"), list_of("{cat,dog}"), list_of("cat,dog")
+    (['cat', 'dog'], ['cat', 'dog'], ['cat', 'dog'], None)
+
+    Raises:
+        ValueError: it begins and ends as a list does, but cannot be read as one.
+    """
+    if len(text) < 2 or (ends := text[0] + text[-1]) not in LISTS:
+        return None
+    try:
+        return [value for value in _values(text, ends) if value]
+    except (ValueError, SyntaxError, RecursionError):
+        raise ValueError(f'holds {brief(text, LONGEST)!r}, which is no list as ["cat", "dog"] is one') from None
+
+
+def _values(text: str, ends: str) -> list[str]:
+    if ends == "[]":
+        with suppress(ValueError):
+            return [text_of(value) for value in json.loads(text)]
+    value, between = LISTS[ends]
+    if not re.fullmatch(rf"\s*(?:(?:{value})(?:{between}(?:{value}))*+\s*)?", text[1:-1]):
+        raise ValueError
+    return ["" if found in MISSING else _bare(found) for found in re.findall(value, text[1:-1])]
+
+
+def _bare(value: str) -> str:
+    return str(ast.literal_eval(value)).strip() if value[0] in "'\"" else plain_number(value.strip())
 
 
 def class_name(value: Any, names: Sequence[str]) -> str:

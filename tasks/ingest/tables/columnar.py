@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from tasks.errors import ConfigurationError
-from tasks.ingest.tables.cells import class_name, text_of
+from tasks.ingest.tables.cells import class_name, list_text, several_labels, text_of
 from tasks.ingest.tables.columns import MissingColumns, Row, Wanted, columns_of
 
 ROWS = 10_000
@@ -55,13 +55,22 @@ def _columns(schema: pa.Schema, wanted: Wanted, table: Path | str) -> dict[str, 
         found = columns_of(schema.names, wanted._replace(image=images[0]), table)
         columns = {wanted.image if name == images[0] else name: place for name, place in found.items()}
     for name, place in columns.items():
-        kind = schema.types[place]
-        if pa.types.is_nested(kind) and not (name == wanted.image and _is_image(kind)):
-            raise ConfigurationError(
-                f"{table}: column {schema.names[place]} holds {kind}, where one value a row is expected; write several "
-                "labels as text with ingest.source.separator between them"
-            )
+        kind, called = schema.types[place], schema.names[place]
+        if not pa.types.is_nested(kind) or (name == wanted.image and _is_image(kind)):
+            continue
+        if _is_list(kind) and name in wanted.lists:
+            continue
+        what, more = "one value a row is", ""
+        if name == wanted.image:
+            what = "a path, or an image as the bytes of its file, is"
+        elif _is_list(kind) and name in wanted.labels:
+            more = f"; {several_labels(called)}"
+        raise ConfigurationError(f"{table}: column {called} holds {kind}, where {what} expected{more}")
     return columns
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -74,11 +83,12 @@ def _may_hold_images(kind: pa.DataType) -> bool:
 
 
 def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
-    """Names of the classes that a column counts, where the Hub's notes beside the columns tell them."""
+    """Names of the classes that a column or its lists count, where the Hub's notes beside the columns tell them."""
     try:
         feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+        feature = feature.get("feature", feature)
         return list(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -87,7 +97,11 @@ def _row(number: int, values: dict[str, Any], wanted: Wanted, classes: dict[str,
     cells = {wanted.image: path}
     for name, value in values.items():
         try:
-            cells[name] = class_name(value, names) if (names := classes[name]) else text_of(value)
+            if isinstance(value, list):
+                value = [class_name(each, names) for each in value] if (names := classes[name]) else value
+                cells[name] = list_text(value)
+            else:
+                cells[name] = class_name(value, names) if (names := classes[name]) else text_of(value)
         except ValueError as error:
             return Row(number, {}, problem=f"column {name} {error}")
     return Row(number, cells, image)

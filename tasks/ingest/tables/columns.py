@@ -25,12 +25,14 @@ class Wanted(NamedTuple):
         labels: one or several.
         optional: read where they are there.
         named: those of the optional ones that the configuration names itself, and so must be there, with its keys.
+        lists: those of the labels that a list of several may be of, whose cells then hold its text; see `list_text`.
     """
 
     image: str
     labels: list[str]
     optional: list[str]
     named: Mapping[str, str] = MappingProxyType({})
+    lists: frozenset[str] = frozenset()
 
     @property
     def required(self) -> list[str]:

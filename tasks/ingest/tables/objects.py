@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.errors import DataError
-from tasks.ingest.tables.cells import text_of
+from tasks.ingest.tables.cells import list_text, several_labels, text_of
 from tasks.ingest.tables.columns import DELIMITERS, Row, Wanted, check_columns, found_columns, places_of
 from tasks.wording import shorten
 
@@ -51,7 +51,7 @@ def object_rows(stream: IO[bytes], table: Path | str, wanted: Wanted, encoding: 
 
     for number, value in enumerate(chain(ahead, values), 1):
         if isinstance(value, dict):
-            yield _row(number, value, columns(tuple(value)), empty)
+            yield _row(number, value, columns(tuple(value)), empty, wanted)
         else:
             yield Row(number, {}, problem="is no JSON object with a key for each column")
 
@@ -73,13 +73,15 @@ def _read_ahead(values: Iterator[Any], wanted: Wanted) -> tuple[list[Any], list[
     return ahead, None if names is None else list(names)
 
 
-def _row(number: int, value: dict[str, Any], columns: Mapping[str, str], empty: dict[str, str]) -> Row:
+def _row(number: int, value: dict[str, Any], columns: Mapping[str, str], empty: dict[str, str], wanted: Wanted) -> Row:
     cells = dict(empty)
     for name, key in columns.items():
+        several = isinstance(value[key], list)
         try:
-            cells[name] = text_of(value[key])
+            cells[name] = list_text(value[key]) if several and name in wanted.lists else text_of(value[key])
         except ValueError as error:
-            return Row(number, {}, problem=f"{key} {error}")
+            more = f"; {several_labels(key)}" if several and name in set(wanted.labels) - wanted.lists else ""
+            return Row(number, {}, problem=f"{key} {error}{more}")
     return Row(number, cells)
 
 

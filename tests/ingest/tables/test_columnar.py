@@ -98,10 +98,27 @@ def test_a_column_of_bytes_holds_images_or_paths(tmp_path: Path) -> None:
 def test_a_label_of_several_values_is_told_by_its_type_and_not_by_its_content(
     values: list[Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigurationError, match=r"column label holds (list|struct)<.*ingest\.source\.separator"):
+    told = r"column label holds (list<.*\{column: label, kind: labels\}\}|struct<.*where one value a row is expected)$"
+    with pytest.raises(ConfigurationError, match=told):
         rows(tmp_path, packed({"path": ["x", "y"], "label": values}))
     found = rows(tmp_path, packed({"path": ["x"], "label": [png("1") * 500]}))
     assert found[0].problem == f"column label holds {len(png('1')) * 500:,} bytes that are no text"
+
+
+def test_lists_are_read_where_they_may_be_and_have_the_names_of_their_classes(tmp_path: Path) -> None:
+    wanted = WANTED._replace(lists=frozenset(["label"]))
+    columns = {"path": list("abc"), "label": [["x", " y ", None], [], None]}
+    assert cells(rows(tmp_path, packed(columns), wanted)) == [("a", '["x", "y", ""]'), ("b", "[]"), ("c", "")]
+    named = {"label": {"feature": {"names": ["ant", "bee"], "_type": "ClassLabel"}, "_type": "List"}}
+    counted = packed({"path": ["a", "b"], "label": [[1, 0], [2]]}, named)
+    first, second = rows(tmp_path, counted, wanted)
+    assert first.cells["label"] == '["bee", "ant"]'
+    assert second.problem == "column label holds 2, where there are 2 classes"
+
+
+def test_images_as_lists_of_pixels_are_told_of(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"column path holds list<.*>, where a path, or an image"):
+        rows(tmp_path, packed({"path": [[0, 255]], "label": ["a"]}))
 
 
 def test_a_file_of_many_images_is_read_a_few_at_a_time(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_a_value_of_json_keeps_its_words_and_a_line_that_is_none_is_told_by_its_
     found = rows(tmp_path, "\n".join([*lines, "{", "[1]", '"x"']))
     assert [row.cells["label"] for row in found[:7]] == ["true", "True", "7", "7.5", "", "NaN", "1.0"]
     assert [(row.number, row.problem and row.problem.partition(";")[0]) for row in found[7:]] == [
-        (8, "label holds a list"), (9, "label holds an object where a value is expected (pandas: to_json with "
-                                       "orient='records')"),
+        (8, "label holds a list where one value is expected"),
+        (9, "label holds an object where a value is expected (pandas: to_json with orient='records')"),
         *((number, "is no JSON object with a key for each column") for number in (10, 11, 12)),
     ]  # fmt: skip
 
