@@ -262,6 +262,64 @@ def test_names_of_a_zip_are_utf_8_where_they_can_be(tmp_path: Path, flagged: boo
     assert dataset.classes == classes
 
 
+def packed_as(encoding: str, *classes: str) -> bytes:
+    """A ZIP of classes, eight images of each, whose names are in an encoding that it does not tell."""
+    packed = zipped({f"x{number}x/{index}.png": png(f"{name} {index}") for number, name in enumerate(classes)
+                     for index in range(8)})  # fmt: skip
+    for number, name in enumerate(classes):
+        stored = name.encode(encoding)
+        assert len(stored) == 3
+        packed = packed.replace(b"x%dx" % number, stored)
+    return packed
+
+
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [("shift_jis", ("猫a", "犬a")), ("latin-1", ("Kuh", "Kuß")), ("cp437", ("Kuh", "Bär")), ("gbk", ("狗a", "cat"))],
+)
+def test_names_of_classes_in_an_encoding_that_nobody_can_tell_are_not_guessed_at(
+    encoding: str, classes: tuple[str, str], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "photos.zip", packed_as(encoding, *classes))
+    doubtful = next(name for name in classes if not name.isascii())
+    with pytest.raises(
+        DataError, match=rf"photos\.zip: a member's name is not UTF-8, .*source\.encoding.*'{doubtful}/0"
+    ):
+        items(path)
+    source = {"archive": str(path), "encoding": encoding}
+    found = read_source(source).items(Workspace(tmp_path))
+    assert {item.path.split("/")[0] for item in found} == set(classes)
+    with pytest.raises(DataError, match="a member's name is not ascii"):
+        list(read_source(source | {"encoding": "ascii"}).items(Workspace(tmp_path)))
+
+
+def test_names_of_files_alone_may_be_in_any_encoding(tmp_path: Path) -> None:
+    path = write(tmp_path / "photos.zip", zipped({"cat/xxx.png": png("1")}).replace(b"xxx", "Kuß".encode("latin-1")))
+    assert [item.path for item in items(path)] == ["cat/Ku\u2580.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"7z\xbc\xaf\x27\x1c" + bytes(range(256)) * 8, "a 7z archive: unpack it; a .tar, .tar.gz, .tar.zst or .zip"),
+        (b"Rar!\x1a\x07\x01" + bytes(100), "a RAR archive: unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"<!doctype html><html>" + b" " * 600, "a web page"),
+        (png("1"), "an image (png)"),
+    ],
+    ids=["7z", "rar", "pointer", "page", "image"],
+)
+def test_what_is_no_archive_that_is_read_is_told(content: bytes, told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"photos\.zip is {re.escape(told)}"):
+        items(write(tmp_path / "photos.zip", content))
+
+
+def test_a_damaged_tar_is_one_whatever_its_first_member_is_called(tmp_path: Path) -> None:
+    whole = tarred({f"MZ/{number}.png": png(f"{number}") for number in range(4)})
+    with pytest.raises(DataError, match=r"photos\.tar cannot be unpacked"):
+        items(write(tmp_path / "photos.tar", whole[: len(whole) // 2]))
+
+
 def without_flag(packed: bytes) -> bytes:
     """A ZIP whose members do not say in what encoding their names are."""
     changed = bytearray(packed)

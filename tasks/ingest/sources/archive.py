@@ -7,26 +7,37 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
-from tasks.ingest import compression
+from tasks.ingest import compression, formats
 from tasks.ingest.compression import uncompressed
 from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
 from tasks.ingest.naming import has_drive, slashed
-from tasks.ingest.sources.base import IN_CLASS_FOLDERS, LARGEST, Item, Source, local_path
+from tasks.ingest.sources.base import IN_CLASS_FOLDERS, LARGEST, Encoding, Item, Source, local_path
 from tasks.ingest.sources.groups import GroupPattern, Groups
 from tasks.ingest.storage import is_hidden, open_stream, stamp_of, told_as_data_error
+from tasks.wording import REASON, brief
 from tasks.workspace import Workspace
+
+START = 512
+"""Bytes that say what a file is: the first header of a tar file, in which ``ustar`` stands at `TAR`."""
+TAR = slice(257, 262)
 
 UTF_8 = 0x800
 """The flag of a ZIP's member whose name is UTF-8 (APPNOTE.TXT, 4.4.4, bit 11)."""
 FIELD, UNICODE_PATH = struct.Struct("<HH"), 0x7075
 """How an extra field of a member begins, with its kind and size, and the kind that is the name in UTF-8."""
+
+DOS = "cp437"
+"""The encoding of a ZIP's names that say nothing of it, by its rules; most packers have those of their country."""
+
+LIKELY = (DOS, "windows-1252", "shift_jis", "gbk", "cp866")
+"""Encodings that such names may be in."""
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, ValueError, RuntimeError, *compression.DAMAGED)
 """What reading a damaged, hostile or encrypted archive raises."""
@@ -41,6 +52,8 @@ class ArchiveSource(Source):
     """What the folders mean, as in the source ``folder``."""
     group: GroupPattern | None = None
     """Regular expression that finds a file's group in its name: ``^(track\\d+)_``."""
+    encoding: Encoding | None = None
+    """Of names in a .zip that are not UTF-8, such as ``shift_jis``, ``windows-1252`` or ``cp437``."""
     expects: ClassVar[str] = IN_CLASS_FOLDERS
     remembers: ClassVar[bool] = False
 
@@ -55,7 +68,7 @@ class ArchiveSource(Source):
         self.check(workspace)
         groups = Groups(self.group, self.layout)
         place = archive_place(self.archive, workspace, "archive")
-        for name, content, problem in members(place, limit, folders=True):
+        for name, content, problem in members(place, limit, folders=True, encoding=self.encoding):
             if name.endswith("/"):
                 if problem is not None or is_hidden(name):
                     continue  # no class's folder, and nothing that could be kept out
@@ -86,22 +99,31 @@ def archive_place(name: str, workspace: Workspace, key: str) -> Path | str:
     return path
 
 
-def members(place: Path | str, limit: int, folders: bool = False) -> Iterator[tuple[str, bytes | None, Problem | None]]:
+def members(
+    place: Path | str, limit: int, folders: bool = False, encoding: str | None = DOS
+) -> Iterator[tuple[str, bytes | None, Problem | None]]:
     """Name, content and problem of every member of an archive; nothing is written anywhere, and no member of more
     than ``limit`` bytes is read into memory.
 
     Args:
         folders: also those folders that the archive names, empty or not, with a slash at the end of their names.
+        encoding: of names in a ZIP whose encoding it does not tell; None for UTF-8, or as DOS had it where no folder's
+            name depends on that.
 
     Raises:
-        DataError: the archive is damaged, encrypted or none.
+        DataError: the archive is damaged, encrypted or none, or nobody can tell what a name is.
     """
     try:
         with open_archive(place) as opened:
-            found = _zip_members(opened, limit) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened, limit)
+            if isinstance(opened, zipfile.ZipFile):
+                found = _zip_members(opened, limit, encoding)
+            else:
+                found = _tar_members(opened, limit)
             for member in found:
                 if folders or not member[0].endswith("/"):
                     yield member
+    except _UnknownName as error:
+        raise DataError(f"{place}: {error}") from error
     except DAMAGED as error:
         told = " ".join(str(error).split())
         raise DataError(
@@ -115,17 +137,35 @@ def members(place: Path | str, limit: int, folders: bool = False) -> Iterator[tu
 
 @contextmanager
 def open_archive(place: Path | str) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    """Open an archive by what it is, not by what it is called."""
+    """Open an archive by what it is, not by what it is called.
+
+    Raises:
+        DataError: it is a file of another kind.
+    """
     with told_as_data_error(str(place)) if isinstance(place, str) else nullcontext(), open_stream(place) as raw:
-        start = raw.read(6)
+        start = raw.read(START)
         raw.seek(0)
         if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             with zipfile.ZipFile(raw) as archive:
                 yield archive
         else:
             # Not tarfile's own decompression, which checks no checksum and ends after the first of several parts.
-            with uncompressed(raw, start) as plain, tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
-                yield tar
+            try:
+                with uncompressed(raw, start) as plain, tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
+                    yield tar
+            except tarfile.TarError as error:
+                if (what := _no_archive(start)) is None:
+                    raise
+                raise DataError(f"{place} is {what}; a .tar, .tar.gz, .tar.zst or .zip file is expected") from error
+
+
+def _no_archive(start: bytes) -> str | None:
+    """What a file is that begins like this and is no archive that is read, as far as one can know."""
+    if compression.is_compressed(start) or start[TAR] == b"ustar" or not start.strip():
+        return None
+    image = formats.extension_of(start)
+    what = f"an image ({image})" if image != "bin" else formats.known(start)
+    return what if what != formats.TEXT else None
 
 
 class _Member(tarfile.TarInfo):
@@ -168,9 +208,11 @@ def _not_a_file(member: tarfile.TarInfo) -> Problem | None:
     return Problem("unsafe_path", f"{what}{target}, not a file")
 
 
-def _zip_members(archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, bytes | None, Problem | None]]:
+def _zip_members(
+    archive: zipfile.ZipFile, limit: int, encoding: str | None
+) -> Iterator[tuple[str, bytes | None, Problem | None]]:
     for member in archive.infolist():
-        full = _as_written(member)
+        full = _as_written(member, encoding)
         name = _tidy(full)
         if member.is_dir():
             yield f"{name}/", None, _unsafe(full)
@@ -186,16 +228,44 @@ def _zip_members(archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, by
             yield name, None if too_large else content, too_large
 
 
-def _as_written(member: zipfile.ZipInfo) -> str:
+def _as_written(member: zipfile.ZipInfo, encoding: str | None) -> str:
     """A name in UTF-8 also where its archive does not say so, as those of macOS, or says it beside a name that lost its
-    letters, as some packers do; Python reads both as DOS would."""
+    letters, as some packers do; Python reads both as DOS would.
+
+    Raises:
+        _UnknownName: it is in another encoding than is said, or in one that nobody can tell.
+    """
     if member.flag_bits & UTF_8:
         return member.filename
-    try:
-        stored = member.orig_filename.encode("cp437")
-        return _beside(member.extra, stored) or member.filename.encode("cp437").decode()
-    except UnicodeError:
+    with suppress(UnicodeError):
+        if beside := _beside(member.extra, member.orig_filename.encode(DOS)):
+            return beside
+    if member.filename.isascii():
         return member.filename
+    stored = member.filename.encode(DOS)
+    try:
+        return stored.decode(encoding or "utf-8")
+    except UnicodeDecodeError:
+        if encoding is None and slashed(member.filename).rpartition("/")[0].isascii():
+            return member.filename  # of no class
+        raise _UnknownName(_unknown(stored, encoding)) from None
+
+
+class _UnknownName(Exception):
+    """A name is in an encoding that nobody can tell."""
+
+
+def _unknown(stored: bytes, encoding: str | None) -> str:
+    """What to do about a name."""
+    readings = []
+    for likely in LIKELY:
+        with suppress(UnicodeDecodeError):
+            readings.append(f"{likely} ({brief(stored.decode(likely), REASON)!r})")
+    is_none = f"is not {encoding}" if encoding else "is not UTF-8, and nothing in the archive says what it is"
+    return (
+        f"a member's name {is_none}. Pack the archive anew with UTF-8 names, or say by ingest.source.encoding how they "
+        f"are to be read: {', '.join(readings)}"
+    )
 
 
 def _beside(extra: bytes, stored: bytes) -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from urllib.parse import unquote
+
+from pydantic import AfterValidator
 
 from tasks.errors import ConfigurationError
 from tasks.fingerprint import RunningFingerprint
@@ -22,6 +24,18 @@ LARGEST = ALLOWED.bytes
 
 IN_CLASS_FOLDERS = "images in class folders (class/*.jpg or train/class/*.jpg)"
 """What sources expect whose folders are labels."""
+
+
+def _read_encoding(name: str) -> str:
+    try:
+        "x".encode(name)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"Python knows no encoding {name!r}; windows-1252, utf-16 and shift_jis are some") from error
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_read_encoding)]
+"""Name of an encoding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar
+from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tasks.errors import DataError
 from tasks.ingest.formats import extension_of
@@ -18,7 +18,7 @@ from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
 from tasks.ingest.naming import has_drive, says_evaluation, slashed, split_called, splits_called
 from tasks.ingest.nearby import hint, in_its_form, plain_path
-from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
+from tasks.ingest.sources.base import LARGEST, Encoding, Item, Source, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
 from tasks.records import Split
@@ -27,18 +27,6 @@ from tasks.workspace import Workspace
 
 OPTIONAL = ("split", "domain", "group")
 """Keys of columns that a table may lack under their usual names."""
-
-
-def _read_encoding(name: str) -> str:
-    try:
-        "x".encode(name)
-    except (LookupError, ValueError) as error:
-        raise ValueError(f"Python knows no encoding {name!r}; windows-1252, utf-16 and shift_jis are some") from error
-    return name
-
-
-Encoding = Annotated[str, AfterValidator(_read_encoding)]
-"""Name of an encoding."""
 
 
 class TableSource(Source):
