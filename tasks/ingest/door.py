@@ -165,12 +165,13 @@ def _check_domains(journal: Journal, config: SplitConfig) -> None:
     splits = splits_without_classes(domains)
     if not is_split_list(splits) or config.by != "auto" or config.folds is not None or config.target:
         return
-    held_out = min((name for name in splits if splits[name] in ("test", "val")), key=lambda name: splits[name])
+    last = "test" if "test" in splits.values() else "val"
+    held_out = ", ".join(sorted(name for name, split in splits.items() if split == last))
     raise ConfigurationError(
         f"the domains {shorten(sorted(splits))} are called as splits are, but no image has a split: images of "
         f"{held_out} would be learned from, too. Give the splits in one source (a folder or archive with train/ and "
         f"test/ in it, a table with a column split), or write ingest.split: {{target: [{held_out}], unlabelled: 0}} to "
-        "hold that domain out, or ingest.split.by: hash to cut all of them anew"
+        "hold these domains out, or ingest.split.by: hash to cut all of them anew"
     )
 
 

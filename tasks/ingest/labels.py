@@ -249,16 +249,17 @@ def read_value(asked: Asked, values: tuple[str, ...] | None) -> Label | None:
     """What a value of another form than a table's cell says.
 
     Args:
-        values: as text, which of several labels may be one list of them; None where there is none.
+        values: as text, which may be a single one that is a list; None where there is none.
 
     Raises:
-        ValueError: it is no number where one is expected, or a list that cannot be read.
+        ValueError: it is no number where one is expected, a list for a class, or one that cannot be read.
     """
-    if values is None or asked.settled == "class":
-        return values
-    if asked.settled == "labels":
-        listed = list_of(values[0]) if len(values) == 1 and LISTED.fullmatch(values[0]) else None
-        return values if listed is None else tuple(listed)
+    if values is None:
+        return None
+    if asked.settled != "number":
+        if len(values) != 1 or not LISTED.fullmatch(values[0]):
+            return values
+        return _several(values[0], asked) if asked.takes_lists else _single(values[0], asked)
     if len(values) != 1:
         raise ValueError(f"{asked.column} holds {len(values)} values where a number is expected")
     return _number(str(asked.column), values[0]) if values[0].strip() else None
