@@ -187,7 +187,7 @@ def splits_without_classes(names: Iterable[str], spare: frozenset[str] = frozens
     likely = settle_evaluation({
         name: found.split
         for name in names
-        if (found := called(name)) and (name in sure or spare.isdisjoint(found.rest))
+        if (found := called(name)) and not found.denied and (name in sure or spare.isdisjoint(found.rest))
     })  # fmt: skip
     is_list = is_split_list(sure) or (likely.keys() == names and is_split_list(likely))
     return likely if is_list else sure

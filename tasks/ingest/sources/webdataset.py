@@ -13,8 +13,7 @@ from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value
-from tasks.ingest.naming import is_split_list, splits_without_classes
-from tasks.ingest.reading import SPARE
+from tasks.ingest.naming import SPARE, is_split_list, splits_without_classes
 from tasks.ingest.sources.archive import archive_place, members
 from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
 from tasks.ingest.storage import filesystem, stamp_of
