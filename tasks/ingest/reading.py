@@ -339,13 +339,15 @@ def _have_the_same_folders(tree: Tree) -> bool:
 
 def _hold_those_beside(tree: Tree) -> dict[str, float]:
     """Folders that hold the names beside them once more, with the share that these are of what they hold: several, or
-    one where their own names say so."""
+    one where their own names say so. Less than a quarter of a folder's images are its own, whatever they lie in."""
     tops = _below(tree)
     names, holding = {look_alike(name) for name in tops}, {}
     for name, below in tops.items():
         inner = {look_alike(each) for each in _below(below)}
         shared = names & inner - {look_alike(name)}
-        once_more = len(shared) > 1 or (shared and shared == inner and is_spare(name) and len(names) > 2)
+        images = sum(count for folders, count in below.items() if folders and look_alike(folders[0]) in shared)
+        several = len(shared) > 1 and 4 * images >= sum(below.values())
+        once_more = several or (shared and shared == inner and is_spare(name) and len(names) > 2)
         if once_more and not says_unlabelled(name):
             holding[name] = len(shared) / len(inner)
     return holding

@@ -122,6 +122,10 @@ def test_folder_that_holds_the_classes_once_more_and_may_be_one_stops_the_run(tr
     assert len(read(tree, "label")[0]) == 3
 
 
+def test_a_few_images_of_a_class_in_folders_called_as_those_beside_are_its_own() -> None:
+    assert read("cat,dog,fox:9 dog/cat,fox:1")[0] == CATS_AND_DOGS | {"fox"}
+
+
 def test_unlabelled_images_are_the_pool_whatever_their_folders_are_called() -> None:
     for below in ("cat,dog", "train,test"):
         assert read(f"cat,dog:6 unlabelled/{below}") == (CATS_AND_DOGS | {""}, {"", "pool"}, 0)

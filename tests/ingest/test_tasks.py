@@ -25,7 +25,7 @@ from tasks.ingest.relabel import read_review
 from tasks.ingest.sources import read_source
 from tasks.ingest.tables.cells import number_of, number_text
 from tasks.ingest.versioning import read_listing
-from tasks.records import Dataset
+from tasks.records import Dataset, Split
 from tasks.target import Kind, Target
 from tasks.workspace import Workspace
 from tests.ingest.journals import images, journal_of
@@ -281,7 +281,7 @@ def test_further_tasks_that_cannot_be_learned_are_told_by_name(kind: Kind, said:
     ]
     targets = (Target(name="species"), Target(name="more", column="label:more", kind=kind))
     with journal_of(rows) as journal:
-        choose_on, report_on = _settle(journal, IngestConfig())
+        choose_on, report_on, _ = _settle(journal, IngestConfig())
         with pytest.raises(DataError, match=told):
             check_learnable(journal, ("train", choose_on, report_on), targets)
 
@@ -311,7 +311,8 @@ def test_classes_that_look_like_numbers_are_told(labels: list[str], found: bool)
     rows = [row._replace(label=label) for row, label in zip(images(len(labels)), labels, strict=True)]
     targets = (Target(kind="class"),)
     with journal_of(rows) as journal:
-        needed = ("train", *_settle(journal, IngestConfig.model_validate({"split": {"by": "stratified"}})))
+        choose_on, report_on, _ = _settle(journal, IngestConfig.model_validate({"split": {"by": "stratified"}}))
+        needed: tuple[Split, ...] = ("train", choose_on, report_on)
         journal.sql.execute("UPDATE rows SET split = 'train' WHERE split = 'val'")
         note_classes(journal, ChecksConfig(), needed[1:], targets, numbers=True)
         told = journal.counts("SELECT about, reason FROM remarks WHERE kind = 'numbers_as_classes'")
