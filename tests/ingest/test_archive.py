@@ -23,6 +23,7 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.ingest.kinds import EMPTY_FOLDER
 from tasks.ingest.sources import Item, read_source
+from tasks.ingest.sources.archive import _is_plainly_dos
 from tasks.records import Dataset
 from tasks.workspace import Workspace
 from tests.ingest.pictures import png, tarred, zipped
@@ -275,7 +276,7 @@ def packed_as(encoding: str, *classes: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("encoding", "classes"),
-    [("shift_jis", ("猫a", "犬a")), ("latin-1", ("Kuh", "Kuß")), ("cp437", ("Kuh", "Bär")), ("gbk", ("狗a", "cat"))],
+    [("shift_jis", ("猫a", "犬a")), ("latin-1", ("Kuh", "Kuß")), ("cp437", ("Kuh", "öLi")), ("gbk", ("狗a", "cat"))],
 )
 def test_names_of_classes_in_an_encoding_that_nobody_can_tell_are_not_guessed_at(
     encoding: str, classes: tuple[str, str], tmp_path: Path
@@ -291,6 +292,25 @@ def test_names_of_classes_in_an_encoding_that_nobody_can_tell_are_not_guessed_at
     assert {item.path.split("/")[0] for item in found} == set(classes)
     with pytest.raises(DataError, match="a member's name is not ascii"):
         list(read_source(source | {"encoding": "ascii"}).items(Workspace(tmp_path)))
+
+
+@pytest.mark.parametrize("classes", [("Kuh", "Bär"), ("été", "mar"), ("Löw", "Wüh"), ("año", "uña")], ids=ascii)
+def test_names_that_are_plainly_those_of_dos_are_read_as_zips_rules_have_it(
+    classes: tuple[str, str], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "photos.zip", packed_as("cp437", *classes))
+    assert {item.path.split("/")[0] for item in items(path)} == set(classes)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("shift_jis", "猫犬"), ("shift_jis", "いぬ"), ("gbk", "猫"), ("big5", "貓狗"), ("euc_kr", "고양이"),
+     ("cp866", "кот"), ("windows-1252", "Käfer"), ("windows-1252", "été"), ("iso8859-2", "pták")],
+    ids=ascii,
+)  # fmt: skip
+def test_names_in_encodings_of_countries_are_never_taken_for_those_of_dos(encoding: str, name: str) -> None:
+    assert not _is_plainly_dos(name.encode(encoding).decode("cp437"))
+    assert _is_plainly_dos("Käfer") and _is_plainly_dos("Größe/Ärmel") and _is_plainly_dos("Señal/façade")
 
 
 def test_names_of_files_alone_may_be_in_any_encoding(tmp_path: Path) -> None:

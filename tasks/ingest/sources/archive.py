@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -35,6 +38,8 @@ FIELD, UNICODE_PATH = struct.Struct("<HH"), 0x7075
 
 DOS = "cp437"
 """The encoding of a ZIP's names that say nothing of it, by its rules; most packers have those of their country."""
+
+EAST_ASIA = ("shift_jis", "gbk", "big5", "euc_kr")
 
 LIKELY = (DOS, "windows-1252", "shift_jis", "gbk", "cp866")
 """Encodings that such names may be in."""
@@ -246,9 +251,32 @@ def _as_written(member: zipfile.ZipInfo, encoding: str | None) -> str:
     try:
         return stored.decode(encoding or "utf-8")
     except UnicodeDecodeError:
-        if encoding is None and slashed(member.filename).rpartition("/")[0].isascii():
-            return member.filename  # of no class
+        folders = slashed(member.filename).rpartition("/")[0]
+        if encoding is None and (folders.isascii() or _is_plainly_dos(folders)):  # it is of no class, or needs no guess
+            return member.filename
         raise _UnknownName(_unknown(stored, encoding)) from None
+
+
+def _is_plainly_dos(name: str) -> bool:
+    """Whether a name makes sense as ZIP's rules have it: Latin letters in a word's usual case, and no whole word of
+    East Asia."""
+    odd = [sign for sign in name if not sign.isascii()]
+    if not all(unicodedata.name(sign, "").startswith("LATIN") for sign in odd):
+        return False
+    if any(one in odd and one.islower() and other.isupper() for one, other in pairwise(name)):
+        return False
+    if re.search("(?<![aeiouyäöü])ß", name):  # what DOS has where Windows and Unix have an á
+        return False
+    return not any(_is_word(name, encoding) for encoding in EAST_ASIA)
+
+
+def _is_word(name: str, encoding: str) -> bool:
+    """Whether the folders of a name that are not ASCII have letters of another script alone in an encoding."""
+    try:
+        read = [folder.encode(DOS).decode(encoding) for folder in name.split("/") if not folder.isascii()]
+    except UnicodeDecodeError:
+        return False
+    return all(not unicodedata.name(sign, "").startswith("LATIN") for sign in "".join(read) if sign.isalpha())
 
 
 class _UnknownName(Exception):
