@@ -53,23 +53,16 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
     tree = {tuple(folder.split("/")) if folder else (): count for folder, count in images.items()}
     written = None if text == "auto" else Layout.parse(text)
     prefix: tuple[str, ...] = ()
-    while inner := _around_splits(tree) if written is None else _around_written(tree, text, len(prefix), key):
+    while inner := _around_splits(tree) if written is None else _around_written(tree, text):
         prefix += (inner,)
         tree = _below(tree)[inner]
     layout = _written(written, tree) if written else _Reader(tree, key, prefix).layout()
     return replace(layout, prefix="".join(f"{name}/" for name in prefix))
 
 
-def _around_written(tree: Tree, text: str, entered: int, key: str) -> str | None:
+def _around_written(tree: Tree, text: str) -> str | None:
     """The folder around a tree that the words of a layout have no use for: the only one, with all images further below,
-    or the only one that can be no split, or the only class.
-
-    Args:
-        entered: folders around the tree.
-
-    Raises:
-        ConfigurationError: it may as well be the only domain or group, with folders below the classes.
-    """
+    or the only one that can be no split, or the only class. Of domains and groups, a single one would say nothing."""
     words, tops = text.split("/"), _below(tree)
     only = next(iter(tops), "")
     if len(tops) != 1 or (plainly_called(only) and words[0] == "split"):
@@ -78,12 +71,7 @@ def _around_written(tree: Tree, text: str, entered: int, key: str) -> str | None
     more = min(len(folders) for folders in tree if folders) - len(words)
     if more <= 0:
         return only if words[0] in ("label", "split") and classes < 2 <= inner else None
-    if words[0] == "*" and classes:
-        return None
-    if words[0] in ("domain", "group") and min(classes, inner) > 1:
-        readings = {f"{text}{'/*' * more}": text, f"*/{text}": f"*/{text}"}
-        raise _several({"*/" * entered + shown: meant for shown, meant in readings.items()}, tree, key)
-    return only
+    return None if words[0] == "*" and classes else only
 
 
 def _around_splits(tree: Tree) -> str | None:

@@ -291,19 +291,9 @@ def test_layout_that_is_written_is_obeyed_however_deep_the_tree_is(
 
 
 @pytest.mark.parametrize("word", ["domain", "group"])
-@pytest.mark.parametrize(
-    ("tree", "one", "around"),
-    [("day/cat,dog/a,b", "{}/label/*", "*/{}/label"), ("day/cat,dog/a,b/deep", "{}/label/*/*", "*/{}/label"),
-     ("all/day/cat,dog/a,b", "*/{}/label/*", "*/*/{}/label")],
-)  # fmt: skip
-def test_single_folder_where_a_domain_or_group_is_written_may_be_one_or_be_around_them(
-    tree: str, one: str, around: str, word: str
-) -> None:
-    with pytest.raises(ConfigurationError, match=r"can be read in 2 ways; say in ingest\.source\.layout") as stopped:
-        read(tree, f"{word}/label")
-    readings = [line.split()[1] for line in str(stopped.value).splitlines()[1:]]
-    assert readings == [one.format(word), around.format(word)]
-    assert [read(tree, layout)[0] for layout in readings] == [CATS_AND_DOGS, {"a", "b"}]
+@pytest.mark.parametrize("tree", ["all/day,night/cat,dog", "x/all/day,night/cat,dog", "all/day,night/cat,dog/deep"])
+def test_folder_around_several_domains_or_groups_need_not_be_counted(tree: str, word: str) -> None:
+    assert read(tree, f"{word}/label") == (CATS_AND_DOGS, {""}, 0)
 
 
 def test_readings_of_a_tree_in_a_folder_can_be_written_as_they_are_told() -> None:
