@@ -184,17 +184,16 @@ class Course:
         return [replace(came, epochs=len(trial.curve), passed=trial.seen)]
 
     def _final(self, step: Step) -> list[Step]:
-        dataset, preprocessed, _ = self._ready(step)
-        pipeline = self._pipeline(step)
-        features = extract(pipeline.extract, dataset, begins_from(pipeline.train, preprocessed))
-        candidate = train(pipeline.train, dataset, preprocessed, features)
+        candidate = train(self._pipeline(step).train, *self._ready(step))
         return [replace(step, state="done", score=candidate.score)]
 
     def _ready(self, step: Step) -> tuple[Dataset, Preprocessed, FeatureSet]:
         """What a step's backbone makes of the images: found, or made now."""
         pipeline = self.pipelines[step.backbone]
-        preprocessed = preprocess(pipeline.preprocess, self.dataset)
-        return self.dataset, preprocessed, extract(pipeline.extract, self.dataset, preprocessed)
+        preprocessed = seen = preprocess(pipeline.preprocess, self.dataset)
+        if step.kind == "final":  # as its configuration does by itself; trials go on from what heads have seen
+            seen = begins_from(self._pipeline(step).train, preprocessed)
+        return self.dataset, preprocessed, extract(pipeline.extract, self.dataset, seen)
 
     def _pipeline(self, step: Step) -> PipelineConfig:
         """What a step does, as a configuration."""

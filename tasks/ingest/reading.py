@@ -199,7 +199,8 @@ class _Reader:
             return layout
         if self._is_much_like_splits(kinds, has_classes):
             raise self._stop("split/label", "label")
-        return self._beside_spare(_hold_those_beside(self.tree)) or self._classes()
+        holding = _hold_those_beside(self.tree)
+        return self._beside_spare(holding) or self._classes(holding)
 
     def _splits(self) -> dict[str, Split]:
         """The folders at the top that are splits; a further one of a split (``test_foggy``) by its classes."""
@@ -260,7 +261,7 @@ class _Reader:
         tree = {folders: count for folders, count in self.tree.items() if not folders or folders[0] not in spare}
         return replace(_Reader(tree, self.key, self.prefix, self.whole).layout(), aside=frozenset(spare))
 
-    def _classes(self) -> Layout:
+    def _classes(self, holding: Iterable[str]) -> Layout:
         """The tree as one of classes, where no folder below them says otherwise."""
         second = {folders[1] for folders in self.tree if len(folders) > 1}
         splits = split_names(second)
@@ -275,7 +276,7 @@ class _Reader:
             raise self._stop(*readings, "label")
         if _have_the_same_folders(self.tree):
             raise self._stop("label", "domain/label")
-        if holding := _hold_those_beside(self.tree):
+        if holding:
             raise ConfigurationError(
                 f"folders in {shorten(sorted(holding))} are called as those beside, and what holds the classes once "
                 f"more may be none itself: move it elsewhere, or say {self.key}: label, which takes it for a class"

@@ -40,6 +40,7 @@ DOS = "cp437"
 """The encoding of a ZIP's names that say nothing of it, by its rules; most packers have those of their country."""
 
 EAST_ASIA = ("shift_jis", "gbk", "big5", "euc_kr")
+"""Encodings whose bytes look like letters of DOS."""
 
 LIKELY = (DOS, "windows-1252", "shift_jis", "gbk", "cp866")
 """Encodings that such names may be in."""

@@ -87,19 +87,15 @@ def _first_sheet(load: Callable[..., Any], stream: IO[bytes], data_only: bool) -
 def _merged(source: IO[bytes]) -> list[Merged]:
     """Merged cells of more rows than one, from a sheet's XML, which names them behind all rows. openpyxl knows of them
     only where it holds the whole sheet in memory."""
+    from openpyxl.utils import column_index_from_string
+
     last = b""
     while block := source.read(BLOCK):
         last = (last + block)[-2 * BLOCK :] if b"mergeCell" not in last else last + block
     found = ((column, int(first), int(end)) for column, first, end in MERGED.findall(last))
-    return sorted(Merged(first, end, _number_of(column)) for column, first, end in found if end > first)
-
-
-def _number_of(column: bytes) -> int:
-    """``A`` is 0, ``AA`` is 26."""
-    number = 0
-    for letter in column:
-        number = 26 * number + letter - ord("A") + 1
-    return number - 1
+    return sorted(
+        Merged(first, end, column_index_from_string(column.decode()) - 1) for column, first, end in found if end > first
+    )
 
 
 def _filled(rows: Iterable[list[Any]], merged: list[Merged]) -> Iterator[tuple[Any, ...]]:
