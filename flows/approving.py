@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from flows.arguments import Name
 from flows.opening import open_workspace
 from tasks.workspace import Workspace
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Registered model.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Version or alias.")]
 Why = Annotated[str, typer.Option("--why", "-m", help="Reason, kept with the version.")]
 

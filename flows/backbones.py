@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.arguments import ConfigFile, Overrides
 from tasks.errors import ConfigurationError
 from tasks.extract.facts import BUILTIN, Facts, matching
 from tasks.extract.hub import downloaded
@@ -51,14 +52,12 @@ def backbones(
 
 
 def rank(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
+    config: ConfigFile,
     named: Annotated[
         str, typer.Option("--backbones", "-b", metavar="NAME[:LAYER][=WEIGHTS],...", help="Those to be ranked.")
     ],
     images: Annotated[int, typer.Option(min=20, max=5000, help="Training images that are looked at, at most.")] = 2_000,
-    set_: Annotated[
-        list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s preprocess.size=96.")
-    ] = [],  # noqa: B006
+    set_: Overrides = [],  # noqa: B006
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the table to this file (CSV).")] = None,
 ) -> None:
     """Rank backbones for a pipeline's images: features of a sample, scored and timed; nothing is trained or registered.

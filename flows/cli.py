@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from flows import approving, backbones, data, deploying, features, provenance, scheduling, suggest
+from flows.arguments import ConfigFile, Name, Overrides, Replace
 from flows.clock import begin_with_the_process
 from flows.opening import check_output, open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
@@ -46,14 +47,7 @@ def about(
     """What all commands share."""
 
 
-ConfigFile = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML); configs/ has examples.")
-]
-Overrides = Annotated[
-    list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print one line at the end only.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Registered model.")]
 Why = Annotated[str, typer.Option("--why", "-m", help="Reason, kept with the move.")]
 
 
@@ -62,7 +56,7 @@ def run(
     config: ConfigFile,
     set_: Overrides = [],  # noqa: B006
     quiet: Quiet = False,
-    replace: data.Replace = False,
+    replace: Replace = False,
 ) -> None:
     """Run the pipeline: labelled images in, a registered model out.
 

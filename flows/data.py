@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.arguments import ConfigFile, Overrides, Replace
 from flows.opening import check_output, claim, open_workspace
 from tasks.wording import counted
 from tasks.workspace import Workspace
@@ -22,17 +23,13 @@ app = typer.Typer(
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Version, run or model.")]
 Remote = Annotated[str | None, typer.Option("--remote", "-r", help="DVC remote; the default one if not given.")]
-Replace = Annotated[
-    bool,
-    typer.Option("--replace", help="Take the place of a data.dvc of yours, which is kept as data.dvc.replaced."),
-]
 SHOWN = 20
 
 
 @app.command()
 def ingest(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
-    set_: Annotated[list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key.")] = [],  # noqa: B006
+    config: ConfigFile,
+    set_: Overrides = [],  # noqa: B006
     replace: Replace = False,
 ) -> None:
     """Check, split and version the images of a configuration, without learning from them.

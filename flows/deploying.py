@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
-from flows import data
+from flows.arguments import ConfigFile, Overrides, Replace
 from flows.opening import open_pipeline, open_with_server
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
@@ -25,7 +24,7 @@ FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 
 
 def deploy(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
+    config: ConfigFile,
     pool: Annotated[str, typer.Option(help="Prefect work pool; made if there is none of the name.")],
     type_: Annotated[
         str, typer.Option("--type", metavar="process|docker|kubernetes", help="Of a pool that is made.")
@@ -36,10 +35,8 @@ def deploy(
         str | None, typer.Option(metavar="NAME", help="Kubernetes: claim of the volume that holds the workspace.")
     ] = None,
     gpus: Annotated[int, typer.Option(min=0, help="Kubernetes: GPUs of a run.")] = 0,
-    set_: Annotated[
-        list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
-    ] = [],  # noqa: B006
-    replace: data.Replace = False,
+    set_: Overrides = [],  # noqa: B006
+    replace: Replace = False,
 ) -> None:
     """Register a pipeline with a Prefect work pool: its workers run it, Prefect's page triggers it.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import data
+from flows.arguments import Overrides, Replace
 from flows.opening import check, open_workspace
 from tasks.errors import ConfigurationError, ServerError
 from tasks.workspace import Workspace
@@ -74,10 +74,8 @@ def schedule(
         float, typer.Option(min=0, metavar="SECONDS", help="After which a run is ended; 0: it may take its time.")
     ] = 0,
     limit: Annotated[int, typer.Option(min=1, help="Runs at the same time, of all pipelines.")] = 1,
-    set_: Annotated[
-        list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
-    ] = [],  # noqa: B006
-    replace: data.Replace = False,
+    set_: Overrides = [],  # noqa: B006
+    replace: Replace = False,
     list_: Annotated[bool, typer.Option("--list", help="Show all schedules.")] = False,
     pause: Annotated[str, typer.Option(metavar="NAME", help="Have one wait; what is due meanwhile is left out.")] = "",
     resume: Annotated[str, typer.Option(metavar="NAME", help="Have it go on.")] = "",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.arguments import ConfigFile, Overrides
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -27,11 +29,9 @@ COLUMNS = ("step", "backbone", "method", "images", "epochs", "seconds", "at", "w
 
 
 def suggest(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration (YAML).")],
+    config: ConfigFile,
     budget: Annotated[str | None, typer.Option(metavar="10m", help="Time of the whole run; else the YAML's.")] = None,
-    set_: Annotated[
-        list[str], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. -s preprocess.size=96.")
-    ] = [],  # noqa: B006
+    set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Tell what a run within a budget would try on a pipeline's images, how long each step takes here, and why.
 
