@@ -27,7 +27,8 @@ def choose_device(asked: str = "auto") -> torch.device:
     """
     if asked != "auto":
         try:
-            return torch.empty(0, device=asked).device
+            torch.empty(0, device=asked)
+            return torch.device(asked)  # with a number only where one was asked for
         except (RuntimeError, AssertionError) as error:
             raise ConfigurationError(f"extract.device: {asked!r} is not there: {first_line(error)}") from error
     if torch.cuda.is_available():

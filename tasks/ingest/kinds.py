@@ -51,7 +51,7 @@ RELATIONS = {
 CLASSES = {
     "empty_class": "classes without images",
     "absent_class": "classes without images in the split that choices are made on, or in the one reported on",
-    "similar_classes": "class names that differ only in case, spaces or the form of their Unicode",
+    "similar_classes": "class names that differ only in case, spaces or the form of their Unicode, or as 1 and 1.0",
 }
 """Kinds of findings about classes, each told of its name."""
 

@@ -39,9 +39,10 @@ def check_labels(config: Method, source: str, kind: Kind) -> None:
     Raises:
         ConfigurationError: images have several labels each, and a method gives one, or balances them; or a number, and
             a method, or one of its keys, is for classes; or a method that learns from images without labels is tried
-            among others.
+            among others; or weights of networks are to be averaged, and none is trained.
     """
     searched(config)
+    _check_soup(config)
     _check_compared(config)
     _check_at_once(config)
     if kind == "number":
@@ -85,6 +86,14 @@ def _check_compared(config: Method) -> None:
                 f"{name} ({key}) is for a domain without labels, and what is tried is compared by images of the "
                 f"others: take train.method: {name} (docs/adaptation.md)"
             )
+
+
+def _check_soup(config: Method) -> None:
+    if config.search and config.search.soup and not any(issubclass(kind, TuningConfig) for *_, kind in _named(config)):
+        raise ConfigurationError(
+            "train.search.soup averages the weights of trainings through the backbone, and none is tried: leave it "
+            "out, or name such a method in train.search.methods"
+        )
 
 
 def _check_at_once(config: Method) -> None:
@@ -230,7 +239,7 @@ def check_parts(config: Method, extract: ExtractConfig) -> None:
 
     Raises:
         ConfigurationError: it trains through a backbone, or chooses one, and there are several; or it joins several,
-            and there is one.
+            or weighs them, and there is one.
     """
     for key, name, kind in _named(config):
         if extract.beside and issubclass(kind, (TuningConfig, Auto)):
@@ -245,6 +254,11 @@ def check_parts(config: Method, extract: ExtractConfig) -> None:
                 f"{name} ({key}) joins several backbones or layers, and there is one: name others in "
                 "extract.beside, or several in extract.layer, or take linear"
             )
+    if getattr(config, "weigh", False) and not extract.beside and len(extract.layers) < 2:
+        raise ConfigurationError(
+            "train.weigh is how much each of several backbones or layers counts, and there is one: leave it out, or "
+            "name others in extract.beside, or several in extract.layer"
+        )
 
 
 def check_trainable(

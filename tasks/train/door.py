@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -19,7 +20,7 @@ from tasks.extract.door import extract_features
 from tasks.fingerprint import code_version, fingerprint
 from tasks.records import Candidate, Dataset, FeatureSet, Preprocessed
 from tasks.teachers import Teachers
-from tasks.train.check import check_attack, check_labels, check_pool, check_tasks, check_teacher
+from tasks.train.check import begins_from, check_attack, check_labels, check_pool, check_tasks, check_teacher
 from tasks.train.distillation.config import Distillation
 from tasks.train.further import check_further, curves_of, fit_further, served_merit, settle_head, tuned_task
 from tasks.train.heads import as_numbers, as_probabilities
@@ -56,13 +57,15 @@ def train_head(
     check_attack(config)
     code = code_version(Path(__file__).parent)
     taught = [teachers.fingerprint] if teachers else []
-    name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint, *taught)
+    looks = _other_views(preprocessed, features)
+    name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint, *looks, *taught)
     checkpoints = workspace.cache / "checkpoints" / name
     weights = workspace.resolve(features.weights)
     whole = Task(dataset, preprocessed, features, weights, checkpoints, teachers=teachers)
     check_further(whole, config)
     if config.reads_pool and dataset.counts.get("pool"):
-        extract_features(ExtractConfig.model_validate(features.extraction), dataset, preprocessed, workspace, ("pool",))
+        asked, seen = ExtractConfig.model_validate(features.extraction), begins_from(config, preprocessed)
+        extract_features(asked, dataset, seen, workspace, ("pool",))
     several = preprocessed.geometry["views"] != "one"  # of which trainings look at one
     served = partial(served_merit, workspace=workspace) if several else None
     fits: dict[int, Fit] = {}
@@ -82,11 +85,18 @@ def train_head(
     _check_finite(best, further, seed in diverged)
     if best.further:
         best.curves = curves_of(dataset.target.name, best.curves, leads=True)
-    candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, features)
+    name_of = partial(fingerprint, dataset.version, features.fingerprint, *looks)
+    candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, name_of)
     if teachers and issubclass(METHODS[candidate.method], Distillation):
         candidate = candidate.model_copy(update={"teachers": teachers.names})
     shutil.rmtree(checkpoints, ignore_errors=True)
     return candidate
+
+
+def _other_views(preprocessed: Preprocessed, features: FeatureSet) -> list[str]:
+    """The views that a model is served by, where its training begins from the features of others."""
+    views = preprocessed.geometry["views"]
+    return [] if views == features.geometry.get("views", views) else [views]
 
 
 def _check_finite(best: Fit, further: dict[str, Fit], diverged: bool) -> None:
@@ -122,8 +132,12 @@ def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> bool:
 
 
 def _keep(
-    fit: Fit, further: dict[str, Fit], method: str, final: Path, dataset: Dataset, features: FeatureSet
+    fit: Fit, further: dict[str, Fit], method: str, final: Path, dataset: Dataset, name_of: Callable[..., str]
 ) -> Candidate:
+    """
+    Args:
+        name_of: a candidate's fingerprint, by the names of its weights.
+    """
     with fresh_folder(final) as folder:
         for suffix, each in {"": fit, **{f"_{name}": other for name, other in further.items()}}.items():
             each.head.save(folder / f"head{suffix}.safetensors")
@@ -138,7 +152,7 @@ def _keep(
     contents = [tensors.name(path) for path in sorted(final.glob("*.safetensors"))]
     there = {path.stem: path for path in final.iterdir()}
     return Candidate(
-        fingerprint=fingerprint(dataset.version, features.fingerprint, *contents),
+        fingerprint=name_of(*contents),
         method=fit.method or method,
         head=there["head"],
         further={name: there[f"head_{name}"] for name in further},

@@ -20,8 +20,8 @@ def parts_of(
 ) -> Parts:
     """The parts of a cross-validation that is repeated; stratified by class, where an image has one.
 
-    Images of a group are left out together. There are no more folds than the rarest class has images, or groups, but
-    two at least.
+    Images of a group are left out together. There are no more folds than the rarest class has images, or groups, of
+    those that have any, but two at least.
 
     Args:
         targets: int64 ``[N]``, zeros and ones float32 ``[N, C]``, or numbers float32 ``[N]``.
@@ -35,7 +35,7 @@ def parts_of(
     folds = min(folds, len(np.unique(units)))
     if not several:
         sizes = np.array([len(np.unique(units[targets.numpy() == label])) for label in range(classes)])
-        folds = max(2, min(folds, sizes.min())) if sizes.max() > 1 else 1
+        folds = max(2, min(folds, sizes[sizes > 0].min())) if sizes.max() > 1 else 1
     if folds < 2 and several:
         raise ConfigurationError(
             f"there is a single {'image' if groups is None else 'group of images'} to learn from, and it cannot be "

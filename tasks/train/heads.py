@@ -34,15 +34,21 @@ is almost constant over the images as they are would be a hundred times as large
 the backbone has moved."""
 
 
+NEVER = -1e4
+"""Logit of a class without images: nothing is near to what nobody has seen."""
+
+
 class Cosine(nn.Module):
-    """Cosines between features ``[N, width]`` and one prototype for each class: ``[N, classes]``, in -1..1."""
+    """Cosines between features ``[N, width]`` and one prototype for each class: ``[N, classes]``, in -1..1; `NEVER`
+    for a class without one."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(classes, width))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return normalize(features, dim=1) @ normalize(self.weight, dim=1).T
+        cosines = normalize(features, dim=1) @ normalize(self.weight, dim=1).T
+        return cosines.masked_fill((self.weight == 0).all(1), NEVER)
 
 
 class Neighbours(nn.Module):

@@ -12,12 +12,9 @@ from torch.nn.functional import normalize
 
 from tasks.train.calibration import temperature
 from tasks.train.fusion.parts import Part
-from tasks.train.heads import Cosine, Head
+from tasks.train.heads import NEVER, Cosine, Head
 from tasks.train.solvers import Fit
 from tasks.train.targets import Labelled, is_multi_label, measured
-
-NEVER = -1e4
-"""Logit of a class without images: nothing is near to what nobody has seen."""
 
 
 def fit_prototypes(

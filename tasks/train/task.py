@@ -94,12 +94,14 @@ class Task:
     @property
     def is_cross_validated(self) -> bool:
         """Whether the validation images are a part of a small training split, so that a method that can do without
-        them learns from all and chooses by cross-validation."""
+        them learns from all and chooses by cross-validation; not where so many images of a class are to be learned
+        from, and no more."""
         several = len(self.features.variants) > 0
         counts = self.dataset.counts
         count = len(self.rows(*LEARNED)) if self.target else counts.get("train", 0) + counts.get("tune", 0)
         small = count <= CROSS_VALIDATED
-        return self.dataset.choose_on == "tune" and small and not several and not self.compared
+        few = self.dataset.shots is not None
+        return self.dataset.choose_on == "tune" and small and not (several or few or self.compared)
 
     @property
     def train(self) -> Labelled:

@@ -40,6 +40,7 @@ BESIDE = {"beside": [{"backbone": "resnet_32px", "weights": "random"}]}
         ({"train": {"method": "gated_fusion"}}, "gated_fusion (train.method) joins several backbones or layers, and"),
         ({"train": {"search": {"methods": ["logits_ensemble"]}}}, "logits_ensemble (train.search.methods) joins"),
         ({"train": {"method": "auto", "methods": ["gated_fusion"]}}, "gated_fusion (train.methods) joins several"),
+        ({"train": {"method": "linear", "weigh": True}}, "train.weigh is how much each of several backbones or layers"),
     ],
 )  # fmt: skip
 def test_a_method_that_does_not_suit_how_many_backbones_there_are_is_told_with_what_does(

@@ -19,7 +19,7 @@ from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.preprocess.pictures import Squares
 from tasks.train.adaptation.images import Adapting, adapting, answers, some_of_target, trusted
-from tasks.train.adaptation.midway import midway
+from tasks.train.adaptation.midway import _alike, midway
 from tasks.train.adaptation.terms import (
     TERMS,
     Activations,
@@ -227,6 +227,12 @@ def test_what_is_served_is_the_mean_of_both_networks_with_the_targets_statistics
     torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(0), rtol=0.05, atol=0.01)
     network.load_state_dict(halfway.backbone.state)
     assert not torch.allclose(norm.running_mean, torch.stack(seen).mean(0), rtol=0.05, atol=0.01)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [2, 128, 129, 300, 1025])
+def test_no_image_counts_for_more_than_others_in_the_targets_statistics(count: int) -> None:
+    sizes = [len(images) for images, _ in _alike([torch.zeros(1)] * count)]  # type: ignore[arg-type]
+    assert sum(sizes) == count and max(sizes) <= 128 and min(sizes) > 0.9 * max(sizes)
 
 
 def test_what_contradicts_the_labels_gives_way_to_the_targets_statistics_alone(task: Task) -> None:

@@ -331,6 +331,18 @@ def test_a_tuned_student_learns_from_images_without_labels(shots: Prepared, digi
 
 
 @pytest.mark.slow
+def test_a_tuned_student_begins_from_one_view_of_unlabelled_images_too(
+    shots: Prepared, digits: Prepared, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = shots.with_rows(shots.dataset.read_manifest().groupby("split").head(60), home_of(digits))
+    ready = replace(small, preprocessed=small.preprocessed.model_copy(update={"views": "mirrored"}))
+    looked: list[str] = []
+    monkeypatch.setattr("tasks.train.door.extract_features", lambda *given: looked.append(given[2].views))
+    section = DistillTuned(teacher=["digits"], epochs=1, batch_size=20, augment="none")
+    assert ready.train(section, home_of(digits), teaching(digits, teacher)).backbone and looked == ["one"]
+
+
+@pytest.mark.slow
 def test_a_tuned_student_that_was_killed_ends_as_an_unbroken_one(
     shots: Prepared, digits: Prepared, teacher: Path, tmp_path: Path
 ) -> None:

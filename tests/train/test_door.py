@@ -254,6 +254,14 @@ def test_the_score_of_a_tuned_backbone_is_the_figure_that_is_evaluated(
     assert 0.5 < candidate.score < 1
 
 
+@pytest.mark.slow
+def test_what_is_served_by_other_views_is_another_candidate(few: Prepared, tmp_path: Path) -> None:
+    mirrored = replace(few, preprocessed=few.preprocessed.model_copy(update={"views": "mirrored"}))
+    method = Partial(blocks=1, epochs=1, batch_size=16, augment="none", calibrate=False)
+    one, other = (each.train(method, tmp_path) for each in (few, mirrored))
+    assert one.fingerprint != other.fingerprint and one.head != other.head
+
+
 def test_what_an_earlier_training_left_is_not_mistaken_for_a_later_one(digits: Prepared, tmp_path: Path) -> None:
     """As a search within so many minutes may, this method ends another way each time."""
     number = count(1)

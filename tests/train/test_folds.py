@@ -44,6 +44,11 @@ def test_without_groups_folds_are_scikit_learns() -> None:
         assert all(np.array_equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
 
 
+def test_a_class_without_images_takes_no_fold_away() -> None:
+    labels = torch.arange(60) % 3
+    assert len(parts_of(labels, 4, 5, 1, seed=0)) == 5
+
+
 def test_the_merit_over_folds_is_that_of_groups_that_were_never_seen() -> None:
     train, groups = grouped(40, seed=1)
     fresh, _ = grouped(400, seed=2)

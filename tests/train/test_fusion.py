@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from tasks.train.heads import Head, predict_probabilities
 from tasks.train.methods.gated_fusion import GatedFusion
 from tasks.train.methods.linear import Linear
 from tasks.train.methods.logits_ensemble import LogitsEnsemble
-from tasks.train.solvers import fit_linear, fit_linear_cross_validated
+from tasks.train.solvers import Fit, fit_linear, fit_linear_cross_validated
 from tasks.train.targets import Labelled, merit
 from tests.train.prepared import Prepared
 
@@ -74,6 +75,20 @@ def test_a_part_of_noise_is_given_less_weight_where_weights_are_chosen() -> None
     assert weighed.chosen["weight_1"] == weighed.head.parts[0].weight and "weight_1" not in alike.chosen
     assert weighed.curves["validation/loss"].min() < alike.curves["validation/loss"].min()
     assert Linear(weigh=True).weighed(lambda parts: alike, PARTS[:1]) is alike
+
+
+def test_weights_begin_from_the_widths_where_these_are_better() -> None:
+    tried: list[tuple[float, ...]] = []
+
+    def fit(parts: tuple[Part, ...]) -> Fit:
+        tried.append(tuple(part.weight for part in parts))
+        loss = abs(parts[0].weight / parts[1].weight - 5**0.5)
+        curves = pd.DataFrame({"validation/loss": [loss]})
+        return Fit(Head(48, 3, parts=parts), -loss, {}, curves)
+
+    weighed = Linear(weigh=True).weighed(fit, PARTS)
+    assert weighed.chosen == {"weight_1": 40**0.5, "weight_2": 8**0.5} and len(tried) == 8
+    assert (2 * 40**0.5, 8**0.5) in tried
 
 
 def test_gates_are_those_of_the_equations() -> None:

@@ -127,8 +127,8 @@ def test_prototypes_give_the_nearest_mean(make, metric: str) -> None:
 
 def test_a_class_without_images_is_told_of_none() -> None:
     features, labels = clouds(200, 9, classes=5)
-    head = euclidean((features, labels), 6)
-    assert (head(torch.cat([features, features.mean(0, keepdim=True)])).argmax(1) != 5).all()
+    for head in (euclidean((features, labels), 6), cosine((features, labels), 6)):
+        assert (head(torch.cat([features, -features, features.mean(0, keepdim=True)])).argmax(1) != 5).all()
 
 
 def test_prototypes_are_calibrated_unless_that_is_turned_off(digits: Prepared, tmp_path: Path) -> None:

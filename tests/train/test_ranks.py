@@ -118,8 +118,19 @@ def test_gpus_that_are_not_there_are_an_error_that_says_so(
     task = few.task(tmp_path)
     task = replace(task, features=task.features.model_copy(update={"device": "cuda"}))
     assert _processes(method("full", 1), task) == 1
-    with pytest.raises(ConfigurationError, match="asks for 2 cuda devices, and this machine has 1"):
+    with pytest.raises(ConfigurationError, match=r"asks for 2 cuda devices, and extract.device \(cuda\) has 1"):
         _processes(method("full", 2), task)
+
+
+def test_a_gpu_that_is_named_is_the_only_one(few: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    named, any_of = (
+        replace(few.task(tmp_path), features=few.features.model_copy(update={"device": device}))
+        for device in ("cuda:1", "cuda")
+    )
+    assert _processes(method("full", "auto"), any_of) == 4 and _processes(method("full", "auto"), named) == 1
+    with pytest.raises(ConfigurationError, match=r"extract.device \(cuda:1\) has 1 here"):
+        _processes(method("full", 2), named)
 
 
 @pytest.mark.slow

@@ -190,6 +190,23 @@ def test_among_several_methods_linear_is_chosen_on_the_same_images_as_the_others
     assert not other.curves.equals(alone.curves)
 
 
+def test_where_so_many_images_of_a_class_are_to_be_learned_from_those_of_choices_are_not(
+    few: Prepared, tmp_path: Path
+) -> None:
+    rows = few.dataset.read_manifest().replace({"split": {"val": "tune"}})
+    ready = few.with_rows(rows, tmp_path, choose_on="tune", shots=8)
+    assert not ready.task(tmp_path).is_cross_validated
+    assert Linear().fit(ready.task(tmp_path)).score == Linear().fit(few.task(tmp_path)).score
+
+
+def test_a_soup_of_trials_needs_networks_that_are_trained() -> None:
+    section = {"method": "mlp", "search": {"soup": True}}
+    with pytest.raises(ConfigurationError, match=r"train\.search\.soup averages .* none is tried"):
+        check_labels(TypeAdapter(TrainConfig).validate_python(section), "photos", "class")
+    section["search"] = {"soup": True, "methods": ["lp_ft"]}
+    check_labels(TypeAdapter(TrainConfig).validate_python(section), "photos", "class")
+
+
 def test_keys_that_mean_something_else_in_another_method_stay_behind() -> None:
     configured = Partial(seed=3, epochs=9, blocks=2, head="zero", optimiser="sgd", learning_rate=0.1, calibrate=False)
     shared = {"seed": 3, "epochs": 9, "optimiser": "sgd", "learning_rate": 0.1, "calibrate": False}

@@ -46,6 +46,12 @@ def has_statistics(fit: Fit) -> bool:
     return any(key.endswith("running_var") for key in fit.backbone.state)
 
 
+def _alike(images: Squares) -> HeldOut:
+    """Batches of about one size, for each counts as much as any other."""
+    batches = max(1, -(-len(images) // HeldOut.batch_size))
+    return HeldOut(images, torch.zeros(len(images)), -(-len(images) // batches))
+
+
 @torch.inference_mode()
 def with_statistics(state: State, images: Squares, task: Task) -> State:
     """A network's weights with the statistics of some images in its batch norms: the mean over batches."""
@@ -59,6 +65,6 @@ def with_statistics(state: State, images: Squares, task: Task) -> State:
         norm.momentum = None
         norm.train()  # alone: what is dropped in training would be part of the statistics
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        for batch, _ in HeldOut(images, torch.zeros(len(images))) if norms else ():
+        for batch, _ in _alike(images) if norms else ():
             backbone(batch.to(device))
     return {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}

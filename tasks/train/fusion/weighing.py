@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tasks.train.solvers import Fit
 
 FACTORS = (0.25, 0.5, 2.0)
-"""That the weight of each part is tried with."""
+"""Times its weight that each part is tried with."""
 
 Fits = Callable[[tuple["Part", ...]], "Fit"]
 
@@ -23,17 +23,25 @@ class Weighing(Method):
 
     weigh: bool = False
     """Of features of several backbones or layers: whether how much each counts is chosen on validation, by a few more
-    fits for each; else networks count alike, and layers of one by their widths."""
+    fits for each; else networks count alike, and layers of one by their widths, where `weigh` begins, too."""
 
     def weighed(self, fit: Fits, parts: tuple[Part, ...]) -> Fit:
-        """The fit with all parts alike or, where asked for and there are several, with the weights that let it expect
-        the validation images' labels most: of one part after the other, the best of `FACTORS` is kept."""
+        """The fit with all parts as they are or, where asked for and there are several, with the weights that let it
+        expect the validation images' labels most: from parts that count alike or by their widths, whichever is better,
+        the best of `FACTORS` is kept of one part after the other."""
         best = fit(parts)
         if not self.weigh or len(parts) == 1:
             return best
+        by_width = tuple(part._replace(weight=part.width**0.5) for part in parts)
+        best = min((best, fit(by_width)), key=_loss)
+        parts = best.head.parts
         for place in range(len(parts)):
-            for weight in FACTORS:
-                changed = (*parts[:place], parts[place]._replace(weight=weight), *parts[place + 1 :])
+            for factor in FACTORS:
+                changed = (
+                    *parts[:place],
+                    parts[place]._replace(weight=factor * parts[place].weight),
+                    *parts[place + 1 :],
+                )
                 other = fit(changed)
                 if _loss(other) < _loss(best):
                     best = other

@@ -35,18 +35,18 @@ class Rank:
 
 
 def count_devices(asked: int | Literal["auto"], device: torch.device) -> int:
-    """As many as are asked for, or as there are. Processes on a CPU share its cores.
+    """As many as are asked for, or as there are: one where the device has a number. Processes on a CPU share its cores.
 
     Raises:
         ConfigurationError: more GPUs are asked for than there are.
     """
-    there = max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
+    there = max(1, torch.cuda.device_count()) if device.type == "cuda" and device.index is None else 1
     if asked == "auto":
         return there
     if device.type != "cpu" and asked > there:
         raise ConfigurationError(
-            f"train.devices asks for {asked} {device.type} devices, and this machine has {there}: take auto, which "
-            "takes all"
+            f"train.devices asks for {asked} {device.type} devices, and extract.device ({device}) has {there} here: "
+            "take auto, which takes all"
         )
     return asked
 

@@ -150,7 +150,7 @@ def _train(method: TuningConfig, task: Task, parts: _Parts, rank: Rank, watch: C
         callbacks.append(ModelCheckpoint(task.folder, "last", save_top_k=1, enable_version_counter=False))
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
-            devices=rank.count,
+            devices=rank.count if device.index is None else [device.index],
             strategy=Together(rank) if rank.count > 1 else "auto",
             plugins=[WholeFiles()],
             use_distributed_sampler=False,
