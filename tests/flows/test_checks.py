@@ -40,7 +40,6 @@ BESIDE = {"beside": [{"backbone": "resnet_32px", "weights": "random"}]}
         ({"train": {"method": "gated_fusion"}}, "gated_fusion (train.method) joins several backbones or layers, and"),
         ({"train": {"search": {"methods": ["logits_ensemble"]}}}, "logits_ensemble (train.search.methods) joins"),
         ({"train": {"method": "auto", "methods": ["gated_fusion"]}}, "gated_fusion (train.methods) joins several"),
-        ({"train": {"method": "linear", "weigh": True}}, "train.weigh is how much each of several backbones or layers"),
     ],
 )  # fmt: skip
 def test_a_method_that_does_not_suit_how_many_backbones_there_are_is_told_with_what_does(
@@ -50,6 +49,12 @@ def test_a_method_that_does_not_suit_how_many_backbones_there_are_is_told_with_w
         check_pipeline(pipeline(ingest={"source": {"embedded": "digits"}}, **sections), workspace)
     assert told in str(raised.value) and "\n" not in str(raised.value)
     assert "linear" in str(raised.value)  # what works instead
+
+
+def test_weights_of_a_single_part_are_refused(workspace: Workspace) -> None:
+    sections = {"ingest": {"source": {"embedded": "digits"}}, "train": {"method": "linear", "weigh": True}}
+    with pytest.raises(ConfigurationError, match=r"train\.weigh .* of several backbones or layers .* there is one"):
+        check_pipeline(pipeline(**sections), workspace)
 
 
 @pytest.mark.slow
