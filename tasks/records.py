@@ -79,7 +79,6 @@ class Dataset(Record):
         counts: images per split.
         choose_on: the split that every choice is made on.
         report_on: the split that only the final figure is read from.
-        shots: images of a class to learn from at most, where so few are wanted.
         limits: what each image was taken in under; whoever decodes them does so under these.
         findings: one line per thing worth knowing about the data.
     """
@@ -93,7 +92,6 @@ class Dataset(Record):
     counts: dict[Split, int]
     choose_on: Split
     report_on: Split
-    shots: int | None = None
     limits: Limits = ALLOWED
     quarantined: int
     findings: tuple[str, ...] = ()

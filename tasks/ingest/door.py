@@ -98,7 +98,6 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         counts=cast(dict[Split, int], report["splits"]),
         choose_on=choose_on,
         report_on=report_on,
-        shots=config.split.shots,
         limits=limits,
         quarantined=report["quarantined"],
         findings=_findings(report),
@@ -108,11 +107,9 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
 def _fingerprint(
     version: str, choose_on: Split, report_on: Split, config: IngestConfig, targets: tuple[Target, ...]
 ) -> str:
-    """Of all that learning from the dataset goes by: its version, units, what its splits are for, and how many images
-    of a class may be learned from."""
+    """Of all that learning from the dataset goes by: its version, units, and what its splits are for."""
     units = {target.name: target.unit for target in targets if target.unit}
-    few = [config.split.shots] if config.split.shots is not None else []
-    return fingerprint(version, choose_on, report_on, config.checks.near_bits, *([units] if units else []), *few)
+    return fingerprint(version, choose_on, report_on, config.checks.near_bits, *([units] if units else []))
 
 
 def _keep_report(journal: Journal, config: IngestConfig, targets: tuple[Target, ...], table: Path, final: Path) -> None:

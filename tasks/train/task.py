@@ -94,14 +94,13 @@ class Task:
     @property
     def is_cross_validated(self) -> bool:
         """Whether the validation images are a part of a small training split, so that a method that can do without
-        them learns from all and chooses by cross-validation; not where so many images of a class are to be learned
-        from, and no more."""
-        several = len(self.features.variants) > 0
+        them learns from all and chooses by cross-validation. Not where others with labels were left to the pool: what
+        is learned from is to be so few (`shots`)."""
+        if self.dataset.choose_on != "tune" or self.compared or len(self.features.variants) > 0:
+            return False
         counts = self.dataset.counts
         count = len(self.rows(*LEARNED)) if self.target else counts.get("train", 0) + counts.get("tune", 0)
-        small = count <= CROSS_VALIDATED
-        few = self.dataset.shots is not None
-        return self.dataset.choose_on == "tune" and small and not (several or few or self.compared)
+        return count <= CROSS_VALIDATED and not self.rows("pool")["label"].notna().any()
 
     @property
     def train(self) -> Labelled:
