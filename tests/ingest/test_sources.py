@@ -129,6 +129,14 @@ def test_folder_that_headstart_fills_is_refused(name: str, workspace: Workspace)
         items({"folder": name}, workspace)
 
 
+@pytest.mark.parametrize("name", ["data", "data/cats", "elsewhere", "file://ROOT/data", "file://ROOT/elsewhere/cats"])
+def test_folder_that_headstart_fills_is_refused_by_each_of_its_names(name: str, workspace: Workspace) -> None:
+    write(workspace.root / "elsewhere", "cats/1.png")
+    workspace.data.symlink_to(workspace.root / "elsewhere")
+    with pytest.raises(DataError, match="headstart itself fills"):
+        read_source({"folder": name.replace("ROOT", str(workspace.root))}).check(workspace)
+
+
 @pytest.mark.parametrize("name", [".", "..", "LINK"])
 def test_what_headstart_fills_is_passed_over_in_a_folder_around_it(
     name: str, workspace: Workspace, tmp_path_factory: pytest.TempPathFactory

@@ -409,6 +409,38 @@ def test_remote_table_names_images_beside_itself(server: str, tmp_path: Path, wo
     assert read(str(found[1].place), 10**6) == png("site/photos/2.png")
 
 
+@pytest.mark.parametrize(
+    ("table", "roots"), [("data/t.csv", []), ("listed/t.csv", ["data"]), ("listed/t.csv", ["data/images"])]
+)
+def test_images_in_what_headstart_fills_are_refused_before_any_work_and_stay(
+    table: str, roots: list[str], workspace: Workspace
+) -> None:
+    images = workspace.data / "images"
+    images.mkdir(parents=True)
+    (workspace.root / "listed").mkdir()
+    for index in range(8):
+        (images / f"{index}.png").write_bytes(png(str(index)))
+    rows = [f"{'images' if 'data' in table else images}/{index}.png,{'ab'[index % 2]}" for index in range(8)]
+    (workspace.root / table).write_text("\n".join(["path,label", *rows]))
+    source = {"table": table, "roots": roots}
+    with pytest.raises(DataError, match="itself fills: keep your images in a folder of their own"):
+        read_source(source).check(workspace)
+    with pytest.raises(DataError, match="itself fills"):
+        ingest_images(IngestConfig.model_validate({"source": source}), workspace)
+    assert len(list(images.iterdir())) == 8 and not workspace.dvc_file.exists()
+
+
+def test_a_table_in_what_headstart_fills_may_hold_its_images_or_name_others(listed: Path, workspace: Workspace) -> None:
+    workspace.data.mkdir()
+    image = {"bytes": png("within"), "path": "a.png"}
+    pd.DataFrame({"path": [image], "label": ["cat"]}).to_parquet(workspace.data / "t.parquet")
+    (workspace.data / "t.csv").write_text(f"path,label\n{listed}/a/1.png,cat\n")
+    for name in ("t.parquet", "t.csv"):
+        source = read_source({"table": f"data/{name}", "roots": ["listed"]})
+        source.check(workspace)
+        assert problems(list(source.items(workspace))).popitem()[1] is None
+
+
 def test_remote_table_that_is_not_there_is_a_data_error(server: str, workspace: Workspace) -> None:
     with pytest.raises(DataError, match=r"nope\.csv cannot be read"):
         list(read_source({"table": f"{server}/nope.csv"}).items(workspace))

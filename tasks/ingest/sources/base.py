@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ LARGEST = ALLOWED.bytes
 
 IN_CLASS_FOLDERS = "images in class folders (class/*.jpg or train/class/*.jpg)"
 """What sources expect whose folders are labels."""
+
+FILLED = "what headstart itself fills: keep your images in a folder of their own"
+"""What is told of a place that no source may name; see `is_filled`."""
 
 
 def _read_encoding(name: str) -> str:
@@ -148,6 +152,12 @@ def local_path(name: str, workspace: Workspace) -> Path | None:
     if scheme not in REMOTE:
         raise ConfigurationError(f"{name}: URLs of {scheme}:// are not read; known: {', '.join(REMOTE)}, file")
     return None
+
+
+def is_filled(folder: Path, workspace: Workspace) -> bool:
+    """Whether a folder on this machine is ``data/``, or lies in it. What lies there as a version has it counts as that
+    version's, and goes with it."""
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(workspace.data))
 
 
 REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "sftp", "ssh", "hdfs", "memory")

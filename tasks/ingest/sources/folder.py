@@ -9,7 +9,7 @@ from typing import ClassVar
 from tasks.errors import DataError
 from tasks.ingest.kinds import EMPTY_FOLDER, Problem
 from tasks.ingest.layout import Layout
-from tasks.ingest.sources.base import IN_CLASS_FOLDERS, LARGEST, Item, Source, local_path
+from tasks.ingest.sources.base import FILLED, IN_CLASS_FOLDERS, LARGEST, Item, Source, is_filled, local_path
 from tasks.ingest.sources.groups import GroupPattern, Groups
 from tasks.ingest.storage import APART, count_files, is_hidden, walk
 from tasks.workspace import Workspace
@@ -39,7 +39,7 @@ class FolderSource(Source):
         for entry in walk(self._root(workspace), folders=True, apart=_filled(workspace)):
             problem = EMPTY_FOLDER if entry.relative.endswith("/") else None
             if entry.stamp == APART:
-                problem = Problem("hidden", "what headstart itself fills: keep your images in a folder of their own")
+                problem = Problem("hidden", FILLED)
             elif is_hidden(entry.relative):
                 problem = Problem("hidden", "hidden, or left by the operating system")
             yield Item(
@@ -61,8 +61,8 @@ class FolderSource(Source):
         if not root.is_dir():
             what = "is not a folder" if root.exists() else "does not exist"
             raise DataError(f"{root} {what}: ingest.source.folder must name a folder of images")
-        if workspace.data == root or workspace.data in root.parents:
-            raise DataError(f"{root} is what headstart itself fills: keep your images in a folder of their own")
+        if is_filled(root, workspace):
+            raise DataError(f"{root} is {FILLED}")
         return root
 
 

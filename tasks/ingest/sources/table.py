@@ -18,7 +18,7 @@ from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
 from tasks.ingest.naming import has_drive, says_evaluation, slashed, split_called, splits_called
 from tasks.ingest.nearby import hint, in_its_form, plain_path
-from tasks.ingest.sources.base import LARGEST, Encoding, Item, Source, local_path
+from tasks.ingest.sources.base import FILLED, LARGEST, Encoding, Item, Source, is_filled, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
 from tasks.records import Split
@@ -71,9 +71,11 @@ class TableSource(Source):
 
     def check(self, workspace: Workspace) -> None:
         """A table on this machine is there, and its first row can be read, also for labels of the kinds that are
-        said."""
+        said, and names no image in ``data/``."""
         place = self._place(workspace)
         if isinstance(place, Path) and (first := self._first(place)) is not None and first.problem is None:
+            if first.image is None:
+                _Roots(place, self.roots, workspace).find(first.cells[self.image])
             with suppress(ValueError):  # of this row alone
                 read_cells(first.cells, self._tasks())
 
@@ -191,11 +193,16 @@ class _Roots:
             path = local_path(root, workspace)
             places.append(root.rstrip("/") + "/" if path is None else path.resolve())
         self.folders += [place for place in places if isinstance(place, Path)]
+        self.filled = {folder for folder in self.folders if is_filled(folder, workspace)}
         self.urls += [place for place in places if isinstance(place, str)]
         self.above = _names_of([place for place in dict.fromkeys(places) if place not in own])
 
     def find(self, named: str) -> tuple[str, str, Problem | None]:
-        """Where a row's image is to be read, and where it belongs in the dataset."""
+        """Where a row's image is to be read, and where it belongs in the dataset.
+
+        Raises:
+            DataError: it lies below a folder that headstart itself fills.
+        """
         named = plain_path(named) if isinstance(self.base, Path) else named
         if "\0" in named or len(named) > 4096:
             return "", "", Problem("bad_row", "its path holds a zero byte or is longer than 4,096 characters")
@@ -211,6 +218,8 @@ class _Roots:
             real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
             for folder in self.folders:
                 if real.is_relative_to(folder):
+                    if folder in self.filled:
+                        raise DataError(f"{named} lies in {folder}, {FILLED}")
                     return str(real), self.above.get(folder, "") + real.relative_to(folder).as_posix(), None
             return "", "", Problem("unsafe_path", f"{named} leads out of the table's folder and ingest.source.roots")
         url = named if "://" in named else f"{self.base}/{named}"
