@@ -98,15 +98,15 @@ def _fetch(digests: set[str], workspace: Workspace, remote: str | None, what: st
 
 
 def _transfer(source: Any, target: Any, digests: Iterable[str], what: str, to_remote: bool, **more: Any) -> int:
-    from dvc_data.hashfile.db import get_index
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.transfer import transfer
 
     wanted = {HashInfo("md5", digest) for digest in digests}
-    index = {"dest_index": get_index(target), "cache_odb": source} if to_remote else {"cache_odb": target}
+    # Without an index: DVC's note of what a remote has is believed for every file, also for those lost since.
+    own = source if to_remote else target
     with progress(what, len(wanted), "file") as advance:
         # The listing goes last, so that a remote which has it has its files too.
-        result = transfer(source, target, wanted, verify=not to_remote, callback=_Told(advance), **index, **more)
+        result = transfer(source, target, wanted, verify=not to_remote, callback=_Told(advance), cache_odb=own, **more)
     if result.failed:
         raise DataError(f"{len(result.failed):,} of {len(wanted):,} files could not be transferred; try again")
     return len(result.transferred)

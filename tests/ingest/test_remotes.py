@@ -200,6 +200,19 @@ def test_what_the_remote_lost_or_spoilt_is_told_and_never_taken(
     assert files(other.data) == files(workspace.data)
 
 
+def test_what_the_remote_lost_is_sent_again(original, other: Workspace, tmp_path: Path) -> None:
+    workspace, dataset = original
+    configure([workspace, other], str(tmp_path / "store"))
+    push_version(dataset.version, workspace)
+    push_version(dataset.version, workspace)
+    for lost in dataset.read_manifest()["hash"].iloc[:2]:
+        (tmp_path / "store/files/md5" / lost[:2] / lost[2:]).unlink()
+    assert push_version(dataset.version, workspace)[0] == 2
+    fetch_version(dataset.version, other)
+    restore_version(dataset.version, other)
+    assert files(other.data) == files(workspace.data)
+
+
 def test_a_remote_that_cannot_be_reached_or_is_not_there_is_one_clear_error(original, other: Workspace) -> None:
     workspace, dataset = original
     with pytest.raises(DataError, match="nowhere"):
