@@ -27,7 +27,7 @@ EXECUTE = "execute"
 """The hidden command of `headstart` that does a run which a worker was given."""
 
 MOUNT = "/workspace"
-"""Where the image of our Dockerfile has its workspace."""
+"""Where the image of our Dockerfile has its workspace, and a Job the volume that holds it."""
 
 
 class PoolType(StrEnum):
@@ -89,14 +89,16 @@ def job_variables(kind: PoolType, workspace: Workspace, image: str, claim: str |
         command = shlex.join([sys.executable, "-P", "-m", f"{__package__}.cli", EXECUTE])
         env = {"HEADSTART_WORKSPACE": str(workspace.root)}
         return {"command": command, "env": env, "working_dir": str(workspace.root)}
-    within = {"command": EXECUTE, "image": image, "env": {"HEADSTART_WORKSPACE": MOUNT}}
+    within = {"command": EXECUTE, "image": image}
     if kind is PoolType.docker:
-        return within | {"volumes": [f"{workspace.root}:{MOUNT}"], "auto_remove": True}
+        # Under its own name there, too: MLflow's addresses are absolute, and so may be paths of the configuration.
+        root = str(workspace.root)
+        return within | {"env": {"HEADSTART_WORKSPACE": root}, "volumes": [f"{root}:{root}"], "auto_remove": True}
     if not claim:
         raise ConfigurationError(
             "a Kubernetes pool needs --claim NAME: the claim of the volume that holds the workspace"
         )
-    return within | {"claim": claim, "gpus": gpus}
+    return within | {"env": {"HEADSTART_WORKSPACE": MOUNT}, "claim": claim, "gpus": gpus}
 
 
 def type_of(client: SyncPrefectClient, name: str) -> PoolType | None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from flows import leases
 from tasks.errors import StorageError
+from tasks.owner import Owner
 from tasks.workspace import Workspace
 
 PATIENCE = 60.0
@@ -35,7 +37,8 @@ UPDATES = (
 
 def relocate(workspace: Workspace) -> list[Path]:
     """Make addresses below the workspace's former places ones below where it stands; in one transaction, which other
-    processes see whole or not at all. A store that is not the workspace's own, and what lay elsewhere, stay.
+    processes see whole or not at all. A store that is not the workspace's own, and what lay elsewhere, stay; so do all
+    while a run is at work on another machine or in a container, which may have the workspace under another name.
 
     Returns:
         The former places; empty where the workspace has not moved.
@@ -43,11 +46,36 @@ def relocate(workspace: Workspace) -> list[Path]:
     Raises:
         StorageError: the store cannot be read, or names another place and cannot be written.
     """
+    return [] if _at_work_elsewhere(workspace) else _told_whole(_follow, workspace)
+
+
+def check_place(workspace: Workspace) -> None:
+    """Do nothing where files of a run that begins go to where the workspace stands.
+
+    Raises:
+        StorageError: a run at work elsewhere has the workspace under another name, or as `relocate`.
+    """
+    former = _told_whole(_look, workspace)
+    others = _at_work_elsewhere(workspace)
+    if former and others:
+        raise StorageError(
+            f"process {others[0].pid} on {others[0].host} is at work in this workspace, which is {former[0]} there and "
+            f"{workspace.root} here: what a run leaves here would be lost there. Run this when that one is over, or "
+            "give the folder one name in both places"
+        )
+
+
+def _at_work_elsewhere(workspace: Workspace) -> list[Owner]:
+    return [lease.owner for lease in leases.live(workspace) if lease.owner.is_elsewhere]
+
+
+def _told_whole(look: Callable[[Path, Workspace], set[Path]], workspace: Workspace) -> list[Path]:
+    """What is found in the workspace's own store, if it has one; what SQLite raises as one line."""
     path = workspace.own_store
     if path is None or not path.is_file():
         return []
     try:
-        return sorted(_follow(path, workspace))
+        return sorted(look(path, workspace))
     except sqlite3.DatabaseError as error:
         if "no such table" in str(error):  # MLflow is about to make it
             return []
@@ -57,9 +85,18 @@ def relocate(workspace: Workspace) -> list[Path]:
         ) from error
 
 
-def _follow(path: Path, workspace: Workspace) -> set[Path]:
+def _opened(path: Path) -> closing[sqlite3.Connection]:
     uri = f"{path.as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, timeout=PATIENCE, isolation_level=None, uri=True)) as store:
+    return closing(sqlite3.connect(uri, timeout=PATIENCE, isolation_level=None, uri=True))
+
+
+def _look(path: Path, workspace: Workspace) -> set[Path]:
+    with _opened(path) as store:
+        return _former_places(store, workspace)
+
+
+def _follow(path: Path, workspace: Workspace) -> set[Path]:
+    with _opened(path) as store:
         if not _former_places(store, workspace):
             return set()
         with store:

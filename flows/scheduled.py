@@ -157,9 +157,11 @@ def run_as(
             the flow run as failed.
     """
     from flows.causes import explain
+    from flows.relocation import relocate
 
     with leases.held(workspace, str(flow_run_id), os.environ.get("PREFECT_API_URL", "")):
         try:
+            relocate(workspace)
             return _run(name, flow_run_id, workspace, read)
         except Exception as error:
             told = explain(error, workspace)

@@ -34,10 +34,11 @@ def test_a_process_begins_our_command_in_the_workspace(workspace: Workspace) -> 
     assert ProcessJobConfiguration(**job).env["HEADSTART_WORKSPACE"] == str(workspace.root)
 
 
-def test_a_container_has_the_workspace_as_a_volume_and_our_command(workspace: Workspace) -> None:
+def test_a_container_has_the_workspace_as_a_volume_of_the_same_name_and_our_command(workspace: Workspace) -> None:
     job = filled(PoolType.docker, job_variables(PoolType.docker, workspace, "registry/headstart:1", None, 0))
     assert (job["image"], job["command"]) == ("registry/headstart:1", "execute")
-    assert job["volumes"] == [f"{workspace.root}:{MOUNT}"] and job["env"] == {"HEADSTART_WORKSPACE": MOUNT}
+    root = str(workspace.root)
+    assert job["volumes"] == [f"{root}:{root}"] and job["env"] == {"HEADSTART_WORKSPACE": root}
 
 
 @pytest.mark.parametrize("gpus", [0, 2])

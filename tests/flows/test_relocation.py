@@ -6,7 +6,10 @@ import shutil
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
 from mlflow import MlflowClient
@@ -14,10 +17,13 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput
 from pandas import DataFrame
 
-from flows import relocation
-from flows.relocation import relocate
-from flows.tracking import _experiment
+from flows import leases, relocation, scheduled
+from flows.config import PipelineConfig
+from flows.leases import Lease
+from flows.relocation import check_place, relocate
+from flows.tracking import _experiment, tracked
 from tasks.errors import StorageError
+from tasks.owner import Owner
 from tasks.workspace import Workspace, sqlite_url
 
 AWKWARD = ["plain", "a b", "ä", "a#b", "a?b", "a%41b", "100%", "mlruns", "a'b"]
@@ -240,3 +246,39 @@ def test_a_new_workspace_and_an_empty_store_have_moved_from_nowhere(tmp_path: Pa
     workspace.mlruns.mkdir()
     (workspace.mlruns / "mlflow.db").touch()
     assert relocate(workspace) == []
+
+
+def at_work(workspace: Workspace) -> Lease:
+    """The lease of a run at work in a container."""
+    lease = Lease(replace(Owner.here(), machine="another", host="box", pid=7), "run", "")
+    leases.write(lease, workspace)
+    return lease
+
+
+def test_addresses_stay_while_a_run_is_at_work_elsewhere_and_another_run_is_refused_meanwhile(
+    before: tuple[Workspace, str], tmp_path: Path
+) -> None:
+    was, run = before
+    lease = at_work(was)
+    assert relocate(was) == []
+    check_place(was)
+    there = move(was, tmp_path / "after")
+    assert relocate(there) == [] and str(was.root) in addresses(there)
+    told = rf"process 7 on box is at work in this workspace, which is {was.root} there and {there.root} here"
+    with pytest.raises(StorageError, match=told), tracked(PipelineConfig(name="digits"), there, "second"):
+        pass
+    assert len(client(there).search_runs(["1"])) == 1 and not was.root.exists()
+    leases.end(lease, there)
+    with pytest.raises(ZeroDivisionError), tracked(PipelineConfig(name="digits"), there, "second"):
+        raise ZeroDivisionError
+    assert read(there, run) == ("old", "old") and not was.root.exists()
+
+
+def test_a_run_of_a_schedule_or_worker_follows_the_workspace(
+    before: tuple[Workspace, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was, run = before
+    there = move(was, tmp_path / "after")
+    monkeypatch.setattr(scheduled, "_run", lambda *_: 0)
+    assert scheduled.run_as("digits", uuid4(), there, Mock()) == 0
+    assert read(there, run) == ("old", "old")
