@@ -8,6 +8,7 @@ template; nothing else of ours runs in the worker.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from copy import deepcopy
@@ -20,6 +21,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
+from flows.remote import shown
+from flows.shared import NAMED
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
@@ -28,6 +31,9 @@ EXECUTE = "execute"
 
 MOUNT = "/workspace"
 """Where the image of our Dockerfile has its workspace, and a Job the volume that holds it."""
+
+HANDED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", NAMED)
+"""Variables that name what a team shares, of which a container hears by its deployment; a process has its worker's."""
 
 
 class PoolType(StrEnum):
@@ -82,7 +88,7 @@ def job_variables(kind: PoolType, workspace: Workspace, image: str, claim: str |
         claim: of the volume that holds the workspace, in Kubernetes.
 
     Raises:
-        ConfigurationError: Kubernetes without a claim.
+        ConfigurationError: Kubernetes without a claim; a container's store has a password in its address.
     """
     if kind is PoolType.process:
         # -P: a folder called flows where the process begins is not taken for ours.
@@ -93,12 +99,31 @@ def job_variables(kind: PoolType, workspace: Workspace, image: str, claim: str |
     if kind is PoolType.docker:
         # Under its own name there, too: MLflow's addresses are absolute, and so may be paths of the configuration.
         root = str(workspace.root)
-        return within | {"env": {"HEADSTART_WORKSPACE": root}, "volumes": [f"{root}:{root}"], "auto_remove": True}
+        env = {"HEADSTART_WORKSPACE": root} | _team_store()
+        return within | {"env": env, "volumes": [f"{root}:{root}"], "auto_remove": True}
     if not claim:
         raise ConfigurationError(
             "a Kubernetes pool needs --claim NAME: the claim of the volume that holds the workspace"
         )
-    return within | {"env": {"HEADSTART_WORKSPACE": MOUNT}, "claim": claim, "gpus": gpus}
+    return within | {"env": {"HEADSTART_WORKSPACE": MOUNT} | _team_store(), "claim": claim, "gpus": gpus}
+
+
+def _team_store() -> dict[str, str]:
+    """The variables of `HANDED_ON` that name a server or bucket."""
+    named = {name: os.environ.get(name, "").strip() for name in HANDED_ON}
+    told = {name: address for name, address in named.items() if _is_reached(address)}
+    if hidden := [name for name, address in told.items() if shown(address) != address]:
+        raise ConfigurationError(
+            f"{hidden[0]} holds a password, and whoever sees Prefect's page could read it among the deployment's "
+            "variables: export the address without it, and put MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+            "or a database's whole address, into env of the pool's job template"
+        )
+    return told
+
+
+def _is_reached(address: str) -> bool:
+    """Whether an address means something in a container, as a file of this machine does not."""
+    return address == "databricks" or ("://" in address and not address.startswith(("sqlite", "file:")))
 
 
 def type_of(client: SyncPrefectClient, name: str) -> PoolType | None:

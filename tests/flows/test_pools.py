@@ -41,6 +41,27 @@ def test_a_container_has_the_workspace_as_a_volume_of_the_same_name_and_our_comm
     assert job["volumes"] == [f"{root}:{root}"] and job["env"] == {"HEADSTART_WORKSPACE": root}
 
 
+@pytest.mark.parametrize("kind", [PoolType.docker, PoolType.kubernetes])
+def test_a_container_hears_of_the_teams_store_and_of_no_file_of_this_machine(
+    kind: PoolType, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def env(**variables: str) -> dict[str, str]:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        told = filled(kind, job_variables(kind, workspace, "headstart", "photos", 0))
+        job = told["job_manifest"]["spec"]["template"]["spec"]["containers"][0] if "job_manifest" in told else told
+        return {name: value for name, value in job["env"].items() if name != "HEADSTART_WORKSPACE"}
+
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    assert env(MLFLOW_TRACKING_URI=workspace.tracking_uri, HEADSTART_ARTIFACTS="/srv/team") == {}
+    team = {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "HEADSTART_ARTIFACTS": "s3://team/models"}
+    assert env(**team) == team and env(MLFLOW_REGISTRY_URI="file:./x") == team
+    assert env(MLFLOW_TRACKING_URI="databricks")["MLFLOW_TRACKING_URI"] == "databricks"
+    with pytest.raises(ConfigurationError, match="MLFLOW_REGISTRY_URI holds a password") as refused:
+        env(MLFLOW_REGISTRY_URI="postgresql://team:s3cret@host/db")
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("gpus", [0, 2])
 def test_a_job_of_kubernetes_is_one_that_kubernetes_takes(workspace: Workspace, gpus: int) -> None:
     variables = job_variables(PoolType.kubernetes, workspace, "headstart", "photos", gpus)
