@@ -290,6 +290,8 @@ def _known(kind: type, kept: dict[str, Any]) -> dict[str, Any]:
 
 
 def place_of(config: Path, workspace: Workspace) -> str:
-    """A configuration's path as a schedule keeps it, so that it moves with the workspace."""
-    whole = config.resolve()
-    return os.fspath(whole.relative_to(workspace.root)) if whole.is_relative_to(workspace.root) else os.fspath(whole)
+    """A configuration's path as a schedule keeps it, so that it moves with the workspace. Links on the way stay links:
+    tomorrow they may lead to another release."""
+    whole = Path(os.path.abspath(config))
+    root = next((folder for folder in whole.parents if folder.resolve() == workspace.root.resolve()), None)
+    return os.fspath(whole.relative_to(root) if root else whole)

@@ -302,7 +302,25 @@ def test_a_full_disk_does_not_end_a_scheduler(
 
 def test_a_configuration_in_the_workspace_moves_with_it(workspace: Workspace, tmp_path: Path) -> None:
     assert schedules.place_of(workspace.root / "configs" / "a.yaml", workspace) == "configs/a.yaml"
-    assert schedules.place_of(tmp_path / "b.yaml", workspace) == str((tmp_path / "b.yaml").resolve())
+    assert schedules.place_of(tmp_path / "b.yaml", workspace) == str(tmp_path / "b.yaml")
+    (tmp_path / "another name").symlink_to(workspace.root)
+    assert schedules.place_of(tmp_path / "another name" / "a.yaml", workspace) == "a.yaml"
+
+
+def test_a_configuration_behind_a_link_is_looked_for_where_that_leads_by_then(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for release in ("1", "2"):
+        (tmp_path / "releases" / release).mkdir(parents=True)
+        (tmp_path / "releases" / release / "a.yaml").write_text(release)
+    current, within = tmp_path / "releases" / "current", workspace.root / "a.yaml"
+    current.symlink_to("1")
+    within.symlink_to(current / "a.yaml")  # as Kubernetes puts files of a ConfigMap there
+    monkeypatch.chdir(tmp_path / "releases")
+    places = [schedules.place_of(Path(config), workspace) for config in (current / "a.yaml", "current/a.yaml", within)]
+    current.unlink()
+    current.symlink_to("2")
+    assert [(workspace.root / place).read_text() for place in places] == ["2", "2", "2"]
 
 
 def test_schedules_are_listed_and_managed_without_a_server(workspace: Workspace) -> None:
