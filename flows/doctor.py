@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from flows.remote import check_answer, is_database, is_server, shown
+from flows.remote import check_answer, check_known, is_database, is_server, shown
 from flows.server import Server, answers, server_status
 from tasks.errors import HeadstartError
 from tasks.extract.facts import facts
@@ -48,7 +48,7 @@ def examine(workspace: Workspace) -> list[tuple[str, str]]:
         ("", f"imagenet: {', '.join(downloaded) if downloaded else 'none'} in {checkpoints}"),
         ("backbones", f"{len(facts()):,}: headstart backbones lists them"),
         ("prefect", _prefect(server)),
-        ("mlflow", _mlflow(workspace.tracking_uri)),
+        ("mlflow", _mlflow(workspace.tracking_uri, os.environ.get("MLFLOW_REGISTRY_URI", "").strip())),
         ("libraries", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)),
     ]
 
@@ -59,8 +59,11 @@ def _prefect(server: Server | None) -> str:
     return server.dashboard if server else "no server runs; a run starts one"
 
 
-def _mlflow(uri: str) -> str:
+def _mlflow(uri: str, registry: str) -> str:
     try:
+        check_known(uri, "MLFLOW_TRACKING_URI")
+        if registry:
+            check_known(registry, "MLFLOW_REGISTRY_URI")
         check_answer(uri)
     except HeadstartError as error:
         return str(error)
@@ -76,6 +79,8 @@ def _devices() -> list[str]:
 def _writable(workspace: Workspace) -> str:
     if not workspace.root.is_dir():
         return "not there yet"
+    if not (workspace.mlruns.is_dir() and workspace.cache.is_dir()):  # a run would make them
+        return "writable" if workspace.is_writable else "may only be read"
     try:
         workspace.check_writable()
         return "writable"

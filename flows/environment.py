@@ -9,7 +9,8 @@ import os
 import warnings
 from pathlib import Path
 
-from tasks.workspace import Workspace, write_whole
+from flows.shared import NAMED
+from tasks.workspace import Workspace, absolute_url, write_whole
 
 QUIET_AND_PRIVATE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -84,7 +85,8 @@ def settle(workspace: Workspace, reads: bool = False) -> None:
     if not reads:
         workspace.check_writable()
     os.environ["HEADSTART_WORKSPACE"] = str(workspace.root)
-    os.environ["MLFLOW_TRACKING_URI"] = workspace.tracking_uri
+    os.environ["MLFLOW_TRACKING_URI"] = absolute_url(workspace.tracking_uri)
+    _name_from_the_root()
     os.environ["PREFECT_LOCAL_STORAGE_PATH"] = str(workspace.cache / "results")
     for name, value in QUIET_AND_PRIVATE.items():
         os.environ.setdefault(name, value)
@@ -153,6 +155,14 @@ def _strip_addresses() -> None:
     for name in ("PREFECT_API_URL", "MLFLOW_REGISTRY_URI"):
         if (named := os.environ.get(name)) is not None:
             os.environ[name] = named.strip() if name != "PREFECT_API_URL" else named.strip().rstrip("/")
+
+
+def _name_from_the_root() -> None:
+    """Name what a team shares such that children, which work in other folders, find the same."""
+    if registry := os.environ.get("MLFLOW_REGISTRY_URI"):
+        os.environ["MLFLOW_REGISTRY_URI"] = absolute_url(registry)
+    if (artifacts := os.environ.get(NAMED)) and "://" not in artifacts:
+        os.environ[NAMED] = str(Path(artifacts).expanduser().absolute())
 
 
 def _name_the_user() -> None:

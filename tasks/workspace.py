@@ -138,6 +138,22 @@ def sqlite_file(url: str) -> Path | None:
     return Path(unquote(name.removeprefix("file:")) if name.startswith("file:") else name).absolute()
 
 
+def absolute_url(url: str) -> str:
+    """The address of a store as it is in every folder: a relative SQLite file's begins at the current one."""
+    scheme, _, named = url.partition(":///")
+    name, _, query = named.partition("?")
+    file, is_uri = sqlite_file(url), name.startswith("file:")
+    if file is None or name.startswith((":memory:", "file::memory:")):
+        return url
+    if Path(unquote(name.removeprefix("file:")) if is_uri else name).is_absolute():
+        return url
+    if not is_uri and "?" not in str(file):
+        return f"{scheme}:///{file}" + (f"?{query}" if query else "")
+    marks = [query] if query else []
+    marks += ["uri=true"] if "uri=" not in query else []
+    return f"{scheme}:///file:{quote(str(file), safe='')}?{'&'.join(marks)}"
+
+
 def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file that others find complete or not at all, with permissions of at most `mode`."""
     # By chance: threads share a process's number, and so may containers that share a disk.

@@ -6,10 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from tasks.workspace import Workspace, write_whole
+from tasks.workspace import Workspace, absolute_url, sqlite_file, write_whole
 
 
 def test_two_who_write_a_file_at_once_each_write_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +58,24 @@ def test_the_cache_of_who_has_no_home_lies_among_temporary_files(
     monkeypatch.setattr(Path, "expanduser", homeless)
     monkeypatch.setattr(Workspace, "is_writable", False)
     assert Workspace(tmp_path).cache.is_relative_to(Path(tempfile.gettempdir(), f"cache-of-{os.getuid()}"))
+
+
+@pytest.mark.parametrize(
+    ("named", "whole"),
+    [
+        ("sqlite:///mlruns/mlflow.db", "sqlite:///HERE/mlruns/mlflow.db"),
+        ("sqlite+pysqlite:///a.db?timeout=9", "sqlite+pysqlite:///HERE/a.db?timeout=9"),
+        ("sqlite:///file:b%3F.db?mode=ro&uri=true", "sqlite:///file:QUOTED%2Fb%3F.db?mode=ro&uri=true"),
+        *((same, same) for same in ("sqlite:////srv/a.db", "sqlite:///file:%2Fsrv%2Fa.db?uri=true", "sqlite:///:memory:",
+                                    "http://host", "postgresql://host/db", "sqlite://")),
+    ],
+)  # fmt: skip
+def test_a_relative_store_is_named_as_it_is_in_every_folder(
+    named: str, whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_url(named) == whole.replace("HERE", str(tmp_path)).replace("QUOTED", quote(str(tmp_path), safe=""))
+    (tmp_path / "a?b").mkdir()
+    monkeypatch.chdir(tmp_path / "a?b")
+    if (file := sqlite_file(named)) and file.is_relative_to(tmp_path):
+        assert sqlite_file(absolute_url(named)) == file

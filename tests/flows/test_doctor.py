@@ -26,6 +26,7 @@ def test_the_doctor_looks_at_a_workspace_that_is_not_there_yet(tmp_path: Path) -
     there, not_yet = (dict(examine(Workspace(folder))) for folder in (tmp_path, tmp_path / "not" / "yet"))
     assert not_yet["workspace"].startswith(f"{tmp_path / 'not' / 'yet'}, ") and not (tmp_path / "not").exists()
     assert not_yet.keys() == there.keys()
+    assert there["workspace"].endswith("writable") and list(tmp_path.iterdir()) == []
 
 
 def test_the_command_tells_its_version() -> None:
@@ -44,6 +45,13 @@ def test_the_doctor_asks_the_teams_servers(
         server.shutdown()
     told = dict(examine(Workspace(tmp_path)))[what]
     assert address in told and ("does not answer" in told or "no MLflow server answers" in told)
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_the_doctor_finds_what_names_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "localhost:5000")
+    told = dict(examine(Workspace(tmp_path)))["mlflow"]
+    assert f"{variable} is 'localhost:5000'" in told and "write http://localhost:5000" in told
 
 
 class Healthy(BaseHTTPRequestHandler):

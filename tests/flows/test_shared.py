@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flows.shared import is_of_another, place_of_artifacts, prepare
 from tasks.workspace import Workspace
+from tests.flows.homes import ROOT
 
 
 def mode(path: Path) -> int:
@@ -67,3 +71,19 @@ def test_what_lies_in_another_workspace_is_told_from_what_is_shared(
     assert is_of_another("/home/anna/mlruns/1", workspace)
     for shared in ("s3://bucket/mlruns/artifacts/digits", "file:///srv/team/artifacts/digits", "mlflow-artifacts:/1"):
         assert not is_of_another(shared, workspace)
+
+
+def test_what_is_named_by_a_relative_path_is_the_same_for_processes_of_other_folders(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import os; from flows.environment import settle; from tasks.workspace import Workspace\n"
+        "settle(Workspace.find()); os.chdir('/'); settle(Workspace.find())\n"
+        "print(os.environ['MLFLOW_TRACKING_URI'], os.environ['MLFLOW_REGISTRY_URI'], os.environ['HEADSTART_ARTIFACTS'])"
+    )
+    named = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "MLFLOW_REGISTRY_URI": "sqlite:///r.db"}
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True,
+        env=os.environ | named | {"HEADSTART_ARTIFACTS": "files", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert told.stdout.split() == [f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/r.db", f"{tmp_path}/files"]
