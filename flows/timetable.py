@@ -30,6 +30,8 @@ STAMP = "%Y%m%dT%H%M%S"
 START = re.compile(r"(DTSTART)(?:;(?:TZID=([^:;]+)|[^:;]*))*:(\d{8}T\d{6})(Z?)", re.IGNORECASE)
 END = re.compile(r"(UNTIL=)(\d{8}T\d{6})Z", re.IGNORECASE)
 
+NAMELESS = "this machine's time zone has no name that can be relied on: give --timezone"
+
 MEANT = {
     "cron": "it takes minute (0-59), hour (0-23), day of the month (1-31), month (1-12) and day of the week (0-7), as "
     "in '0 3 * * *': every night at three",
@@ -155,18 +157,35 @@ def _by_the_clock(rule: str, zone: str) -> str:
 
 
 def _zone(named: str | None) -> str:
-    from tzlocal import get_localzone_name
-
     told = os.environ.get("TZ", "").removeprefix(":")
     if not named and told and not Path(told).is_absolute():
         # For rules as CET-1CEST, tzlocal and Prefect have no name, or UTC's.
         if not _is_zone(told):
             raise ConfigurationError(f"TZ={told} is no zone's name: give --timezone, as --timezone Europe/Berlin")
         return told
-    zone: str = named or get_localzone_name() or "UTC"
+    zone = named or _own_zone()
     if not _is_zone(zone):
         raise ConfigurationError(f"--timezone {zone}: no such zone; give one as Europe/Berlin")
     return zone
+
+
+def _own_zone() -> str:
+    """The zone of this machine.
+
+    Raises:
+        ConfigurationError: it has no name, as where ``/etc/localtime`` is a plain copy, or several.
+    """
+    from tzlocal import get_localzone_name
+
+    try:
+        zone = get_localzone_name()
+    except ZoneInfoNotFoundError as error:
+        told = " ".join(str(error.args[0]).split())
+        raise ConfigurationError(f"{NAMELESS}, as --timezone Europe/Berlin ({told})") from error
+    year = datetime.now().year
+    if not zone and any(datetime(year, month, 1).astimezone().utcoffset() for month in (1, 7)):
+        raise ConfigurationError(f"{NAMELESS}, as --timezone Europe/Berlin")
+    return zone or "UTC"
 
 
 def _is_zone(name: str) -> bool:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from unittest.mock import Mock
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 
@@ -57,6 +61,38 @@ def test_a_rule_for_the_clock_in_place_of_a_zones_name_is_told(monkeypatch: pyte
     assert read_timetable(None, 15, None, None).in_words == "every 15 s"
     monkeypatch.setenv("TZ", ":America/New_York")
     assert read_timetable("0 3 * * *", None, None, None).zone == "America/New_York"
+
+
+@contextmanager
+def nameless(clock: str) -> Iterator[None]:
+    """A machine whose clock goes by this rule, and whose zone has no name, as where /etc/localtime is a copy."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tzlocal.get_localzone_name", lambda: None)
+        patched.setenv("TZ", clock)
+        time.tzset()
+        patched.delenv("TZ")
+        yield
+    time.tzset()
+
+
+def test_a_machine_whose_zone_has_no_name_is_told_to_give_one() -> None:
+    told = r"has no name .*: give --timezone, as --timezone Europe/Berlin"
+    with nameless("CET-1CEST"), pytest.raises(ConfigurationError, match=told):
+        read_timetable("0 3 * * *", None, None, None)
+    with nameless("CET-1CEST"):
+        assert read_timetable("0 3 * * *", None, None, "Europe/Berlin").zone == "Europe/Berlin"
+        assert read_timetable(None, 15, None, None).in_words == "every 15 s"
+    with nameless("UTC0"):
+        assert read_timetable("0 3 * * *", None, None, None).zone == "UTC"
+
+
+def test_zones_of_a_machine_that_contradict_each_other_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "Multiple conflicting time zone configurations found:\n/etc/timezone: A\n/etc/localtime: B\n"
+    monkeypatch.setattr("tzlocal.get_localzone_name", Mock(side_effect=ZoneInfoNotFoundError(told)))
+    monkeypatch.delenv("TZ", raising=False)
+    with pytest.raises(ConfigurationError, match=r"give --timezone.*conflicting .* /etc/localtime: B") as raised:
+        read_timetable("0 3 * * *", None, None, None)
+    assert len(str(raised.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("zone", ["Mars", "../etc/passwd", "/etc/localtime", "Europe", "localtime"])
