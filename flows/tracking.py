@@ -30,6 +30,7 @@ from flows.summary import describe
 from flows.views import NOTE, choose_columns, introduce
 from tasks.choice import Choice
 from tasks.errors import ServerError
+from tasks.ingest.pointer import pointer_to
 from tasks.machine import user_name
 from tasks.progress import tell
 from tasks.records import (
@@ -150,8 +151,7 @@ class TrackedRun:
 
     def _log_dataset(self, dataset: Dataset) -> None:
         manifest = dataset.read_manifest()
-        source = self.workspace.dvc_file
-        named = from_pandas(manifest, source=str(source), name=dataset.source, digest=dataset.version)
+        named = from_pandas(manifest, source=str(self.workspace.dvc_file), name=dataset.source, digest=dataset.version)
         entity = named._to_mlflow_entity()
         self.client.log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
         self.set_tags(data_version=dataset.version, data_source=dataset.source)
@@ -162,7 +162,7 @@ class TrackedRun:
         self._log_metrics({"images/quarantined": dataset.quarantined})
         if self._is_news(dataset, dataset.report.name):  # other things may be kept out of the same images
             # Under its own name DVC would take the copy for a folder of images to look after.
-            self.client.log_text(self.id, source.read_text(encoding="utf-8"), "data/version.yaml")
+            self.client.log_text(self.id, pointer_to(dataset.version, self.workspace), "data/version.yaml")
             for path in sorted(dataset.report.iterdir()):
                 if path != dataset.manifest:
                     self.client.log_artifact(self.id, str(path), "data")

@@ -2,6 +2,8 @@
 
 # No postponed annotations here: Prefect builds the form of its parameters from the real types.
 
+import os
+
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
@@ -65,7 +67,7 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
         choice: how backbone and method were chosen, where they were.
     """
     run.set_tags(prefect_flow_run=runtime.flow_run.id)
-    dataset = run.record(ingest(config.ingest))
+    dataset = run.record(_ingested(config, run.workspace))
     check_classes(config, dataset)
     check_pool(config.train, dataset)
     preprocessed = run.record(preprocess(config.preprocess, dataset))
@@ -93,6 +95,16 @@ def _stages(config: PipelineConfig, run: TrackedRun, choice: Choice | None = Non
         run_id=run.id, dataset=dataset, features=features, candidate=candidate, evaluation=evaluation,
         comparison=comparison, inspection=inspection, model=model, report=told, choice=choice, new=new,
     )  # fmt: skip
+
+
+def _ingested(config: PipelineConfig, workspace: Workspace) -> Dataset:
+    """The dataset; one that was found in the cache comes back into ``data/`` where ``data.dvc`` was lost since."""
+    dataset = ingest(config.ingest)
+    if not os.path.lexists(workspace.dvc_file):
+        from tasks.ingest.checkout import restore_version  # and what versions are made with
+
+        restore_version(dataset.version, workspace, verify=False)
+    return dataset
 
 
 def _held_against_champion(

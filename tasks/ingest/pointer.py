@@ -7,6 +7,7 @@ names another one, because ``dvc add`` has been at it since, is told from its ow
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ def current_version(workspace: Workspace) -> str | None:
     return out["md5"] if out else None
 
 
+def pointer_to(name: str, workspace: Workspace) -> str:
+    """``data.dvc`` as it names a version: the file that is there, or, where that names another one by now, as little as
+    DVC needs."""
+    with suppress(OSError):
+        content = workspace.dvc_file.read_bytes()
+        if (_out_of_data(_understood(content)) or {}).get("md5") == name:
+            return content.decode()
+    told = {"outs": [{"md5": name, "hash": "md5", "path": "data"}], "meta": {MARK: name}}
+    return yaml.safe_dump(told, sort_keys=False)
+
+
 def unreadable(workspace: Workspace) -> str | None:
     """What is wrong with a ``data.dvc`` that nobody can read, and how to mend it; None where all is well."""
     file = workspace.dvc_file
@@ -49,8 +61,15 @@ def unreadable(workspace: Workspace) -> str | None:
 def _read(workspace: Workspace) -> dict[str, Any]:
     """``data.dvc``, empty where there is none or it cannot be understood."""
     try:
-        told = yaml.safe_load(workspace.dvc_file.read_bytes())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return _understood(workspace.dvc_file.read_bytes())
+    except OSError:
+        return {}
+
+
+def _understood(content: bytes) -> dict[str, Any]:
+    try:
+        told = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError):
         return {}
     return told if isinstance(told, dict) else {}
 

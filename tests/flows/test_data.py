@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from flows import data
+from flows import data, transfer
 from flows.config import PipelineConfig, read_config
 from flows.review import apply_review, write_review
 from flows.shared import beside_another
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.ingest.corrections import corrections_file, read_corrections
 from tasks.ingest.door import ingest_images
-from tasks.ingest.pointer import current_version
+from tasks.ingest.pointer import current_version, pointer_to
 from tasks.ingest.versioning import read_manifest
 from tasks.register.store import connect
 from tasks.workspace import Workspace
@@ -124,6 +124,31 @@ def _see_what_the_other_clone_knows(first: Clone, second: Clone, version: str) -
     assert second.files() == first.files()
     second.headstart("data", "checkout", version[:6])
     assert second.version == version
+
+
+def test_a_run_that_finds_its_dataset_in_the_cache_brings_back_a_lost_data_dvc_and_names_its_own_version(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _draw(workspace.root / "mine")
+    config = read_config(Path(_config(workspace.root)), [], PipelineConfig)
+    dataset = ingest_images(config.ingest, workspace)
+    monkeypatch.setattr(transfer, "ingest", lambda _: dataset)
+    pointer, files = workspace.dvc_file.read_text(), {path: path.read_bytes() for path in workspace.data.rglob("*.png")}
+    assert pointer_to(dataset.version, workspace) == pointer
+
+    workspace.dvc_file.unlink()
+    first, *_ = files
+    first.unlink()
+    (workspace.data / "mine.txt").write_text("mine")
+    assert transfer._ingested(config, workspace) == dataset
+    assert workspace.dvc_file.read_text() == pointer and (workspace.data / "mine.txt").read_text() == "mine"
+    assert {path: path.read_bytes() for path in workspace.data.rglob("*.png")} == files
+
+    another = read_config(Path(_config(workspace.root)), ["ingest.split.val=0.4"], PipelineConfig)
+    other = ingest_images(another.ingest, workspace).version
+    assert transfer._ingested(config, workspace) == dataset and current_version(workspace) == other
+    named = yaml.safe_load(pointer_to(dataset.version, workspace))
+    assert named["outs"][0] == {"md5": dataset.version, "hash": "md5", "path": "data"} and other != dataset.version
 
 
 @pytest.fixture
