@@ -54,18 +54,22 @@ def test_one_that_takes_a_call_and_is_silent_is_told(monkeypatch: pytest.MonkeyP
 def test_one_that_comes_back_is_waited_for() -> None:
     with answering(200) as address:
         port = int(address.rpartition(":")[2])
-    began = threading.Event()
+    with pytest.raises(ServerError, match=f"no MLflow server answers at {address} "):
+        check_answer(address)
+    done = threading.Event()
 
     def come_back() -> None:
         time.sleep(0.5)
         with answering(200, port):
-            began.wait(20)
+            done.wait(60)
 
-    threading.Thread(target=come_back, daemon=True).start()
-    with pytest.raises(ServerError):
-        check_answer(address)
-    check_answer(address, patience=20)
-    began.set()
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    try:
+        check_answer(address, patience=20)
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_a_database_that_is_gone_is_told_at_once_and_without_its_password() -> None:

@@ -17,7 +17,7 @@ from tasks.ingest.decode import pixels_of
 from tasks.ingest.room import PHOTO, Room, room_for
 
 SOON = 0.05
-"""Seconds after which whoever does not wait has long begun."""
+"""Seconds in which whoever does not wait would begin, as a rule."""
 
 
 @contextmanager
@@ -32,8 +32,8 @@ def held(place: Room, pixels: int) -> Iterator[threading.Event]:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    began.wait(SOON)
     try:
+        assert began.wait(10)
         yield began
     finally:
         end.set()
@@ -43,6 +43,14 @@ def held(place: Room, pixels: int) -> Iterator[threading.Event]:
 def taken(place: Room, pixels: int) -> bool:
     with place.hold(pixels):
         return True
+
+
+def is_waited_for(place: Room) -> bool:
+    """Whether somebody comes to wait for room."""
+    deadline = time.monotonic() + 10
+    while not place._turn.locked() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return place._turn.locked()
 
 
 def test_what_fits_is_let_in_together_and_the_rest_waits_until_there_is_room() -> None:
@@ -71,9 +79,10 @@ def test_nobody_overtakes_whoever_waits_for_much() -> None:
 
     with held(place, 50):
         threads = [threading.Thread(target=ask, args=(pixels,)) for pixels in (90, 20)]
-        for thread in threads:
-            thread.start()
-            time.sleep(SOON)
+        threads[0].start()
+        assert is_waited_for(place)  # the other one comes after it
+        threads[1].start()
+        time.sleep(SOON)
         assert order == []
     for thread in threads:
         thread.join()
