@@ -329,6 +329,10 @@ def test_schedules_are_listed_and_managed_without_a_server(workspace: Workspace)
     listed = home.headstart("schedule", "--list")
     assert listed.stderr == "" and "cron 0 3 * * * (Europe/Berlin)" in listed.stdout and "not running" in listed.stdout
     assert "paused" in home.headstart("schedule", "--pause", "digits").stdout
+    resumed = home.headstart("schedule", "--resume", "digits").stdout
+    assert "not running" in resumed and "paused" not in resumed
+    unknown = home.headstart("schedule", "--resume", "birds")
+    assert unknown.returncode == 2 and "no schedule 'birds'" in unknown.stderr
     assert "nothing is on schedule" in home.headstart("schedule", "--remove", "digits").stdout
     assert not (workspace.mlruns / "prefect" / "server.json").exists()
 
