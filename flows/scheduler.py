@@ -20,7 +20,6 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as RunState
-from prefect.client.schemas.responses import FlowRunResponse
 from prefect.states import Cancelled, Crashed, Failed
 
 from flows import approvals, deployments, leases, schedules
@@ -28,6 +27,7 @@ from flows.deployments import GONE
 from flows.environment import settle
 from flows.flow_runs import finish
 from flows.scheduled import MISTAKE, Process, adopted, begin, end_all, tell
+from flows.schedules import Claims
 from flows.server import ensure_server
 from flows.signals import End, Ended
 from flows.watching import Watch
@@ -50,10 +50,13 @@ class Scheduler:
 
     Args:
         limit: runs at work at the same time, of all schedules.
+        claims: closed where a schedule was removed, and no run of it is at work.
     """
 
-    def __init__(self, chosen: Sequence[str], workspace: Workspace, limit: int = 1) -> None:
-        self.workspace, self.limit = workspace, limit
+    def __init__(
+        self, chosen: Sequence[str], workspace: Workspace, limit: int = 1, claims: Claims | None = None
+    ) -> None:
+        self.workspace, self.limit, self.claims = workspace, limit, claims or {}
         self.schedules = {name: schedules.read(name, workspace) for name in chosen}
         self.states = {name: schedules.state(name, workspace) for name in chosen}
         self.watches = [Watch(name, each.watch) for name, each in self.schedules.items() if each.watch]
@@ -98,9 +101,8 @@ class Scheduler:
             except Ended:
                 pass
             except (*GONE, HeadstartError) as error:
-                self._warn(
-                    "server", error, f"the Prefect server does not answer ({type(error).__name__}): it is looked after"
-                )
+                told = f"the Prefect server does not answer ({type(error).__name__}): it is looked after"
+                self._warn("server", error, told)
                 self._hang_up()
             except OSError as error:  # such as a full disk; what is not written down is known all the same
                 self._warn("system", error, f"{error}: tried again until it goes")
@@ -124,13 +126,15 @@ class Scheduler:
         self._hindered.clear()
 
     def _read_again(self) -> None:
-        """Schedules may have been removed meanwhile."""
+        """Schedules may have been removed meanwhile. Once no run of one is at work, another process may have it."""
         for name in [each for each in self.schedules if schedules.is_removed(each, self.workspace)]:
             tell(name, "removed")
             del self.schedules[name]
             with suppress(*GONE):
                 if self._client:
                     deployments.forget(self._client, self.deployments[name])
+        for name in [each for each in self.claims if each not in self.schedules and not self._of(each)]:
+            self.claims.pop(name).close()
 
     def _see_to_server(self) -> None:
         """Have a server to talk to, and the deployments on it."""
@@ -260,13 +264,10 @@ class Scheduler:
     def _of(self, name: str) -> list[Process]:
         return [each for each in self.processes if each.name == name]
 
-    def _waiting(self) -> list[FlowRunResponse]:
+    def _start_what_waits(self) -> None:
         found = deployments.waiting(self.client, list(self.deployments.values()), datetime.now(UTC))
         known = {process.flow_run for process in self.processes}
-        return [run for run in found if run.id not in known]
-
-    def _start_what_waits(self) -> None:
-        waiting = self._waiting()
+        waiting = [run for run in found if run.id not in known]
         names = {deployment: name for name, deployment in self.deployments.items() if name in self.schedules}
         for run in waiting:
             name = names.get(run.deployment_id) if run.deployment_id else None
@@ -321,15 +322,13 @@ class Scheduler:
             tell(process.name, f"{state.name.lower()}: {state.message}" if state.name else "ended")
 
     def _is_current(self, process: Process) -> bool:
-        state = self.states.get(process.name)
-        return state is not None and state.flow_run == str(process.flow_run)
+        return self.states[process.name].flow_run == str(process.flow_run)
 
     def _try_again(self, process: Process, run: FlowRun | None) -> bool:
         schedule = self.schedules.get(process.name)
         if schedule is None or run is None or process.code == MISTAKE or process.why == STOPPED:
             return False
-        tried = max(1, run.run_count)
-        if tried > schedule.retries:
+        if (tried := max(1, run.run_count)) > schedule.retries:
             return False
         wait = timedelta(seconds=schedule.backoff * 2 ** (tried - 1))
         deployments.try_again(self.client, process.flow_run, datetime.now(UTC) + wait)
@@ -388,8 +387,8 @@ def main(limit: str, *names: str) -> int:
     workspace = Workspace.find()
     settle(workspace)
     try:
-        with schedules.claimed(names, workspace):
-            Scheduler(names, workspace, int(limit)).work()
+        with schedules.claimed(names, workspace) as claims:
+            Scheduler(names, workspace, int(limit), claims).work()
     except HeadstartError as error:
         print(f"error {error}", file=sys.stderr)
         return 2

@@ -32,6 +32,9 @@ from tasks.workspace import Workspace, write_whole
 PATIENCE = 1.0
 """Seconds to wait for a lock, which somebody may have for a moment to see whether it is held."""
 
+Claims = dict[str, ExitStack]
+"""By the names of schedules, what lets one go when it is closed."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -201,7 +204,8 @@ def remove(name: str, workspace: Workspace) -> None:
         ConfigurationError: there is none of the name.
     """
     read(name, workspace)
-    (folder_of(workspace) / name / "settings.json").unlink(missing_ok=True)
+    for what in ("settings.json", "paused"):  # the rest is its scheduler's, until that lets it go
+        (folder_of(workspace) / name / what).unlink(missing_ok=True)
     if scheduler_of(name, workspace) is None:
         shutil.rmtree(folder_of(workspace) / name, ignore_errors=True)
 
@@ -232,23 +236,26 @@ def _is_held(lock: Path) -> bool:
 
 
 @contextmanager
-def claimed(chosen: Sequence[str], workspace: Workspace) -> Iterator[None]:
+def claimed(chosen: Sequence[str], workspace: Workspace) -> Iterator[Claims]:
     """Be the one process that works these schedules off, for as long as the block takes.
+
+    Yields the claim of each, to be closed where it is let go before.
 
     Raises:
         ServerError: another one does.
     """
     with ExitStack() as stack:
-        for name in chosen:
+        claims = {name: stack.enter_context(ExitStack()) for name in chosen}
+        for name, claim in claims.items():
             folder = folder_of(workspace) / name
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(FileLock(_lock_of(name, workspace), timeout=PATIENCE))
+                claim.enter_context(FileLock(_lock_of(name, workspace), timeout=PATIENCE))
             except Timeout as error:
                 raise ServerError(_taken(name, workspace)) from error
             _write(name, "scheduler", asdict(Owner.here()), workspace)
-            stack.callback((folder / "scheduler.json").unlink, missing_ok=True)
-        yield
+            claim.callback((folder / "scheduler.json").unlink, missing_ok=True)
+        yield claims
 
 
 def check_free(name: str, workspace: Workspace) -> None:

@@ -150,13 +150,16 @@ def _read(
 
 def _become_scheduler(chosen: list[Schedule], workspace: Workspace, limit: int) -> None:
     """Go on as `flows.scheduler`, without all that was imported to get here: it runs for months."""
+    from flows import schedules
     from flows.console import out
     from flows.scheduled import IMPATIENT
     from flows.server import ensure_server
 
     server = ensure_server(workspace.root)
     for each in chosen:
-        out.print(f"{each.name}: {each.in_words}", soft_wrap=True)
+        waits = schedules.is_paused(each.name, workspace)
+        how = f"; paused until `headstart schedule --resume {each.name}`" if waits else ""
+        out.print(f"{each.name}: {each.in_words}{how}", soft_wrap=True)
     out.print(f"runs show at {server.removesuffix('/api')}; Ctrl-C ends it", soft_wrap=True)
     sys.stdout.flush()
     names = [each.name for each in chosen]

@@ -20,7 +20,7 @@ from filelock import FileLock
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 from prefect.states import State as RunState
 
-from flows import deployments, leases, schedules
+from flows import deployments, leases, schedules, scheduling
 from flows.leases import Lease
 from flows.scheduled import Process
 from flows.scheduler import Scheduler
@@ -236,6 +236,44 @@ def test_a_drive_that_is_away_removes_no_schedule(
         scheduler._tick()
         assert scheduler.schedules == {} and forgotten.called
     assert "digits: removed" in capsys.readouterr().out
+
+
+def test_a_removed_schedule_is_let_go_once_no_run_of_it_is_at_work(workspace: Workspace) -> None:
+    keep(replace(NIGHTLY, name="birds"), workspace)
+    keep(NIGHTLY, workspace)
+    schedules.pause("digits", workspace)
+    with claimed(["digits", "birds"], workspace) as claims:
+        scheduler = Scheduler(["digits", "birds"], workspace, claims=claims)
+        scheduler.processes = [Process("digits", uuid4(), Owner.here(), None, time.monotonic())]
+        schedules.remove("digits", workspace)
+        scheduler._read_again()
+        assert list(scheduler.schedules) == ["birds"]
+        with pytest.raises(ServerError, match="digits is on schedule"):
+            schedules.check_free("digits", workspace)
+        scheduler.processes = []
+        scheduler._read_again()
+        keep(NIGHTLY, workspace)
+        assert not schedules.is_paused("digits", workspace)
+        with claimed(["digits"], workspace):  # by another process, as a rule
+            scheduler._read_again()
+            assert scheduler_of("digits", workspace) and list(scheduler.schedules) == ["birds"]
+        with pytest.raises(ServerError, match="birds is on schedule"):
+            schedules.check_free("birds", workspace)
+    assert scheduler_of("birds", workspace) is None
+
+
+def test_a_paused_schedule_that_is_put_down_again_is_said_to_wait(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(NIGHTLY, workspace)
+    schedules.pause("digits", workspace)
+    monkeypatch.setattr("flows.server.ensure_server", lambda _: "http://127.0.0.1:4200/api")
+    monkeypatch.setattr("os.execve", Mock())
+    scheduling._become_scheduler([NIGHTLY], workspace, 1)
+    assert "; paused until `headstart schedule --resume digits`" in capsys.readouterr().out
+    schedules.resume("digits", workspace)
+    scheduling._become_scheduler([NIGHTLY], workspace, 1)
+    assert "paused" not in capsys.readouterr().out
 
 
 def test_a_schedule_whose_folder_was_deleted_by_hand_is_removed(
