@@ -31,7 +31,7 @@ def open_workspace(reads: bool = False) -> Workspace:
     from flows.databases import check_records
     from flows.environment import settle
     from flows.leases import close_dead
-    from flows.relocation import relocate
+    from flows.relocation import put_off, relocate
 
     workspace = Workspace.find()
     settle(workspace, reads)
@@ -44,6 +44,10 @@ def open_workspace(reads: bool = False) -> Workspace:
             f"this workspace was {places} and is {workspace.root} now: runs and models are looked for here",
             soft_wrap=True,
         )
+    elif why := put_off(workspace):
+        from flows.console import err
+
+        err.print(why, soft_wrap=True)
     close_dead(workspace)
     for line in apply_answers(workspace):
         from flows.console import err

@@ -55,14 +55,24 @@ def check_place(workspace: Workspace) -> None:
     Raises:
         StorageError: a run at work elsewhere has the workspace under another name, or as `relocate`.
     """
-    former = _told_whole(_look, workspace)
+    if why := put_off(workspace):
+        raise StorageError(f"{why}. Run this when that one is over, or give the folder one name in both places")
+
+
+def put_off(workspace: Workspace) -> str:
+    """Why addresses lead to another place for now; empty where they do not.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
     others = _at_work_elsewhere(workspace)
-    if former and others:
-        raise StorageError(
-            f"process {others[0].pid} on {others[0].host} is at work in this workspace, which is {former[0]} there and "
-            f"{workspace.root} here: what a run leaves here would be lost there. Run this when that one is over, or "
-            "give the folder one name in both places"
-        )
+    former = _told_whole(_look, workspace) if others else []
+    if not former:
+        return ""
+    return (
+        f"process {others[0].pid} on {others[0].host} is at work in this workspace, which is {former[0]} there and "
+        f"{workspace.root} here: until it is over, files of runs and models are looked for there"
+    )
 
 
 def _at_work_elsewhere(workspace: Workspace) -> list[Owner]:

@@ -20,7 +20,7 @@ from pandas import DataFrame
 from flows import leases, relocation, scheduled
 from flows.config import PipelineConfig
 from flows.leases import Lease
-from flows.relocation import check_place, relocate
+from flows.relocation import put_off, relocate
 from flows.tracking import _experiment, tracked
 from tasks.errors import StorageError
 from tasks.owner import Owner
@@ -261,10 +261,11 @@ def test_addresses_stay_while_a_run_is_at_work_elsewhere_and_another_run_is_refu
     was, run = before
     lease = at_work(was)
     assert relocate(was) == []
-    check_place(was)
+    assert put_off(was) == ""
     there = move(was, tmp_path / "after")
     assert relocate(there) == [] and str(was.root) in addresses(there)
     told = rf"process 7 on box is at work in this workspace, which is {was.root} there and {there.root} here"
+    assert put_off(there).startswith(told)
     with pytest.raises(StorageError, match=told), tracked(PipelineConfig(name="digits"), there, "second"):
         pass
     assert len(client(there).search_runs(["1"])) == 1 and not was.root.exists()
