@@ -36,7 +36,9 @@ def evaluate(
     )
 
 
-@stage(state=lambda rival, **_: _knows(rival))
+# Who the champion is, too, besides which candidate it was: the record names it, and a candidate has other numbers under
+# other names, or once its model was begun anew.
+@stage(state=lambda rival, **_: [*_knows(rival), rival.name, rival.version])
 def compare(
     config: EvaluateConfig, dataset: Dataset, features: FeatureSet, candidate: Candidate, rival: Rival,
     theirs: FeatureSet, evaluation: Evaluation, frozen: FeatureSet,

@@ -215,6 +215,19 @@ def test_once_the_champions_data_is_here_the_two_are_compared_anew(
     assert json.loads((after.report / "comparison.json").read_text())["findings"] == []
 
 
+def test_a_comparison_with_the_same_candidate_under_another_name_or_number_is_another_one(
+    three: Trained, home: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_WORKSPACE", str(home.root))
+    champion = three.rival(tmp_path / "champion", fingerprint="of two names", version=2)
+    twins = [champion.model_copy(update=changed) for changed in ({"version": 1}, {"name": "numerals"})]
+    keys = {key_of(stage.compare, rival=each) for each in (champion, *twins)}
+    assert len(keys) == 3 and key_of(stage.compare, rival=champion) in keys
+    first, other, named = (compared(three, each, home) for each in (champion, *twins))
+    assert (first.version, other.version) == (2, 1) and len({first.report, other.report, named.report}) == 3
+    assert json.loads((first.report / "comparison.json").read_text())["version"] == 2
+
+
 def key_of(stage: Any, **inputs: Any) -> str | None:
     """By which the flow finds a stage's result again."""
     return stage.cache_policy.compute_key(SimpleNamespace(task=stage), inputs, {})  # type: ignore[no-any-return]

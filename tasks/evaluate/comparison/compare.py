@@ -67,7 +67,8 @@ def compare_with(
     records = (dataset, candidate, rival, evaluation, frozen)
     rows, their_rows = dataset.read_manifest(), manifest_of(rival, workspace)
     known_here = their_rows is not None
-    name = fingerprint(code, config.model_dump(), *(record.fingerprint for record in records), known_here)
+    which = (rival.name, rival.version)  # a candidate may be several versions, and one of them is named
+    name = fingerprint(code, config.model_dump(), which, *(record.fingerprint for record in records), known_here)
     final = workspace.cache / "comparisons" / name
     changes = compare_classes(dataset.classes, rival.classes, rows, their_rows)
     head = Head.load(rival.bundle / HEAD)
