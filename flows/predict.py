@@ -49,7 +49,8 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
     if CANDIDATE not in version.tags:
         raise RegistryError(f"model {name!r} version {version.version} was not made by headstart: load it with MLflow")
     made = f"{version.tags[CANDIDATE]} {version.creation_timestamp}"
-    return ImageClassifier.load(fetch_bundle(client, version), device), f"{name}/{version.version}", made
+    bundle = fetch_bundle(client, version, workspace)
+    return ImageClassifier.load(bundle, device), f"{name}/{version.version}", made
 
 
 @flow(name="predict")

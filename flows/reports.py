@@ -8,6 +8,7 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -117,7 +118,8 @@ def _intervals(metrics: Mapping[str, float]) -> dict[str, tuple[float, float, fl
 def _predictions(client: MlflowClient, run: Run, split: str) -> pd.DataFrame | None:
     keeper = keeper_of(client, run, "evaluation").info.run_id
     try:
-        return pd.read_parquet(client.download_artifacts(keeper, f"tables/{split}_predictions.parquet"))
+        with TemporaryDirectory() as folder:  # MLflow's own copy of what lies elsewhere would stay
+            return pd.read_parquet(client.download_artifacts(keeper, f"tables/{split}_predictions.parquet", folder))
     except (MlflowException, OSError):
         return None
 

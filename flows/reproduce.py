@@ -52,7 +52,7 @@ def reproduce(workspace: Workspace, which: str, into: Path | None, environment: 
     code = restore_code(then, kept.get("code", {}), folder / "code")
     weights = restore_weights(then, workspace)
     source = restore_data(then, workspace, home)
-    config = restore_config(then, source, weights, folder / "config.yaml")
+    config = restore_config(then, source, weights, workspace, folder / "config.yaml")
     tell(f"reproduce\trestored code, dataset {source['version'][:12]}, backbone, configuration; running")
     _run_again(python, code, home, config, kept.get("variables", {}), folder / "run.log")
     return likeness(then, _last_run(home))

@@ -100,7 +100,9 @@ def _asked(subject: Subject) -> tuple[Target, ...]:
     return IngestConfig.model_validate({"source": subject.config["ingest"]["source"]}).source.targets()
 
 
-def restore_config(subject: Subject, source: dict[str, Any], weights: list[str], path: Path) -> Path:
+def restore_config(
+    subject: Subject, source: dict[str, Any], weights: list[str], workspace: Workspace, path: Path
+) -> Path:  # fmt: skip
     """Write the run's configuration, which reads the restored version with its splits, the restored backbones, and the
     teachers as they lie packaged.
 
@@ -109,7 +111,7 @@ def restore_config(subject: Subject, source: dict[str, Any], weights: list[str],
     """
     config = subject.config
     if taught := subject.tags.get(TEACHERS):
-        config["train"]["teacher"] = [_packaged(teacher, subject) for teacher in taught.split(",")]
+        config["train"]["teacher"] = [_packaged(teacher, subject, workspace) for teacher in taught.split(",")]
     ingest, extract = config.get("ingest", {}), config.get("extract", {})
     config["ingest"] = ingest | {"source": source, "split": {"by": "given"}}
     first, *others = weights
@@ -125,14 +127,14 @@ def restore_config(subject: Subject, source: dict[str, Any], weights: list[str],
     return path
 
 
-def _packaged(teacher: str, subject: Subject) -> str:
+def _packaged(teacher: str, subject: Subject, workspace: Workspace) -> str:
     """The folder of a teacher, by the name that a run knows it by."""
     name, _, number = teacher.rpartition("@")
     if not number.isdigit():
         return teacher  # a folder
     version = get_version(subject.client, name, number)
     check_files(subject.client, version)
-    return str(fetch_bundle(subject.client, version))
+    return str(fetch_bundle(subject.client, version, workspace))
 
 
 def restore_weights(subject: Subject, workspace: Workspace) -> list[str]:
@@ -177,7 +179,7 @@ def _places_of_weights(subject: Subject, named: str, place: int, workspace: Work
 
     yield named, Path() if named in ANY_FILE else workspace.resolve(named)
     if subject.version and missing_files(subject.client, subject.version) is None:
-        packaged = fetch_bundle(subject.client, subject.version) / backbone_file(place)
+        packaged = fetch_bundle(subject.client, subject.version, workspace) / backbone_file(place)
         yield str(packaged), packaged
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -55,12 +57,12 @@ class Subject:
 
         if self.run is None:
             return None
+        run, store = kept_by or self.run.info.run_id, self.client.tracking_uri
         try:
-            path = download_artifacts(
-                run_id=kept_by or self.run.info.run_id, artifact_path=artifact, tracking_uri=self.client.tracking_uri
-            )
-            with open(path, "rb") as file:
-                return file.read()
+            # MLflow's own copy of what lies elsewhere would stay.
+            with TemporaryDirectory() as folder:
+                path = download_artifacts(run_id=run, artifact_path=artifact, dst_path=folder, tracking_uri=store)
+                return Path(path).read_bytes()
         except (MlflowException, OSError):
             return None
 

@@ -49,8 +49,10 @@ from tasks.register.registry import (
     CHALLENGER,
     CHAMPION,
     aliases_of,
+    fetch,
     find_candidate,
     get_model,
+    lies_here,
     rulings_of,
 )
 from tasks.register.rivals import EARLIER
@@ -121,10 +123,10 @@ def register_candidate(
                 reference = evaluation.report / REFERENCE
                 uri = log_model(run_id, dataset, preprocessed, features, candidate, workspace, reference)
                 advance(1)
-            files = Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=workspace.tracking_uri))
-            evidence = Evidence(dataset, candidate, evaluation, comparison, inspection, files)
             tags = _tags(config, dataset, features, candidate, evaluation, comparison)
-            tags |= findings_as_tags(with_further(config.gates, evidence), evidence)
+            with _files_of(client, uri) as files:
+                evidence = Evidence(dataset, candidate, evaluation, comparison, inspection, files)
+                tags |= findings_as_tags(with_further(config.gates, evidence), evidence)
             mine.check()
             keeper = keeper_of(client, client.get_run(run_id), "evaluation").info.run_id
             about = card(
@@ -135,6 +137,17 @@ def register_candidate(
             )
         decide(mine)
         return _record(client, name, int((known or made).version), known, config.gates)
+
+
+@contextmanager
+def _files_of(client: MlflowClient, uri: str) -> Iterator[Path]:
+    """The folder of a model that was logged: where it lies on this machine, else a copy for as long as the block takes,
+    since each candidate would leave a whole model."""
+    if lies_here(client.get_logged_model(uri.removeprefix("models:/")).artifact_location):
+        yield fetch(client, uri)
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield fetch(client, uri, Path(folder))
 
 
 def _begin_model(client: MlflowClient, name: str) -> None:

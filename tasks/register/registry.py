@@ -18,6 +18,7 @@ from tasks.register.client import Model, Registry, Version, refusals
 from tasks.register.series import FLEETING
 from tasks.register.tags import BACKBONES, CANDIDATE, GATE, PREFIX, entry_of, number_of
 from tasks.ruling import Ruling
+from tasks.workspace import Workspace, fresh_folder
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
@@ -118,17 +119,35 @@ def place_of(client: Registry, version: Version) -> str:
     return client.get_model_version_download_uri(version.name, str(version.version))
 
 
-def fetch_bundle(client: Registry, version: Version, into: Path | None = None) -> Path:
-    """The folder of a version's packaged classifier: where it lies on this machine, else a copy in a temporary folder.
+def fetch_bundle(client: Registry, version: Version, workspace: Workspace) -> Path:
+    """The folder of a version's packaged classifier: where it lies on this machine, else a copy among the workspace's
+    caches, made once."""
+    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
+    place = place_of(client, version)
+    if lies_here(place):
+        return bundle_in(fetch(client, place))
+    folder = workspace.cache / "bundles" / version.name / f"{version.version}-{version.creation_timestamp}"
+    if not folder.exists():
+        with fresh_folder(folder) as filling:
+            fetch(client, place, filling)
+    return bundle_in(folder)
+
+
+def fetch(client: Registry, address: str, into: Path | None = None) -> Path:
+    """What an address of MLflow's names, as a path on this machine.
 
     Args:
-        into: an empty folder for a copy.
+        into: an empty folder for a copy; None only for what lies here, since nobody would remove MLflow's own copy.
     """
     import mlflow
 
-    # By its name MLflow would first write a note into the folder of the model, which may belong to another user.
-    place, to = place_of(client, version), str(into) if into else None
-    return bundle_in(Path(mlflow.artifacts.download_artifacts(place, dst_path=to, tracking_uri=client.tracking_uri)))
+    to = str(into) if into else None
+    return Path(mlflow.artifacts.download_artifacts(address, dst_path=to, tracking_uri=client.tracking_uri))
+
+
+def lies_here(place: str) -> bool:
+    """Whether files lie where this machine's own do, so that they need not be copied."""
+    return urlsplit(place).scheme in ("", "file")
 
 
 def check_files(client: Registry, version: Version) -> None:

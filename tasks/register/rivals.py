@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -12,15 +11,15 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import RegistryError
 from tasks.extract.config import ExtractConfig
 from tasks.fingerprint import file_digest, fingerprint
-from tasks.model.bundle import DESCRIPTION, HEAD, backbones_in, bundle_in, describe
+from tasks.model.bundle import DESCRIPTION, HEAD, backbones_in, describe
 from tasks.progress import tell
 from tasks.register.client import Version
-from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files, place_of
+from tasks.register.registry import CHAMPION, check_files, fetch_bundle, missing_files
 from tasks.register.store import connect
 from tasks.register.tags import CANDIDATE, DATA, LEARNED_FROM
 from tasks.rival import Rival
 from tasks.target import LABEL, Target
-from tasks.workspace import Workspace, fresh_folder
+from tasks.workspace import Workspace
 
 EARLIER = "train,tune"
 """What versions have seen that do not say it."""
@@ -44,7 +43,7 @@ def find_rival(name: str, candidate: str, workspace: Workspace) -> Rival | None:
     if CANDIDATE not in version.tags or missing_files(client, version):
         tell(f"compare\tversion {version.version} of {name} cannot be looked at: made by other means, or without files")
         return None
-    return _registered(version, _fetched(client, version, workspace))
+    return _registered(version, fetch_bundle(client, version, workspace))
 
 
 def _champion(client: MlflowClient, name: str) -> Version | None:
@@ -75,7 +74,7 @@ def find_teacher(version: Version, workspace: Workspace) -> tuple[Rival, Path]:
             "it looks at images: name a version that a pipeline has registered"
         )
     check_files(client, version)
-    bundle = _fetched(client, version, workspace)
+    bundle = fetch_bundle(client, version, workspace)
     return _registered(version, bundle), bundle / HEAD
 
 
@@ -85,17 +84,6 @@ def packaged_teacher(bundle: Path) -> tuple[Rival, Path]:
     files = (bundle / DESCRIPTION, bundle / HEAD, *(weights for _, weights in backbones_in(bundle)))
     content = fingerprint(*map(file_digest, files))
     return _rival(str(bundle), 0, {CANDIDATE: content}, bundle), bundle / HEAD
-
-
-def _fetched(client: MlflowClient, version: Version, workspace: Workspace) -> Path:
-    """The folder of the packaged classifier: where it lies on this machine, else a copy, made once."""
-    if urlparse(place_of(client, version)).scheme in ("", "file"):
-        return fetch_bundle(client, version)
-    folder = workspace.cache / "bundles" / version.name / f"{version.version}-{version.creation_timestamp}"
-    if not folder.exists():
-        with fresh_folder(folder) as filling:
-            fetch_bundle(client, version, filling)
-    return bundle_in(folder)
 
 
 def _registered(version: Version, bundle: Path) -> Rival:

@@ -52,7 +52,7 @@ def write_report(
         facts = Facts(
             config, dataset, preprocessed, features, candidate, evaluation, comparison, inspection, model,
             verdict=version.tags.get(VERDICT, model.verdict), commit=workspace.commit,
-            latency=measure_latency(fetch_bundle(client, version), held_out(dataset)), choice=choice,
+            latency=measure_latency(fetch_bundle(client, version, workspace), held_out(dataset)), choice=choice,
         )  # fmt: skip
         (folder / PAGE).write_text(page(facts), encoding="utf-8")
     return Report(fingerprint=name, page=final / PAGE)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -14,12 +16,13 @@ from mlflow import MlflowClient
 from flows.lineage import facts_of, show
 from flows.openlineage import event
 from flows.origin import installed, log_origin
+from flows.reports import _predictions
 from flows.subject import PARENT, TRIAL, find_subject
 from tasks.errors import RegistryError
 from tasks.register import moves
 from tasks.register.registry import CANDIDATE
 from tasks.workspace import Workspace
-from tests.register.conftest import Fill, client, empty_store, fill  # noqa: F401
+from tests.register.conftest import Fill, client, elsewhere, empty_store, fill, temporary  # noqa: F401
 
 CONFIG = {"name": "birds", "preprocess": {"size": 32}, "train": {"method": "linear", "seed": 7}}
 TAGS = {
@@ -101,6 +104,23 @@ def test_a_version_tells_what_it_knows_when_its_run_is_gone(
     facts = facts_of(workspace, "birds@2")
     assert facts["run"] == {} and facts["dataset"]["version"] == "v" and facts["candidate"]["method"] == "linear"
     assert check_event(event(facts))["eventType"] == "OTHER"
+
+
+def test_what_a_run_keeps_elsewhere_is_read_and_no_copy_of_it_stays(
+    client: MlflowClient,  # noqa: F811
+    elsewhere: str,  # noqa: F811
+    temporary: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    run = client.create_run(client.create_experiment("birds", elsewhere)).info.run_id
+    client.log_text(run, "name: birds", "config.yaml")
+    pd.DataFrame({"path": ["a"]}).to_parquet(tmp_path / "test_predictions.parquet")
+    client.log_artifact(run, str(tmp_path / "test_predictions.parquet"), "tables")
+    subject = find_subject(client, run)
+    assert subject.config == {"name": "birds"} and subject.content("nothing of that name") is None
+    predictions = _predictions(client, client.get_run(run), "test")
+    assert predictions is not None and predictions["path"].tolist() == ["a"]
+    assert not list(temporary.iterdir())
 
 
 def test_lineage_is_an_event_of_openlineages(birds: str, workspace: Workspace) -> None:

@@ -27,7 +27,7 @@ from tasks.model.told import Told
 from tasks.preprocess.recipe import Recipe
 from tasks.train.heads import Head
 from tasks.workspace import Workspace
-from tests.register.conftest import Fill, client, empty_store, fill  # noqa: F401
+from tests.register.conftest import Fill, client, elsewhere, empty_store, fill, temporary  # noqa: F401
 
 
 @pytest.fixture
@@ -202,6 +202,24 @@ def test_versions_that_were_given_one_number_are_told_apart(
         client.delete_registered_model("fruit")
         shutil.rmtree(tmp_path / "files")
     assert told[0][1] == told[1][1] == "fruit/1" and told[0][2] != told[1][2]
+
+
+def test_a_model_that_lies_elsewhere_is_fetched_once_into_the_caches(
+    client: MlflowClient,  # noqa: F811
+    fill: Fill,  # noqa: F811
+    elsewhere: str,  # noqa: F811
+    temporary: Path,  # noqa: F811
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fill(client, "fruit", 1)
+    place = client.get_model_version_download_uri("fruit", "1").replace("file:", "elsewhere:")
+    client.create_model_version("fruit", place, tags={"candidate": "2"})
+    monkeypatch.setattr(ImageClassifier, "load", lambda bundle, _: bundle)
+    monkeypatch.setattr(predict, "check_files", lambda *_: None)
+    first, again = (predict.load_classifier("fruit@2", workspace)[0] for _ in range(2))
+    assert first == again and first.is_relative_to(workspace.cache) and (first / "head.safetensors").is_file()
+    assert not list(temporary.iterdir())
 
 
 def test_a_file_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing(

@@ -38,7 +38,7 @@ def test_each_backbone_is_restored_in_its_place(workspace: Workspace, tmp_path: 
     made = Made(None, None, None)  # type: ignore[arg-type]
     weights = restore_weights(made, workspace)
     assert weights == ["builtin", "random"]
-    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], tmp_path / "config.yaml")
+    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], workspace, tmp_path / "config.yaml")
     extract = yaml.safe_load(path.read_text())["extract"]
     assert extract["weights"] == "a.pth"
     assert extract["beside"] == [{"backbone": "resnet_32px", "weights": "b.pth", "size": 24}]
@@ -66,7 +66,7 @@ def test_a_version_of_tasks_is_read_with_their_kinds_and_units(workspace: Worksp
 
 @pytest.mark.parametrize(("said", "asked"), [("True", "always"), ("False", "never"), (None, "auto")])
 def test_features_are_made_again_by_the_same_forward_pass_whatever_a_stopwatch_says(
-    said: str | None, asked: str, tmp_path: Path
+    said: str | None, asked: str, workspace: Workspace, tmp_path: Path
 ) -> None:
     class Timed(Made):
         @property
@@ -74,18 +74,20 @@ def test_features_are_made_again_by_the_same_forward_pass_whatever_a_stopwatch_s
             return {"backbone.compiled": said} if said else {}
 
     made = Timed(None, None, None)  # type: ignore[arg-type]
-    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], tmp_path / "config.yaml")
+    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], workspace, tmp_path / "config.yaml")
     assert yaml.safe_load(path.read_text())["extract"]["compile"] == asked
 
 
-def test_as_many_images_are_looked_through_again_as_were_whatever_a_stopwatch_says(tmp_path: Path) -> None:
+def test_as_many_images_are_looked_through_again_as_were_whatever_a_stopwatch_says(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     class Timed(Made):
         @property
         def metrics(self) -> dict[str, float]:
             return {"inspected/robustness": 17.0, "images/test": 365.0}
 
     made = Timed(None, None, None)  # type: ignore[arg-type]
-    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], tmp_path / "config.yaml")
+    path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], workspace, tmp_path / "config.yaml")
     assert yaml.safe_load(path.read_text())["evaluate"] == {"robustness": 17}
 
 

@@ -98,13 +98,13 @@ def test_without_a_teacher_one_line_says_how_to_name_one(workspace: Workspace) -
 
 
 def test_a_student_is_made_again_with_its_teachers_as_they_lie_packaged(
-    birds: Path, client: MlflowClient, tmp_path: Path  # noqa: F811
+    birds: Path, client: MlflowClient, workspace: Workspace, tmp_path: Path  # noqa: F811
 ) -> None:  # fmt: skip
     run = client.create_run("0", tags={"teachers": f"birds@2,{tmp_path}"}).info.run_id
     client.log_text(
         run, yaml.safe_dump({"name": "x", "train": {"method": "distill", "teacher": ["birds"]}}), "config.yaml"
     )
     subject = Subject(client, None, client.get_run(run))
-    made = restore_config(subject, {"version": "v"}, ["builtin"], tmp_path / "config.yaml")
+    made = restore_config(subject, {"version": "v"}, ["builtin"], workspace, tmp_path / "config.yaml")
     taught = yaml.safe_load(made.read_text())["train"]["teacher"]
     assert taught == [str(birds / "artifacts" / "bundle"), str(tmp_path)]

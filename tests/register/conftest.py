@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any, cast
 import httpx
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from tasks.register.own import OwnStore
 from tasks.register.registry import CANDIDATE
@@ -78,6 +82,31 @@ def fill(tmp_path: Path) -> Fill:
             client.create_model_version(name, folder.as_uri(), tags={CANDIDATE: str(number), "verdict": "held back"})
 
     return register
+
+
+class Elsewhere(LocalArtifactRepository):
+    """A folder as if it were a bucket: what lies there is only to be had as a copy."""
+
+    def __init__(self, artifact_uri: str, *more: Any, **named: Any) -> None:
+        super().__init__(artifact_uri.replace("elsewhere:", "file:"), *more, **named)
+
+    def download_artifacts(self, artifact_path: str, dst_path: str | None = None) -> str:
+        return ArtifactRepository.download_artifacts(self, artifact_path, dst_path)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of a folder on no disk of this machine's, as far as MLflow knows."""
+    monkeypatch.setitem(_artifact_repository_registry._registry, "elsewhere", Elsewhere)
+    return f"elsewhere://{tmp_path}/elsewhere"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's temporary folder, which holds nothing yet."""
+    (folder := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 @pytest.fixture

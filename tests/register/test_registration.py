@@ -163,6 +163,18 @@ def test_a_version_that_shall_wait_waits_for_a_person(register: Register, client
     assert register().alias == "champion"
 
 
+def test_of_a_model_that_lies_elsewhere_a_registration_leaves_no_copy(
+    trained: Trained, client: MlflowClient, workspace: Workspace, elsewhere: str, temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(workspace.root)
+    client.create_experiment("photos", elsewhere)
+    made = register_gated(trained, client, workspace)
+    assert made.alias == "champion" and [ruling.outcome for ruling in made.rulings] == ["pass"] * len(made.rulings)
+    assert client.get_model_version_download_uri("photos", "1").startswith(elsewhere)
+    assert not list(temporary.iterdir())
+
+
 @pytest.mark.slow
 def test_runs_at_once_over_a_server_register_a_candidate_once_and_judge_one_after_another(
     trained: Trained, client: MlflowClient, server: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
