@@ -22,7 +22,7 @@ from tasks.records import (
 )
 from tasks.register.card import chosen_how
 from tasks.target import LABEL, Target
-from tasks.wording import figure_text, signed
+from tasks.wording import figure_text, shorten, signed
 
 ACCURACY, AVERAGE_PRECISION, ERROR = "accuracy", "average_precision_macro", "mae"
 JUDGED = {"class": ACCURACY, "labels": AVERAGE_PRECISION, "number": ERROR}
@@ -166,7 +166,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         lines.append("no image that neither has learned from")
     renamed = tuple(f"{old} → {new}" for old, new in comparison.renamed.items())
     changes = (("new", comparison.new), ("gone", comparison.gone), ("renamed", renamed))
-    lines += [f"classes {what}: {', '.join(names)}" for what, names in changes if names]
+    lines += [f"classes {what}: {shorten(names)}" for what, names in changes if names]
     return [*lines, *comparison.findings]
 
 

@@ -19,6 +19,9 @@ FIGURES = {"accuracy": ACCURACY, "average_precision_macro": AVERAGE_PRECISION, "
 """What versions are judged by, with one label an image, with several and with a number, and what it is called: the
 first there is."""
 
+NAMED = 50
+"""Classes of a kind that are kept by name: MLflow refuses a tag of more than 100,000 signs."""
+
 
 @dataclass(frozen=True)
 class Duel:
@@ -29,8 +32,9 @@ class Duel:
         images: how many of ``split`` neither had learned from, or from nearly the same.
         figure: what both are judged by.
         difference: of ours less theirs, with the bounds of its 95% interval.
-        new, gone: classes that only ours, or only theirs, knows.
+        new, gone: classes that only ours, or only theirs, knows; of many, the first `NAMED`.
         near: images that were left out since one of the two had learned from nearly the same.
+        more_new, more_gone: how many more classes there are of either kind.
     """
 
     version: int
@@ -46,6 +50,8 @@ class Duel:
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     near: int = 0
+    more_new: int = 0
+    more_gone: int = 0
 
     @classmethod
     def fought(cls, comparison: Comparison | None) -> Duel | None:
@@ -57,8 +63,9 @@ class Duel:
         figure = next(name for name in FIGURES if f"{split}/{name}" in comparison.metrics)
         return cls(
             comparison.version, split, comparison.images[split], FIGURES[figure],
-            *comparison.metrics[f"{split}/{figure}"], comparison.p_values[split], comparison.new, comparison.gone,
-            comparison.near.get(split, 0),
+            *comparison.metrics[f"{split}/{figure}"], comparison.p_values[split],
+            comparison.new[:NAMED], comparison.gone[:NAMED], comparison.near.get(split, 0),
+            len(comparison.new[NAMED:]), len(comparison.gone[NAMED:]),
         )  # fmt: skip
 
     @classmethod

@@ -136,7 +136,8 @@ def _held_against(
     gained, lower, upper = (signed(duel.spelt(each)) for each in (gain, low, high))
     found = f"{gained} [{lower}, {upper}]"
     if duel.gone:
-        return Finding(False, f"classes are gone ({_few(duel.gone)}); of the others, {duel}", asked, found)
+        gone = _few(duel.gone, duel.more_gone)
+        return Finding(False, f"classes are gone ({gone}); of the others, {duel}", asked, found)
     known = math.isfinite(low) and math.isfinite(high)
     if not known or (duel.figure != ERROR and high - low >= WIDEST):
         return Finding(None, "cannot be compared: all images are of one group, so that chance is not known", asked)
@@ -203,6 +204,7 @@ def _class_changes(theirs: Merit, ours: Merit) -> str:
     return ", ".join(f"{_few(names)} {what}" for what, names in changes.items() if names)
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _few(names: Sequence[str], unnamed: int = 0) -> str:
+    """The first of some names, of which more may be than are kept."""
+    more = len(names[NAMED:]) + unnamed
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more else "")

@@ -94,6 +94,21 @@ def test_a_model_with_one_label_an_image_is_judged_by_its_accuracy_whatever_else
     assert comparison_lines(comparison)[1].startswith("val/accuracy ")
 
 
+def test_of_many_classes_that_came_or_went_a_few_are_named_and_the_others_counted() -> None:
+    names = tuple(f"{number} {'a long name ' * 10}" for number in range(1200))
+    comparison = Comparison(
+        fingerprint="x", report=HERE, version=1, judged_on="val", images={"val": 9}, left_out={"val": 0},
+        metrics={"val/accuracy": (0.9, 0.8, 0.1, 0.05, 0.15)}, p_values={"val": 0.5}, detectable={"val": 0.1},
+        gained={"val": 1}, lost={"val": 0}, new=names, gone=names[:51],
+    )  # fmt: skip
+    duel = Duel.fought(comparison)
+    assert duel is not None and (duel.new, duel.more_new, duel.more_gone) == (names[:50], 1150, 1)
+    assert all(len(tag) < 100_000 for tag in duel.tags.values()), "MLflow takes no longer ones"
+    new, gone = comparison_lines(comparison)[2:]
+    assert new.startswith("classes new: 0 a long name") and new.endswith(" and 1,195 more")
+    assert gone.endswith(" and 46 more")
+
+
 def test_numbers_and_further_tasks_have_their_rows() -> None:
     run = outcome(several=False)
     targets = (

@@ -161,6 +161,7 @@ def held_against(duel: Duel, *merits: Merit, made: list[Move]) -> tuple[bool, st
          "+0.0000 [-0.0200, +0.0200]"),
         ({"ours": 0.88, "low": -0.07, "high": -0.01}, False, "needs approval: worse, accuracy 0.8800, "),
         ({"gone": ("pear",)}, False, "needs approval: classes are gone (pear); of the others, accuracy 0.9200, "),
+        ({"gone": tuple("abcde"), "more_gone": 1150}, False, "needs approval: classes are gone (a, b, c and 1,152 more)"),
         ({"new": ("quince",)}, True, "passed: not worse, "),
     ],
 )  # fmt: skip
@@ -208,7 +209,7 @@ def test_a_score_that_counts_images_which_leaked_wins_nothing_where_few_others_a
 
 
 def test_a_duel_is_read_from_tags_as_it_was_written() -> None:
-    duel = replace(EVEN, new=("é",), gone=("x", "y"), near=3)
+    duel = replace(EVEN, new=("é",), gone=("x", "y"), near=3, more_new=2)
     assert Duel.of(_version(1, duel.tags)) == duel
     for told in ({}, {"compared": "{}"}, {"compared": "no JSON"}):
         assert Duel.of(_version(1, told)) is None
