@@ -27,6 +27,7 @@ from flows import access
 from flows.databases import prefect_database
 from flows.environment import prefect_home, prepare_environment
 from flows.guarded import HOST, command, last_words, listen, start
+from flows.remote import shown
 from tasks.errors import ConfigurationError, ServerError
 from tasks.workspace import sqlite_url, write_whole
 
@@ -79,13 +80,13 @@ def ensure_server(workspace: Path) -> str:
     exported, home = os.environ.get("PREFECT_API_URL"), prefect_home(workspace)
     if exported and not exported.lower().startswith(("http://", "https://")):
         raise ConfigurationError(
-            f"PREFECT_API_URL is {exported!r}, which is no address of a server: write http://HOST:PORT/api, or unset "
-            "it to let headstart run its own"
+            f"PREFECT_API_URL is {shown(exported)!r}, which is no address of a server: write http://HOST:PORT/api, or "
+            "unset it to let headstart run its own"
         )
     if exported and not is_own(exported, workspace):
         if not answers(exported):
             raise ServerError(
-                f"No Prefect server answers at {exported}, which PREFECT_API_URL names: start that server, "
+                f"No Prefect server answers at {shown(exported)}, which PREFECT_API_URL names: start that server, "
                 "or unset PREFECT_API_URL to let headstart run its own."
             )
         return exported

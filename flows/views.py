@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 
@@ -77,8 +78,14 @@ def describe_run(client: MlflowClient, outcome: Outcome) -> None:
 
 
 def link_to_report(client: MlflowClient, run_id: str, uri: str) -> str:
-    """Address of a run's report on MLflow's pages: the team's, or those that `headstart ui` opens."""
+    """Address of a run's report on MLflow's pages: the team's, or those that `headstart ui` opens. Whoever sees
+    Prefect's page may follow it, so it names no user and password."""
     run = client.get_run(run_id)
-    pages = uri.rstrip("/") if is_server(uri) else f"http://{HOST}:{PORT}"
+    pages = _for_anybody(uri).rstrip("/") if is_server(uri) else f"http://{HOST}:{PORT}"
     keeper = keeper_of(client, run, REPORT).info.run_id
     return f"{pages}/#/experiments/{run.info.experiment_id}/runs/{keeper}/artifacts/{PAGE}"
+
+
+def _for_anybody(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

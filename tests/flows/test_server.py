@@ -157,8 +157,8 @@ def test_environment_of_a_parent_is_replaced(workspace: Path, tmp_path: Path) ->
 
 
 def test_exported_address_without_a_server_is_an_error(workspace: Path) -> None:
-    os.environ["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
-    with pytest.raises(ServerError, match=r"http://127.0.0.1:9/api.*PREFECT_API_URL"):
+    os.environ["PREFECT_API_URL"] = "http://ben:secret@127.0.0.1:9/api"
+    with pytest.raises(ServerError, match=r"http://ben:\*\*\*@127.0.0.1:9/api.*PREFECT_API_URL"):
         ensure_server(workspace)
     assert not servers_of(workspace)
 
