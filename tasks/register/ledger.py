@@ -2,8 +2,8 @@
 
 An entry is a number of the series `SERIES` with the move in a tag, as JSON. So it appears whole, nothing can overwrite
 it, and it stays when the version, the run or the registered model that it tells of is deleted. It follows a model that
-is renamed, and tells of the one that had the name before. Each entry names the one before it: one that somebody deletes
-on MLflow's page is missed.
+is renamed, and tells of the one that had the name before and was deleted. Each entry names the one before it: one that
+somebody deletes on MLflow's page is missed.
 
 Before there was a ledger, a move was a tag ``move.<time>`` of the registered model, whose values databases end at 5,000
 signs, and which went with the model. The next command that looks at it takes them over.
@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tasks.register.client import Model, Registry, Version, refusals
-from tasks.register.registry import every, rulings_of
+from tasks.register.registry import all_models, every, rulings_of
 from tasks.register.series import FLEETING, Series, draw
 from tasks.register.tags import CANDIDATE, DATA, HELD_OUT
 from tasks.wording import brief
@@ -78,9 +78,12 @@ class Move:
 
 
 def read_ledger(client: Registry, model: Model) -> list[Move]:
-    """What is written down of a model, oldest first, also of those that had its name before."""
-    rows = {int(row.version): row for row in _rows(client, MODEL, model.name)}
+    """What is written down of a model, oldest first, also of those that had its name before and were deleted."""
     born = str(model.creation_timestamp)
+    rows = {int(row.version): row for row in _rows(client, MODEL, model.name)}
+    if others := {row.tags.get(BORN) for row in rows.values()} - {born}:
+        others &= {str(each.creation_timestamp) for each in all_models(client) if each.name != model.name}
+        rows = {number: row for number, row in rows.items() if row.tags.get(BORN) not in others}
     former = [row for row in _rows(client, BORN, born) if row.tags.get(MODEL) not in (model.name, None)]
     twins = {name for name in {row.tags[MODEL] for row in former} if _born(client, name) == born}
     rows |= {int(row.version): row for row in former if row.tags[MODEL] not in twins}

@@ -54,6 +54,22 @@ def test_a_renamed_model_keeps_its_history(birds: MlflowClient) -> None:
     assert len(steps(birds, "fowl")) == 4
 
 
+def test_who_takes_the_name_of_a_renamed_model_begins_without_its_history(birds: MlflowClient) -> None:
+    for version in (1, 2):
+        moves.promote(birds, "birds", version, why="")
+    source = birds.get_model_version_download_uri("birds", "1")
+    birds.rename_registered_model("birds", "fowl")
+    birds.create_registered_model("birds")
+    birds.create_model_version("birds", source)
+    moves.notice(birds, "birds")
+    assert steps(birds) == []
+    moves.promote(birds, "birds", 1, why="")
+    assert steps(birds) == [("promote", None, 1)] and ledger.missed(moves.full_history(birds, "birds")) == []
+    assert steps(birds, "fowl") == [("promote", None, 1), ("promote", 1, 2)]
+    birds.delete_registered_model("fowl")
+    assert [move.action for move in moves.history(birds, "birds")] == ["promote"]
+
+
 def test_a_model_begun_anew_knows_of_the_one_before_and_does_not_roll_back_to_it(
     birds: MlflowClient, fill: Fill
 ) -> None:
