@@ -17,7 +17,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -155,10 +155,18 @@ def close_silent(client: MlflowClient) -> None:
     experiments = [each.experiment_id for each in client.search_experiments()]
     running = client.search_runs(experiments, f"attributes.status = 'RUNNING' and tags.`{ALIVE}` != ''")
     for run in running:
-        owner = Owner(**json.loads(run.data.tags[OWNER]))
-        silent = time.time() - float(run.data.tags[ALIVE]) > SILENT if owner.is_elsewhere else owner.is_dead
-        if silent:
+        if owner := _silent(run.data.tags):
             _kill_in_mlflow(client, run.info.run_id, Lease(owner, "", "").why_dead)
+
+
+def _silent(tags: Mapping[str, str]) -> Owner | None:
+    """Whose run has died, by its tags; None where it lives, or nobody knows, since somebody edited them by hand."""
+    try:
+        owner = Owner(**json.loads(tags[OWNER]))
+        died = time.time() - float(tags[ALIVE]) > SILENT if owner.is_elsewhere else owner.is_dead
+    except (KeyError, TypeError, ValueError):
+        return None
+    return owner if died else None
 
 
 class _Store:

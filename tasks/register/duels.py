@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
+
+from pydantic import TypeAdapter
 
 from tasks.records import Comparison
 from tasks.register.client import Version
@@ -70,11 +73,10 @@ class Duel:
 
     @classmethod
     def of(cls, version: Version) -> Duel | None:
-        """As a version's tags tell it."""
+        """As a version's tags tell it; None where they do not, or somebody has edited them."""
         try:
-            told = json.loads(version.tags[COMPARED])
-            return cls(**told | {name: tuple(told[name]) for name in ("new", "gone")})
-        except (KeyError, TypeError, ValueError):
+            return _duels().validate_python(json.loads(version.tags[COMPARED]))
+        except (KeyError, ValueError):
             return None
 
     @property
@@ -99,3 +101,9 @@ class Duel:
     def spelt(self, value: float) -> str:
         """A value in the digits that the figure has: of errors, those that count."""
         return quantity(value) if self.figure == ERROR else f"{value:.4f}"
+
+
+@cache
+def _duels() -> TypeAdapter[Duel]:
+    """By which a tag is read: a value of another kind than it has to be is an error."""
+    return TypeAdapter(Duel)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -68,10 +67,12 @@ class Merit:
 
     @classmethod
     def of(cls, version: Version) -> Merit | None:
-        """As a version's tags tell it; None where they do not, since it was registered by other means or long ago."""
+        """As a version's tags tell it; None where they do not, since it was registered by other means or long ago, or
+        somebody has edited them."""
         tags = version.tags
         try:
             score, low, high, chance = (float(tags[key]) for key in (SCORE, LOW, HIGH, CHANCE))
+            _read(tags[CLASSES])
             return cls(tags[FIGURE], score, low, high, chance, tags[CLASSES], tags[IMAGES])
         except (KeyError, ValueError):
             return None
@@ -85,14 +86,25 @@ class Merit:
     @property
     def class_names(self) -> list[str] | None:
         """None where they are too many to be kept."""
-        with suppress(ValueError):  # a tag that was edited outside headstart
-            return json.loads(self.classes) if self.classes.startswith("[") else None
-        return None
+        return _read(self.classes)[0]
 
     @property
     def class_count(self) -> int:
-        names = self.class_names
-        return int(self.classes.split(" ")[0].replace(",", "")) if names is None else len(names)
+        return _read(self.classes)[1]
+
+
+def _read(classes: str) -> tuple[list[str] | None, int]:
+    """Names of classes, where these are kept, and their number, from the tag that `_listed` makes.
+
+    Raises:
+        ValueError: it has made none such.
+    """
+    if not classes.startswith("["):
+        return None, int(classes.split(" ")[0].replace(",", ""))
+    names = json.loads(classes)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"no names of classes: {classes}")
+    return names, len(names)
 
 
 def _listed(classes: tuple[str, ...]) -> str:

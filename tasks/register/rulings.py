@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.register.client import Version
 from tasks.register.gates import GATES
@@ -74,16 +75,22 @@ def _ruled(key: str, standing: Standing) -> Ruling:
     entry = entry_of(standing.version.tags, key) or {}
     try:
         settings = entry["settings"]
-        name = settings["gate"]
+        name = str(settings["gate"])
         on_failure = settings["on_failure"] if settings["on_failure"] in FAILURES else "approve"
-        finding = None if entry["finding"] is None else Finding(**entry["finding"])
-    except (KeyError, TypeError):
+        finding = None if entry["finding"] is None else _findings().validate_python(entry["finding"])
+    except (KeyError, TypeError, ValidationError):
         return Ruling(gate=key, outcome="needs approval", reason=f"the tag {key} was edited outside headstart")
     try:
         found = GATES[name].model_validate(settings).confirm(finding, standing)
     except (KeyError, ValidationError):  # a gate of another headstart's
         found = still_said(finding, standing)
     return _ruling(name, found, on_failure)
+
+
+@cache
+def _findings() -> TypeAdapter[Finding]:
+    """By which a tag is read: a value of another kind than it has to be is an error."""
+    return TypeAdapter(Finding)
 
 
 def _ruling(name: str, finding: Finding, on_failure: str) -> Ruling:

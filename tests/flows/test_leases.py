@@ -154,6 +154,20 @@ def test_in_a_shared_store_only_an_hour_of_silence_closes_a_run_of_another_machi
     assert statuses == ["RUNNING", "KILLED", "KILLED", "RUNNING", "RUNNING"]
 
 
+def test_tags_of_a_run_in_a_shared_store_that_somebody_edited_end_no_other_run(
+    workspace: Workspace, gone: Owner
+) -> None:
+    workspace.mlruns.mkdir()
+    client = connect(workspace)
+    here, away = (json.dumps(vars(owner)) for owner in (Owner.here(), replace(gone, machine="another")))
+    edited = [("no JSON", "0"), ("[]", "0"), ("{}", "0"), (here.replace(str(os.getpid()), '"x"'), "0"), (away, "later")]
+    runs = [begin(client, owner=owner, alive=alive) for owner, alive in edited] + [begin(client, alive="0")]
+    died = begin(client, owner=json.dumps(vars(gone)), alive="0")
+    close_silent(client)
+    assert {client.get_run(run).info.status for run in runs} == {"RUNNING"}
+    assert client.get_run(died).info.status == "KILLED"
+
+
 def test_a_run_in_a_shared_store_says_whose_it_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     team = workspace.root / "team.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{team}")

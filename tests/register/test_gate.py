@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -211,8 +212,11 @@ def test_a_score_that_counts_images_which_leaked_wins_nothing_where_few_others_a
 def test_a_duel_is_read_from_tags_as_it_was_written() -> None:
     duel = replace(EVEN, new=("é",), gone=("x", "y"), near=3, more_new=2)
     assert Duel.of(_version(1, duel.tags)) == duel
-    for told in ({}, {"compared": "{}"}, {"compared": "no JSON"}):
+    edited = json.dumps(json.loads(duel.tags["compared"]) | {"images": "many", "low": None})
+    for told in ({}, {"compared": "{}"}, {"compared": "no JSON"}, {"compared": "[]"}, {"compared": edited}):
         assert Duel.of(_version(1, told)) is None
+    blind = replace(EVEN, low=-math.inf, high=math.inf)
+    assert Duel.of(_version(1, blind.tags)) == blind
 
 
 @pytest.mark.parametrize(
@@ -500,5 +504,22 @@ def test_what_a_gate_found_and_somebody_has_edited_is_for_a_person(text: str) ->
     assert registry.rulings_of(version) == tuple(ruled.values())
 
 
-def test_classes_that_somebody_has_edited_are_not_known() -> None:
-    assert merit(0.9, classes="[n/a").class_names is None
+@pytest.mark.parametrize("finding", [{"passed": "?", "reason": ""}, {"passed": True, "reason": 3}, {"passed": True}])
+def test_a_finding_of_other_kinds_than_gates_write_is_for_a_person(finding: dict[str, Any]) -> None:
+    settings = {"gate": "size", "megabytes": 1, "on_failure": "reject"}
+    version = _version(1, {"candidate": "1", "gate.1": json.dumps({"settings": settings, "finding": finding})})
+    [ruled] = rule(Standing(version, {1: version}, [])).values()
+    assert (ruled.outcome, ruled.reason) == ("needs approval", "the tag gate.1 was edited outside headstart")
+
+
+@pytest.mark.parametrize("text", ["[n/a", "apples, pears", "", "[1, 2]", '["apple", {}]'])
+def test_classes_that_somebody_has_edited_are_for_a_person(text: str) -> None:
+    edited = merit(0.9, classes=text)
+    assert Merit.of(_version(1, edited.tags)) is None
+    assert judge(edited, merit(0.95), made=path(1))[1] == (
+        "needs approval: cannot be compared: champion (version 1) does not say what it was measured on"
+    )
+    told = "needs approval: cannot be compared: it does not say what it was measured on"
+    assert judge(merit(0.9), edited, made=path(1)) == (False, told)
+    good = [merit(0.9), edited, merit(0.95), merit(0.99)]
+    assert judge(*good, made=path(1, 2, 3))[0], "one of those before the champion stops nothing"
