@@ -21,7 +21,7 @@ from tasks.fingerprint import code_version
 from tasks.register.registry import check_files, fetch_bundle, get_version, missing_files
 from tasks.register.tags import TEACHERS
 from tasks.target import LABEL, Target
-from tasks.wording import shorten
+from tasks.wording import counted, shorten
 from tasks.workspace import Workspace, write_whole
 
 Environment = Literal["same", "here", "new"]
@@ -199,8 +199,9 @@ def restore_environment(subject: Subject, how: Environment, into: Path) -> str:
         return _new_environment(text, into)
     if others := differing(read_lock(text), installed()):
         raise ConfigurationError(
-            f"{len(others):,} libraries are not those of {subject}: {shorten(others)}. `--environment new` installs "
-            "its lock into an environment of its own, `--environment here` takes these and says what comes out"
+            f"this environment differs from that of {subject} in {counted(len(others), 'package')}: {shorten(others)}. "
+            "`--environment new` installs its lock into an environment of its own, `--environment here` takes this one "
+            "and says what comes out"
         )
     return sys.executable
 

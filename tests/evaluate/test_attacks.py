@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,8 @@ def test_accuracy_falls_with_the_radius_from_that_of_clean_images(
     assert (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()
 
 
-def test_moved_images_stay_within_the_radius_and_the_range_of_pixels(
-    looker: Looker, images: tuple[torch.Tensor, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels, targets = images
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The images that the network is asked about, as they are asked about."""
     seen: list[torch.Tensor] = []
     judge = Looker.probabilities
 
@@ -85,12 +84,36 @@ def test_moved_images_stay_within_the_radius_and_the_range_of_pixels(
         return judge(self, given)
 
     monkeypatch.setattr(Looker, "probabilities", probabilities)
+    return seen
+
+
+def test_moved_images_stay_within_the_radius_and_the_range_of_pixels(
+    looker: Looker, images: tuple[torch.Tensor, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, targets = images
+    seen = judged(monkeypatch)
     # So small that none falls, and all are seen at each step.
     table = measured(looker, pixels[:8], targets[:8], radii=["0.05/255"], steps=5)
     assert table["accuracy"].iloc[1] == table["accuracy"].iloc[0] == 1 and len(seen) == 1 + 6
     for moved in seen[1:]:
         assert moved.dtype == torch.float32 and moved.min() >= 0 and moved.max() <= 255
         assert (moved - pixels[:8]).abs().max() <= 0.05 + 1e-4
+
+
+def test_each_restart_begins_elsewhere_and_the_worst_of_all_counts(
+    looker: Looker, images: tuple[torch.Tensor, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, targets = images
+    once, often = (measured(looker, pixels, targets, radii=["2/255"], steps=1, restarts=count) for count in (1, 5))
+    assert often["accuracy"].iloc[1] <= once["accuracy"].iloc[1] < 1
+    seen = judged(monkeypatch)
+    measured(looker, pixels[:8], targets[:8], radii=["0.05/255"], steps=1, restarts=3)  # so small that none falls
+    starts = seen[1::2]
+    assert len(seen) == 1 + 3 * 2 and len(starts) == 3
+    assert not any(torch.equal(*each) for each in pairwise(starts))
+    seen.clear()
+    fallen = measured(looker, pixels[:8], targets[:8], radii=["32/255"], steps=20, restarts=3)
+    assert fallen["accuracy"].iloc[1] == 0 and len(seen) <= 1 + 21, "what has fallen is attacked no more"
 
 
 def test_many_steps_find_at_least_what_one_does_and_far_more_than_noise(

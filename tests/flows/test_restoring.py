@@ -1,16 +1,20 @@
-"""The weights of every backbone are found again by their hash, where the configuration names them or not at all."""
+"""What a run was made of is found again: the weights of every backbone by their hash, the libraries by the lock."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from flows.restoring import restore_config, restore_data, restore_weights
+from flows import restoring
+from flows.origin import LOCK
+from flows.restoring import restore_config, restore_data, restore_environment, restore_weights
 from flows.subject import Subject
-from tasks.errors import WeightsError
+from tasks.errors import ConfigurationError, RegistryError, WeightsError
 from tasks.extract.weights import read_weights
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
@@ -89,6 +93,72 @@ def test_as_many_images_are_looked_through_again_as_were_whatever_a_stopwatch_sa
     made = Timed(None, None, None)  # type: ignore[arg-type]
     path = restore_config(made, {"version": "v"}, ["a.pth", "b.pth"], workspace, tmp_path / "config.yaml")
     assert yaml.safe_load(path.read_text())["evaluate"] == {"robustness": 17}
+
+
+class Locked(Made):
+    """What a run keeps that was made with these libraries."""
+
+    kept: str | None = "numpy==2.1.0\ntorch==2.9.0\n"
+
+    def text(self, artifact: str) -> str | None:
+        return self.kept if artifact == LOCK else None
+
+
+class Unlocked(Locked):
+    kept = None
+
+
+LOCKED, UNLOCKED = Locked(None, None, None), Unlocked(None, None, None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The libraries that are installed: those of the run."""
+    found = {"numpy": "2.1.0", "torch": "2.9.0"}
+    monkeypatch.setattr(restoring, "installed", lambda: found)
+    return found
+
+
+def test_an_environment_is_the_runs_where_its_libraries_are(here: dict[str, str], tmp_path: Path) -> None:
+    here["pandas"] = "3.0.0"  # which the run had no need of
+    assert restore_environment(LOCKED, "same", tmp_path) == sys.executable
+    del here["numpy"]
+    told = r"in 1 package: numpy 2.1.0 → not installed. `--environment new` .* `--environment here`"
+    with pytest.raises(ConfigurationError, match=told):
+        restore_environment(LOCKED, "same", tmp_path)
+    here["torch"] = "2.8.0"
+    with pytest.raises(ConfigurationError, match=r"in 2 packages: numpy .*, torch 2.9.0 → 2.8.0\. "):
+        restore_environment(LOCKED, "same", tmp_path)
+    assert restore_environment(LOCKED, "here", tmp_path) == sys.executable
+
+
+@pytest.mark.parametrize("how", ["same", "new"])
+def test_without_a_lock_only_this_environment_is_to_be_had(how: Any, here: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"nothing keeps no lock of its libraries: `--environment here`"):
+        restore_environment(UNLOCKED, how, tmp_path)
+    assert restore_environment(UNLOCKED, "here", tmp_path) == sys.executable
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_new_environment_is_installed_from_the_lock(
+    fails: bool, here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=int(fails and "pip" in command), stderr="looking\nno such package\n\n")
+
+    monkeypatch.setattr(restoring.subprocess, "run", run)
+    into, lock = tmp_path / "environment", tmp_path / "environment.txt"
+    if fails:
+        with pytest.raises(RegistryError, match=r"txt cannot be installed \(no such package\): `--environment here`"):
+            restore_environment(LOCKED, "new", into)
+    else:
+        assert restore_environment(LOCKED, "new", into) == str(into / "bin" / "python")
+    (_, *venv), (python, *pip) = commands
+    assert venv == ["-m", "venv", str(into)] and python == str(into / "bin" / "python")
+    assert pip[:3] == ["-m", "pip", "install"] and pip[-2:] == ["-r", str(lock)] and lock.read_text() == Locked.kept
 
 
 def test_weights_that_are_others_now_are_told_with_the_backbone_s_hash(workspace: Workspace) -> None:
