@@ -64,7 +64,7 @@ def run(
     """
     begin_with_the_process()
     settings = open_pipeline(config, set_, replace, quiet)
-    workspace, server = open_with_server()
+    _, server = open_with_server()
     from flows.console import out, show_outcome
     from flows.delivery import carry_out
     from flows.summary import Outcome, one_line
@@ -74,7 +74,7 @@ def run(
         if quiet:
             out.print(one_line(outcome), soft_wrap=True)
         else:
-            show_outcome(outcome, workspace, server)
+            show_outcome(outcome, server)
 
     carry_out(lambda: transfer(settings), server, show, quiet)
 

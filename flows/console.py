@@ -174,7 +174,7 @@ def shown(quiet: bool = False) -> Iterator[None]:
         yield
 
 
-def show_outcome(outcome: Outcome, workspace: Workspace, server: str | None) -> None:
+def show_outcome(outcome: Outcome, server: str | None) -> None:
     """Print the summary of a run, and where to look next."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")

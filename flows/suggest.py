@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tasks.train.anytime.situation import Situation
     from tasks.train.anytime.step import Step
     from tasks.train.methods.auto import Auto
-    from tasks.workspace import Workspace
 
 START = 10.0
 """Seconds that a command takes until its first stage begins, and after its last."""
@@ -58,7 +57,7 @@ def suggest(
     assert isinstance(settings.train, Auto)
     check_pool(settings.train, dataset)
     situation = situation_of(settings, contenders(settings), dataset, workspace)
-    for what, value in (*about_data(dataset), *about_machine(settings, situation, workspace)):
+    for what, value in (*about_data(dataset), *about_machine(settings, situation)):
         out.print(f"{what:<11} {value}", soft_wrap=True)
     out.print()
     steps = forecast(situation, settings.train.seconds - START)
@@ -119,7 +118,7 @@ def shifts(dataset: Dataset) -> list[str]:
     return told
 
 
-def about_machine(config: PipelineConfig, situation: Situation, workspace: Workspace) -> list[tuple[str, str]]:
+def about_machine(config: PipelineConfig, situation: Situation) -> list[tuple[str, str]]:
     """What computes, and how long the backbones that compete take over an image."""
     from flows.contenders import passed_over
     from tasks.extract.precision import choose_device, choose_precision

@@ -346,12 +346,13 @@ class Inspection(Record):
     Attributes:
         report: folder with ``inspection.json`` and, as far as they were asked for: ``robustness.csv`` (corruption and
             severity, ``none`` and 0 for clean images; images, accuracy, with several labels an image f1_samples, low,
-            high, and shift, the distance to the clean images as `tasks.evaluate.shift.Shift.effect`) and its ``.png``;
-            ``attacks.csv`` (radius, 0 for none, of 0 to 1; images and the same figure); ``explanations.csv`` (path,
-            hash, label, predicted, explained, the class that the map speaks of, probability, right, picture, and
-            picture_of_label, of wrong answers the map of the true class), the pictures (JPEG, 224 pixels) and
-            ``explanations.png``, a sheet; ``faithfulness.csv`` (against, random or centre; measure, deletion, insertion
-            or faithfulness, the one less the other; images, map, other, difference, low, high).
+            high, and shift, the distance to the clean images as `tasks.evaluate.shift.two_samples.Shift.effect`) and
+            its ``.png``; ``attacks.csv`` (radius, 0 for none, of 0 to 1; images and the same figure);
+            ``explanations.csv`` (path, hash, label, predicted, explained, the class that the map speaks of,
+            probability, right, picture, and picture_of_label, of wrong answers the map of the true class), the pictures
+            (JPEG, 224 pixels) and ``explanations.png``, a sheet; ``faithfulness.csv`` (against, random or centre;
+            measure, deletion, insertion or faithfulness, the one less the other; images, map, other, difference, low,
+            high).
         metrics: ``split/robustness``, the mean over all corruptions, ``split/faithfulness``, how much heat maps are
             better than random ones, and ``split/attacked_4_255``, under attacks of 4/255, to (value, low, high).
         images: how many each of these stands on by its name without the split, and were ``explained``.

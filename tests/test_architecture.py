@@ -134,6 +134,23 @@ def test_what_a_stage_keeps_is_named_by_the_code_of_all_of_it() -> None:
         assert folder in {ROOT / "tasks" / stage for stage in STAGES}, f"{name(path)} names it by {name(folder)}"
 
 
+def test_what_a_docstring_points_at_is_there() -> None:
+    pointed = re.compile(r"`((?:tasks|flows|tests)(?:\.\w+)+)`")
+    files = [path for folder in ("tasks", "flows", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+    lost = {f"{name(path)}: {each}" for path in files for each in pointed.findall(path.read_text()) if is_lost(each)}
+    assert not lost
+
+
+def is_lost(dotted: str) -> bool:
+    """Whether a module is not there, or what is named inside it is defined nowhere in its source."""
+    parts = dotted.split(".")
+    for count in range(1, len(parts) + 1):
+        if (file := ROOT.joinpath(*parts[:count]).with_suffix(".py")).is_file():
+            defined = (rf"^ *(?:(?:def|class) )?{part}\b *[(:=]" for part in parts[count:])
+            return not all(re.search(each, file.read_text(), re.MULTILINE) for each in defined)
+    return not ROOT.joinpath(*parts).is_dir()
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_importing_a_stages_package_imports_nothing(stage: str) -> None:
     assert list(imports(ROOT / "tasks" / stage / "__init__.py")) == []

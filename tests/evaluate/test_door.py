@@ -49,7 +49,7 @@ def make_dataset(folder: Path, several: bool) -> Dataset:
 
 
 def features_of(dataset: Dataset, features: FeatureSet, rows: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `tasks.train.door.labelled` gives them; the features know the labels, with noise."""
+    """As `tasks.train.task.labelled` gives them; the features know the labels, with noise."""
     several = rows["label"] if dataset.multi_label else rows["label"].map(lambda label: [label])
     targets = np.array([[float(name in labels) for name in dataset.classes] for labels in several], np.float32)
     noise = torch.randn(len(rows), WIDTH, generator=torch.Generator().manual_seed(len(rows)))

@@ -81,9 +81,8 @@ def report_kinship(
     }
     table = _table(found)
     table.to_csv(folder / "shift.csv", index=False, float_format="%.4f")
-    projection_figure(embeddings, rows, dataset, f"{dataset.report_on} and train").savefig(
-        folder / "projection.png", dpi=110
-    )
+    figure = projection_figure(embeddings, rows, f"{dataset.report_on} and train")
+    figure.savefig(folder / "projection.png", dpi=110)
     first = table.iloc[0]
     # A question that was asked beforehand: that others are asked, too, of the domains, takes nothing from it.
     if first["p"] < SURE and first["effect"] > SMALL:
@@ -132,7 +131,7 @@ def _standardising(candidate: Candidate, features: FeatureSet, rows: pd.DataFram
     return Head(features.width, 2, parts=parts_of(counted_alike(features))).standardise_like(_read(features, learned))
 
 
-def projection_figure(embeddings: np.ndarray, rows: pd.DataFrame, dataset: Dataset, title: str) -> Figure:
+def projection_figure(embeddings: np.ndarray, rows: pd.DataFrame, title: str) -> Figure:
     """The two directions in which embeddings vary most (principal components), coloured by split, by class and, where
     there are any, by domain."""
     centred = embeddings - embeddings.mean(0)

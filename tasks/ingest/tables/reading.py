@@ -88,12 +88,12 @@ def _text_rows(
     try:
         yield from rows(stream, table, wanted, encoding)
     except (MissingColumns, NotUtf8):
-        if (what := _not_text(start, encoding)) is None:
+        if (what := _not_text(start)) is None:
             raise
         raise DataError(f"{table} is {what}; a table is expected: {KNOWN}") from None
 
 
-def _not_text(start: bytes, encoding: str) -> str | None:
+def _not_text(start: bytes) -> str | None:
     """What a file is that is no text, as far as one can know."""
     if (image := extension_of(start)) != "bin":
         return f"an image ({image})"
