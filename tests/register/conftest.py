@@ -98,7 +98,7 @@ class Elsewhere(LocalArtifactRepository):
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of a folder on no disk of this machine's, as far as MLflow knows."""
     monkeypatch.setitem(_artifact_repository_registry._registry, "elsewhere", Elsewhere)
-    return f"elsewhere://{tmp_path}/elsewhere"
+    return f"elsewhere:{tmp_path}/elsewhere"
 
 
 @pytest.fixture
