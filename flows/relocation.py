@@ -50,11 +50,12 @@ def relocate(workspace: Workspace) -> list[Path]:
 
 
 def check_place(workspace: Workspace) -> None:
-    """Do nothing where files of a run that begins go to where the workspace stands.
+    """Have files of a run that begins go to where the workspace stands; no command does where Prefect calls a flow.
 
     Raises:
         StorageError: a run at work elsewhere has the workspace under another name, or as `relocate`.
     """
+    relocate(workspace)
     if why := put_off(workspace):
         raise StorageError(f"{why}. Run this when that one is over, or give the folder one name in both places")
 

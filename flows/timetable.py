@@ -30,7 +30,7 @@ STAMP = "%Y%m%dT%H%M%S"
 START = re.compile(r"(DTSTART)(?:;(?:TZID=([^:;]+)|[^:;]*))*:(\d{8}T\d{6})(Z?)", re.IGNORECASE)
 END = re.compile(r"(UNTIL=)(\d{8}T\d{6})Z", re.IGNORECASE)
 
-NAMELESS = "this machine's time zone has no name that can be relied on: give --timezone"
+NAMELESS = "this machine's time zone has no name that can be relied on: give --timezone, as --timezone Europe/Berlin"
 
 MEANT = {
     "cron": "it takes minute (0-59), hour (0-23), day of the month (1-31), month (1-12) and day of the week (0-7), as "
@@ -181,10 +181,10 @@ def _own_zone() -> str:
         zone = get_localzone_name()
     except ZoneInfoNotFoundError as error:
         told = " ".join(str(error.args[0]).split())
-        raise ConfigurationError(f"{NAMELESS}, as --timezone Europe/Berlin ({told})") from error
+        raise ConfigurationError(f"{NAMELESS} ({told})") from error
     year = datetime.now().year
     if not zone and any(datetime(year, month, 1).astimezone().utcoffset() for month in (1, 7)):
-        raise ConfigurationError(f"{NAMELESS}, as --timezone Europe/Berlin")
+        raise ConfigurationError(NAMELESS)
     return zone or "UTC"
 
 

@@ -22,7 +22,7 @@ from flows.causes import explain
 from flows.config import PipelineConfig
 from flows.leases import close_silent
 from flows.origin import compute_facts, log_origin
-from flows.relocation import check_place, relocate
+from flows.relocation import check_place
 from flows.remote import RESTART_SECONDS, check_answer
 from flows.shared import beside_another, is_of_another, is_shared, place_of_artifacts
 from flows.subject import TRIAL
@@ -295,7 +295,6 @@ def tracked(
     Raises:
         StorageError: its files would go to where another run has the workspace; see `flows.relocation.check_place`.
     """
-    relocate(workspace)  # where Prefect calls the flow, no command has
     check_place(workspace)
     client = connect(workspace)
     if is_shared(workspace):

@@ -131,23 +131,27 @@ def sqlite_file(url: str) -> Path | None:
 
     A relative one begins where the process was started.
     """
+    named = _file_named(url)
+    return None if named is None else Path(named).absolute()
+
+
+def _file_named(url: str) -> str | None:
+    """The file of `sqlite_file` as it is named there, which may be relative."""
     scheme, _, named = url.partition(":///")
     name = named.partition("?")[0]
     if not scheme.startswith("sqlite") or not name:
         return None
-    return Path(unquote(name.removeprefix("file:")) if name.startswith("file:") else name).absolute()
+    return unquote(name.removeprefix("file:")) if name.startswith("file:") else name
 
 
 def absolute_url(url: str) -> str:
     """The address of a store as it is in every folder: a relative SQLite file's begins at the current one."""
-    scheme, _, named = url.partition(":///")
-    name, _, query = named.partition("?")
-    file, is_uri = sqlite_file(url), name.startswith("file:")
-    if file is None or name.startswith((":memory:", "file::memory:")):
+    named = _file_named(url)
+    if named is None or named.startswith(":memory:") or Path(named).is_absolute():
         return url
-    if Path(unquote(name.removeprefix("file:")) if is_uri else name).is_absolute():
-        return url
-    if not is_uri and "?" not in str(file):
+    scheme, _, rest = url.partition(":///")
+    file, query = Path(named).absolute(), rest.partition("?")[2]
+    if not rest.startswith("file:") and "?" not in str(file):
         return f"{scheme}:///{file}" + (f"?{query}" if query else "")
     marks = [query] if query else []
     marks += ["uri=true"] if "uri=" not in query else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -57,15 +56,15 @@ def train_head(
     check_attack(config)
     code = code_version(Path(__file__).parent)
     taught = [teachers.fingerprint] if teachers else []
-    looks = _other_views(preprocessed, features)
-    name = fingerprint(code, config.model_dump(), dataset.fingerprint, features.fingerprint, *looks, *taught)
+    seen = [features.fingerprint, *_other_views(preprocessed, features)]
+    name = fingerprint(code, config.model_dump(), dataset.fingerprint, *seen, *taught)
     checkpoints = workspace.cache / "checkpoints" / name
     weights = workspace.resolve(features.weights)
     whole = Task(dataset, preprocessed, features, weights, checkpoints, teachers=teachers)
     check_further(whole, config)
     if config.reads_pool and dataset.counts.get("pool"):
-        asked, seen = ExtractConfig.model_validate(features.extraction), begins_from(config, preprocessed)
-        extract_features(asked, dataset, seen, workspace, ("pool",))
+        asked = ExtractConfig.model_validate(features.extraction)
+        extract_features(asked, dataset, begins_from(config, preprocessed), workspace, ("pool",))
     several = preprocessed.geometry["views"] != "one"  # of which trainings look at one
     served = partial(served_merit, workspace=workspace) if several else None
     fits: dict[int, Fit] = {}
@@ -85,8 +84,7 @@ def train_head(
     _check_finite(best, further, seed in diverged)
     if best.further:
         best.curves = curves_of(dataset.target.name, best.curves, leads=True)
-    name_of = partial(fingerprint, dataset.version, features.fingerprint, *looks)
-    candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, name_of)
+    candidate = _keep(best, further, config.method, workspace.cache / "candidates" / name, dataset, seen)
     if teachers and issubclass(METHODS[candidate.method], Distillation):
         candidate = candidate.model_copy(update={"teachers": teachers.names})
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -131,13 +129,7 @@ def _finish(fit: Fit, config: Method, task: Task, workspace: Workspace) -> bool:
     return math.isfinite(seen["validation/loss"])
 
 
-def _keep(
-    fit: Fit, further: dict[str, Fit], method: str, final: Path, dataset: Dataset, name_of: Callable[..., str]
-) -> Candidate:
-    """
-    Args:
-        name_of: a candidate's fingerprint, by the names of its weights.
-    """
+def _keep(fit: Fit, further: dict[str, Fit], method: str, final: Path, dataset: Dataset, seen: list[str]) -> Candidate:
     with fresh_folder(final) as folder:
         for suffix, each in {"": fit, **{f"_{name}": other for name, other in further.items()}}.items():
             each.head.save(folder / f"head{suffix}.safetensors")
@@ -152,7 +144,7 @@ def _keep(
     contents = [tensors.name(path) for path in sorted(final.glob("*.safetensors"))]
     there = {path.stem: path for path in final.iterdir()}
     return Candidate(
-        fingerprint=name_of(*contents),
+        fingerprint=fingerprint(dataset.version, *seen, *contents),
         method=fit.method or method,
         head=there["head"],
         further={name: there[f"head_{name}"] for name in further},

@@ -37,12 +37,8 @@ class Weighing(Method):
         parts = best.head.parts
         for place in range(len(parts)):
             for factor in FACTORS:
-                changed = (
-                    *parts[:place],
-                    parts[place]._replace(weight=factor * parts[place].weight),
-                    *parts[place + 1 :],
-                )
-                other = fit(changed)
+                changed = parts[place]._replace(weight=factor * parts[place].weight)
+                other = fit((*parts[:place], changed, *parts[place + 1 :]))
                 if _loss(other) < _loss(best):
                     best = other
             parts = best.head.parts
