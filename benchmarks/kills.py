@@ -27,8 +27,9 @@ import psutil
 from extract import machine
 from mlflow import MlflowClient
 
-from flows import leases, schedules
-from flows.server import server_status
+from flows.runs import leases
+from flows.schedules import store
+from flows.servers.server import server_status
 from tasks.register.ledger import read_ledger
 from tasks.workspace import Workspace
 from tests.flows.asking import ask
@@ -107,7 +108,7 @@ class Story:
     def miss(self) -> None:
         """As if the machine had been off for hours; another one each time, for a time has one run."""
         self.missed += 1
-        schedules.save("digits", schedules.State(time.time() - 3600 * (self.missed + 1)), self.workspace)
+        store.save("digits", store.State(time.time() - 3600 * (self.missed + 1)), self.workspace)
 
     def trigger(self) -> None:
         [deployment] = ask(
@@ -208,7 +209,7 @@ def main() -> None:
         first = story.member.start(
             "schedule", str(story.config), "--interval", "3600", "--retries", "3", "--backoff", "5"
         )
-        eventually(lambda: bool(schedules.scheduler_of("digits", story.workspace)), PATIENCE)
+        eventually(lambda: bool(store.scheduler_of("digits", story.workspace)), PATIENCE)
         first.terminate()
         first.communicate()
         print("\n| killed | in stage | well again after | what is wrong |\n|---|---|---|---|")

@@ -15,8 +15,8 @@ from flows.checks import TASKS, check_classes, check_once
 from flows.clock import Budget
 from flows.config import PipelineConfig
 from flows.contenders import UNSUITED, contenders, passed_over, reason, reckoned, with_section
-from flows.summary import Outcome
-from flows.tracking import TrackedRun, tracked
+from flows.runs.summary import Outcome
+from flows.runs.tracking import TrackedRun, tracked
 from tasks.choice import Choice
 from tasks.errors import StorageError
 from tasks.extract.check import weights_state

@@ -15,8 +15,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flows.access import is_chosen
-from flows.remote import gone, is_database, is_server, shown
+from flows.servers.access import is_chosen
+from flows.stores.remote import gone, is_database, is_server, shown
 from tasks.errors import ConfigurationError, DataError, HeadstartError, RegistryError, ServerError, StorageError
 from tasks.workspace import Workspace
 

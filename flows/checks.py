@@ -9,7 +9,6 @@ from pathlib import Path
 
 from flows.config import PipelineConfig, PretrainConfig
 from flows.contenders import contenders
-from flows.opening import check_output
 from tasks.errors import ConfigurationError, StorageError, WeightsError
 from tasks.evaluate.check import check_kind, check_leading
 from tasks.extract.check import check_workers, look_through, weights_file, weights_state
@@ -20,7 +19,7 @@ from tasks.register.check import check_gates, check_gates_of_kind, check_gates_o
 from tasks.train.check import check_attack, check_labels, check_parts, check_tasks, check_teacher, check_trainable
 from tasks.train.distillation.check import check_kind as check_teachers_kind
 from tasks.train.distillation.config import Distillation
-from tasks.workspace import Workspace, write_whole
+from tasks.workspace import Workspace, check_output, write_whole
 
 LEAST = 50 * 2**20
 """Bytes that a run leaves behind at least, and the databases that record it."""

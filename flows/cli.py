@@ -13,13 +13,13 @@ from typing import Annotated
 
 import typer
 
-from flows import approving, backbones, data, deploying, features, provenance, scheduling, suggest
-from flows.arguments import ConfigFile, Name, Overrides, Replace
 from flows.clock import begin_with_the_process
-from flows.opening import check_output, open_pipeline, open_with_server, open_workspace
+from flows.commands import approve, backbones, data, deploy, features, lineage, schedule, suggest
+from flows.commands.arguments import ConfigFile, Name, Overrides, Replace
+from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.errors import ConfigurationError
 from tasks.wording import counted
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, check_output
 
 RUN, BROWSE, PROMOTE, DATA = "Run", "Browse", "Promote and use", "Data"
 """What commands are listed under."""
@@ -66,8 +66,8 @@ def run(
     settings = open_pipeline(config, set_, replace, quiet)
     _, server = open_with_server()
     from flows.console import out, show_outcome
-    from flows.delivery import carry_out
-    from flows.summary import Outcome, one_line
+    from flows.runs.delivery import carry_out
+    from flows.runs.summary import Outcome, one_line
     from flows.transfer import transfer
 
     def show(outcome: Outcome) -> None:
@@ -97,10 +97,10 @@ def ui(
 
     Example: headstart ui
     """
-    from flows.server import stop_server
+    from flows.servers.server import stop_server
 
     if stop:
-        from flows.needs import check_unneeded
+        from flows.schedules.needs import check_unneeded
 
         if not force:
             check_unneeded(Workspace.find())
@@ -110,7 +110,7 @@ def ui(
     import signal
 
     from flows.console import show_pages
-    from flows.ui import mlflow_page, prefect_page
+    from flows.runs.ui import mlflow_page, prefect_page
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with mlflow_page(workspace, port) as mlflow:
@@ -138,16 +138,16 @@ def models(
     from flows.console import show_table
 
     if pending:
-        from flows.models import pending_table
+        from flows.commands.models import pending_table
 
         show_table(pending_table(workspace, name), "no version waits for approval")
         return
     if not name or not (history or at or json):
-        from flows.models import versions_table
+        from flows.commands.models import versions_table
 
         show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
     if name:
-        from flows.history import show
+        from flows.commands.history import show
 
         show(workspace, name, at, json)
 
@@ -170,8 +170,8 @@ def report(
     """
     check_output(output)
     workspace = open_workspace(reads=True)
+    from flows.commands.reports import compare_versions, find_report, keep, open_page
     from flows.console import out
-    from flows.reports import compare_versions, find_report, keep, open_page
 
     names = which or []
     if versions is None:
@@ -229,8 +229,8 @@ def predict(
     check_output(here / output)
     _, server = open_with_server(reads=True)
     from flows.console import out
-    from flows.delivery import carry_out
     from flows.predict import predict as predict_flow
+    from flows.runs.delivery import carry_out
 
     def show(counts: dict[str, int]) -> None:
         told = [
@@ -265,8 +265,8 @@ def pretrain(
     check_pretraining(settings, target, workspace)
     _, server = open_with_server()
     from flows.console import out
-    from flows.delivery import carry_out
     from flows.pretrain import pretrain as pretrain_flow
+    from flows.runs.delivery import carry_out
 
     command = " ".join(["headstart pretrain", str(config), "-o", output, *(f"-s {each}" for each in set_)])
 
@@ -286,8 +286,8 @@ def doctor() -> None:
     """
     from rich.table import Table
 
+    from flows.commands.doctor import examine
     from flows.console import out
-    from flows.doctor import examine
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
@@ -297,17 +297,17 @@ def doctor() -> None:
     out.print(table)
 
 
-app.command(name="schedule", rich_help_panel=RUN)(scheduling.schedule)
+app.command(name="schedule", rich_help_panel=RUN)(schedule.schedule)
 app.command(name="suggest", rich_help_panel=RUN)(suggest.suggest)
-app.command(name="deploy", rich_help_panel=RUN)(deploying.deploy)
-app.command(name="worker", rich_help_panel=RUN)(deploying.worker)
-app.command(name="execute", hidden=True)(deploying.execute)
-app.command(name="lineage", rich_help_panel=BROWSE)(provenance.lineage)
+app.command(name="deploy", rich_help_panel=RUN)(deploy.deploy)
+app.command(name="worker", rich_help_panel=RUN)(deploy.worker)
+app.command(name="execute", hidden=True)(deploy.execute)
+app.command(name="lineage", rich_help_panel=BROWSE)(lineage.lineage)
 app.command(name="backbones", rich_help_panel=BROWSE)(backbones.backbones)
 app.command(name="rank", rich_help_panel=BROWSE)(backbones.rank)
-app.command(name="approve", rich_help_panel=PROMOTE)(approving.approve)
-app.command(name="reject", rich_help_panel=PROMOTE)(approving.reject)
-app.command(name="reproduce", rich_help_panel=PROMOTE)(provenance.reproduce)
+app.command(name="approve", rich_help_panel=PROMOTE)(approve.approve)
+app.command(name="reject", rich_help_panel=PROMOTE)(approve.reject)
+app.command(name="reproduce", rich_help_panel=PROMOTE)(lineage.reproduce)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(features.app, name="features", rich_help_panel=DATA)
 
@@ -356,7 +356,7 @@ def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
         made = move(open_registry(workspace), moves)
     before = f" (was version {made.previous})" if made.previous else ""
     out.print(f"{name}: champion is version {made.version}{before}")
-    approving.close_question(workspace, name, made.version)
+    approve.close_question(workspace, name, made.version)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from flows.access import USER
-from flows.environment import prefect_home
-from flows.summary import Outcome, summary_rows
+from flows.runs.summary import Outcome, summary_rows
+from flows.servers.access import USER
+from flows.servers.environment import prefect_home
 from tasks.progress import watched_by
 from tasks.records import Dataset
 from tasks.wording import REASON, brief
@@ -32,7 +32,7 @@ from tasks.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flows.ui import Page
+    from flows.runs.ui import Page
 
 
 def plain_console(**settings: Any) -> Console:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,11 +26,11 @@ def open_workspace(reads: bool = False) -> Workspace:
         ServerError: the store does not answer.
         StorageError: the store is damaged, of another version, or cannot be used.
     """
-    from flows.approvals import apply_answers
-    from flows.databases import check_records
-    from flows.environment import settle
-    from flows.leases import close_dead
-    from flows.relocation import put_off, relocate
+    from flows.runs.leases import close_dead
+    from flows.runs.relocation import put_off, relocate
+    from flows.schedules.approvals import apply_answers
+    from flows.servers.environment import settle
+    from flows.stores.databases import check_records
 
     workspace = Workspace.find()
     settle(workspace, reads)
@@ -59,34 +58,12 @@ def open_workspace(reads: bool = False) -> Workspace:
 def open_with_server(reads: bool = False) -> tuple[Workspace, str]:
     """The same, and see to a Prefect server; returns its address, too."""
     workspace = open_workspace(reads)
-    from flows.leases import close_dead
-    from flows.server import ensure_server
+    from flows.runs.leases import close_dead
+    from flows.servers.server import ensure_server
 
     server = ensure_server(workspace.root)
     close_dead(workspace)  # in Prefect, too, whose server may not have been there before
     return workspace, server
-
-
-def check_output(output: Path | None, endings: Collection[str] = ()) -> None:
-    """Raise where a file that is to be written could not be, before any work is done for it.
-
-    Args:
-        endings: those that its name may have, any if empty.
-
-    Raises:
-        ConfigurationError: its name ends otherwise, its folder is not there, or it is a folder itself.
-    """
-    if output is None:
-        return
-    if endings and output.suffix not in endings:
-        raise ConfigurationError(f"{output} must end in {' or '.join(endings)}")
-    if not output.parent.is_dir():
-        raise ConfigurationError(
-            f"{output.parent} is no folder: {output.name} cannot be written there; make it, or name another place "
-            "with -o"
-        )
-    if output.is_dir():
-        raise ConfigurationError(f"{output} is a folder: name a file with -o")
 
 
 def open_pipeline(config: Path, overrides: list[str], replace: bool, quiet: bool = False) -> PipelineConfig:

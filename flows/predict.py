@@ -14,9 +14,8 @@ from PIL import Image
 from prefect import flow
 
 import tasks
-from flows.flow_runs import check_delivery, leased
-from flows.opening import check_output
 from flows.predictions import SUFFIXES, Predictions, schema
+from flows.runs.leased import check_delivery, leased
 from flows.unlike import Batch
 from tasks.errors import DataError, RegistryError
 from tasks.fingerprint import code_version
@@ -27,7 +26,7 @@ from tasks.progress import Advance, progress, tell
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, fetch_bundle, get_version, parted
 from tasks.register.store import connect
 from tasks.wording import counted
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, check_output
 
 CHUNK, PART = 256, 1024
 """Images that are predicted at once, and those that are written at once."""

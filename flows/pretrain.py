@@ -13,7 +13,7 @@ from torch import nn
 
 from flows.checks import check_pretraining
 from flows.config import PretrainConfig, ProbeConfig
-from flows.flow_runs import check_delivery, leased
+from flows.runs.leased import check_delivery, leased
 from tasks.evaluate.probe import linear_probes
 from tasks.evaluate.scores.intervals import wilson
 from tasks.extract import tensors

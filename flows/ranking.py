@@ -10,8 +10,8 @@ from prefect import flow, runtime
 
 from flows.config import PipelineConfig
 from flows.contenders import UNSUITED, by_name, reason
-from flows.flow_runs import leased
-from flows.tracking import tracked
+from flows.runs.leased import leased
+from flows.runs.tracking import tracked
 from tasks.errors import StorageError
 from tasks.evaluate.transferability.ranking import Rated, ranking, ranking_figure
 from tasks.evaluate.transferability.rating import rate_backbone

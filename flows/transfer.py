@@ -7,15 +7,15 @@ import os
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from flows.approvals import ask
 from flows.causes import explained
 from flows.checks import check_classes, check_pipeline
 from flows.config import PipelineConfig
-from flows.flow_runs import check_delivery, leased
-from flows.summary import Outcome, one_line, summary_rows
+from flows.runs.leased import check_delivery, leased
+from flows.runs.summary import Outcome, one_line, summary_rows
+from flows.runs.tracking import TrackedRun, tracked
+from flows.runs.views import describe_run, link_to_report
+from flows.schedules.approvals import ask
 from flows.teaching import teachers_of
-from flows.tracking import TrackedRun, tracked
-from flows.views import describe_run, link_to_report
 from tasks.choice import Choice
 from tasks.evaluate.stage import compare, evaluate, inspect
 from tasks.extract.stage import extract

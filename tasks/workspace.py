@@ -7,7 +7,7 @@ import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -214,3 +214,25 @@ def keep_beside(path: Path, ending: str) -> Path:
             os.rename(path, kept)
             return kept
     raise AssertionError("there is always a free name")
+
+
+def check_output(output: Path | None, endings: Collection[str] = ()) -> None:
+    """Raise where a file that is to be written could not be, before any work is done for it.
+
+    Args:
+        endings: those that its name may have, any if empty.
+
+    Raises:
+        ConfigurationError: its name ends otherwise, its folder is not there, or it is a folder itself.
+    """
+    if output is None:
+        return
+    if endings and output.suffix not in endings:
+        raise ConfigurationError(f"{output} must end in {' or '.join(endings)}")
+    if not output.parent.is_dir():
+        raise ConfigurationError(
+            f"{output.parent} is no folder: {output.name} cannot be written there; make it, or name another place "
+            "with -o"
+        )
+    if output.is_dir():
+        raise ConfigurationError(f"{output} is a folder: name a file with -o")

@@ -29,6 +29,9 @@ LIGHTNING = ["pretraining.py", "tuning/module.py", "tuning/run.py", "tuning/kept
 COMPUTING = {"torch", "torchvision", "lightning", "sklearn", "matplotlib", "optuna", "dvc"}
 ORCHESTRATING = {"prefect", "mlflow"}
 SOURCES = sorted((ROOT / "tasks").rglob("*.py"))
+FLOWS = sorted((ROOT / "flows").rglob("*.py"))
+# The packages of `flows`, of which each builds on those before it.
+ROOMS = ["stores", "servers", "lineage", "runs", "schedules", "commands"]
 
 
 @cache
@@ -61,6 +64,17 @@ def test_a_stage_imports_only_stages_before_it_and_no_flow(path: Path) -> None:
             assert below[0] in allowed, f"{name(path)} imports {module}, a later stage"
 
 
+@pytest.mark.parametrize("path", [path for path in FLOWS if path.parent.name in ROOMS], ids=name)
+def test_a_package_of_flows_imports_only_those_before_it(path: Path) -> None:
+    allowed = {f"flows.{room}" for room in ROOMS[: ROOMS.index(path.parent.name) + 1]}
+    met = {module for module in modules_imported(path) if module.removeprefix("flows.") in ROOMS}
+    assert met <= allowed, f"{name(path)} imports from {', '.join(sorted(met - allowed))}"
+
+
+def test_every_package_of_flows_has_its_place() -> None:
+    assert {path.parent.name for path in FLOWS} == {"flows", *ROOMS}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_prefect_is_met_only_in_stages_and_mlflow_only_in_register(path: Path) -> None:
@@ -89,7 +103,7 @@ def test_compute_code_needs_neither_prefect_nor_mlflow_nor_dvc_however_far_one_f
 
 
 def modules_imported(path: Path) -> set[str]:
-    """The modules of ``tasks`` that a file imports, and the packages that these lie in but the file does not."""
+    """The modules of this project that a file imports, and the packages that these lie in but the file does not."""
     own = module_name(path)
     found = set()
     for module in imports(path):
@@ -103,11 +117,11 @@ def module_name(path: Path) -> str:
     return name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-MODULES = {module_name(source) for source in SOURCES}
+MODULES = {module_name(source) for source in (*SOURCES, *FLOWS)}
 
 
 def test_imports_go_one_way() -> None:
-    TopologicalSorter({module_name(path): modules_imported(path) for path in SOURCES}).prepare()
+    TopologicalSorter({module_name(path): modules_imported(path) for path in (*SOURCES, *FLOWS)}).prepare()
 
 
 @pytest.mark.parametrize(
@@ -156,6 +170,6 @@ def test_importing_a_stages_package_imports_nothing(stage: str) -> None:
     assert list(imports(ROOT / "tasks" / stage / "__init__.py")) == []
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "flows").glob("*.py"))], ids=name)
+@pytest.mark.parametrize("path", [*SOURCES, *FLOWS], ids=name)
 def test_no_file_holds_two_ideas(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400

@@ -12,7 +12,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score
 
-from flows.backbones import ranking_table
+from flows.commands.backbones import ranking_table
 from tasks.errors import ConfigurationError, DataError
 from tasks.evaluate.transferability.left_out import STRENGTHS, merit, neighbours, probe, share, votes
 from tasks.evaluate.transferability.ranking import rank_intervals, ranking, ranking_figure, rate

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from flows.access import USER
+from flows.servers.access import USER
 
 
 def address(root: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 
-from flows.environment import prefect_home
+from flows.servers.environment import prefect_home
 from tests.flows.asking import ask
 from tests.flows.stores import free_port
 

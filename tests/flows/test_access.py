@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from flows import access
-from flows.environment import prepare_environment
-from flows.server import answers, ensure_server
+from flows.servers import access
+from flows.servers.environment import prepare_environment
+from flows.servers.server import answers, ensure_server
 from tasks.errors import ServerError
 from tests.flows.hearing import Heard, heard
 
 ROOT = Path(__file__).parents[2]
-MAKE = "import sys, pathlib; from flows.access import secret_of; print(secret_of(pathlib.Path(sys.argv[1])))"
+MAKE = "import sys, pathlib; from flows.servers.access import secret_of; print(secret_of(pathlib.Path(sys.argv[1])))"
 # What a program does that a run starts: it asks the Prefect server that its environment names.
 CHILD = """
 import sys, pathlib
-from flows.server import answers, ensure_server
+from flows.servers.server import answers, ensure_server
 ensure_server(pathlib.Path(sys.argv[1]))
 from prefect import get_client
 get_client(sync_client=True).request("GET", "/hello")

@@ -19,9 +19,9 @@ from sklearn.datasets import load_digits
 
 from flows.anytime import Course, _place_of_notes, situation_of
 from flows.clock import Budget
+from flows.commands.suggest import as_auto, command
 from flows.config import PipelineConfig, read_config
 from flows.contenders import MOST, at_hand, contenders, name_of, passed_over, reason, reckoned, with_backbone
-from flows.suggest import as_auto, command
 from tasks.errors import ConfigurationError, StorageError, WeightsError
 from tasks.extract.facts import facts, facts_of
 from tasks.ingest.door import ingest_images

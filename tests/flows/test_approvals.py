@@ -16,9 +16,13 @@ import pytest
 from mlflow import MlflowClient
 from prefect.utilities.schema_tools import validate
 
-from flows import approval_runs, approvals, approving, cli, flow_runs, server
-from flows.approval_runs import Answer
-from flows.approvals import Asked
+from flows import cli
+from flows.commands import approve
+from flows.runs import flow_runs
+from flows.schedules import approval_runs, approvals
+from flows.schedules.approval_runs import Answer
+from flows.schedules.approvals import Asked
+from flows.servers import server
 from tasks.register.approval import APPROVAL, PENDING
 from tasks.register.moves import LONGEST_WHY, history, promote
 from tasks.register.registry import get_model
@@ -29,14 +33,14 @@ from tests.flows.homes import ROOT, Home
 from tests.register.conftest import Fill, empty_store, fill  # noqa: F401
 
 SERVE = """
-from flows.environment import settle
-from flows.server import ensure_server
+from flows.servers.environment import settle
+from flows.servers.server import ensure_server
 from tasks.workspace import Workspace
 workspace = Workspace.find()
 settle(workspace)
 ensure_server(workspace.root)
 """
-ASK = f"{SERVE}\nfrom flows.approvals import ask\nask(workspace, 'fruit')"
+ASK = f"{SERVE}\nfrom flows.schedules.approvals import ask\nask(workspace, 'fruit')"
 
 
 @pytest.fixture
@@ -130,7 +134,7 @@ def test_a_file_that_says_nothing_is_no_question(workspace: Workspace) -> None:
 
 
 def test_listening_for_answers_imports_neither_prefect_nor_mlflow(tmp_path: Path) -> None:
-    code = "import sys, flows.approvals; print(*{name.split('.')[0] for name in sys.modules})"
+    code = "import sys, flows.schedules.approvals; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not {"prefect", "mlflow", "torch", "pandas"} & set(loaded.split())
 
@@ -148,7 +152,7 @@ def test_a_decision_stands_where_prefect_fails_and_the_page_hears_of_it_later(
 ) -> None:
     for number in (2, 3):
         approvals._write(Asked("fruit", number, str(number), PREFECT), workspace)
-    for module in (approving, cli):
+    for module in (approve, cli):
         monkeypatch.setattr(module, "open_workspace", lambda: workspace)
     monkeypatch.setattr(approvals, "access_to", lambda *_: (PREFECT, None))
     errors: list[Exception] = [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), PermissionError(13, "no")]
@@ -159,8 +163,8 @@ def test_a_decision_stands_where_prefect_fails_and_the_page_hears_of_it_later(
 
     monkeypatch.setattr(approvals, "_settle", fails)
     commands = [
-        (2, lambda: approving.approve("fruit", "2", "ripe")),
-        (3, lambda: approving.reject("fruit", "3", "sour")),
+        (2, lambda: approve.approve("fruit", "2", "ripe")),
+        (3, lambda: approve.reject("fruit", "3", "sour")),
         (None, lambda: cli.rollback("fruit", "sour, too", None)),
         (2, lambda: cli.promote("fruit", "2", "after all")),
     ]

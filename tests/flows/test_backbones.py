@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flows import backbones as commands
-from flows.backbones import candidates, memory_of, rows_of
+from flows.commands import backbones as commands
+from flows.commands.backbones import candidates, memory_of, rows_of
 from flows.config import PipelineConfig
 from tasks.errors import ConfigurationError
 from tasks.extract import hub

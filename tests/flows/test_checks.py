@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from flows import backbones, cli, data, provenance
+from flows import cli
 from flows.checks import check_pipeline, check_pretraining, check_room
+from flows.commands import backbones, data, lineage
 from flows.config import PipelineConfig, PretrainConfig
 from tasks.errors import ConfigurationError, DataError, HeadstartError, StorageError, WeightsError
 from tasks.extract.weights import BUILTIN_WEIGHTS
@@ -220,7 +221,7 @@ def test_a_wrong_layer_is_told_before_a_server_is_started(tmp_path: Path) -> Non
 OUTPUTS: dict[str, Callable[[Path], object]] = {
     "report": lambda file: cli.report([], None, file, False),
     "predict": lambda file: cli.predict("fruit", "photos", str(file), 5, False),
-    "lineage": lambda file: provenance.lineage("fruit@1", False, file),
+    "lineage": lambda file: lineage.lineage("fruit@1", False, file),
     "rank": lambda file: backbones.rank(Path("fruit.yaml"), "resnet18", 20, [], file),
     "data diff": lambda file: data.diff("1", "2", file, None),
     "data review": lambda file: data.review("fruit", file),

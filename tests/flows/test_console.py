@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from flows import cli, console, lineage
+from flows import cli, console
+from flows.commands.history import history_table
 from flows.console import classes_table, plain_table
-from flows.history import history_table
+from flows.lineage import tree
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.door import ingest_images
 from tasks.progress import tell
@@ -49,7 +50,7 @@ def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
     file = io.StringIO()
     colours = "standard" if request.param else None
     settings = {"file": file, "width": 120, "force_terminal": request.param, "color_system": colours}
-    for module, name in ((console, "out"), (console, "err"), (lineage, "out")):
+    for module, name in ((console, "out"), (console, "err"), (tree, "out")):
         monkeypatch.setattr(module, name, console.plain_console(**settings))
     return file
 
@@ -62,7 +63,7 @@ def test_names_and_reasons_of_users_are_shown_as_they_are(screen: io.StringIO) -
         tell(f"ingest\t{ODD}\t1 s")
     about = ("run", "candidate", "features", "dataset", "code", "environment", "evaluation", "gates")
     model = {"name": ODD, "version": 1, "held_out": ODD}
-    lineage.show({"model": model, "moves": [f"why {ODD}"], **{each: {} for each in about}})
+    tree.show({"model": model, "moves": [f"why {ODD}"], **{each: {} for each in about}})
     with pytest.raises(SystemExit):
         cli._fail(f"{ODD} is not there")
     shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())

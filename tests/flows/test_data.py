@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from flows import data, transfer
+from flows import transfer
+from flows.commands import data
+from flows.commands.review import apply_review, write_review
 from flows.config import PipelineConfig, read_config
-from flows.review import apply_review, write_review
-from flows.shared import beside_another
+from flows.stores.shared import beside_another
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.ingest.corrections import corrections_file, read_corrections
 from tasks.ingest.door import ingest_images

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
-from flows.databases import check_records, prefect_database
+from flows.stores.databases import check_records, prefect_database
 from tasks.errors import ConfigurationError, ServerError, StorageError
 from tasks.workspace import Workspace, sqlite_file, sqlite_url
 

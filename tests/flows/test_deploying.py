@@ -111,7 +111,7 @@ def test_a_pool_whose_template_takes_nothing_of_ours_is_told_in_one_line(home: H
 def test_prefects_own_command_deploys_from_the_checkout(home: Home) -> None:
     home.headstart("deploy", DIGITS, "--pool", "gpu")
     code = (
-        "import runpy, sys; from pathlib import Path; from flows.server import ensure_server;"
+        "import runpy, sys; from pathlib import Path; from flows.servers.server import ensure_server;"
         "ensure_server(Path(sys.argv[1])); sys.argv = ['prefect', '--no-prompt', 'deploy', '--all'];"
         "runpy.run_module('prefect', run_name='__main__')"
     )

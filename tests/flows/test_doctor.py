@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.doctor import examine
+from flows.commands.doctor import examine
 from tasks.extract.facts import facts
 from tasks.workspace import Workspace
 

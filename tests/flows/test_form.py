@@ -10,7 +10,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 
 from flows.config import PipelineConfig, read_config
-from flows.deployments import _form
+from flows.schedules.deployments import _form
 
 CONFIGS = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*.yaml") if path.stem != "pretrain")
 SOURCES: list[dict[str, Any]] = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.backbones import candidates
+from flows.commands.backbones import candidates
 from tasks.errors import ConfigurationError
 from tests.flows.homes import DIGITS, Home
 

@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from flows import console
-from flows.environment import settle
-from flows.server import ensure_server, stop_server
-from flows.ui import Page, mlflow_page, prefect_page
+from flows.runs.ui import Page, mlflow_page, prefect_page
+from flows.servers.environment import settle
+from flows.servers.server import ensure_server, stop_server
 from tasks.workspace import Workspace
 from tests.flows.asking import ask, client, credentials
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from mlflow import MlflowClient
 
-from flows.history import history_json, history_table, read_time, reigns_during, reigns_table, show
+from flows.commands.history import history_json, history_table, read_time, reigns_during, reigns_table, show
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.register import moves
 from tasks.register.ledger import Move

@@ -17,9 +17,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
-from flows import leases, server
-from flows.leases import ALIVE, ENDED, OWNER, STALE, Lease, close_dead, close_silent, held, live, write
-from flows.server import Server, server_status
+from flows.runs import leases
+from flows.runs.leases import ALIVE, ENDED, OWNER, STALE, Lease, close_dead, close_silent, held, live, write
+from flows.servers import server
+from flows.servers.server import Server, server_status
 from tasks.owner import Owner
 from tasks.register.store import connect
 from tasks.workspace import Workspace
@@ -27,7 +28,7 @@ from tests.flows.asking import ask
 from tests.flows.hearing import heard
 from tests.flows.homes import DIGITS, ROOT, Home, eventually, is_gone
 
-START = "import sys, pathlib, flows.server as server; server.ensure_server(pathlib.Path(sys.argv[1]))"
+START = "import sys, pathlib, flows.servers.server as server; server.ensure_server(pathlib.Path(sys.argv[1]))"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from flows.likeness import Distance, Likeness, distance
+from flows.lineage.likeness import Distance, Likeness, distance
 
 
 def table(**changes: list[object]) -> pd.DataFrame:

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from flows.lineage import facts_of, show
-from flows.openlineage import event
-from flows.origin import installed, log_origin
-from flows.reports import _predictions
-from flows.subject import PARENT, TRIAL, find_subject
+from flows.commands.reports import _predictions
+from flows.lineage.openlineage import event
+from flows.lineage.origin import installed, log_origin
+from flows.lineage.subject import PARENT, TRIAL, find_subject
+from flows.lineage.tree import facts_of, show
 from tasks.errors import RegistryError
 from tasks.register import moves
 from tasks.register.registry import CANDIDATE

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import environment, origin
-from flows.origin import code_facts, installed, lock, read_lock
-from flows.restoring import _apply, differing
-from flows.tracking import flattened
+from flows.lineage import origin
+from flows.lineage.origin import code_facts, installed, lock, read_lock
+from flows.lineage.restoring import _apply, differing
+from flows.runs.tracking import flattened
+from flows.servers import environment
 from tasks.fingerprint import code_version
 from tasks.workspace import Workspace
 

@@ -10,7 +10,7 @@ import pytest
 from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessJobConfiguration
 
-from flows.pools import MOUNT, PoolType, check_installed, job_template, job_variables, type_of
+from flows.schedules.pools import MOUNT, PoolType, check_installed, job_template, job_variables, type_of
 from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 

@@ -17,11 +17,12 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput
 from pandas import DataFrame
 
-from flows import leases, relocation, scheduled
 from flows.config import PipelineConfig
-from flows.leases import Lease
-from flows.relocation import put_off, relocate
-from flows.tracking import _experiment, tracked
+from flows.runs import leases, relocation
+from flows.runs.leases import Lease
+from flows.runs.relocation import put_off, relocate
+from flows.runs.tracking import _experiment, tracked
+from flows.schedules import scheduled
 from tasks.errors import StorageError
 from tasks.owner import Owner
 from tasks.workspace import Workspace, sqlite_url

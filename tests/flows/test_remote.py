@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from flows import remote
-from flows.remote import check_answer, check_known, shown
+from flows.stores import remote
+from flows.stores.remote import check_answer, check_known, shown
 from tasks.errors import ConfigurationError, ServerError
 
 

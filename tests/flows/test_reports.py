@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from mlflow.store.entities import PagedList
 
+from flows.commands.reports import PAGE, _newest, find_report
 from flows.config import PipelineConfig, read_config
-from flows.reports import PAGE, _newest, find_report
-from flows.subject import PARENT, TRIAL, every_run, find_subject
-from flows.tracking import tracked
+from flows.lineage.subject import PARENT, TRIAL, every_run, find_subject
+from flows.runs.tracking import tracked
 from tasks.errors import RegistryError
 from tasks.records import Report
 from tasks.register.store import keeper_of

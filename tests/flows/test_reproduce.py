@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.restoring import restore_code
-from flows.subject import Subject
+from flows.lineage.restoring import restore_code
+from flows.lineage.subject import Subject
 from tasks.errors import RegistryError
 from tests.flows.homes import DIGITS, Home
 

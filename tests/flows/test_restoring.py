@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import restoring
-from flows.origin import LOCK
-from flows.restoring import restore_config, restore_data, restore_environment, restore_weights
-from flows.subject import Subject
+from flows.lineage import restoring
+from flows.lineage.origin import LOCK
+from flows.lineage.restoring import restore_config, restore_data, restore_environment, restore_weights
+from flows.lineage.subject import Subject
 from tasks.errors import ConfigurationError, RegistryError, WeightsError
 from tasks.extract.weights import read_weights
 from tasks.ingest.config import IngestConfig

@@ -14,9 +14,10 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from flows import leases, schedules
-from flows.leases import Lease
-from flows.server import server_status
+from flows.runs import leases
+from flows.runs.leases import Lease
+from flows.schedules import store
+from flows.servers.server import server_status
 from tasks.workspace import Workspace
 from tests.flows.asking import ask
 from tests.flows.homes import ROOT, Home, eventually
@@ -99,7 +100,7 @@ def status(home: Home, lease: Lease) -> str:
 
 def is_watching(home: Home) -> bool:
     """Whether the command has become the scheduler, and knows when it is due."""
-    return bool(schedules.state("digits", Workspace(home.root)).next)
+    return bool(store.state("digits", Workspace(home.root)).next)
 
 
 def test_an_idle_scheduler_is_small_and_obeys_at_once(home: Home) -> None:
@@ -159,8 +160,8 @@ def test_a_killed_server_comes_back_at_its_port_and_a_killed_run_is_closed_while
         assert eventually(lambda: (found := server_status(home.root)) and found.pid != server.pid, BEGIN)
         again = server_status(home.root)
         assert again is not None and again.url == server.url
-        dealt = schedules.state("digits", Workspace(home.root)).dealt
-        assert eventually(lambda: schedules.state("digits", Workspace(home.root)).dealt > dealt, BEGIN)
+        dealt = store.state("digits", Workspace(home.root)).dealt
+        assert eventually(lambda: store.state("digits", Workspace(home.root)).dealt > dealt, BEGIN)
         assert len(unfinished(home)) == 1  # times that came meanwhile made no backlog
         os.kill(lease.owner.pid, signal.SIGKILL)
         assert eventually(lambda: status(home, lease) == "KILLED", BEGIN)
@@ -218,7 +219,7 @@ def test_a_scheduler_that_is_killed_leaves_its_run_to_the_next_which_begins_no_o
         process.kill()
         process.wait()  # not for what it wrote: its run has that open, too
         with scheduler(home) as again:
-            assert eventually(lambda: schedules.scheduler_of("digits", Workspace(home.root)), BEGIN)
+            assert eventually(lambda: store.scheduler_of("digits", Workspace(home.root)), BEGIN)
             time.sleep(6)  # more than one time comes
             assert len(unfinished(home)) == 1 and at_work(home) == lease
             again.terminate()
@@ -240,9 +241,9 @@ def caught_up(home: Home, policy: str) -> int:
         process.communicate(timeout=60)
         write(home, "{method: liner}")
         began = time.time()
-        schedules.save("digits", schedules.State(began - 5 * 60), Workspace(home.root))
+        store.save("digits", store.State(began - 5 * 60), Workspace(home.root))
         with scheduler(home) as again:
-            dealt = lambda: schedules.state("digits", Workspace(home.root)).dealt > began - 60  # noqa: E731
+            dealt = lambda: store.state("digits", Workspace(home.root)).dealt > began - 60  # noqa: E731
             assert eventually(lambda: dealt() and not unfinished(home), BEGIN)
             again.terminate()
             return again.communicate(timeout=60)[0].count(": caught up now")

@@ -20,12 +20,14 @@ from filelock import FileLock
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 from prefect.states import State as RunState
 
-from flows import deployments, leases, schedules, scheduling
-from flows.leases import Lease
-from flows.scheduled import Process
-from flows.scheduler import Scheduler
-from flows.schedules import Schedule, State, claimed, keep, names, scheduler_of, state
-from flows.timetable import Timetable
+from flows.commands import schedule
+from flows.runs import leases
+from flows.runs.leases import Lease
+from flows.schedules import deployments, store
+from flows.schedules.scheduled import Process
+from flows.schedules.scheduler import Scheduler
+from flows.schedules.store import Schedule, State, claimed, keep, names, scheduler_of, state
+from flows.schedules.timetable import Timetable
 from tasks.errors import ConfigurationError, ServerError
 from tasks.owner import Owner
 from tasks.workspace import Workspace
@@ -36,20 +38,20 @@ NIGHTLY = Schedule("digits", "digits.yaml", Timetable("cron", "0 3 * * *", "Euro
 
 def test_a_schedule_is_read_as_it_was_kept(workspace: Workspace) -> None:
     keep(NIGHTLY, workspace)
-    assert schedules.read("digits", workspace) == NIGHTLY and names(workspace) == ["digits"]
+    assert store.read("digits", workspace) == NIGHTLY and names(workspace) == ["digits"]
 
 
 def test_what_another_version_kept_beside_what_is_known_does_no_harm(workspace: Workspace) -> None:
     keep(NIGHTLY, workspace)
     for what in ("settings", "state"):
-        path = schedules.folder_of(workspace) / "digits" / f"{what}.json"
+        path = store.folder_of(workspace) / "digits" / f"{what}.json"
         path.write_text(path.read_text()[:-1] + ', "later": 1}')
-    assert schedules.read("digits", workspace) == NIGHTLY and state("digits", workspace).again == 0
+    assert store.read("digits", workspace) == NIGHTLY and state("digits", workspace).again == 0
 
 
 def test_the_same_schedule_again_goes_on_where_it_was_and_another_one_begins_now(workspace: Workspace) -> None:
     keep(NIGHTLY, workspace)
-    schedules.save("digits", State(1000.0), workspace)
+    store.save("digits", State(1000.0), workspace)
     again = keep(replace(NIGHTLY, timetable=replace(NIGHTLY.timetable, anchor=9.0), overlap="queue"), workspace)
     assert state("digits", workspace).dealt == 1000.0
     assert again.overlap == "queue" and again.timetable.anchor == 5.0
@@ -59,27 +61,27 @@ def test_the_same_schedule_again_goes_on_where_it_was_and_another_one_begins_now
 
 def test_what_is_due_while_a_schedule_is_paused_is_not_missed(workspace: Workspace) -> None:
     keep(NIGHTLY, workspace)
-    schedules.save("digits", State(1000.0), workspace)
-    schedules.pause("digits", workspace)
-    assert schedules.is_paused("digits", workspace)
-    schedules.resume("digits", workspace)
-    assert not schedules.is_paused("digits", workspace)
+    store.save("digits", State(1000.0), workspace)
+    store.pause("digits", workspace)
+    assert store.is_paused("digits", workspace)
+    store.resume("digits", workspace)
+    assert not store.is_paused("digits", workspace)
     assert datetime.now(UTC).timestamp() - state("digits", workspace).dealt < 60
 
 
-@pytest.mark.parametrize("change", [schedules.pause, schedules.resume, schedules.remove])
+@pytest.mark.parametrize("change", [store.pause, store.resume, store.remove])
 def test_an_unknown_schedule_is_told_with_those_that_there_are(workspace: Workspace, change) -> None:
     keep(NIGHTLY, workspace)
     with pytest.raises(ConfigurationError, match=r"no schedule 'birds'.*there are: digits"):
         change("birds", workspace)
-    schedules.remove("digits", workspace)
+    store.remove("digits", workspace)
     assert names(workspace) == []
 
 
 def test_one_process_at_a_time_works_a_schedule_off_and_a_killed_one_lets_go(workspace: Workspace) -> None:
     keep(NIGHTLY, workspace)
     code = (
-        "import sys; from flows.schedules import claimed; from tasks.workspace import Workspace\n"
+        "import sys; from flows.schedules.store import claimed; from tasks.workspace import Workspace\n"
         "with claimed(['digits'], Workspace.find()): print('mine', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -92,7 +94,7 @@ def test_one_process_at_a_time_works_a_schedule_off_and_a_killed_one_lets_go(wor
         with pytest.raises(ServerError, match=taken), claimed(["digits"], workspace):
             pass
         with pytest.raises(ServerError, match=taken):
-            schedules.check_free("digits", workspace)
+            store.check_free("digits", workspace)
         other.kill()
     assert eventually(lambda: scheduler_of("digits", workspace) is None, 5)
     with claimed(["digits"], workspace):
@@ -108,16 +110,16 @@ def test_a_scheduler_that_went_down_with_its_machine_has_let_go_and_one_on_anoth
     workspace: Workspace,
 ) -> None:
     keep(NIGHTLY, workspace)
-    folder = schedules.folder_of(workspace) / "digits"
+    folder = store.folder_of(workspace) / "digits"
     with claimed(["digits"], workspace):
         (folder / "scheduler.json").write_text(json.dumps(asdict(elsewhere())))
         assert scheduler_of("digits", workspace) == elsewhere()
         with pytest.raises(ServerError, match="already, by process 999"):
-            schedules.check_free("digits", workspace)
+            store.check_free("digits", workspace)
     (folder / "scheduler.json").write_text(json.dumps(asdict(elsewhere())))
     assert scheduler_of("digits", workspace) is None
-    schedules.check_free("digits", workspace)
-    schedules.remove("digits", workspace)
+    store.check_free("digits", workspace)
+    store.remove("digits", workspace)
     assert not folder.exists()
 
 
@@ -126,7 +128,7 @@ def test_who_only_looks_whether_a_schedule_is_taken_does_not_keep_others_from_it
     looking, done = threading.Event(), threading.Event()
 
     def look() -> None:
-        with FileLock(schedules.folder_of(workspace) / "digits" / "lock"):
+        with FileLock(store.folder_of(workspace) / "digits" / "lock"):
             looking.set()
             done.wait(0.2)
 
@@ -144,7 +146,7 @@ FLOW_RUN = str(uuid4())
 def left(workspace: Workspace, *owner: Owner, done: str | None = None) -> Scheduler:
     """A scheduler after one that left a run, whose lease has this owner if there is one."""
     keep(NIGHTLY, workspace)
-    schedules.save("digits", State(2000.0, due=1000.0, flow_run=FLOW_RUN, seen="data"), workspace)
+    store.save("digits", State(2000.0, due=1000.0, flow_run=FLOW_RUN, seen="data"), workspace)
     for each in owner:
         leases.write(Lease(each, FLOW_RUN, "http://127.0.0.1:9/api", "digits", done=done), workspace)
     scheduler = Scheduler(["digits"], workspace)
@@ -202,7 +204,7 @@ def test_a_run_that_could_not_say_that_it_is_done_is_not_made_again(
     gone = replace(Owner.here(), began=1.0)
     assert settled(left(workspace, gone, done="digits version 1"), monkeypatch, Running()) == OVER
     finished = Mock()
-    monkeypatch.setattr("flows.scheduler.finish", finished)
+    monkeypatch.setattr("flows.schedules.scheduler.finish", finished)
     scheduler = left(workspace, gone, done="digits version 1")
     scheduler.processes = [Process("digits", UUID(FLOW_RUN), gone, None, 0.0)]
     scheduler._conclude(scheduler.processes[0])
@@ -232,7 +234,7 @@ def test_a_drive_that_is_away_removes_no_schedule(
         (workspace.root / "away").rename(workspace.mlruns)
         scheduler._tick()
         assert list(scheduler.schedules) == ["digits"]
-        schedules.remove("digits", workspace)
+        store.remove("digits", workspace)
         scheduler._tick()
         assert scheduler.schedules == {} and forgotten.called
     assert "digits: removed" in capsys.readouterr().out
@@ -241,24 +243,24 @@ def test_a_drive_that_is_away_removes_no_schedule(
 def test_a_removed_schedule_is_let_go_once_no_run_of_it_is_at_work(workspace: Workspace) -> None:
     keep(replace(NIGHTLY, name="birds"), workspace)
     keep(NIGHTLY, workspace)
-    schedules.pause("digits", workspace)
+    store.pause("digits", workspace)
     with claimed(["digits", "birds"], workspace) as claims:
         scheduler = Scheduler(["digits", "birds"], workspace, claims=claims)
         scheduler.processes = [Process("digits", uuid4(), Owner.here(), None, time.monotonic())]
-        schedules.remove("digits", workspace)
+        store.remove("digits", workspace)
         scheduler._read_again()
         assert list(scheduler.schedules) == ["birds"]
         with pytest.raises(ServerError, match="digits is on schedule"):
-            schedules.check_free("digits", workspace)
+            store.check_free("digits", workspace)
         scheduler.processes = []
         scheduler._read_again()
         keep(NIGHTLY, workspace)
-        assert not schedules.is_paused("digits", workspace)
+        assert not store.is_paused("digits", workspace)
         with claimed(["digits"], workspace):  # by another process, as a rule
             scheduler._read_again()
             assert scheduler_of("digits", workspace) and list(scheduler.schedules) == ["birds"]
         with pytest.raises(ServerError, match="birds is on schedule"):
-            schedules.check_free("birds", workspace)
+            store.check_free("birds", workspace)
     assert scheduler_of("birds", workspace) is None
 
 
@@ -266,13 +268,13 @@ def test_a_paused_schedule_that_is_put_down_again_is_said_to_wait(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(NIGHTLY, workspace)
-    schedules.pause("digits", workspace)
-    monkeypatch.setattr("flows.server.ensure_server", lambda _: "http://127.0.0.1:4200/api")
+    store.pause("digits", workspace)
+    monkeypatch.setattr("flows.servers.server.ensure_server", lambda _: "http://127.0.0.1:4200/api")
     monkeypatch.setattr("os.execve", Mock())
-    scheduling._become_scheduler([NIGHTLY], workspace, 1)
+    schedule._become_scheduler([NIGHTLY], workspace, 1)
     assert "; paused until `headstart schedule --resume digits`" in capsys.readouterr().out
-    schedules.resume("digits", workspace)
-    scheduling._become_scheduler([NIGHTLY], workspace, 1)
+    store.resume("digits", workspace)
+    schedule._become_scheduler([NIGHTLY], workspace, 1)
     assert "paused" not in capsys.readouterr().out
 
 
@@ -280,7 +282,7 @@ def test_a_schedule_whose_folder_was_deleted_by_hand_is_removed(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = idle(workspace, monkeypatch)
-    shutil.rmtree(schedules.folder_of(workspace) / "digits")
+    shutil.rmtree(store.folder_of(workspace) / "digits")
     scheduler._tick()
     assert scheduler.schedules == {}
 
@@ -302,7 +304,7 @@ def test_what_the_system_refuses_does_not_end_a_scheduler(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scheduler = idle(workspace, monkeypatch)
-    monkeypatch.setattr(schedules, "is_removed", Mock(side_effect=OSError(116, "Stale file handle")))
+    monkeypatch.setattr(store, "is_removed", Mock(side_effect=OSError(116, "Stale file handle")))
     monkeypatch.setattr(scheduler, "_see_to_the_dead", Mock(side_effect=OSError(12, "Cannot allocate memory")))
     scheduler._tick()
     scheduler._tick()
@@ -316,7 +318,7 @@ def test_a_scheduler_that_is_ended_while_the_server_is_away_ends_its_runs_and_le
         scheduler, swept, watch = left(workspace, Owner.of(child.pid)), Mock(), Mock()
         scheduler.processes = [Process("digits", UUID(FLOW_RUN), Owner.of(child.pid), child, time.monotonic())]
         scheduler.watches, scheduler._client = [watch], None
-        monkeypatch.setattr("flows.scheduler.subprocess.Popen", swept)
+        monkeypatch.setattr("flows.schedules.scheduler.subprocess.Popen", swept)
         scheduler._end_all()
         assert child.returncode is not None and watch.end.called
     assert leases.__name__ in swept.call_args.args[0]  # what died is said of by another process
@@ -330,7 +332,7 @@ def test_a_full_disk_does_not_end_a_scheduler(
     scheduler = Scheduler(["digits"], workspace)
     monkeypatch.setattr(scheduler, "_see_to_server", lambda: None)
     monkeypatch.setattr(scheduler, "_see_to_the_dead", lambda: None)
-    monkeypatch.setattr(schedules, "save", Mock(side_effect=OSError(28, "No space left on device")))
+    monkeypatch.setattr(store, "save", Mock(side_effect=OSError(28, "No space left on device")))
     for _ in range(2):
         scheduler._polled = float("inf")
         scheduler._tick()
@@ -339,10 +341,10 @@ def test_a_full_disk_does_not_end_a_scheduler(
 
 
 def test_a_configuration_in_the_workspace_moves_with_it(workspace: Workspace, tmp_path: Path) -> None:
-    assert schedules.place_of(workspace.root / "configs" / "a.yaml", workspace) == "configs/a.yaml"
-    assert schedules.place_of(tmp_path / "b.yaml", workspace) == str(tmp_path / "b.yaml")
+    assert store.place_of(workspace.root / "configs" / "a.yaml", workspace) == "configs/a.yaml"
+    assert store.place_of(tmp_path / "b.yaml", workspace) == str(tmp_path / "b.yaml")
     (tmp_path / "another name").symlink_to(workspace.root)
-    assert schedules.place_of(tmp_path / "another name" / "a.yaml", workspace) == "a.yaml"
+    assert store.place_of(tmp_path / "another name" / "a.yaml", workspace) == "a.yaml"
 
 
 def test_a_configuration_behind_a_link_is_looked_for_where_that_leads_by_then(
@@ -355,7 +357,7 @@ def test_a_configuration_behind_a_link_is_looked_for_where_that_leads_by_then(
     current.symlink_to("1")
     within.symlink_to(current / "a.yaml")  # as Kubernetes puts files of a ConfigMap there
     monkeypatch.chdir(tmp_path / "releases")
-    places = [schedules.place_of(Path(config), workspace) for config in (current / "a.yaml", "current/a.yaml", within)]
+    places = [store.place_of(Path(config), workspace) for config in (current / "a.yaml", "current/a.yaml", within)]
     current.unlink()
     current.symlink_to("2")
     assert [(workspace.root / place).read_text() for place in places] == ["2", "2", "2"]

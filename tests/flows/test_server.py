@@ -19,22 +19,22 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from flows import server as server_module
-from flows.environment import prepare_environment
-from flows.server import OPEN_TO_ALL, ensure_server, server_status, stop_server
+from flows.servers import server as server_module
+from flows.servers.environment import prepare_environment
+from flows.servers.server import OPEN_TO_ALL, ensure_server, server_status, stop_server
 from tasks.errors import ConfigurationError, ServerError
 from tests.flows.asking import ask, client
 from tests.flows.homes import eventually, is_gone
 
 ROOT = Path(__file__).parents[2]
 
-START = "import sys, pathlib, flows.server as server; print(server.ensure_server(pathlib.Path(sys.argv[1])))"
+START = "import sys, pathlib, flows.servers.server as server; print(server.ensure_server(pathlib.Path(sys.argv[1])))"
 
 # The last argument chooses whether the interpreter may still deliver something on its way out.
 RUN = """
 import os, sys
 from pathlib import Path
-from flows.server import deliver_events, ensure_server
+from flows.servers.server import deliver_events, ensure_server
 
 ensure_server(Path(sys.argv[1]))
 from prefect import flow, get_run_logger, task
@@ -112,7 +112,7 @@ def servers_of(workspace: Path) -> list[int]:
     home, found = str(workspace.resolve() / "mlruns" / "prefect"), []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "flows.guarded" in process.cmdline() and process.environ().get("PREFECT_HOME") == home:
+            if "flows.servers.guarded" in process.cmdline() and process.environ().get("PREFECT_HOME") == home:
                 found.append(process.pid)
     return found
 
@@ -129,7 +129,7 @@ def test_a_server_that_has_no_command_line_yet_is_waited_for(workspace: Path, mo
 
 
 def test_import_does_not_import_prefect() -> None:
-    code = "import sys, flows.server; print(flows.server.deliver_events(), 'prefect' in sys.modules)"
+    code = "import sys, flows.servers.server; print(flows.servers.server.deliver_events(), 'prefect' in sys.modules)"
     assert python(code).communicate() == ("True False\n", "")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.shared import is_of_another, place_of_artifacts, prepare
+from flows.stores.shared import is_of_another, place_of_artifacts, prepare
 from tasks.workspace import Workspace
 from tests.flows.homes import ROOT
 
@@ -77,7 +77,7 @@ def test_what_is_named_by_a_relative_path_is_the_same_for_processes_of_other_fol
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "import os; from flows.environment import settle; from tasks.workspace import Workspace\n"
+        "import os; from flows.servers.environment import settle; from tasks.workspace import Workspace\n"
         "settle(Workspace.find()); os.chdir('/'); settle(Workspace.find())\n"
         "print(os.environ['MLFLOW_TRACKING_URI'], os.environ['MLFLOW_REGISTRY_URI'], os.environ['HEADSTART_ARTIFACTS'])"
     )

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from flows.signals import End, Ended, heard_again
+from flows.servers.signals import End, Ended, heard_again
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from flows.access import secret_of
-from flows.environment import prefect_home
-from flows.server import server_status
+from flows.servers.access import secret_of
+from flows.servers.environment import prefect_home
+from flows.servers.server import server_status
 from tests.flows.asking import ask
 from tests.flows.homes import eventually
 from tests.flows.stores import POSTGRES, postgresql, tracking_server

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.summary import Outcome, comparison_lines, describe, one_line, summary_rows
+from flows.runs.summary import Outcome, comparison_lines, describe, one_line, summary_rows
 from tasks.records import Candidate, Comparison, Dataset, Evaluation, FeatureSet, RegisteredModel, Report
 from tasks.register.duels import Duel
 from tasks.target import Target, one_task

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from flows.checks import check_pipeline
 from flows.config import PipelineConfig
-from flows.restoring import restore_config
-from flows.subject import Subject
+from flows.lineage.restoring import restore_config
+from flows.lineage.subject import Subject
 from flows.teaching import find_teachers
 from tasks.errors import ConfigurationError, RegistryError
 from tasks.register.registry import CANDIDATE

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 
-from flows.timetable import Timetable, read_timetable
+from flows.schedules.timetable import Timetable, read_timetable
 from tasks.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_a_time_is_of_the_zone_that_is_named_and_the_next_three_are_shown() -> N
 
 @pytest.mark.slow
 def test_a_time_is_the_machines_own_by_default() -> None:
-    code = "from flows.timetable import read_timetable; print(read_timetable('0 3 * * *', None, None, None).zone)"
+    code = "from flows.schedules import timetable; print(timetable.read_timetable('0 3 * * *', None, None, None).zone)"
     there = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"TZ": "Asia/Tokyo"}
     )

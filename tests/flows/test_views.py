@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow import MlflowClient
 
-from flows.views import link_to_report
+from flows.runs.views import link_to_report
 from tests.register.conftest import client, empty_store  # noqa: F401
 
 

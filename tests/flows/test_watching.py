@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows import watching
-from flows.schedules import Schedule, keep
-from flows.timetable import read_timetable
-from flows.watching import Watch
+from flows.schedules import watching
+from flows.schedules.store import Schedule, keep
+from flows.schedules.timetable import read_timetable
+from flows.schedules.watching import Watch
 from tasks.workspace import Workspace
 from tests.flows.homes import eventually
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import yaml
 
-from flows.versions import resolve
+from flows.commands.versions import resolve
 from tasks.errors import ConfigurationError, DataError
 from tasks.ingest.checkout import restore_version
 from tasks.ingest.config import IngestConfig

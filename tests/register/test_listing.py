@@ -45,14 +45,14 @@ def test_what_is_read_without_mlflow_is_what_mlflow_says(registry: Workspace, cl
 
 
 def test_a_list_of_all_models_costs_no_import_of_mlflow(registry: Workspace) -> None:
-    listed = "from flows.models import versions_table; from tasks.workspace import Workspace; import sys;" + (
+    listed = "from flows.commands.models import versions_table; from tasks.workspace import Workspace; import sys;" + (
         "assert versions_table(Workspace.find()).row_count == 4; assert 'mlflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", listed], check=True, env={"HEADSTART_WORKSPACE": str(registry.root)})
 
 
 def test_a_store_with_other_tables_is_left_to_mlflow(registry: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.models import versions_table
+    from flows.commands.models import versions_table
 
     monkeypatch.setattr("tasks.register.listing.VERSIONS", "SELECT a FROM b WHERE ? + ? + ? + ?")
     assert versions_table(registry).row_count == 4
@@ -62,7 +62,7 @@ def test_a_store_with_other_tables_is_left_to_mlflow(registry: Workspace, monkey
 def test_a_score_that_somebody_has_edited_is_shown_as_it_is(
     registry: Workspace, client: MlflowClient, text: str
 ) -> None:
-    from flows.models import versions_table
+    from flows.commands.models import versions_table
 
     client.set_model_version_tag("digits", "1", SCORE, text)
     [scores] = [list(column.cells) for column in versions_table(registry).columns if column.header == "val"]

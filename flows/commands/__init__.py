@@ -1,0 +1,1 @@
+"""The `headstart` command, a file for each group of its words."""

@@ -1,0 +1,1 @@
+"""When pipelines run by themselves."""

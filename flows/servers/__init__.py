@@ -1,0 +1,1 @@
+"""Prefect's and MLflow's servers as a workspace's own processes."""
