@@ -1,1 +1,1 @@
-"""The `headstart` command, a file for each group of its words."""
+"""What `headstart`'s words do, but for those that cli.py holds itself."""

@@ -1,1 +1,1 @@
-"""MLflow's store: whether it answers, who shares it, what is wrong with it, where it lies."""
+"""MLflow's store, and databases: whether they answer, who shares them, what is wrong with them."""

@@ -244,7 +244,7 @@ def _check_splits(journal: Journal, needed: tuple[Split, ...], target: Target, g
     told = ", ".join(f"{count:,} {name}" for name, count in splits.items())
     if target.column == LABEL:
         if missing := next((split for split in needed if not splits.get(split)), None):
-            advice = _how_to_fill(journal, target, given)
+            advice = _how_to_fill(journal, target, given, missing)
             raise DataError(
                 f"no image falls into the split {missing!r} (there are {told}): {advice}{_because(journal)}"
             )
@@ -260,9 +260,11 @@ def _has_whole_groups(journal: Journal) -> bool:
     return not parted and bool(journal.one(f'SELECT COUNT(*) FROM rows WHERE {USED} AND "group" IS NOT NULL'))
 
 
-def _how_to_fill(journal: Journal, target: Target, given: bool) -> str:
+def _how_to_fill(journal: Journal, target: Target, given: bool, missing: Split) -> str:
     """What puts images into a split that has none; to stratify helps where a class has images for each of three, but
     does away with splits that the source gives."""
+    if given and missing == "train":
+        return "the source gives only that; with ingest.split.by: hash all of it is cut anew"
     if _has_whole_groups(journal):
         return "give images of more groups, or raise ingest.split.val or ingest.split.test"
     advice = "give more images, or raise ingest.split.val or ingest.split.test"

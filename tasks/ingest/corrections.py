@@ -151,7 +151,7 @@ def _plain(label: str, kind: Kind) -> str:
             return number_text(number_of(label))
         except ValueError as error:
             raise DataError(f"{CORRECTIONS}: a label {error}") from error
-    if not label.startswith("["):
+    if kind != "labels" or not label.startswith("["):
         return label
     try:
         return json.dumps(json.loads(label))

@@ -81,9 +81,14 @@ def _around_splits(tree: Tree) -> str | None:
         return None
     if len(tops) == 1:
         only = next(iter(tops))
-        return only if all(len(folders) != 1 for folders in tree) and not plainly_called(only) else None
+        return only if all(len(folders) != 1 for folders in tree) and _may_be_around(only, tops[only]) else None
     holding = [name for name, below in tops.items() if _holds_splits(below)]
-    return holding[0] if len(holding) == 1 and not plainly_called(holding[0]) else None
+    return holding[0] if len(holding) == 1 and _may_be_around(holding[0], tops[holding[0]]) else None
+
+
+def _may_be_around(name: str, below: Tree) -> bool:
+    """Whether a folder is no split itself: by its name, or because the splits lie right in it (``train.zip``)."""
+    return not plainly_called(name) or _holds_splits(below, 1)
 
 
 def _holds_splits(tree: Tree, depth: int = DEEPEST) -> bool:

@@ -107,9 +107,10 @@ def _wait(mine: Turn) -> None:
     """Return when all tickets before this one are gone; delete those that nobody will."""
     began, said = time.monotonic(), False
     seen: dict[tuple[int, str], float] = {}
+    passed: set[int] = set()  # on some servers only their owners may delete them
     while True:
         queue = mine.check()
-        ahead = {number: ticket for number, ticket in queue.items() if number < mine.number}
+        ahead = {number: ticket for number, ticket in queue.items() if number < mine.number and number not in passed}
         if not ahead:
             return
         now = time.monotonic()
@@ -117,6 +118,7 @@ def _wait(mine: Turn) -> None:
             since = seen.setdefault((number, ticket.tags[ALIVE]), now)
             if now - since > STALE or _owner(ticket).is_dead:
                 _drop(mine.client, number)
+                passed.add(number)
         if not said and now - began > PATIENCE:
             said, first = True, _owner(ahead[min(ahead)])
             tell(f"register\twaiting for {first.who} on {first.host}, who is at work on model {mine.name!r}")

@@ -162,6 +162,8 @@ def _drawn(trial: optuna.Trial, configured: Method, target: Kind) -> Method:
     if target == "number":
         drawn.pop("label_smoothing", None)
     shared = configured.shared_with(kind)
+    if shared.get("layers"):
+        drawn.pop("blocks", None)  # the layers that are named learn instead
     if shared.get("optimiser") == "sgd" and "learning_rate" in drawn:
         drawn["learning_rate"] *= SGD
     return kind.model_validate(shared | drawn)

@@ -33,6 +33,9 @@ def test_a_class_that_was_split_or_merged_was_not_renamed() -> None:
     before, after = manifest(pet="abcd", car="ef"), manifest(cat="ab", dog="cd", car="ef")
     assert compare_classes(["car", "cat", "dog"], ["car", "pet"], after, before).renamed == {}
     assert compare_classes(["car", "pet"], ["car", "cat", "dog"], before, after).renamed == {}
+    uneven = manifest(cat="abc", dog="d", car="ef")
+    assert compare_classes(["car", "cat", "dog"], ["car", "pet"], uneven, before).renamed == {}
+    assert compare_classes(["car", "pet"], ["car", "cat", "dog"], before, uneven).renamed == {}
 
 
 def test_without_their_data_a_new_name_is_a_new_class() -> None:

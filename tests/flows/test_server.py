@@ -280,6 +280,19 @@ def test_server_of_an_earlier_version_or_of_another_secret_is_replaced(workspace
     assert servers_of(workspace) != [first] and len(servers_of(workspace)) == 1
 
 
+def test_a_server_that_was_started_from_its_module_of_before_is_known(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "__init__.py").touch()
+    (tmp_path / "flows" / "guarded.py").write_text("import time\ntime.sleep(60)\n")
+    home = workspace / "mlruns" / "prefect"
+    home.mkdir(parents=True)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PREFECT_HOME": str(home)}
+    started = subprocess.Popen([sys.executable, *server_module.MOVED], env=environment)
+    assert eventually(lambda: server_module._serves(started.pid, home))
+    assert stop_server(workspace)
+    assert started.wait(5) is not None
+
+
 def test_a_copy_of_the_workspace_leaves_the_server_of_the_first_alone(served: Path, workspace: Path) -> None:
     home = workspace / "mlruns" / "prefect"
     home.mkdir(parents=True)

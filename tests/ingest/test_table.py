@@ -227,7 +227,7 @@ def test_rows_lead_only_below_the_table_and_the_roots(root: str | None, listed: 
     rows = [f"{row},cat" for row in (*inside, *below_root, *outside, *others)]
     roots = [] if root is None else [root.replace("ABSOLUTE", str(other))]
     found = items(workspace, "\n".join(["path,label", *rows]), roots=roots)
-    assert [item.path for item in found[:4]] == ["a/1.png", "a/1.png", "a/2.png", "b/3.png"]
+    assert [item.path for item in found[:4]] == ["a/1.png", "inner.png", "a/2.png", "b/3.png"]
     assert [(item.path if roots else item.problem[0]) for item in found[4:6]] == [
         "5.png" if roots else "unsafe_path"
     ] * 2

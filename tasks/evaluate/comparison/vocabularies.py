@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-SAME = 0.5
-"""Share of the images of either name that have to have the other one for a class to have been renamed."""
+SAME = 0.9
+"""Share of the images of either name that have to have the other one for a class to have been renamed: of one that was
+split or merged, people decide."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def compare_classes(
 
     Args:
         our_rows, their_rows: the manifests, by which a renamed class is known: of the images that both datasets have,
-            most that had the old name have the new one, and the other way round.
+            nearly all that had the old name have the new one, and the other way round.
     """
     new, gone = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
     renamed = {} if their_rows is None or not (new and gone) else _renamed(new, gone, our_rows, their_rows)

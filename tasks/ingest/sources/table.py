@@ -216,11 +216,13 @@ class _Roots:
             if not named.isascii() and not os.path.lexists(path):
                 path = in_its_form(path)
             real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
+            shown = Path(os.path.realpath(path.parent), path.name)  # a link to a file has its own name
             for folder in self.folders:
                 if real.is_relative_to(folder):
                     if folder in self.filled:
                         raise DataError(f"{named} lies in {folder}, {FILLED}")
-                    return str(real), self.above.get(folder, "") + real.relative_to(folder).as_posix(), None
+                    kept = shown if shown.is_relative_to(folder) else real
+                    return str(real), self.above.get(folder, "") + kept.relative_to(folder).as_posix(), None
             return "", "", Problem("unsafe_path", f"{named} leads out of the table's folder and ingest.source.roots")
         url = named if "://" in named else f"{self.base}/{named}"
         for root in self.urls:

@@ -120,7 +120,7 @@ def _rank(situation: Situation, done: Sequence[Step], left: float) -> Step | Non
     enough = images >= min(FEWEST, situation.train)
     needed = max(images, min(FEWEST, situation.train))
     step = Step("rank", "", "", needed, predicted=loading + needed * each, why="which backbones suit, on a sample")
-    return step if enough else _left_out(step, room)
+    return step if enough else _left_out(step, FOR_RANKING * room)
 
 
 def _head(situation: Situation, done: Sequence[Step], left: float) -> Step | None:
@@ -189,8 +189,9 @@ def _final(situation: Situation, done: Sequence[Step], left: float) -> Step | No
         judged=situation.judged, expected=min(1.0, _frozen(best.backbone, done) + gain),
         why=f"{gain:+.4f} over frozen features is expected, and chance is {error:.4f}",
     )  # fmt: skip
-    if seen < max(best.seen, LEAST_SEEN):
-        return _left_out(step, limit)
+    least = max(best.seen, LEAST_SEEN)
+    if seen < least:
+        return _left_out(replace(step, predicted=begin + look + least / rate), limit)
     return step if gain > error else replace(step, state="left out")
 
 
