@@ -10,7 +10,7 @@ import pytest
 
 from tasks.errors import DataError
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.corrections import Correction, corrections_state, read_corrections, write_corrections
+from tasks.ingest.corrections import Correction, _plain, corrections_state, read_corrections, write_corrections
 from tasks.ingest.door import ingest_images
 from tasks.ingest.relabel import read_review
 from tasks.records import Dataset
@@ -174,6 +174,10 @@ def test_spaces_that_belong_to_a_class_are_read_and_others_are_not(tmp_path: Pat
     manifest = pd.DataFrame({"path": [*"xyzwv"], "label": ["cat ", "dog", "cat ", "dog", "cat"], "hash": [*"01234"]})
     found = {each.hash: (each.was, each.label) for each in read_review(tmp_path / "list.csv", manifest, {}).values()}
     assert found == {"0": ("cat ", "cat"), "1": ("dog", "cat"), "3": ("dog", "cat ")}
+
+
+def test_a_class_that_looks_like_a_list_keeps_its_spelling() -> None:
+    assert _plain("[0,10]", "class") == "[0,10]" and _plain('["a","b"]', "labels") == '["a", "b"]'
 
 
 def test_names_with_ends_of_lines_are_kept_in_corrections(workspace: Workspace) -> None:
