@@ -30,6 +30,7 @@ COMPUTING = {"torch", "torchvision", "lightning", "sklearn", "matplotlib", "optu
 ORCHESTRATING = {"prefect", "mlflow"}
 SOURCES = sorted((ROOT / "tasks").rglob("*.py"))
 FLOWS = sorted((ROOT / "flows").rglob("*.py"))
+ALL = [*SOURCES, *FLOWS]
 # The packages of `flows`, of which each builds on those before it.
 ROOMS = ["stores", "servers", "lineage", "runs", "schedules", "commands"]
 
@@ -117,11 +118,11 @@ def module_name(path: Path) -> str:
     return name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-MODULES = {module_name(source) for source in (*SOURCES, *FLOWS)}
+MODULES = {module_name(source) for source in ALL}
 
 
 def test_imports_go_one_way() -> None:
-    TopologicalSorter({module_name(path): modules_imported(path) for path in (*SOURCES, *FLOWS)}).prepare()
+    TopologicalSorter({module_name(path): modules_imported(path) for path in ALL}).prepare()
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,6 @@ def test_importing_a_stages_package_imports_nothing(stage: str) -> None:
     assert list(imports(ROOT / "tasks" / stage / "__init__.py")) == []
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *FLOWS], ids=name)
+@pytest.mark.parametrize("path", ALL, ids=name)
 def test_no_file_holds_two_ideas(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400

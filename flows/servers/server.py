@@ -37,6 +37,8 @@ COMMAND = command("prefect")
 # As earlier versions started it: from another module, and before that without a secret.
 MOVED = ["-P", "-m", f"{flows.__name__}.guarded", "prefect"]
 OPEN_TO_ALL = ["-m", "prefect", "server", "start"]
+SERVING = (COMMAND, MOVED)
+OURS = (*SERVING, OPEN_TO_ALL)
 # A fresh database takes 12 s on two quiet cores; one that lives may need long on busy ones.
 START_SECONDS = 180.0
 HANG_SECONDS = 10.0
@@ -270,7 +272,7 @@ def _becomes_ready(server: Server, home: Path, secret: str) -> bool:
     return False
 
 
-def _serves(pid: int, home: Path, commands: Sequence[list[str]] = (COMMAND, MOVED)) -> bool:
+def _serves(pid: int, home: Path, commands: Sequence[list[str]] = SERVING) -> bool:
     # Process ids are used again, and a copied workspace brings the record of a server that is not its own.
     try:
         process = psutil.Process(pid)
@@ -296,14 +298,13 @@ def _stays_behind(home: Path) -> list[psutil.Process]:
         if server := _read(home):
             process = psutil.Process(server.pid)
             folder = Path(process.cwd())
-            if process.cmdline()[1:] in (COMMAND, MOVED, OPEN_TO_ALL) and (folder == home or not folder.exists()):
+            if process.cmdline()[1:] in OURS and (folder == home or not folder.exists()):
                 return [process]
     return []
 
 
 def _terminate(home: Path) -> bool:
-    ours = (COMMAND, MOVED, OPEN_TO_ALL)
-    servers = [process for process in psutil.process_iter() if _serves(process.pid, home, ours)]
+    servers = [process for process in psutil.process_iter() if _serves(process.pid, home, OURS)]
     servers += [process for process in _stays_behind(home) if process not in servers]
     family = list(servers)
     for server in servers:

@@ -107,18 +107,19 @@ def _wait(mine: Turn) -> None:
     """Return when all tickets before this one are gone; delete those that nobody will."""
     began, said = time.monotonic(), False
     seen: dict[tuple[int, str], float] = {}
-    passed: set[int] = set()  # on some servers only their owners may delete them
     while True:
         queue = mine.check()
-        ahead = {number: ticket for number, ticket in queue.items() if number < mine.number and number not in passed}
+        ahead = {number: ticket for number, ticket in queue.items() if number < mine.number}
+        now = time.monotonic()
+        for number, ticket in list(ahead.items()):
+            since = seen.setdefault((number, ticket.tags[ALIVE]), now)
+            dead = _owner(ticket).is_dead
+            if dead or now - since > STALE:
+                _drop(mine.client, number)
+            if dead:  # passed by also where only its owner may delete it; one that sleeps would not find out
+                del ahead[number]
         if not ahead:
             return
-        now = time.monotonic()
-        for number, ticket in ahead.items():
-            since = seen.setdefault((number, ticket.tags[ALIVE]), now)
-            if now - since > STALE or _owner(ticket).is_dead:
-                _drop(mine.client, number)
-                passed.add(number)
         if not said and now - began > PATIENCE:
             said, first = True, _owner(ahead[min(ahead)])
             tell(f"register\twaiting for {first.who} on {first.host}, who is at work on model {mine.name!r}")

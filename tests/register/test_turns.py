@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,18 @@ def test_a_ticket_of_another_machine_is_waited_for_until_it_shows_no_sign_of_lif
             with turn(client, "birds"):
                 assert 1.5 < time.monotonic() - began < 30
             assert silent not in tickets(client) and alive.number in tickets(client)
+
+
+def test_a_dead_ticket_that_may_not_be_deleted_is_passed_by(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, drop = replace(owner.Owner.here(), began=0.0), turns._drop
+    with monkeypatch.context() as before:
+        before.setattr(owner.Owner, "here", classmethod(lambda _: gone))
+        left = turns._draw(client, "birds")
+    monkeypatch.setattr(turns, "_drop", lambda client, number: None if number == left else drop(client, number))
+    with turn(client, "birds") as mine:
+        assert tickets(client) == [left, mine.number]
 
 
 @pytest.mark.slow

@@ -216,7 +216,8 @@ class _Roots:
             if not named.isascii() and not os.path.lexists(path):
                 path = in_its_form(path)
             real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
-            shown = Path(os.path.realpath(path.parent), path.name)  # a link to a file has its own name
+            # A link to an image has a name of its own.
+            shown = Path(os.path.realpath(path.parent), path.name) if os.path.islink(path) else real
             for folder in self.folders:
                 if real.is_relative_to(folder):
                     if folder in self.filled:
