@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.config import PipelineConfig, checked
 from tasks.errors import HeadstartError
+from tasks.extract.config import ExtractConfig
 from tasks.extract.facts import BUILTIN, facts, facts_of, own_looks
 from tasks.extract.hub import downloaded
 from tasks.preprocess.config import PreprocessConfig
@@ -18,6 +19,8 @@ from tasks.train.methods.auto import Auto
 
 MOST = 6
 """Backbones that are at hand and compete without being named, the cheapest first."""
+PUBLISHED = ("builtin", "pretrained", "imagenet")
+"""What `extract.weights` says of weights that everybody has under the network's name."""
 UNSUITED = (
     HeadstartError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
     MemoryError, ImportError,
@@ -31,8 +34,8 @@ def contenders(config: PipelineConfig) -> dict[str, PipelineConfig]:
     auto = config.train
     if not isinstance(auto, Auto):
         return {name_of(config): config}
-    own = config.extract.backbone
-    found = [with_backbone(config, each) for each in auto.backbones or (own, *at_hand(own)[:MOST])]
+    own = config.extract
+    found = [with_backbone(config, each) for each in auto.backbones or (own.backbone, *at_hand(own)[:MOST])]
     return by_name(found)
 
 
@@ -45,22 +48,26 @@ def by_name(configs: Sequence[PipelineConfig]) -> dict[str, PipelineConfig]:
     }
 
 
-def at_hand(own: str) -> list[str]:
+def at_hand(own: ExtractConfig) -> list[str]:
     """The built-in backbone, and those whose weights have been downloaded, the cheapest first, but the configuration's
-    own, under whichever name. Those whose cost is not known come last."""
-    mine = facts_of(own)
-    found, sources = [BUILTIN] * (own != BUILTIN), {mine.source if mine else ""}
+    own, under whichever name: as `with_backbone` takes them. Those whose cost is not known come last.
+
+    With weights of a file, what is published for the same network is another backbone, and competes.
+    """
+    mine, published = facts_of(own.backbone), own.weights in PUBLISHED
+    found = [BUILTIN] if own.backbone != BUILTIN else [] if published else [f"{BUILTIN}=builtin"]
+    sources = {mine.source if mine and published else ""}
     for record in sorted(facts().values(), key=lambda record: record.flops or math.inf):
         if record.source and record.source not in sources and downloaded(record.source):
             sources.add(record.source)
-            found.append(record.name)
+            found.append(f"{record.name}=pretrained" if record.name == own.backbone else record.name)
     return found
 
 
 def passed_over(config: PipelineConfig) -> list[str]:
     """What is at hand and does not compete, as others are cheaper."""
     auto = config.train
-    return [] if not isinstance(auto, Auto) or auto.backbones else at_hand(config.extract.backbone)[MOST:]
+    return [] if not isinstance(auto, Auto) or auto.backbones else at_hand(config.extract)[MOST:]
 
 
 def with_backbone(config: PipelineConfig, written: str) -> PipelineConfig:
@@ -99,7 +106,7 @@ def name_of(config: PipelineConfig, whole: bool = False) -> str:
     extract = config.extract
     layer = f":{'+'.join(extract.layers)}" if extract.layers else ""
     file = extract.weights if whole else Path(extract.weights).stem
-    weights = "" if extract.weights in ("builtin", "pretrained", "imagenet") else f"={file}"
+    weights = "" if extract.weights in PUBLISHED else f"={file}"
     return f"{extract.backbone}{layer}{weights}"
 
 

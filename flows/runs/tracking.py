@@ -335,9 +335,20 @@ def _experiment(client: MlflowClient, name: str, workspace: Workspace) -> str:
         client.restore_experiment(found.experiment_id)
     # The kind decides which view MLflow's page opens with.
     kind = {"mlflow.experimentKind": "custom_model_development"}
-    number = found.experiment_id if found else client.create_experiment(name, place, kind)
+    number = found.experiment_id if found else _begun(client, name, place, kind)
     introduce(client, number, name, found.tags if found else ())
     return number
+
+
+def _begun(client: MlflowClient, name: str, place: str | None, tags: dict[str, Any]) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.create_experiment(name, place, tags)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or not (found := client.get_experiment_by_name(name)):
+            raise
+        return found.experiment_id  # another run was first
 
 
 def flattened(section: dict[str, Any], above: str = "") -> dict[str, Any]:

@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flows.stores.remote import check_answer, check_known
-from flows.stores.shared import prepare
 from tasks.errors import StorageError
 from tasks.workspace import Workspace, sqlite_file
 
@@ -116,7 +115,6 @@ def check_records(workspace: Workspace) -> None:
         check_known(workspace.tracking_uri, "MLFLOW_TRACKING_URI")
         check_answer(workspace.tracking_uri)
         return
-    prepare(workspace)
     loss = "MLflow then begins anew, without the runs and models so far"
     upgrade = f"mlflow db upgrade '{workspace.tracking_uri}'"
     Database(file, "mlflow", "store/db_migrations/versions", loss, upgrade).check()

@@ -6,13 +6,12 @@ MLflow's own answers are the folder that a command was given in, or that of whoe
 from __future__ import annotations
 
 import os
-import stat
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from flows.stores.remote import is_database
+from tasks.register.store import share
 from tasks.workspace import Workspace, sqlite_file
 
 NAMED = "HEADSTART_ARTIFACTS"
@@ -23,14 +22,6 @@ begun, and MLflow remembers it."""
 def is_shared(workspace: Workspace) -> bool:
     """Whether the store is another than the workspace's own file."""
     return workspace.own_store is None
-
-
-def prepare(workspace: Workspace) -> None:
-    """Begin a shared SQLite file such that whoever may write its folder may write it."""
-    file = sqlite_file(workspace.tracking_uri)
-    if file and is_shared(workspace) and not file.exists() and os.access(file.parent, os.W_OK):
-        file.touch()
-        _share(file)
 
 
 def place_of_artifacts(workspace: Workspace, experiment: str) -> str | None:
@@ -71,14 +62,5 @@ def _shared_folder(base: Path, experiment: str) -> str:
     for folder in (base, base / experiment, base / experiment / "models"):
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            _share(folder)
+            share(folder, folder.parent)
     return (base / experiment).as_uri()
-
-
-def _share(path: Path) -> None:
-    """Give a file or folder to whom the folder around it belongs."""
-    around = path.parent.stat()
-    mode = stat.S_IMODE(around.st_mode)
-    with suppress(PermissionError):  # of a group that this user is not in
-        os.chown(path, -1, around.st_gid)
-    path.chmod(mode if path.is_dir() else mode & 0o666)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
+import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.register.client import Registry
 from tasks.register.own import OwnStore
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,11 +44,43 @@ def own_registry(workspace: Workspace) -> Path | None:
 
 
 def connect(workspace: Workspace) -> MlflowClient:
-    """A client of the workspace's store."""
+    """A client of the workspace's store, which is begun where it is a file that is not there yet."""
     from mlflow import MlflowClient
 
     wait_for_locks()
+    file = sqlite_file(workspace.tracking_uri)
+    if file and not file.exists() and os.access(file.parent, os.W_OK):
+        _begin(file, shared=workspace.own_store is None)
     return MlflowClient(workspace.tracking_uri)
+
+
+def _begin(file: Path, shared: bool) -> None:
+    """Make a store, whole before anybody sees it: of two processes that make the tables of one file, MLflow fails one.
+
+    Args:
+        shared: whoever may write its folder may write it.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with tempfile.TemporaryDirectory(prefix=".begun-", dir=file.parent) as folder:
+        made = Path(folder) / file.name
+        SqlAlchemyStore(sqlite_url(made), str(file.parent)).engine.dispose()
+        if shared:
+            share(made, file.parent)
+        try:
+            os.link(made, file)
+        except FileExistsError:
+            return  # another one was first
+        except OSError:  # no such links in this file system
+            made.rename(file)
+
+
+def share(path: Path, around: Path) -> None:
+    """Give a file or folder to whom the folder around it belongs."""
+    mode = stat.S_IMODE(around.stat().st_mode)
+    with suppress(PermissionError):  # of a group that this user is not in
+        os.chown(path, -1, around.stat().st_gid)
+    path.chmod(mode if path.is_dir() else mode & 0o666)
 
 
 def keeper_of(client: MlflowClient, run: Run, kind: str) -> Run:

@@ -23,6 +23,7 @@ from flows.commands.suggest import as_auto, command
 from flows.config import PipelineConfig, read_config
 from flows.contenders import MOST, at_hand, contenders, name_of, passed_over, reason, reckoned, with_backbone
 from tasks.errors import ConfigurationError, StorageError, WeightsError
+from tasks.extract.config import ExtractConfig
 from tasks.extract.facts import facts, facts_of
 from tasks.ingest.door import ingest_images
 from tasks.preprocess.config import PreprocessConfig
@@ -128,11 +129,24 @@ def test_methods_for_a_domain_without_labels_are_refused_before_anything_is_trie
 def test_without_names_those_compete_whose_weights_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("tasks.extract.hub.hub_folder", lambda: tmp_path)
-    assert at_hand("mobilenet_v2") == ["resnet_32px"] and at_hand("resnet_32px") == []
+    mobilenet, builtin = ExtractConfig(backbone="mobilenet_v2", weights="pretrained"), ExtractConfig()
+    assert at_hand(mobilenet) == ["resnet_32px"] and at_hand(builtin) == []
     (folder := tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (folder / "resnet18-f37072fd.pth").touch()
-    assert at_hand("mobilenet_v2") == ["resnet_32px", "resnet18"]
+    assert at_hand(mobilenet) == ["resnet_32px", "resnet18"]
     assert list(contenders(config_of(train={"method": "auto"}))) == ["resnet_32px", "resnet18"]
+
+
+def test_published_weights_compete_with_weights_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.contenders.downloaded", lambda source: source.endswith("resnet18-f37072fd.pth"))
+    file = str(tmp_path / "ours.safetensors")
+    for name, others in (
+        ("resnet_32px", ["resnet_32px", "resnet18"]), ("resnet18", ["resnet_32px", "resnet18"]),
+    ):  # fmt: skip
+        config = config_of(extract={"backbone": name, "weights": file}, train={"method": "auto"})
+        competing = contenders(config)
+        assert list(competing) == [f"{name}=ours", *others]
+        assert [each.extract.weights for each in competing.values()] == [file, "builtin", "pretrained"]
 
 
 def test_the_same_weights_compete_once_and_what_is_passed_over_is_told(
@@ -141,10 +155,11 @@ def test_the_same_weights_compete_once_and_what_is_passed_over_is_told(
     monkeypatch.setattr("flows.contenders.downloaded", lambda source: source.startswith("timm/"))
     own = facts_of("timm/resnet18")
     assert own is not None
-    assert own.name not in at_hand("timm/resnet18") and own.name in at_hand("timm/resnet34")
-    sources = [facts()[name].source for name in at_hand("timm/resnet18")]
+    mine, other = (ExtractConfig(backbone=name, weights="pretrained") for name in ("timm/resnet18", "timm/resnet34"))
+    assert own.name not in at_hand(mine) and own.name in at_hand(other)
+    sources = [facts()[name].source for name in at_hand(mine)]
     assert len(set(sources)) == len(sources)
-    config = config_of(extract={"backbone": "timm/resnet18", "weights": "random"}, train={"method": "auto"})
+    config = config_of(extract={"backbone": "timm/resnet18", "weights": "pretrained"}, train={"method": "auto"})
     assert len(contenders(config)) == 1 + MOST and len(passed_over(config)) == len(sources) - MOST
     named = config_of(train={"method": "auto", "backbones": ["resnet_32px"]})
     assert passed_over(named) == []

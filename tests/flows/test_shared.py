@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.stores.shared import is_of_another, place_of_artifacts, prepare
+from flows.stores.shared import is_of_another, place_of_artifacts
+from tasks.register.store import connect
 from tasks.workspace import Workspace
 from tests.flows.homes import ROOT
 
@@ -33,13 +34,13 @@ def test_a_shared_file_is_begun_for_all_who_may_write_its_folder(
     (shared := tmp_path / "team").mkdir()
     shared.chmod(0o2770)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}/mlflow.db")
-    prepare(workspace)
+    connect(workspace)
     assert place_of_artifacts(workspace, "digits") == (shared / "artifacts" / "digits").as_uri()
     assert mode(shared / "mlflow.db") == 0o660
     for folder in ("artifacts", "artifacts/digits", "artifacts/digits/models"):
         assert mode(shared / folder) == 0o2770
     (shared / "mlflow.db").chmod(0o600)
-    prepare(workspace)
+    connect(workspace)
     assert mode(shared / "mlflow.db") == 0o600, "what is there is its owner's affair"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -16,6 +18,15 @@ from tasks.register import store
 from tasks.register.store import BUSY_SECONDS, connect
 from tasks.workspace import Workspace
 
+BEGIN = """
+import sys
+from pathlib import Path
+from tasks.register.store import connect
+from tasks.workspace import Workspace
+workspace = Workspace(Path(sys.argv[1]))
+connect(workspace).create_experiment(sys.argv[2])
+"""
+
 
 def test_mlflow_waits_for_a_file_as_long_as_we_say(workspace: Workspace) -> None:
     workspace.mlruns.mkdir()
@@ -28,6 +39,17 @@ def test_mlflow_waits_for_a_file_as_long_as_we_say(workspace: Workspace) -> None
 
 
 @pytest.mark.slow
+def test_those_who_begin_a_store_at_once_share_it(workspace: Workspace) -> None:
+    workspace.mlruns.mkdir()
+    command = [sys.executable, "-c", BEGIN, str(workspace.root)]
+    begun = [subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE, text=True) for number in range(3)]
+    for process in begun:
+        _, told = process.communicate()
+        assert process.returncode == 0, told
+    assert {each.name for each in connect(workspace).search_experiments()} == {"Default", "0", "1", "2"}
+    assert [path.name for path in workspace.mlruns.iterdir()] == ["mlflow.db"], "nothing else is left"
+
+
 @pytest.mark.slow
 def test_a_file_that_is_held_for_half_a_minute_is_waited_for(workspace: Workspace) -> None:
     workspace.mlruns.mkdir()
