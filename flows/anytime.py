@@ -247,7 +247,7 @@ def situation_of(
     return Situation(
         tuple(Contender(name, speed(each)) for name, each in pipelines.items()), heads, tuned,
         counts.get("train", 0), judged, held_out, OVERHEAD + EACH_JUDGED * (judged + held_out),
-        config.preprocess.augmented, VIEWS[config.preprocess.views],
+        counts.get("partial", 0), config.preprocess.augmented, VIEWS[config.preprocess.views],
     )  # fmt: skip
 
 

@@ -112,11 +112,11 @@ def name_of(config: PipelineConfig, whole: bool = False) -> str:
 
 def reckoned(config: PipelineConfig, measured: PipelineConfig, milliseconds: float) -> float | None:
     """Milliseconds that an image takes through a backbone, where they have been measured of another: in proportion to
-    operations, but a third at least, for reading files. None where the operations of one are not known."""
+    operations, but a third of a view at least, for reading files. None where the operations of one are not known."""
     if config is measured:
         return milliseconds
     work, known = operations(config), operations(measured)
-    return milliseconds * max(1 / 3, work / known) if work and known else None
+    return milliseconds * max(1 / 3 / VIEWS[measured.preprocess.views], work / known) if work and known else None
 
 
 def operations(config: PipelineConfig) -> float:

@@ -14,7 +14,8 @@ from tasks.machine import user_name
 
 @dataclass(frozen=True)
 class Owner:
-    """A process; ``machine`` names where its ``pid`` means something, ``began`` is in seconds since the epoch."""
+    """A process; ``machine`` names where its ``pid`` means something, ``began`` is in seconds since that machine was
+    started."""
 
     who: str
     host: str
@@ -33,7 +34,7 @@ class Owner:
         Raises:
             psutil.NoSuchProcess: it is no more.
         """
-        return cls(user_name(), socket.gethostname(), this_machine(), pid, psutil.Process(pid).create_time())
+        return cls(user_name(), socket.gethostname(), this_machine(), pid, _began(psutil.Process(pid)))
 
     @property
     def is_elsewhere(self) -> bool:
@@ -48,9 +49,14 @@ class Owner:
         try:
             process = psutil.Process(self.pid)
             # A process that has ended keeps its number until its parent has heard of it.
-            return abs(process.create_time() - self.began) > 1 or process.status() == psutil.STATUS_ZOMBIE
+            return abs(_began(process) - self.began) > 1 or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
+
+
+def _began(process: psutil.Process) -> float:
+    # Linux reckons both by its clock of the moment, which somebody may have set.
+    return process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
 
 
 def this_machine() -> str:

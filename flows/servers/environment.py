@@ -120,7 +120,7 @@ def prepare_environment(workspace: Path) -> None:
     os.environ.pop("PREFECT_PROFILE", None)
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
-    _spare_loopback_the_proxy()
+    _settle_proxies()
     _log_to_file(home)
 
 
@@ -175,7 +175,12 @@ def _name_the_user() -> None:
         os.environ["LOGNAME"] = user_name()
 
 
-def _spare_loopback_the_proxy() -> None:
+def _settle_proxies() -> None:
+    # GNOME and KDE write socks://, of which neither httpx nor requests knows which of its versions is meant.
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+        for written in (name, name.lower()):
+            if os.environ.get(written, "").startswith("socks://"):
+                os.environ[written] = f"socks5{os.environ[written].removeprefix('socks')}"
     # A proxy for the internet does not know the way to this machine, and is not to learn the secret.
     for name in ("NO_PROXY", "no_proxy"):
         named = [each.strip() for each in os.environ.get(name, "").split(",") if each.strip()]

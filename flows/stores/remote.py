@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import warnings
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -108,16 +109,26 @@ def _silence(uri: str) -> str | None:
 
 
 def _silence_of_server(uri: str) -> str | None:
-    import httpx  # which a store in a file needs not
+    import requests  # by which MLflow asks: it goes through the same proxies
 
     try:
-        # What it says counts for nothing here, and neither does who signed it: MLflow looks at that.
-        status = httpx.get(f"{uri.rstrip('/')}/health", timeout=ASK_SECONDS, verify=False).status_code
-    except httpx.TimeoutException:
+        with warnings.catch_warnings(action="ignore"):
+            # What it says counts for nothing here, and neither does who signed it: MLflow looks at that.
+            status = requests.get(
+                f"{uri.rstrip('/')}/health", timeout=ASK_SECONDS, verify=False, allow_redirects=False,
+                cert=os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+            ).status_code  # fmt: skip
+    except requests.Timeout:
         return f"no answer within {ASK_SECONDS} s"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return str(error) or type(error).__name__
+    except (requests.RequestException, OSError) as error:
+        return _last_words(error)
     return f"status {status}" if status in _NOBODY_BEHIND else None
+
+
+def _last_words(error: Exception) -> str:
+    """What a chain of errors, each with the one before in brackets, began with."""
+    told = str(getattr(error.args[0], "reason", error) if error.args else error)
+    return " ".join(told.rpartition(": ")[2].strip("')\"").split()) or type(error).__name__
 
 
 def _silence_of_database(uri: str) -> str | None:

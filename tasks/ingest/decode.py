@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.errors import DataError, TooLarge
 from tasks.ingest import formats
-from tasks.ingest.depth import NoScale, to_eight_bits
+from tasks.ingest.depth import NoScale, orientation, to_eight_bits
 from tasks.ingest.room import room_for
 from tasks.limits import ALLOWED, Limits
 
@@ -220,8 +220,7 @@ def reason(error: Exception) -> str:
 def to_rgb(opened: Image.Image) -> Image.Image:
     """The pixels of an opened image by the rule of `decode`."""
     opened = to_eight_bits(opened)
-    turned = opened.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
-    image = ImageOps.exif_transpose(opened) if turned else opened
+    image = ImageOps.exif_transpose(opened) if orientation(opened) > 1 else opened
     if image.mode == "RGB" and not image.has_transparency_data:
         image.load()
         return image

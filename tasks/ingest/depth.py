@@ -58,8 +58,18 @@ def to_eight_bits(opened: Image.Image) -> Image.Image:
         levels = 255 - levels
     image = Image.fromarray(levels)
     image = image if levels.ndim == 2 or image.mode == opened.mode else Image.fromarray(levels, opened.mode)
-    image.getexif()[ExifTags.Base.Orientation] = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    image.getexif()[ExifTags.Base.Orientation] = orientation(opened)
     return image
+
+
+def orientation(opened: Image.Image) -> int:
+    """How an image lies, from 1 to 8 as EXIF counts; 1, as it is, where its file does not say so in any way that can be
+    read."""
+    try:
+        stated = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's of metadata that are none; the pixels may be whole all the same
+        return 1
+    return stated if stated in range(1, 9) else 1
 
 
 def _stated(opened: Image.Image) -> float:

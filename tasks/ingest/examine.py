@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tasks.errors import DataError, TooLarge
 from tasks.ingest.decode import decode_opened, open_image, reason, room_of
-from tasks.ingest.depth import NoScale
+from tasks.ingest.depth import NoScale, orientation
 from tasks.ingest.objects import keep
 from tasks.ingest.storage import read
 from tasks.limits import Limits
@@ -130,7 +130,7 @@ def oddities(opened: Image.Image) -> list[str]:
     """Kinds of `tasks.ingest.kinds.ODD` that the header of an opened image shows."""
     deep = opened.mode.startswith(("I", "F")) or any(";16" in str(tile) for tile in getattr(opened, "tile", ()))
     found = {
-        "rotated": opened.getexif().get(0x0112) in range(2, 9),
+        "rotated": orientation(opened) > 1,
         "alpha": opened.has_transparency_data,
         "palette": opened.mode in ("P", "PA"),
         "cmyk": opened.mode in ("CMYK", "YCbCr", "LAB", "HSV"),

@@ -13,9 +13,11 @@ from tasks.errors import DataError
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import EMPTY_FOLDER, KINDS, ODD, UNUSABLE
+from tasks.ingest.layout import Layout
 from tasks.ingest.manifest import MANIFEST, TABLE
-from tasks.ingest.naming import is_aside
+from tasks.ingest.naming import is_aside, is_spare
 from tasks.ingest.reading import find_layout
+from tasks.ingest.storage import is_hidden
 from tasks.ingest.told import LABELLED, TOLD, cell_sql
 from tasks.target import Target
 
@@ -80,12 +82,10 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
             f"ingest.source.domains.{domain}.layout" if domain else "ingest.source.layout",
         )  # fmt: skip
         unused = sql.execute(
-            f"SELECT DISTINCT {FOLDER} FROM rows WHERE {tree} AND kind NOT IN ('hidden', 'unsafe_path')", (text, domain)
+            f"SELECT DISTINCT {FOLDER} FROM rows WHERE {tree} AND kind <> 'unsafe_path'", (text, domain)
         ).fetchall()
-        named = {layout.place(f"{folder.removeprefix(above)}x").label for (folder,) in unused}
-        sql.executemany(
-            "INSERT OR IGNORE INTO named VALUES (?)", [(name,) for name in named if name and not is_aside(name)]
-        )
+        named = {_class_of(folder.removeprefix(above), layout) for (folder,) in unused}
+        sql.executemany("INSERT OR IGNORE INTO named VALUES (?)", [(name,) for name in named if name])
         found = sql.execute(f"SELECT id, path FROM rows WHERE {tree} AND {USED} ORDER BY id", (text, domain))
         while block := found.fetchmany(10_000):
             values = []
@@ -105,6 +105,13 @@ def place_by_folders(journal: Journal, multi_label: bool = False) -> None:
     sql.execute("DELETE FROM rows WHERE kind = ?", (EMPTY_FOLDER.kind,))
     sql.execute(f"UPDATE rows SET split = 'pool' WHERE COALESCE(label, further) IS NULL AND {USED}")
     sql.commit()
+
+
+def _class_of(folder: str, layout: Layout) -> str | None:
+    """Which class a folder without images would be, its path ending in a slash."""
+    name, above = layout.place(f"{folder}x").label, folder.split("/")[:-2]
+    is_beside = is_hidden(folder) or any(map(is_spare, above)) or (name is not None and is_aside(name))
+    return None if is_beside else name
 
 
 def check_usable(journal: Journal, checks: ChecksConfig) -> None:

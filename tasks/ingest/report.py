@@ -20,6 +20,8 @@ from tasks.target import Target
 
 EXAMPLES = 5
 SHOWN_CLASSES = 40
+LONGEST = 28
+"""Signs of a class name on the sheet."""
 BINS = 40
 """Of a histogram of numbers."""
 
@@ -152,7 +154,10 @@ def _draw(report: dict[str, Any], journal: Journal, leading: Target, path: Path)
 
     from tasks.lettering import literal
 
-    names = [literal(name) for name in list(report["classes"])[:SHOWN_CLASSES]]
+    names = [
+        literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+        for name in list(report["classes"])[:SHOWN_CLASSES]
+    ]
     figure = Figure(figsize=(14, 5), layout="constrained")
     by_class, by_finding, by_size = figure.subplots(1, 3)
     if leading.kind == "number":

@@ -37,6 +37,9 @@ def object_store(workspace: Workspace) -> Path:
         with lock(workspace, "init"):
             _init(workspace)
     with opened(workspace) as repo:
+        if not (workspace.root / ".dvc" / "config").exists():  # `git stash` takes away what no commit has yet
+            with lock(workspace, "init"):
+                _set_up(repo, is_in_git(workspace))
         if repo.config.load_one("repo")["cache"].get("type") == HARD_LINKS:
             _loosen(repo, workspace)
         return Path(repo.cache.local.path)
@@ -83,11 +86,8 @@ def _init(workspace: Workspace) -> None:
     beside.mkdir()
     logging.getLogger("dvc").setLevel(logging.WARNING)  # else it says that it has initialised a repository
     has_git = is_in_git(workspace)
-    with Repo.init(str(beside), no_scm=True) as repo, repo.config.edit("repo") as config:
-        config["cache"]["type"] = LINKS
-        config["core"] |= {"analytics": False, "check_update": False}
-        if has_git:
-            del config["core"]["no_scm"]
+    with Repo.init(str(beside), no_scm=True) as repo:
+        _set_up(repo, has_git)
     shutil.rmtree(repo.site_cache_dir, ignore_errors=True)  # goes by the folder's name
     if not (workspace.root / ".dvcignore").exists():
         os.rename(beside / ".dvcignore", workspace.root / ".dvcignore")
@@ -98,6 +98,12 @@ def _init(workspace: Workspace) -> None:
         with opened(workspace):
             pass  # DVC now tells Git what to leave out
         _stage(workspace, ".dvc/config", ".dvc/.gitignore", ".dvcignore")
+
+
+def _set_up(repo: Repo, has_git: bool) -> None:
+    with repo.config.edit("repo") as config:
+        config["cache"]["type"] = LINKS
+        config["core"] = {"analytics": False, "check_update": False} | ({} if has_git else {"no_scm": True})
 
 
 def _stage(workspace: Workspace, *names: str) -> None:

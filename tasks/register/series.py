@@ -21,6 +21,9 @@ DRAWS = 10
 PAUSE = 0.2
 """Seconds at most between attempts."""
 
+MISSING, DENIED = "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"
+"""What MLflow says of a series that is not there; the latter where it asks who may see it (basic-auth)."""
+
 FLEETING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 """What MLflow then says, and what it says of a database that is busy."""
 
@@ -56,12 +59,13 @@ def draw(client: Registry, series: Series, tags: dict[str, str], about: str, des
             )
             return int(made.version)
         except refusals() as error:
-            refusal, is_missing = error, error.error_code == "RESOURCE_DOES_NOT_EXIST"
-            if is_missing:
+            refusal, is_missing = error, error.error_code == MISSING
+            if is_missing or (error.error_code == DENIED and attempt == 0):
                 try:
                     client.create_registered_model(series.name, description=series.description)
+                    is_missing = True
                 except refusals() as denied:  # another process was faster, or nobody may
-                    refusal = denied
+                    refusal = denied if is_missing else error
             if attempt == DRAWS - 1 or not (is_missing or error.error_code in FLEETING):
                 reason = first_line(refusal)
                 raise RegistryError(f"the registry takes no changes to model {about!r} ({reason})") from refusal

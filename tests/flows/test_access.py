@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows.servers import access
@@ -112,6 +113,8 @@ def test_what_was_chosen_is_forgotten_and_what_was_exported_is_not() -> None:
         ({"NO_PROXY": "corp.example"}, {"NO_PROXY": "corp.example,localhost,127.0.0.1"}),
         ({"no_proxy": "a, localhost"}, {"no_proxy": "a,localhost,127.0.0.1"}),
         ({"NO_PROXY": "*"}, {"NO_PROXY": "*"}),
+        ({"ALL_PROXY": "socks://127.0.0.1:9/"}, {"ALL_PROXY": "socks5://127.0.0.1:9/"}),
+        ({"https_proxy": "socks5h://127.0.0.1:9"}, {"https_proxy": "socks5h://127.0.0.1:9"}),
     ],
 )
 def test_no_proxy_stands_between_this_machine_and_itself(
@@ -120,6 +123,7 @@ def test_no_proxy_stands_between_this_machine_and_itself(
     os.environ |= exported
     prepare_environment(tmp_path)
     assert {name: os.environ[name] for name in settled} == settled
+    httpx.Client().close()  # it knows all of these
 
 
 def test_a_server_that_got_the_port_of_ours_is_not_taken_for_it() -> None:

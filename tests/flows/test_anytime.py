@@ -223,6 +223,7 @@ def test_what_a_backbone_takes_is_reckoned_by_its_operations_and_size(monkeypatc
     assert reckoned(heavy, config, 5.0) is None and reckoned(light, heavy, 5.0) is None
     monkeypatch.undo()
     ten = config.model_copy(update={"preprocess": config.preprocess.model_copy(update={"views": "ten"})})
+    assert reckoned(light, ten, 60.0) == pytest.approx(2.0), "a file is read once, whatever is seen of it"
     assert reckoned(ten, config, 5.0) == pytest.approx(50.0) and name_of(ten) == "mobilenet_v2=random"
 
 

@@ -51,6 +51,16 @@ def test_one_that_takes_a_call_and_is_silent_is_told(monkeypatch: pytest.MonkeyP
         check_answer(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
+def test_the_way_to_a_server_is_the_one_that_mlflow_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "")
+    with answering(200) as address:
+        monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+        with pytest.raises(ServerError, match=f"answers at {address} .*refused"):
+            check_answer(address)
+        monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+        check_answer(address)
+
+
 def test_one_that_comes_back_is_waited_for() -> None:
     with answering(200) as address:
         port = int(address.rpartition(":")[2])

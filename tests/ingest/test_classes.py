@@ -127,6 +127,13 @@ def test_empty_class_folders_are_named_once_and_counted_nowhere(kind: str, home:
     assert checks["items"] == checks["images"] == len(files) and dataset.quarantined == 0
 
 
+def test_folders_kept_by_hidden_files_are_empty_and_those_of_annotations_no_classes(home: Workspace) -> None:
+    beside = {"train/bird/.gitkeep": b"", "train/.DS_Store": b"x", "labels/train/cat.txt": b"0 .5", ".git/x": b"y"}
+    clutter = {"train/cat/@eaDir/1.txt": b"", "__MACOSX/train/emu/._1.png": b""}
+    grow(home.root / "kept", tree({"cat": "train val test", "dog": "train val test"}) | beside | clutter)
+    assert found(ingested(home, folder="kept")) == {"empty_class": ["bird: no image of it can be used"]}
+
+
 def test_class_all_of_whose_images_are_kept_out_is_named(home: Workspace) -> None:
     broken = {f"train/bird/{number}.png": png(f"{number}")[:99] for number in range(3)}
     twins = {f"{split}/{name}/twin.png": png("twin") for split, name in (("train", "emu"), ("val", "fox"))}

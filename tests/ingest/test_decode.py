@@ -18,7 +18,8 @@ from PIL import EpsImagePlugin, Image
 from tasks.errors import DataError, TooLarge
 from tasks.ingest import decode as module
 from tasks.ingest.decode import decode, pixels_of
-from tasks.limits import Limits
+from tasks.ingest.examine import examine
+from tasks.limits import ALLOWED, Limits
 from tests.ingest.pictures import ORIENTATION, bomb, deep_colour, encoded, interlaced, noise
 
 TURNED = dict(zip(range(2, 9), [
@@ -46,6 +47,14 @@ def test_every_exif_orientation_is_applied(orientation: int, format: str) -> Non
     image = Image.fromarray(small())
     content = encoded(image, format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
     np.testing.assert_array_equal(np.asarray(decode(content)), np.asarray(image.transpose(TURNED[orientation])))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0none of it", b"II*\0"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_metadata_that_cannot_be_read_do_not_keep_an_image_out(format: str, exif: bytes) -> None:
+    image = Image.new("RGB", (16, 12), (200, 10, 10))
+    content = encoded(image, format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
+    assert decode(content).size == image.size and "rotated" not in examine(content, ALLOWED).odd
 
 
 @pytest.mark.parametrize("orientation", [0, 1, 9, 65535])

@@ -37,6 +37,20 @@ def test_new_repository_phones_nowhere_and_makes_files_that_may_be_edited(empty:
     assert "cache.type=reflink,copy" in settings
 
 
+def test_settings_that_a_stash_took_away_come_back(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "first")
+    workspace = Workspace(tmp_path)
+    store = object_store(workspace)
+    written = (tmp_path / ".dvc/config").read_text()
+    git("stash", "--quiet")
+    assert not (tmp_path / ".dvc/config").exists()
+    assert object_store(workspace) == store and (tmp_path / ".dvc/config").read_text() == written
+
+
 def test_repository_that_is_there_already_keeps_its_settings(tmp_path: Path) -> None:
     dvc(tmp_path, "init", "--no-scm", "--quiet")
     dvc(tmp_path, "config", "cache.dir", "elsewhere")

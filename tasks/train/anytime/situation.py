@@ -36,6 +36,7 @@ class Situation:
         heads, tuned: methods on cached features, and through the backbone.
         train, judged, held_out: images to learn from, that choices are made on, and of the final figure.
         overhead: seconds from a candidate to its registered version: evaluation, inspection, registration, report.
+        further: images that only further tasks have labels of.
         augmented: views of each image to learn from that a frozen backbone sees beside the whole one.
         views: of which an image's features are the mean; a training, and what looks at it, takes one.
         fitted: methods of heads that have been fitted to all features, and the seconds that each took.
@@ -48,6 +49,7 @@ class Situation:
     judged: int
     held_out: int
     overhead: float
+    further: int = 0
     augmented: int = 0
     views: int = 1
     fitted: tuple[tuple[str, float], ...] = ()
@@ -55,7 +57,7 @@ class Situation:
     @property
     def images(self) -> int:
         """What a frozen backbone looks at."""
-        return self.learned + self.judged + self.held_out
+        return self.learned + self.further * (1 + self.augmented) + self.judged + self.held_out
 
     @property
     def learned(self) -> int:

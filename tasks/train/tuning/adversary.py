@@ -25,6 +25,9 @@ def loss_under_attack(
 
         min over the network of the mean of  L(f(x), y) + 1/λ · max over ‖x′ - x‖∞ ≤ radius of  KL(f(x) ‖ f(x′))
 
+    where, other than there, f(x) is held still in the divergence: answers under attack are drawn to those without, and
+    not these to them. A fine-tuning has few steps, and where both move it may end with one answer for all images.
+
     The maximum is sought by `tasks.train.pgd.attacked`, of the first images of the batch, whose order is random.
 
     Args:
@@ -39,7 +42,7 @@ def loss_under_attack(
     features = tuning.backbone(images)
     logits = tuning.answers(features)
     loss = tuning.criterion(logits, targets, features, tuning.over)
-    return loss + attack.trades * _apart(tuning, tuning(moved), logits[:count]).sum() / len(images)
+    return loss + attack.trades * _apart(tuning, tuning(moved), logits[:count].detach()).sum() / len(images)
 
 
 def logits_under_attack(
