@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from flows.schedules.timetable import Timetable
 
 
+DECADE = 10 * 366 * 24 * 3600
+"""The longest interval, in seconds: beyond the last year of a calendar, there is no next run."""
+
 ALONE = ("list_", "pause", "resume", "remove")
 """Parameters beside which no run is started."""
 
@@ -50,7 +53,9 @@ def schedule(
         list[Path] | None, typer.Argument(metavar="CONFIG...", help="Pipelines (YAML); without any, all on the list.")
     ] = None,
     cron: Annotated[str | None, typer.Option(help="Cron expression, e.g. '0 3 * * *': every night at three.")] = None,
-    interval: Annotated[int | None, typer.Option(min=1, metavar="SECONDS", help="Seconds between two runs.")] = None,
+    interval: Annotated[
+        int | None, typer.Option(min=1, max=DECADE, metavar="SECONDS", help="Seconds between two runs.")
+    ] = None,
     rrule: Annotated[
         str | None, typer.Option(help="Rule of a calendar (RFC 5545), e.g. 'FREQ=WEEKLY;BYDAY=MO;BYHOUR=3;BYMINUTE=0'.")
     ] = None,

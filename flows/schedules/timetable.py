@@ -189,7 +189,8 @@ def _own_zone() -> str:
 
 
 def _is_zone(name: str) -> bool:
-    if name in ("localtime", "posixrules"):  # files beside the zones, which are one of them under another name
+    # Files beside the zones: one of them under another name, and what a machine has before anybody says where it is.
+    if name in ("localtime", "posixrules", "Factory"):
         return False
     try:
         ZoneInfo(name)

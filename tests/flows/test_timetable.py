@@ -95,7 +95,7 @@ def test_zones_of_a_machine_that_contradict_each_other_are_one_line(monkeypatch:
     assert len(str(raised.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("zone", ["Mars", "../etc/passwd", "/etc/localtime", "Europe", "localtime"])
+@pytest.mark.parametrize("zone", ["Mars", "../etc/passwd", "/etc/localtime", "Europe", "localtime", "Factory"])
 def test_an_unknown_zone_is_one_line(zone: str) -> None:
     with pytest.raises(ConfigurationError, match="no such zone; give one as Europe/Berlin"):
         read_timetable("0 3 * * *", None, None, zone)
