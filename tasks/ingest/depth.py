@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngImageFile
 
 from tasks.errors import DataError
 
@@ -64,7 +65,13 @@ def to_eight_bits(opened: Image.Image) -> Image.Image:
 
 def orientation(opened: Image.Image) -> int:
     """How an image lies, from 1 to 8 as EXIF counts; 1, as it is, where its file does not say so in any way that can be
-    read."""
+    read.
+
+    Raises:
+        Exception: of some twenty types, from Pillow, where a PNG has to be decoded to find its metadata, and cannot be.
+    """
+    if isinstance(opened, PngImageFile) and "exif" not in opened.info:
+        opened.load()  # as Pillow does to look behind the pixels; of what is wrong with these it tells but once
     try:
         stated = opened.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # Pillow's of metadata that are none; the pixels may be whole all the same

@@ -29,6 +29,7 @@ def registry(client: MlflowClient, workspace: Workspace) -> Workspace:
     client.create_model_version("digits", "file:///nowhere", tags={SCORE: "0.7"})
     client.delete_model_version("digits", "3")
     client.create_model_version("digits", "file:///nowhere", run_id="0" * 32)
+    client.register_prompt("greeting", "Hello, {{name}}")
     for alias, version in (("champion", "2"), ("blue", "2"), ("challenger", "1")):
         client.set_registered_model_alias("digits", alias, version)
     draw(client, Series(f"{PREFIX}series", "", "headstart:/"), {"entry": "1"}, "digits")
