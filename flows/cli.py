@@ -6,6 +6,7 @@ Heavy libraries are imported inside the commands, after the environment is settl
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -227,6 +228,9 @@ def predict(
     """
     here = Path.cwd()
     check_output(here / output)
+    for path in (here / folder, here / output):
+        if os.fspath(path).encode(errors="ignore") != os.fsencode(path):
+            raise ConfigurationError(f"{str(path)!a} is not UTF-8, which Prefect needs: name it through a link")
     _, server = open_with_server(reads=True)
     from flows.console import out
     from flows.predict import predict as predict_flow

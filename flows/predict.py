@@ -107,6 +107,8 @@ def predict(model: str, folder: str, output: str, top_k: int = 5) -> dict[str, i
         predictions.finish()
     if line := batch.report(target):
         tell(f"shift\t{line}")
+    if before := predictions.rows - predictions.failed - batch.images:
+        tell(f"shift\tonly {batch.images:,} images were held against the model's own: {before:,} were predicted before")
     counts = {
         "predicted": predictions.rows - predictions.failed, "failed": predictions.failed,
         "other": left_out["other"], "hidden": left_out["hidden"],

@@ -40,5 +40,9 @@ class RegistryError(HeadstartError):
     """A registered model, version or alias is missing, or the registry cannot be reached or written."""
 
 
+class UnchangeableError(RegistryError):
+    """The registry takes no changes now, or none of this user's."""
+
+
 class ServerError(HeadstartError):
     """A server that a run needs could not be started or reached."""

@@ -223,7 +223,7 @@ def check_output(output: Path | None, endings: Collection[str] = ()) -> None:
         endings: those that its name may have, any if empty.
 
     Raises:
-        ConfigurationError: its name ends otherwise, its folder is not there, or it is a folder itself.
+        ConfigurationError: its name ends otherwise, its folder is not there or cannot be written, or it is a folder.
     """
     if output is None:
         return
@@ -236,3 +236,5 @@ def check_output(output: Path | None, endings: Collection[str] = ()) -> None:
         )
     if output.is_dir():
         raise ConfigurationError(f"{output} is a folder: name a file with -o")
+    if not os.access(output.parent, os.W_OK):  # where it is written before it has its name
+        raise ConfigurationError(f"{output.parent} cannot be written: name another place for {output.name} with -o")

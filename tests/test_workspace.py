@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tasks.workspace import Workspace, absolute_url, sqlite_file, write_whole
+from tasks.errors import ConfigurationError
+from tasks.workspace import Workspace, absolute_url, check_output, sqlite_file, write_whole
 
 
 def test_two_who_write_a_file_at_once_each_write_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,3 +80,12 @@ def test_a_relative_store_is_named_as_it_is_in_every_folder(
     monkeypatch.chdir(tmp_path / "a?b")
     if (file := sqlite_file(named)) and file.is_relative_to(tmp_path):
         assert sqlite_file(absolute_url(named)) == file
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_output(tmp_path / "new.csv", [".csv"])
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(ConfigurationError, match=r"cannot be written: name another place for new\.csv with -o"):
+        check_output(tmp_path / "new.csv", [".csv"])

@@ -14,7 +14,7 @@ from flows.lineage.origin import CHANGES, ENVIRONMENT, LOCK, read_lock
 from flows.lineage.subject import Subject, find_subject
 from tasks.register.gate import VERDICT
 from tasks.register.ledger import told
-from tasks.register.moves import full_history
+from tasks.register.moves import history
 from tasks.register.registry import aliases_of, get_model, rulings_of
 from tasks.register.store import connect
 from tasks.register.tags import CANDIDATE, DATA, HELD_OUT, TEACHERS
@@ -156,7 +156,7 @@ def _moves(subject: Subject) -> list[str]:
     if subject.version is None:
         return []
     number = int(subject.version.version)
-    moves = full_history(subject.client, subject.version.name)
+    moves = history(subject.client, subject.version.name)
     return [told(move) for move in moves if number in (move.version, move.previous)]
 
 

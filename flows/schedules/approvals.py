@@ -24,7 +24,7 @@ import httpx
 from flows.runs.leases import access_to, is_own
 from flows.servers.environment import prefect_home
 from flows.servers.server import ANSWER_SECONDS
-from tasks.errors import RegistryError
+from tasks.errors import RegistryError, UnchangeableError
 from tasks.workspace import Workspace, write_whole
 
 if TYPE_CHECKING:
@@ -194,7 +194,11 @@ def _version(each: Asked, registry: Registry) -> Version:
 def _decide(
     registry: Registry, version: Version, answer: str, why: str, who: str
 ) -> tuple[Decision | None, str | None]:
-    """Do what was answered; returns what is decided now, or why nothing is."""
+    """Do what was answered; returns what is decided now, or why nothing is.
+
+    Raises:
+        UnchangeableError: it was not done, and can be by another command, or another user's.
+    """
     from tasks.register import approval
     from tasks.register.moves import history
     from tasks.register.registry import get_version
@@ -203,6 +207,8 @@ def _decide(
     failed = None
     try:
         (approval.approve if answer == "approve" else approval.reject)(registry, name, number, why, who)
+    except UnchangeableError:
+        raise
     except RegistryError as error:  # its files are gone, or somebody was faster
         failed = str(error)
     return approval.decision_on(get_version(registry, name, number), history(registry, name)), failed

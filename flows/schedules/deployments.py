@@ -210,7 +210,9 @@ def _form(config: PipelineConfig) -> None:
 
 def identity(workspace: Workspace) -> str:
     """Tells a workspace from all others, copies of it included."""
-    path = folder_of(workspace) / "id"
+    path, former = (folder_of(workspace) / name for name in (".id", "id"))
+    if former.is_file() and not path.exists():  # a name that a pipeline may have
+        former.replace(path)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, uuid4().hex)

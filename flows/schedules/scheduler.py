@@ -27,7 +27,7 @@ from flows.runs.flow_runs import finish
 from flows.schedules import approvals, deployments, store
 from flows.schedules.deployments import GONE
 from flows.schedules.scheduled import MISTAKE, Process, adopted, begin, end_all, tell
-from flows.schedules.store import Claims
+from flows.schedules.store import JUST_BEFORE, Claims
 from flows.schedules.watching import Watch
 from flows.servers.environment import settle
 from flows.servers.server import ensure_server
@@ -202,12 +202,12 @@ class Scheduler:
 
     def _catch_up(self, name: str, due: datetime) -> None:
         missed = self.schedules[name].missed
-        if missed == "none":
+        broken_off = due.timestamp() - self.states[name].dealt < 2 * JUST_BEFORE  # `_make_due_again`
+        if missed == "none" and not broken_off:
             self._keep(name, dealt=self._since.timestamp())
             tell(name, f"missed {_time(due)} and later; not caught up")
         elif not self._is_busy(name):
-            dealt = self._since if missed == "latest" else due
-            self._make(name, due, dealt=dealt.timestamp())
+            self._make(name, due, dealt=(due if missed == "all" else self._since).timestamp())
             tell(name, f"missed {_time(due)}: caught up now")
 
     def _overlap(self, name: str, due: datetime) -> None:
@@ -259,7 +259,7 @@ class Scheduler:
 
     def _make_due_again(self, name: str) -> None:
         state = self.states[name]
-        dealt = (state.due or state.dealt) - 1e-3
+        dealt = (state.due or state.dealt) - JUST_BEFORE
         self._keep(name, dealt=dealt, due=None, flow_run=None, again=state.again + 1, seen="")
 
     def _of(self, name: str) -> list[Process]:

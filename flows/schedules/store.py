@@ -79,6 +79,10 @@ class Schedule:
         return "; ".join(filter(None, [times, change]))
 
 
+JUST_BEFORE = 1e-3
+"""Seconds before the time of a run that was broken off, up to which all is dealt with: it is due again."""
+
+
 @dataclass(frozen=True)
 class State:
     """How far a schedule has come.

@@ -19,6 +19,7 @@ from tasks.fingerprint import file_digest
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.tables.cells import number_of, number_text
 from tasks.target import Kind
+from tasks.wording import REASON, brief
 from tasks.workspace import Workspace, write_whole
 
 CORRECTIONS = "data.labels.csv"
@@ -68,7 +69,10 @@ def read_corrections(workspace: Workspace) -> dict[Key, Correction]:
     found: dict[Key, Correction] = {}
     labels: dict[str, str | None] = {}
     for line, row in enumerate(read_table(file, COLUMNS) if file.is_file() else [], 2):
-        correction = Correction(row["hash"], row["label"] or None, row["was"], row["path"])
+        if not any(row.values()):
+            continue  # as a spreadsheet leaves the cells of a row that was cleared
+        label = row["label"] if row["label"].strip() else None
+        correction = Correction(row["hash"], label, row["was"], row["path"])
         if labels.setdefault(correction.hash, correction.label) != correction.label:
             raise DataError(
                 f"{file}, row {line}: {correction.path} is corrected twice, and differently: remove one row"
@@ -126,7 +130,7 @@ def correct_labels(journal: Journal, corrections: Mapping[Key, Correction], kind
     sql.execute("CREATE TEMP TABLE corrections (hash TEXT, new TEXT, old TEXT, PRIMARY KEY (hash, old)) WITHOUT ROWID")
     sql.executemany(
         "INSERT OR IGNORE INTO temp.corrections VALUES (?,?,?)",
-        [(each.hash, each.label and _plain(each.label, kind), _plain(each.was, kind)) for each in corrections.values()],
+        [(each.hash, each.label and _read(each.label, kind), _read(each.was, kind)) for each in corrections.values()],
     )
     joined = f"rows JOIN temp.corrections USING (hash) WHERE {USED} AND label IS NOT NULL"
     settled = f"SELECT hash FROM {joined} AND (label = old OR label IS new)"
@@ -134,6 +138,8 @@ def correct_labels(journal: Journal, corrections: Mapping[Key, Correction], kind
                             ("outdated_correction", f"hash NOT IN ({settled}) GROUP BY id")):  # fmt: skip
         sql.execute(f"INSERT INTO noted SELECT '{finding}', id, 'was ' || old FROM {joined} AND {condition}")
     sql.execute(f"CREATE TEMP TABLE changed AS SELECT id, new FROM {joined} AND label = old")
+    for (new,) in sql.execute("SELECT DISTINCT new FROM temp.changed WHERE new IS NOT NULL").fetchall():
+        _plain(new, kind)
     sql.execute(
         """UPDATE rows SET kind = 'left_out', reason = 'data.labels.csv leaves it out'
         WHERE id IN (SELECT id FROM temp.changed WHERE new IS NULL)"""
@@ -144,16 +150,29 @@ def correct_labels(journal: Journal, corrections: Mapping[Key, Correction], kind
     sql.commit()
 
 
-def _plain(label: str, kind: Kind) -> str:
-    """As the journal has it, whose lists are in ASCII."""
-    if kind == "number":
-        try:
-            return number_text(number_of(label))
-        except ValueError as error:
-            raise DataError(f"{CORRECTIONS}: a label {error}") from error
-    if kind != "labels" or not label.startswith("["):
-        return label
+def _read(label: str, kind: Kind) -> str:
+    """As the journal has it; as it is where it cannot be of this kind, as those of another dataset may be."""
     try:
-        return json.dumps(json.loads(label))
-    except ValueError:
-        return label  # a class may be called so
+        return _plain(label, kind)
+    except DataError:
+        return label
+
+
+def _plain(label: str, kind: Kind) -> str:
+    """As the journal has it, whose lists are in ASCII, each name once, in the order of the names.
+
+    Raises:
+        DataError: it is no label of this kind.
+    """
+    try:
+        if kind == "number":
+            return number_text(number_of(label))
+        if kind == "class":
+            return label
+        names = json.loads(label) if label.startswith("[") else [label]
+    except ValueError as error:
+        told = error if kind == "number" else 'is no list of labels, such as ["cat", "dog"]'
+        raise DataError(f"{CORRECTIONS}: the label {brief(label, REASON)} {told}") from error
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"{CORRECTIONS}: the label {brief(label, REASON)} holds what is no name")
+    return json.dumps(sorted(set(names)))

@@ -249,8 +249,8 @@ class _Reader:
             if folders and folders[0] in (layout.splits or {}):
                 start = 2 if "/".join(folders[:2]) in layout.repeated else 1
                 below[folders[start:]] = below.get(folders[start:], 0) + count
-        if _have_the_same_folders(below) or _hold_those_beside(below):
-            raise self._stop("split/label", "split/domain/label")
+        if (alike := _have_the_same_folders(below)) or _hold_those_beside(below):
+            raise self._stop("split/label", f"split/{alike or 'domain/label'}")
         if len(classes := _below(below)) == 1 and len(_below(*classes.values())) > 1:
             raise self._stop("split/label", "split/*/label")
         return layout
@@ -279,8 +279,8 @@ class _Reader:
             return Layout(("label", "split"), splits=splits)
         if readings := self._with_splits_below():
             raise self._stop(*readings, "label")
-        if _have_the_same_folders(self.tree):
-            raise self._stop("label", "domain/label")
+        if alike := _have_the_same_folders(self.tree):
+            raise self._stop("label", alike)
         if holding:
             raise ConfigurationError(
                 f"folders in {shorten(sorted(holding))} are called as those beside, and what holds the classes once "
@@ -317,9 +317,15 @@ def _several(layouts: Mapping[str, str], tree: Tree, key: str, more: str = "") -
     )
 
 
-def _have_the_same_folders(tree: Tree) -> bool:
-    """Whether most images lie in folders of names that stand below several folders at the top: domains of the same
-    classes look so, and so do classes of the same scenes; only words could tell them apart."""
+def _have_the_same_folders(tree: Tree, between: str = "") -> str | None:
+    """The layout of domains where most images lie in folders of names that stand below several folders at the top:
+    domains of the same classes look so, and so do classes of the same scenes; only words could tell them apart. The
+    only folder in each of those at the top is passed over: ``amazon/images/cat``."""
+    tops = _below(tree)
+    if len(tops) > 1 and all(map(_only, tops.values())):
+        inner = {(folders[0], *folders[2:]): count for folders, count in tree.items() if len(folders) > 1}
+        if found := _have_the_same_folders(inner, f"{between}*/"):
+            return found
     above: dict[str, set[str]] = {}
     images: Counter[str] = Counter()
     for folders, count in tree.items():
@@ -328,7 +334,8 @@ def _have_the_same_folders(tree: Tree) -> bool:
             above.setdefault(name, set()).add(folders[0])
             images[name] += count
     shared = [name for name, tops in above.items() if len(tops) > 1]
-    return len(shared) > 1 and 2 * sum(images[name] for name in shared) >= sum(tree.values())
+    same = len(shared) > 1 and 2 * sum(images[name] for name in shared) >= sum(tree.values())
+    return f"domain/{between}label" if same else None
 
 
 def _hold_those_beside(tree: Tree) -> dict[str, float]:

@@ -11,7 +11,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from tasks.errors import RegistryError
+from tasks.errors import UnchangeableError
 from tasks.register.client import Registry, refusals
 from tasks.wording import first_line
 
@@ -50,7 +50,7 @@ def draw(client: Registry, series: Series, tags: dict[str, str], about: str, des
         description: of this number, for who looks at MLflow's page.
 
     Raises:
-        RegistryError: the registry gives out none.
+        UnchangeableError: the registry gives out none.
     """
     for attempt in range(DRAWS):
         try:
@@ -68,6 +68,6 @@ def draw(client: Registry, series: Series, tags: dict[str, str], about: str, des
                     refusal = denied if is_missing else error
             if attempt == DRAWS - 1 or not (is_missing or error.error_code in FLEETING):
                 reason = first_line(refusal)
-                raise RegistryError(f"the registry takes no changes to model {about!r} ({reason})") from refusal
+                raise UnchangeableError(f"the registry takes no changes to model {about!r} ({reason})") from refusal
             time.sleep(random.uniform(0, PAUSE))
     raise AssertionError("unreachable")

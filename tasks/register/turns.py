@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
-from tasks.errors import RegistryError
+from tasks.errors import UnchangeableError
 from tasks.owner import Owner
 from tasks.progress import tell
 from tasks.register.client import Registry, Version, refusals
@@ -64,7 +64,7 @@ class Turn:
         """
         queue = _queue(self.client, self.name)
         if self.number not in queue:
-            raise RegistryError(
+            raise UnchangeableError(
                 f"this process stood still so long that others took over model {self.name!r}: do it once more"
             )
         return queue

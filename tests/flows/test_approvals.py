@@ -23,6 +23,7 @@ from flows.schedules import approval_runs, approvals
 from flows.schedules.approval_runs import Answer
 from flows.schedules.approvals import Asked
 from flows.servers import server
+from tasks.errors import UnchangeableError
 from tasks.register.approval import APPROVAL, PENDING
 from tasks.register.moves import LONGEST_WHY, history, promote
 from tasks.register.registry import get_model
@@ -216,6 +217,29 @@ def test_the_workspaces_own_server_is_not_asked_about_what_another_records(
     assert approvals.answered(workspace) == ours
     monkeypatch.setenv("PREFECT_API_URL", api)
     assert approvals.answered(workspace)[0] == theirs
+
+
+def test_an_answer_waits_for_somebody_who_may_do_it(
+    fruit: MlflowClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked("fruit", 2, "6a4b8a26-6d3c-4f6f-8f0c-0d4b7b2a4c11", PREFECT)
+    approvals._write(asked, workspace)
+    monkeypatch.setattr(flow_runs, "client_of", lambda *_: nullcontext())
+    monkeypatch.setattr(approvals, "access_to", lambda *_: ("", None))
+    monkeypatch.setattr(approval_runs, "read_answer", lambda *_: Answer(decision="approve", reason="ripe"))
+    closed: list[Any] = []
+    monkeypatch.setattr(approval_runs, "close", lambda client, flow_run, state: closed.append(state))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UnchangeableError("the registry takes no changes")
+
+    with monkeypatch.context() as denied:
+        denied.setattr("tasks.register.turns.draw", refuse)
+        assert approvals.settle(workspace) == [] and not closed
+    assert approvals.asked(workspace) == [asked], "the question stays"
+    [told] = approvals.settle(workspace)
+    assert "fruit version 2" in told and len(closed) == 1 and approvals.asked(workspace) == []
+    assert int(get_model(fruit, "fruit").aliases["champion"]) == 2
 
 
 def test_an_answer_about_a_deleted_version_decides_nothing_of_one_that_has_its_number(

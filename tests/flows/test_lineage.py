@@ -123,6 +123,16 @@ def test_what_a_run_keeps_elsewhere_is_read_and_no_copy_of_it_stays(
     assert not list(temporary.iterdir())
 
 
+def test_decisions_about_a_deleted_model_are_not_told_of_one_that_has_its_name(
+    birds: str, client: MlflowClient, workspace: Workspace
+) -> None:
+    client.delete_registered_model("birds")
+    client.create_registered_model("birds")
+    for _ in range(4):
+        client.create_model_version("birds", "file:///nowhere", birds)
+    assert not facts_of(workspace, "birds@4").get("moves")
+
+
 def test_lineage_is_an_event_of_openlineages(birds: str, workspace: Workspace) -> None:
     told = check_event(json.loads(json.dumps(event(facts_of(workspace, "birds@champion")))))
     assert told["eventType"] == "COMPLETE" and told["run"]["runId"] == str(UUID(birds))

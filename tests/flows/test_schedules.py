@@ -183,6 +183,21 @@ def test_a_run_that_a_killed_scheduler_left_is_due_again_unless_it_did_its_work_
     assert settled(scheduler, monkeypatch, says) == becomes
 
 
+@pytest.mark.parametrize("missed", ["none", "latest", "all"])
+def test_a_run_that_was_broken_off_was_not_missed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, missed: str
+) -> None:
+    scheduler = left(workspace)
+    scheduler.schedules["digits"] = replace(NIGHTLY, missed=missed)
+    settled(scheduler, monkeypatch, Crashed())
+    made: list[tuple[float, float]] = []
+    monkeypatch.setattr(scheduler, "_make", lambda name, due, dealt: made.append((due.timestamp(), dealt)))
+    scheduler._catch_up("digits", datetime.fromtimestamp(1000.0, UTC))
+    assert made == [(1000.0, 1000.0 if missed == "all" else scheduler._since.timestamp())]
+    scheduler._catch_up("digits", datetime.fromtimestamp(1060.0, UTC))
+    assert len(made) == (1 if missed == "none" else 2)
+
+
 def test_a_run_that_went_down_with_its_machine_is_due_again_once_it_is_found_dead(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,19 @@ def test_tar_that_ends_between_two_members_is_a_data_error(beyond: int, tmp_path
         items(write(tmp_path / "photos.tar", tarred(PHOTOS)[: end + beyond]))
 
 
+@pytest.mark.parametrize(("suffix", "ends"), [(".tar", True), (".tar.gz", True), (".zip", True), (".tar", False)])
+def test_archives_that_were_joined_are_not_read_in_part(suffix: str, ends: bool, tmp_path: Path) -> None:
+    archived = zipped if suffix == ".zip" else tarred
+    pack = gzip.compress if suffix == ".tar.gz" else bytes
+    second = pack(archived({"photos/emu/2.png": b"another"})) if ends else bytes(4096)
+    joined = write(tmp_path / f"photos{suffix}", pack(archived(PHOTOS)) + second)
+    if not ends:
+        assert len(items(joined)) == len(PHOTOS), "tar pads with zeros"
+        return
+    with pytest.raises(DataError, match="files were joined by cat"):
+        items(joined)
+
+
 def test_damaged_header_is_a_data_error_not_the_end(tmp_path: Path) -> None:
     whole = bytearray(tarred(PHOTOS))
     whole[whole.index(b"photos/dog/1.png") + 150] ^= 1

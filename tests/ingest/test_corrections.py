@@ -10,7 +10,15 @@ import pytest
 
 from tasks.errors import DataError
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.corrections import Correction, _plain, corrections_state, read_corrections, write_corrections
+from tasks.ingest.corrections import (
+    CORRECTIONS,
+    Correction,
+    _plain,
+    _read,
+    corrections_state,
+    read_corrections,
+    write_corrections,
+)
 from tasks.ingest.door import ingest_images
 from tasks.ingest.relabel import read_review
 from tasks.records import Dataset
@@ -174,6 +182,31 @@ def test_spaces_that_belong_to_a_class_are_read_and_others_are_not(tmp_path: Pat
     manifest = pd.DataFrame({"path": [*"xyzwv"], "label": ["cat ", "dog", "cat ", "dog", "cat"], "hash": [*"01234"]})
     found = {each.hash: (each.was, each.label) for each in read_review(tmp_path / "list.csv", manifest, {}).values()}
     assert found == {"0": ("cat ", "cat"), "1": ("dog", "cat"), "3": ("dog", "cat ")}
+
+
+@pytest.mark.parametrize("label", ["[dog, pet]", "[1, 2]", '[["dog"]]'])
+def test_a_list_of_labels_that_is_none_is_told_where_it_is_of_these_images(label: str) -> None:
+    with pytest.raises(DataError, match=r"^data\.labels\.csv: the label \["):
+        _plain(label, "labels")
+    assert _read(label, "labels") == label, "it may be of another dataset"
+    assert _plain('["pet", "cat", "pet"]', "labels") == '["cat", "pet"]' and _plain("dog", "labels") == '["dog"]'
+
+
+def test_corrections_of_classes_do_not_end_a_dataset_of_numbers(tmp_path: Path, workspace: Workspace) -> None:
+    for index in range(20):
+        (tmp_path / f"{index}.png").write_bytes(png(f"numbers{index}", 12))
+    rows = [{"path": f"{index}.png", "age": index} for index in range(20)]
+    pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
+    label = {"age": {"column": "age", "kind": "number"}}
+    config = IngestConfig.model_validate({"source": {"table": str(tmp_path / "table.csv"), "label": label}})
+    manifest = ingest_images(config, workspace, into_data=False).read_manifest()
+    (workspace.root / CORRECTIONS).write_text("path,label,was,hash\nx.png,dog,cat,0123\n,,,\n")
+    assert len(ingest_images(config, workspace, into_data=False).read_manifest()) == len(manifest)
+    row = manifest.iloc[0]
+    with (workspace.root / CORRECTIONS).open("a") as file:
+        file.write(f"{row['path']},dog,{row['label']:g},{row['hash']}\n")
+    with pytest.raises(DataError, match="the label dog"):
+        ingest_images(config, workspace, into_data=False)
 
 
 def test_a_class_that_looks_like_a_list_keeps_its_spelling() -> None:

@@ -198,6 +198,12 @@ def test_pictures_and_what_is_marked_on_them_are_no_classes_unless_that_is_writt
     ("tree", "readings"),
     [
         ("a,b/cat,dog", {"label": "classes a (2), b (2)", "domain/label": "classes cat (2), dog (2); domains a (2)"}),
+        ("a,b/images/cat,dog", {"label": "classes a (2), b (2)", "domain/*/label": "classes cat (2), dog (2)"}),
+        (
+            "train,test/a,b/images/cat,dog",
+            {"split/label": "classes a (4), b (4)", "split/domain/*/label": "classes cat (4), dog (4)"},
+        ),
+        ("a/2020/cat,dog b/2021/cat,dog", {"label": "classes a (2)", "domain/*/label": "classes cat (2), dog (2)"}),
         ("cat,dog/indoor,outdoor", {"label": "classes cat (2), dog (2)", "domain/label": "classes indoor (2), out"}),
         ("a/cat,dog,bird b/CAT,Dog", {"label": "classes a (3), b (2)", "domain/label": "classes"}),
         ("train,test:4", {"split/label": "no classes: a table could", "label": "classes test (4), train (4)"}),

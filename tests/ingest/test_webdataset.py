@@ -55,7 +55,16 @@ def test_members_of_one_name_are_a_sample(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["s/train-{0..2}.tar", "s/train-?.tar", "s/*.tar", "{s/train-0,s/train-1,s/train-2}.tar"]
+    "pattern",
+    [
+        "s/train-{0..2}.tar",
+        "s/train-?.tar",
+        "s/*.tar",
+        "s/train-[0-2].tar",
+        "*/*.tar",
+        "**/train-*.tar",
+        "{s/train-0,s/train-1,s/train-2}.tar",
+    ],
 )
 def test_shards_are_found_by_braces_and_wildcards_in_order(pattern: str, workspace: Workspace) -> None:
     for number in range(3):

@@ -200,8 +200,9 @@ def _tar_members(archive: tarfile.TarFile, limit: int) -> Iterator[tuple[str, by
             yield name, opened.read() if opened else b"", None
     # Up to the checksum that stands at the end of a compressed archive.
     stream: Any = archive.fileobj
-    while stream.read(1 << 20):
-        pass
+    while rest := stream.read(1 << 20):
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("more follows behind its end, as where tar files were joined by cat")
 
 
 def _not_a_file(member: tarfile.TarInfo) -> Problem | None:
@@ -217,6 +218,9 @@ def _not_a_file(member: tarfile.TarInfo) -> Problem | None:
 def _zip_members(
     archive: zipfile.ZipFile, limit: int, encoding: str | None
 ) -> Iterator[tuple[str, bytes | None, Problem | None]]:
+    # Four bytes may say that it was meant to be split.
+    if min((member.header_offset for member in archive.infolist()), default=0) > 4:
+        raise zipfile.BadZipFile("more stands before its first file, as where ZIP files were joined by cat")
     for member in archive.infolist():
         full = _as_written(member, encoding)
         name = _tidy(full)

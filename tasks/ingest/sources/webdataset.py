@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,13 +163,13 @@ def _shards(pattern: str, workspace: Workspace) -> list[Path | str]:
     found: list[Path | str] = []
     for name in braceexpand(pattern):
         path = local_path(name, workspace)
-        if "*" not in name and "?" not in name:
+        if glob.escape(name) == name or (path is not None and path.exists()):
             found.append(archive_place(name, workspace, "webdataset"))
         elif path is None:
             files, below = filesystem(name)
             found += [files.unstrip_protocol(match) for match in sorted(files.glob(below))]
         else:
-            found += sorted(path.parent.glob(path.name))
+            found += sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not found:
         raise DataError(f"ingest.source.webdataset: no shard is called {pattern}")
     return found

@@ -12,7 +12,8 @@ from typing import IO, Any, NamedTuple
 
 from tasks.errors import DataError
 from tasks.ingest.tables.cells import text_of
-from tasks.ingest.tables.columns import ABOVE, Row, Wanted, columns_of, names_all
+from tasks.ingest.tables.columns import ABOVE, MissingColumns, Row, Wanted, columns_of, names_all
+from tasks.wording import shorten
 
 CSV_UTF8 = "save the sheet as 'CSV UTF-8'"
 
@@ -49,18 +50,25 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
         raise DataError(
             f"{table} is an Excel workbook, which needs another package: pip install 'headstart[excel]', or {CSV_UTF8}"
         ) from error
-    names, rows = _find_head(_values(load_workbook, stream, table), wanted)
-    columns = columns_of(names, wanted, table)
-    empty = set(columns)
+    above, names, rows = _find_head(_values(load_workbook, stream, table), wanted)
+    try:
+        columns = columns_of(names, wanted, table)
+    except MissingColumns as error:
+        others = load_workbook(stream, read_only=True).sheetnames[1:]
+        hint = f"; only the first sheet is read, and there are {shorten(others)}: put the table first" if others else ""
+        raise MissingColumns(f"{error}{hint}") from error
+    empty: set[str] = set()
     for number, values in enumerate(rows, 1):
         there = {name: values[place] if place < len(values) else None for name, place in columns.items()}
         cells = {name: text_of(value) for name, value in there.items()}
-        empty -= {name for name, text in cells.items() if text}
+        if any(cells.values()):
+            empty |= {name for name, text in cells.items() if not text}
         if faults := [f"column {name} holds {value}" for name, value in there.items() if isinstance(value, Fault)]:
             yield Row(number, {}, problem=f"{faults[0]}, an error of Excel")
         elif any(cells.values()):
             yield Row(number, cells)
-    _check_computed(load_workbook, stream, table, {columns[name]: name for name in empty})
+    if empty:
+        _check_computed(load_workbook, stream, table, {columns[name]: name for name in empty}, above)
 
 
 def _values(load: Callable[..., Any], stream: IO[bytes], table: Path | str) -> Iterator[tuple[Any, ...]]:
@@ -113,15 +121,22 @@ def _filled(rows: Iterable[list[Any]], merged: list[Merged]) -> Iterator[tuple[A
         yield tuple(row)
 
 
-def _check_computed(load: Callable[..., Any], stream: IO[bytes], table: Path | str, empty: dict[int, str]) -> None:
-    """Raise where a column that is empty throughout, by its place, holds formulas that nobody has computed."""
-    rows = _first_sheet(load, stream, data_only=False).iter_rows() if empty else ()
-    for row in rows:
-        for place, name in empty.items():
-            if place < len(row) and row[place].data_type == "f":
+def _check_computed(
+    load: Callable[..., Any], stream: IO[bytes], table: Path | str, columns: dict[int, str], above: int
+) -> None:
+    """Raise where a column, by its place, holds a formula that nobody has computed, below so many rows.
+
+    A program that computes an empty text says that it is a text.
+    """
+    written, computed = (_first_sheet(load, stream, only).iter_rows() for only in (False, True))
+    for number, (formulas, values) in enumerate(zip(written, computed, strict=False), 1):
+        for place, name in columns.items() if number > above else ():
+            if place >= len(formulas) or formulas[place].data_type != "f":
+                continue
+            if place >= len(values) or (values[place].value is None and values[place].data_type == "n"):
                 raise DataError(
-                    f"{table}: column {name} holds formulas whose values no program has computed: open it in Excel or "
-                    "LibreOffice and save it, or write values"
+                    f"{table}, row {number}: column {name} holds a formula whose value no program has computed: open "
+                    "the table in Excel or LibreOffice and save it, or write values"
                 )
 
 
@@ -140,11 +155,12 @@ def _kind(stream: IO[bytes]) -> str:
     return "a ZIP archive: unpack it, and name the table in it"
 
 
-def _find_head(rows: Iterator[tuple[Any, ...]], wanted: Wanted) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    """The first row that names the wanted columns, else the first that is not empty; and the rows below it."""
+def _find_head(rows: Iterator[tuple[Any, ...]], wanted: Wanted) -> tuple[int, list[str], Iterator[tuple[Any, ...]]]:
+    """The first row that names the wanted columns, else the first that is not empty: its number from 1, its names, and
+    the rows below it."""
     above = list(islice(rows, ABOVE))
     named = [[text_of(value) for value in row] for row in above]
     found = (number for number, names in enumerate(named) if names_all(names, wanted))
     filled = (number for number, names in enumerate(named) if any(names))
     number = next(found, next(filled, -1))
-    return (named[number] if number >= 0 else []), chain(above[number + 1 :], rows)
+    return number + 1, (named[number] if number >= 0 else []), chain(above[number + 1 :], rows)

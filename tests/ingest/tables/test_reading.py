@@ -19,6 +19,7 @@ import pytest
 import zstandard
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.tables.columns import MissingColumns
 from tests.ingest.tables.reading import cells, rows
 
 PLAIN = b"path,label\n" + b"".join(b"a/%d.png,cat\n" % number for number in range(2000))
@@ -175,7 +176,25 @@ def test_formulas_that_nobody_has_computed_are_told(tmp_path: Path) -> None:
     for row in [("path", "label", "split"), ("a.png", "=CONCAT(A2)", None), ("b.png", "=CONCAT(A3)", None)]:
         book.active.append(row)
     book.save(tmp_path / "t.xlsx")
-    with pytest.raises(DataError, match="column label holds formulas whose values no program has computed: open it"):
+    with pytest.raises(
+        DataError, match="row 2: column label holds a formula whose value no program has computed: open"
+    ):
+        rows(tmp_path, (tmp_path / "t.xlsx").read_bytes())
+    for row, label in ((2, "cat"), (3, None)):
+        book.active[f"B{row}"] = label
+    book.active.append(("c.png", "=B2", None))
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(DataError, match="row 4: column label holds a formula"):
+        rows(tmp_path, (tmp_path / "t.xlsx").read_bytes())
+
+
+def test_a_table_behind_the_first_sheet_is_not_read_and_told(tmp_path: Path) -> None:
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in [("path", "label"), ("a.png", "cat")]:
+        book.create_sheet("images").append(row) if row[0] == "path" else book["images"].append(row)
+    book.active.append(["Read me"])
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(MissingColumns, match="only the first sheet is read, and there are images: put the table first"):
         rows(tmp_path, (tmp_path / "t.xlsx").read_bytes())
 
 
