@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flows.servers.access import is_chosen
-from flows.stores.remote import gone, is_database, is_server, shown
+from flows.stores.remote import gone, is_database, is_server, last_words, shown
 from tasks.errors import ConfigurationError, DataError, HeadstartError, RegistryError, ServerError, StorageError
 from tasks.workspace import Workspace
 
@@ -156,10 +156,7 @@ def _prefect_gone(error: BaseException, _workspace: Workspace) -> HeadstartError
 
 
 def _reason(error: BaseException) -> str:
-    """The last words of an error of the network: what comes before is whom it concerns."""
-    told = _line(error, 1000)
-    found = re.search(r"\[Errno -?\d+\] [\w ]+|[Tt]imed? ?out[\w .=()]*|Remote end closed[\w ]*", told)
-    return found[0].strip() if found else told[:200]
+    return last_words(_line(error, 1000))
 
 
 def _refused(error: BaseException, workspace: Workspace) -> HeadstartError | None:

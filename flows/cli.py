@@ -6,7 +6,6 @@ Heavy libraries are imported inside the commands, after the environment is settl
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from flows.clock import begin_with_the_process
 from flows.commands import approve, backbones, data, deploy, features, lineage, schedule, suggest
 from flows.commands.arguments import ConfigFile, Name, Overrides, Replace
 from flows.opening import open_pipeline, open_with_server, open_workspace
+from tasks.encoding import is_utf8
 from tasks.errors import ConfigurationError
 from tasks.wording import counted
 from tasks.workspace import Workspace, check_output
@@ -229,7 +229,7 @@ def predict(
     here = Path.cwd()
     check_output(here / output)
     for path in (here / folder, here / output):
-        if os.fspath(path).encode(errors="ignore") != os.fsencode(path):
+        if not is_utf8(str(path)):
             raise ConfigurationError(f"{str(path)!a} is not UTF-8, which Prefect needs: name it through a link")
     _, server = open_with_server(reads=True)
     from flows.console import out

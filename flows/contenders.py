@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.config import PipelineConfig, checked
 from tasks.errors import HeadstartError
-from tasks.extract.config import ExtractConfig
+from tasks.extract.config import PUBLISHED, ExtractConfig
 from tasks.extract.facts import BUILTIN, facts, facts_of, own_looks
 from tasks.extract.hub import downloaded
 from tasks.preprocess.config import PreprocessConfig
@@ -19,8 +19,6 @@ from tasks.train.methods.auto import Auto
 
 MOST = 6
 """Backbones that are at hand and compete without being named, the cheapest first."""
-PUBLISHED = ("builtin", "pretrained", "imagenet")
-"""What `extract.weights` says of weights that everybody has under the network's name."""
 UNSUITED = (
     HeadstartError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
     MemoryError, ImportError,

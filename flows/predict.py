@@ -17,6 +17,7 @@ import tasks
 from flows.predictions import SUFFIXES, Predictions, schema
 from flows.runs.leased import check_delivery, leased
 from flows.unlike import Batch
+from tasks.encoding import escaped
 from tasks.errors import DataError, RegistryError
 from tasks.fingerprint import code_version
 from tasks.ingest.decode import is_image
@@ -144,11 +145,6 @@ def _rows(
     for start in range(0, len(images), CHUNK):
         paths = [Path(image.place) for image in images[start : start + CHUNK]]
         for path, row in zip(paths, classifier.rows_of_each(paths, top_k), strict=True):
-            error = None if row["error"] is None else _utf8(row["error"])
-            yield row | {"path": _utf8(str(path)), "error": error, "model": version}
+            error = None if row["error"] is None else escaped(row["error"])
+            yield row | {"path": escaped(str(path)), "error": error, "model": version}
         advance(len(paths))
-
-
-def _utf8(text: str) -> str:
-    """Names of files may be bytes of any kind."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -31,6 +31,20 @@ def encoding_of(start: bytes) -> str | None:
     return None
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text, as the name of a file, can be written as UTF-8: such names are bytes of any kind."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(text: str) -> str:
+    """A text as UTF-8 has it, with numbers in place of what it has not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def write_rows(file: IO[str], rows: Iterable[Sequence[object]]) -> None:
     """Write rows of CSV, their lines ended by a line feed.
 

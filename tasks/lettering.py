@@ -25,6 +25,12 @@ def literal(text: str) -> str:
     return "".join(map(_shown, text)).replace("$", r"\$")
 
 
+def short(name: str, longest: int = 16) -> str:
+    """The beginning of a name, as a figure has room for it and shows it."""
+    shown = literal(name if len(name) <= longest else f"{name[: longest - 1]}…")
+    return f"\u200a{shown}" if shown.startswith("_") else shown  # Matplotlib leaves names that begin so out of legends
+
+
 @cache
 def _shown(character: str) -> str:
     if character == "\n" or (character.isascii() and character.isprintable()):

@@ -17,6 +17,7 @@ import yaml
 from flows.lineage.origin import CHANGES, CODE, LOCK, SOURCES, installed, read_lock
 from flows.lineage.subject import Subject
 from tasks.errors import ConfigurationError, RegistryError, WeightsError
+from tasks.extract.config import PUBLISHED
 from tasks.fingerprint import code_version
 from tasks.register.registry import check_files, fetch_bundle, get_version, missing_files
 from tasks.register.tags import TEACHERS
@@ -29,7 +30,7 @@ Environment = Literal["same", "here", "new"]
 COMPILED = {"True": "always", "False": "never"}
 """What ``extract.compile`` has to be, by what a run says of its features."""
 
-ANY_FILE = ("builtin", "pretrained", "imagenet", "random")
+ANY_FILE = (*PUBLISHED, "random")
 """What ``extract.weights`` names that is no file."""
 
 

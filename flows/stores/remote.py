@@ -121,14 +121,14 @@ def _silence_of_server(uri: str) -> str | None:
     except requests.Timeout:
         return f"no answer within {ASK_SECONDS} s"
     except (requests.RequestException, OSError) as error:
-        return _last_words(error)
+        return last_words(shown(" ".join(str(error).split())) or type(error).__name__)
     return f"status {status}" if status in _NOBODY_BEHIND else None
 
 
-def _last_words(error: Exception) -> str:
-    """What a chain of errors, each with the one before in brackets, began with."""
-    told = str(getattr(error.args[0], "reason", error) if error.args else error)
-    return " ".join(told.rpartition(": ")[2].strip("')\"").split()) or type(error).__name__
+def last_words(told: str) -> str:
+    """What an error of the network ends with: what comes before is whom it concerns."""
+    found = re.search(r"\[Errno -?\d+\] [\w ]+|[Tt]imed? ?out[\w .=()]*|Remote end closed[\w ]*", told)
+    return found[0].strip() if found else told[:200]
 
 
 def _silence_of_database(uri: str) -> str | None:

@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from tasks.evaluate.scores.calibration import CALIBRATION_BINS, calibration_error, gaps, reliability_table
 from tasks.evaluate.scores.metrics import Scores, positives
 from tasks.evaluate.scores.multi_label import MultiLabelScores
-from tasks.lettering import literal
+from tasks.lettering import literal, short
 
 # Okabe & Ito: told apart by colour-blind readers
 BLUE, ORANGE, GREY, GREEN, PURPLE = "#0072B2", "#D55E00", "#777777", "#009E73", "#CC79A7"
@@ -271,12 +271,6 @@ def _worst(figures: pd.Series) -> dict[int, float]:
 def _legend(axes: Axes, title: str, place: Literal["lower left", "lower right"]) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(title=title, fontsize=8, loc=place, frameon=False)
-
-
-def short(name: str, longest: int = 16) -> str:
-    """The beginning of a name, as a figure has room for it and shows it."""
-    shown = literal(name if len(name) <= longest else f"{name[: longest - 1]}…")
-    return f"\u200a{shown}" if shown.startswith("_") else shown  # Matplotlib leaves names that begin so out of legends
 
 
 def _ending(name: str, longest: int = 28) -> str:

@@ -10,6 +10,9 @@ from tasks.extract.facts import own_looks
 from tasks.preprocess.kinds import Interpolation
 from tasks.section import Section
 
+PUBLISHED = ("builtin", "pretrained", "imagenet")
+"""What ``extract.weights`` says of weights that everybody has under the network's name."""
+
 
 class WorkersConfig(Section):
     """Who computes the features that are missing. All workers see the workspace under the same path."""

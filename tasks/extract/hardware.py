@@ -10,9 +10,8 @@ import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from tasks.ingest.decode import ImageLike, open_image, pixels_of
+from tasks.ingest.depth import orientation
 from tasks.limits import ALLOWED, Limits
-
-ORIENTATION = 0x0112
 
 # It says so at every call since 0.29; its successor does not decode on the device in batches everywhere yet.
 warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
@@ -57,10 +56,10 @@ def _plain_jpeg(image: ImageLike, limits: Limits) -> torch.Tensor | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened = open_image(image, limits)
-            turned = opened.getexif().get(ORIENTATION, 1) not in (0, 1)
+            plain = opened.format == "JPEG" and opened.mode in ("RGB", "L") and orientation(opened) == 1
     except Exception:  # of some twenty types; `decode` tells them
         return None
-    if turned or opened.format != "JPEG" or opened.mode not in ("RGB", "L"):
+    if not plain:
         return None
     content = image if isinstance(image, bytes) else Path(image).read_bytes()
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)

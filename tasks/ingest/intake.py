@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tasks.encoding import escaped, is_utf8
 from tasks.errors import DataError
 from tasks.ingest.config import LimitsConfig
 from tasks.ingest.examine import Examined, Work, begin_work, examine_all
@@ -104,16 +105,16 @@ def _blocks(items: Iterator[Item], journal: Journal, store: Path) -> Iterator[Bl
 
 def _checked(item: Item) -> Item:
     """The item, with a problem where its path or what is said of it cannot be written down or checked out."""
-    if item.place is not None and not _is_utf8(item.place):
+    if item.place is not None and not is_utf8(item.place):
         item = replace(item, stamp=None)
     told = [item.split, item.domain, item.group, *_texts(item.labels), *chain(*map(_texts, item.further.values()))]
-    if not _is_utf8(item.path):
-        item = replace(item, path=_escaped(item.path), problem=Problem("unsafe_path", "its name is not valid UTF-8"))
-    elif not all(_is_utf8(text) for text in told if text):
+    if not is_utf8(item.path):
+        item = replace(item, path=escaped(item.path), problem=Problem("unsafe_path", "its name is not valid UTF-8"))
+    elif not all(is_utf8(text) for text in told if text):
         problem = Problem("bad_row", "what is said of it is not valid Unicode")
         item = replace(item, labels=None, further={}, split=None, domain=None, group=None, problem=problem)
     elif item.problem is not None:
-        item = replace(item, problem=Problem(item.problem.kind, _escaped(item.problem.reason)))
+        item = replace(item, problem=Problem(item.problem.kind, escaped(item.problem.reason)))
     elif not _is_relative(item.path):
         item = replace(item, problem=Problem("unsafe_path", "its name leads out of its folder"))
     elif len(item.path) > LONGEST_NAME and _is_too_long(item.path):
@@ -174,18 +175,6 @@ def _row(item: Item, told: Examined, targets: tuple[Target, ...]) -> tuple[Any, 
     found = {each.name: plain_label(item.further[each.name], each) for each in others if each.name in item.further}
     further = json.dumps(found, sort_keys=True) if found else None
     return path, item.layout, item.domain, label, item.split, item.group, told.hash, kind, reason, further
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _escaped(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_too_long(path: str) -> bool:

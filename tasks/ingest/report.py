@@ -152,12 +152,9 @@ def _draw(report: dict[str, Any], journal: Journal, leading: Target, path: Path)
     """Classes, or numbers, by split, findings, and image sizes, on one sheet."""
     from matplotlib.figure import Figure
 
-    from tasks.lettering import literal
+    from tasks.lettering import short
 
-    names = [
-        literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
-        for name in list(report["classes"])[:SHOWN_CLASSES]
-    ]
+    names = [short(name, LONGEST) for name in list(report["classes"])[:SHOWN_CLASSES]]
     figure = Figure(figsize=(14, 5), layout="constrained")
     by_class, by_finding, by_size = figure.subplots(1, 3)
     if leading.kind == "number":

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.register.rows import no_prompt
 from tasks.register.tags import HELD_OUT, PREFIX
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ PATIENCE = 60.0
 FIGURES = ("test/accuracy", "val/accuracy")
 """Metrics of the run that stand in for the held-out figure of versions of old, which do not say it."""
 
-# A version that was deleted stays as a row of a stage of its own; MLflow's prompts are models with a tag.
-VERSIONS = """
+# A version that was deleted stays as a row of a stage of its own.
+VERSIONS = f"""
 SELECT name, version, coalesce(run_id, ''),
     (SELECT json_group_array(alias) FROM registered_model_aliases AS a
         WHERE a.name = v.name AND a.version = v.version AND a.workspace = v.workspace),
@@ -37,8 +38,7 @@ SELECT name, version, coalesce(run_id, ''),
     (SELECT json_group_object(key, value) FROM latest_metrics WHERE run_uuid = run_id AND key IN (?, ?))
 FROM model_versions AS v
 WHERE workspace = 'default' AND current_stage <> 'Deleted_Internal' AND substr(name, 1, ?) <> ?
-    AND NOT EXISTS (SELECT 1 FROM registered_model_tags AS m
-        WHERE m.workspace = v.workspace AND m.name = v.name AND key = 'mlflow.prompt.is_prompt' AND value = 'true')
+    AND {no_prompt("v")}
 ORDER BY name, version DESC
 """
 

@@ -23,15 +23,25 @@ WHERE NOT EXISTS (SELECT 1 FROM registered_models WHERE workspace <> 'default')
     AND NOT EXISTS (SELECT 1 FROM webhooks WHERE workspace <> 'default')
 """
 
-MODELS = """
+
+def no_prompt(models: str) -> str:
+    """SQL for rows that MLflow's prompts, models with a tag, have no part in.
+
+    Args:
+        models: the table's name in the statement; it has workspaces and names of models.
+    """
+    return f"""NOT EXISTS (SELECT 1 FROM registered_model_tags AS p WHERE p.workspace = {models}.workspace
+        AND p.name = {models}.name AND p.key = 'mlflow.prompt.is_prompt' AND p.value = 'true')"""
+
+
+MODELS = f"""
 SELECT name, creation_time,
     (SELECT json_group_object(key, value) FROM registered_model_tags AS t
         WHERE t.workspace = m.workspace AND t.name = m.name),
     (SELECT json_group_object(alias, version) FROM registered_model_aliases AS a
         WHERE a.workspace = m.workspace AND a.name = m.name)
 FROM registered_models AS m
-WHERE workspace = 'default' AND NOT EXISTS (SELECT 1 FROM registered_model_tags AS t
-    WHERE t.workspace = m.workspace AND t.name = m.name AND key = 'mlflow.prompt.is_prompt' AND value = 'true')
+WHERE workspace = 'default' AND {no_prompt("m")}
 """
 
 # A version that was deleted stays as a row of a stage of its own.

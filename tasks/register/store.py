@@ -77,9 +77,10 @@ def _begin(file: Path, shared: bool) -> None:
 
 def share(path: Path, around: Path) -> None:
     """Give a file or folder to whom the folder around it belongs."""
-    mode = stat.S_IMODE(around.stat().st_mode)
+    status = around.stat()
+    mode = stat.S_IMODE(status.st_mode)
     with suppress(PermissionError):  # of a group that this user is not in
-        os.chown(path, -1, around.stat().st_gid)
+        os.chown(path, -1, status.st_gid)
     path.chmod(mode if path.is_dir() else mode & 0o666)
 
 

@@ -124,8 +124,8 @@ def test_what_a_run_keeps_elsewhere_is_read_and_no_copy_of_it_stays(
 
 
 def test_decisions_about_a_deleted_model_are_not_told_of_one_that_has_its_name(
-    birds: str, client: MlflowClient, workspace: Workspace
-) -> None:
+    birds: str, client: MlflowClient, workspace: Workspace  # noqa: F811
+) -> None:  # fmt: skip
     client.delete_registered_model("birds")
     client.create_registered_model("birds")
     for _ in range(4):

@@ -52,7 +52,8 @@ def test_one_that_takes_a_call_and_is_silent_is_told(monkeypatch: pytest.MonkeyP
 
 
 def test_the_way_to_a_server_is_the_one_that_mlflow_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)  # as commands of other tests have set it for this process
     with answering(200) as address:
         monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
         with pytest.raises(ServerError, match=f"answers at {address} .*refused"):

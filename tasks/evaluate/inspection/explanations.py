@@ -12,9 +12,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tasks.evaluate.figures import BLUE, ORANGE, short
+from tasks.evaluate.figures import BLUE, ORANGE
 from tasks.evaluate.inspection.saliency import enlarged
 from tasks.evaluate.inspection.together import Mapper
+from tasks.lettering import short
 from tasks.model.decisions import THRESHOLD
 
 SIDE = 224

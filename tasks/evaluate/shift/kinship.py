@@ -13,13 +13,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.evaluate.figures import BLUE, FEW, GREEN, GREY, ORANGE, PURPLE, short
+from tasks.evaluate.figures import BLUE, FEW, GREEN, GREY, ORANGE, PURPLE
 from tasks.evaluate.inspection.looking import draw
 from tasks.evaluate.report import Answers
 from tasks.evaluate.scores.paired import holm
 from tasks.evaluate.shift.two_samples import SMALL, SURE, Shift, compare_samples
 from tasks.extract.joined import JoinedStore, counted_alike
 from tasks.groups import group_numbers
+from tasks.lettering import short
 from tasks.model.bundle import REFERENCE
 from tasks.model.reference import MOST, Reference, count_answers, embed
 from tasks.records import Candidate, Dataset, FeatureSet

@@ -18,6 +18,7 @@ from tasks.wording import shorten
 CSV_UTF8 = "save the sheet as 'CSV UTF-8'"
 
 MERGED = re.compile(rb'mergeCell [^>]*?ref="([A-Z]+)(\d+):[A-Z]+(\d+)"')
+FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 BLOCK = 2**20
 
 
@@ -67,7 +68,7 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
             yield Row(number, {}, problem=f"{faults[0]}, an error of Excel")
         elif any(cells.values()):
             yield Row(number, cells)
-    if empty:
+    if empty and _has_formulas(load_workbook, stream):
         _check_computed(load_workbook, stream, table, {columns[name]: name for name in empty}, above)
 
 
@@ -119,6 +120,17 @@ def _filled(rows: Iterable[list[Any]], merged: list[Merged]) -> Iterator[tuple[A
             cell = waiting.pop()
             begun.append((cell, row[cell.column] if cell.column < len(row) else None))
         yield tuple(row)
+
+
+def _has_formulas(load: Callable[..., Any], stream: IO[bytes]) -> bool:
+    """Whether the first sheet has any, by its XML alone, which takes a small part of reading its cells."""
+    last = b""
+    with _first_sheet(load, stream, data_only=True)._get_source() as source:
+        while block := source.read(BLOCK):
+            if FORMULA.search(last + block):
+                return True
+            last = block[-64:]
+    return False
 
 
 def _check_computed(

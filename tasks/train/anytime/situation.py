@@ -57,7 +57,7 @@ class Situation:
     @property
     def images(self) -> int:
         """What a frozen backbone looks at."""
-        return self.learned + self.further * (1 + self.augmented) + self.judged + self.held_out
+        return (self.train + self.further) * (1 + self.augmented) + self.judged + self.held_out
 
     @property
     def learned(self) -> int:

@@ -190,9 +190,10 @@ def test_formulas_that_nobody_has_computed_are_told(tmp_path: Path) -> None:
 
 def test_a_table_behind_the_first_sheet_is_not_read_and_told(tmp_path: Path) -> None:
     book = pytest.importorskip("openpyxl").Workbook()
-    for row in [("path", "label"), ("a.png", "cat")]:
-        book.create_sheet("images").append(row) if row[0] == "path" else book["images"].append(row)
     book.active.append(["Read me"])
+    images = book.create_sheet("images")
+    for row in [("path", "label"), ("a.png", "cat")]:
+        images.append(row)
     book.save(tmp_path / "t.xlsx")
     with pytest.raises(MissingColumns, match="only the first sheet is read, and there are images: put the table first"):
         rows(tmp_path, (tmp_path / "t.xlsx").read_bytes())
