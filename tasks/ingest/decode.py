@@ -30,7 +30,7 @@ FITS unpacks gzip of any size; the others are handed to whatever program is regi
 NESTED = frozenset(["ICO", "ICNS"])
 """Formats whose header does not tell the size of the image that is packed inside."""
 
-ROWS = 256
+ROWS = 64
 """Of a large image, how many are copied at once."""
 
 _WHITE = (255, 255, 255, 255)
