@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from flows.config import PipelineConfig
 from tasks.ingest.labels import Asked
 from tasks.ingest.sources import SOURCES, Source
+from tasks.ingest.tables.folds import Folds
 from tasks.register.gates import GATES
 from tasks.register.gating import Gate
 from tasks.train.config import DEFAULT
@@ -55,6 +56,7 @@ def describe(name: str, model: type[BaseModel], level: str) -> Iterator[str]:
             for kind in SOURCES:
                 yield from describe(f"source: {kind.key()}", kind, "####")
             yield from describe("source: label: NAME", Asked, "####")
+            yield from describe("source: split, of a table", Folds, "####")
         elif inner := section(field) or optional(field):
             yield from describe(f"{name}.{key}", inner, f"{level}#")
 

@@ -140,7 +140,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _explain_one(one: Any, model: type[BaseModel]) -> str:
-    place = [str(part) for part in one["loc"]]
+    place = [str(part) for part in one["loc"] if not str(part).startswith("(")]  # what tells forms of a value apart
     if one["type"] == "union_tag_invalid":
         named = str(one["ctx"]["tag"])
         if place[0] == "register":

@@ -36,6 +36,9 @@ EVALUATION = frozenset(["eval", "evaluation"])
 UNLABELLED = frozenset(word for word, split in WORDS.items() if split == "pool") - {"pool"}
 """Words that say of images that they have no label; a pool may also be one to swim in."""
 
+LABELLED = frozenset(["labelled", "labeled", "annotated", "supervised"])
+"""Words that, beside images without labels, name those to learn from; alone they say nothing."""
+
 LEARNT_OR_HELD_OUT: frozenset[Split] = frozenset(["train", "val", "test"])
 
 FILLERS = frozenset(
@@ -130,7 +133,8 @@ def split_called(name: str) -> Split | None:
 
 def splits_called(names: Iterable[str]) -> dict[str, Split]:
     """The splits that the names of one source mean which are known to be splits'; those that mean none are left out."""
-    return settle_evaluation({name: split for name in names if (split := split_called(name))})
+    names = set(names)
+    return _with_labelled({name: split for name in names if (split := split_called(name))}, names)
 
 
 def says_evaluation(name: str) -> bool:
@@ -145,6 +149,21 @@ def settle_evaluation(splits: Mapping[str, Split]) -> dict[str, Split]:
     others = {split for name, split in splits.items() if name not in evaluations}
     meant: Split = "test" if "val" in others and "test" not in others else "val"
     return {name: meant if name in evaluations else split for name, split in splits.items()}
+
+
+def _with_labelled(splits: Mapping[str, Split], names: set[str]) -> dict[str, Split]:
+    """Splits, settled: what is called ``labelled`` beside ``unlabelled`` is what there is to learn from, where no split
+    is called so."""
+    settled = settle_evaluation(splits)
+    if "train" not in settled.values() and any(map(says_unlabelled, settled)):
+        settled |= dict.fromkeys(filter(says_labelled, names - settled.keys()), "train")
+    return settled
+
+
+def says_labelled(name: str) -> bool:
+    """Whether a name says of images that they have labels, and nothing else: ``labeled_images``, ``annotated``."""
+    words = set(_joined(name))
+    return bool(words & LABELLED) and words <= LABELLED | FILLERS
 
 
 def plainly_called(name: str) -> Split | None:
@@ -165,6 +184,7 @@ def split_names(names: Iterable[str], classes: bool = True) -> dict[str, Split]:
     Args:
         classes: whether names may also be those of classes, which several such families tell.
     """
+    names = set(names)
     read = {name: found for name in names if (found := called(name)) and not found.denied}
     by_rest: dict[frozenset[str], set[Split]] = {}
     for found in read.values():
@@ -172,7 +192,7 @@ def split_names(names: Iterable[str], classes: bool = True) -> dict[str, Split]:
     shared = [rest for rest, splits in by_rest.items() if rest and len(splits & LEARNT_OR_HELD_OUT) > 1]
     # Several such families (train_cats, test_cats, train_dogs...) name classes beside the splits.
     known = {frozenset[str](), *shared} if len(shared) == 1 or not classes else {frozenset[str]()}
-    return settle_evaluation({name: found.split for name, found in read.items() if found.rest in known})
+    return _with_labelled({name: found.split for name, found in read.items() if found.rest in known}, names)
 
 
 def splits_without_classes(names: Iterable[str], spare: frozenset[str] = frozenset()) -> dict[str, Split]:

@@ -361,3 +361,21 @@ def test_message_names_the_folder_that_may_be_a_split() -> None:
 def test_message_names_the_layout_of_the_domain_that_it_is_about() -> None:
     with pytest.raises(ConfigurationError, match=r"say in ingest\.source\.domains\.day\.layout which is right"):
         find_layout("auto", {"a/cat": 1, "a/dog": 1, "b/cat": 1, "b/dog": 1}, "ingest.source.domains.day.layout")
+
+
+@pytest.mark.parametrize(
+    ("tree", "splits"),
+    [
+        ("labeled/cat,dog unlabeled:5", "pool train"),
+        ("data/labelled_images/cat,dog data/unlabelled_images:5 data/test/cat,dog", "pool test train"),
+        ("annotated/cat,dog unannotated/batch1,batch2 val/cat,dog", "pool train val"),
+        ("train,test/cat,dog unlabelled:3", "pool test train"),
+    ],
+)
+def test_what_is_called_labelled_beside_unlabelled_is_learned_from(tree: str, splits: str) -> None:
+    labels, found, kept_out = read(tree)
+    assert (labels - {"", "batch1", "batch2"}, found, kept_out) == (CATS_AND_DOGS, set(splits.split()), 0)
+
+
+def test_labelled_is_a_class_where_nothing_is_called_unlabelled() -> None:
+    assert read("labelled,plain:3") == ({"labelled", "plain"}, {""}, 0)

@@ -128,6 +128,47 @@ def test_splits_mean_what_their_names_mean_beside_each_other(
     assert [item.split for item in found] == splits.split()
 
 
+FOLDS = "path,label,fold\na/1.png,cat,{}\na/2.png,dog,{}\nb/3.png,cat,{}\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "told", "splits"),
+    [
+        ("0 1 2", {"val": 1, "test": 2}, ["train", "val", "test"]),
+        ("0.0 1.0 2.0", {"test": [1, "2"]}, ["train", "test", "test"]),
+        ("True FALSE false", {"val": True}, ["val", "train", "train"]),
+        ("1 0 0", {"train": True, "test": False}, ["train", "test", "test"]),
+        ("a b b", {"pool": "B"}, ["train", "pool", "pool"]),
+        ("0 labelled unlabelled", {"test": 0, "train": "labelled", "pool": "unlabelled"}, ["test", "train", "pool"]),
+    ],
+)
+def test_cells_of_folds_and_truths_are_of_the_splits_that_are_said(
+    cells: str, told: dict[str, Any], splits: list[str], listed: Path, workspace: Workspace
+) -> None:
+    found = items(workspace, FOLDS.format(*cells.split()), split={"column": "fold", **told})
+    assert [item.split for item in found] == splits
+
+
+def test_what_is_wrong_with_folds_is_told(listed: Path, workspace: Workspace) -> None:
+    table = FOLDS.format(0, 1, "")
+    held_out = items(workspace, table, split={"column": "fold", "val": 1})
+    assert [item.split for item in held_out] == ["train", "val", None]
+    with pytest.raises(DataError, match=r"no row of .* has in fold: test: 5; it has 0, 1"):
+        items(workspace, table, split={"column": "fold", "test": 5})
+    with pytest.raises(ConfigurationError, match="has no column folds; it has path, label, fold"):
+        items(workspace, table, split={"column": "folds", "test": 1})
+    other = items(workspace, table, split={"column": "fold", "train": 1, "test": 0})
+    assert problems(items(workspace, table, split="fold"))["a/1.png"] == "bad_row"
+    assert [item.split for item in other] == ["test", "train", None]
+    partly = items(workspace, FOLDS.format(0, 1, 2), split={"column": "fold", "train": 1, "test": 0})[2].problem
+    assert partly and "'2' in fold is of no split" in partly.reason
+
+
+def test_labelled_rows_beside_unlabelled_ones_are_learned_from(listed: Path, workspace: Workspace) -> None:
+    table = "path,label,split\na/1.png,cat,labelled\na/2.png,dog,Labelled\nb/3.png,,unlabelled\n"
+    assert [item.split for item in items(workspace, table)] == ["train", "train", "pool"]
+
+
 def test_several_labels_stand_in_one_cell(listed: Path, workspace: Workspace) -> None:
     text = "path,label\na/1.png,cat; wild ;\na/2.png,dog\nb/3.png,\nb/4 ü.png,;\n"
     found = items(workspace, text, separator=";")

@@ -16,17 +16,19 @@ from tasks.errors import DataError
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
-from tasks.ingest.naming import has_drive, says_evaluation, slashed, split_called, splits_called
+from tasks.ingest.naming import has_drive, says_evaluation, says_labelled, slashed, split_called, splits_called
 from tasks.ingest.nearby import hint, in_its_form, plain_path
 from tasks.ingest.sources.base import FILLED, LARGEST, Encoding, Item, Source, is_filled, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
+from tasks.ingest.tables.folds import Folds, SplitColumn
 from tasks.records import Split
 from tasks.target import LABEL
+from tasks.wording import shorten
 from tasks.workspace import Workspace
 
-OPTIONAL = ("split", "domain", "group")
-"""Keys of columns that a table may lack under their usual names."""
+MOST = 10_000
+"""Names of splits that are looked at: what has more is no column of splits."""
 
 
 class TableSource(Source):
@@ -43,8 +45,9 @@ class TableSource(Source):
     years}}``; the first one leads."""
     separator: str | None = None
     """What stands between several labels in one cell, for example ``;``, where that is no list."""
-    split: str = "split"
-    """Column of splits, where there is one; one of another name than this must be there."""
+    split: SplitColumn = "split"
+    """Column of splits, where there is one; one of another name than this must be there. Where its cells are numbers of
+    folds, or yes and no, they are told: ``{column: fold, val: 4, test: 5}``, ``{column: is_valid, val: true}``."""
     domain: str = "domain"
     """Column of domains, likewise."""
     group: str = "group"
@@ -69,6 +72,10 @@ class TableSource(Source):
             return self.label
         return {LABEL: Asked(column=self.label, separator=self.separator)}
 
+    @property
+    def _split_column(self) -> str:
+        return self.split.column if isinstance(self.split, Folds) else self.split
+
     def check(self, workspace: Workspace) -> None:
         """A table on this machine is there, and its first row can be read, also for labels of the kinds that are
         said, and names no image in ``data/``."""
@@ -84,13 +91,21 @@ class TableSource(Source):
         place = self._place(workspace)
         roots = _Roots(place, self.roots, workspace)
         splits: dict[str, Split] = {}
+        seen: set[str] = set()
         for row in self._rows(place):
-            if (called := row.cells.get(self.split, "")) not in splits and says_evaluation(called):
-                splits = self._splits(place)
+            if (called := row.cells.get(self._split_column, "")) not in seen and len(seen) < MOST:
+                seen.add(called)
+                if called not in splits and (says_evaluation(called) or says_labelled(called)):
+                    splits = self._splits(place)
             item = self._item(row, roots, limit, splits)
             if item.problem is not None:
                 item = replace(item, problem=Problem(item.problem.kind, f"row {row.number}: {item.problem.reason}"))
             yield item
+        if isinstance(self.split, Folds) and (unmet := list(self.split.unmet(seen))):
+            raise DataError(
+                f"ingest.source.split names cells that no row of {place} has in {self.split.column}: {shorten(unmet)}; "
+                f"it has {shorten(sorted(filter(None, seen)))}"
+            )
 
     def state(self, workspace: Workspace) -> str:
         """Of the table and of the images that it names on this machine; where it holds them, of the table's file."""
@@ -122,11 +137,11 @@ class TableSource(Source):
     def _splits(self, place: Path | str) -> dict[str, Split]:
         """What the names of splits mean beside each other, all rows read once more: few tables need to be."""
         with closing(self._rows(place)) as rows:
-            return splits_called({called for row in rows if split_called(called := row.cells.get(self.split, ""))})
+            return splits_called({row.cells.get(self._split_column, "") for row in rows})
 
     def _wanted(self) -> Wanted:
         columns = dict.fromkeys(column for asked in self._tasks().values() for column in asked.columns)
-        keys = {getattr(self, key): key for key in OPTIONAL}
+        keys = {self._split_column: "split", self.domain: "domain", self.group: "group"}
         # By their names, not by what was written: a configuration that was saved and read again has all keys.
         named = {column: key for column, key in keys.items() if column != type(self).model_fields[key].default}
         alone = {column for asked in self._tasks().values() if not asked.takes_lists for column in asked.columns}
@@ -141,13 +156,15 @@ class TableSource(Source):
             return Item(f"row {row.number}", problem=Problem("bad_row", f"no {self.image}"))
         try:
             said = labels_of(read_cells(row.cells, self._tasks()))
-            called = row.cells.get(self.split, "")
-            split = splits.get(called) or _split(called)
+            split = self._split_of(row.cells.get(self._split_column, ""), splits)
         except ValueError as error:
             return Item(named or f"row {row.number}", problem=Problem("bad_row", str(error)))
         domain, group = row.cells.get(self.domain) or None, row.cells.get(self.group) or None
         item = Item(named, **said, split=split, domain=domain, group=group)
         return _found(item, roots) if row.image is None else _kept(item, row, limit)
+
+    def _split_of(self, called: str, splits: Mapping[str, Split]) -> Split | None:
+        return self.split.split_of(called) if isinstance(self.split, Folds) else splits.get(called) or _split(called)
 
 
 def _kept(item: Item, row: Row, limit: int) -> Item:
@@ -176,7 +193,10 @@ def _split(name: str) -> Split | None:
     if not name:
         return None
     if (split := split_called(name)) is None:
-        raise ValueError(f"the split {name!r} is none: train, val, test or pool, or another usual name of these")
+        raise ValueError(
+            f"the split {name!r} is none: train, val, test or pool, or another usual name of these; of folds, or "
+            "yes and no, ingest.source.split says which are which: {column: fold, test: 5}"
+        )
     return split
 
 
