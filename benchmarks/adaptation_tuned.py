@@ -4,7 +4,8 @@ layers of an ImageNet MobileNetV2 at 64 px.
 The images of a pair are those of `benchmarks/adaptation.py`: half of a target's, by content, is adapted to, and the
 figure is of the other half. `plain` is what learns from the source alone, alike in all else, once for all targets;
 `statistics` is the same network with the target's statistics in its batch norms, and `likeness` is Cohen's kappa of its
-answers and the adapted one's; `kept` is what caution serves without a label of the target.
+answers and the adapted one's; `kept` is what caution serves without a label of the target. The term `none` is
+`adabn_tuned`, whose adapted network is the one of `statistics`.
 
 Command: PYTHONPATH=. python benchmarks/adaptation_tuned.py [--workspace FOLDER] [--seeds 0] [--terms mcc] [--epochs 3]
          [--pairs photo-cartoon,art_painting-photo]
@@ -34,7 +35,7 @@ from tasks.preprocess.config import PreprocessConfig
 from tasks.preprocess.door import preview_recipe
 from tasks.records import Dataset
 from tasks.train.adaptation.criteria import agreement
-from tasks.train.adaptation.images import answers, some_of_target, trusted
+from tasks.train.adaptation.images import answers, restated, some_of_target, trusted
 from tasks.train.adaptation.midway import midway
 from tasks.train.methods.adapt_tuned import AdaptTuned
 from tasks.train.solvers import Fit
@@ -94,15 +95,20 @@ def of_pair(everything: Task, source: str, target: str, seed: int) -> Task:
 
 def measured(task: Task, term: str, epochs: int) -> dict[str, float | bool]:
     """Accuracy on the target of the network that was adapted and of the one that was not, and what tells them apart."""
-    method = AdaptTuned.model_validate({"term": term, "epochs": epochs, "cautious": False})
+    known = {} if term == "none" else {"term": term}
+    method = AdaptTuned.model_validate(known | {"epochs": epochs, "cautious": False})
     # A training that is over is not begun again: the source's serves all of its targets.
     plain: Fit = method.source_only.fit(replace(task, folder=task.folder / f"source-only-{epochs}", known={}))
     began, folder = time.monotonic(), task.folder / "adapted"
     shutil.rmtree(folder, ignore_errors=True)
-    adapted: Fit = method.fit(replace(task, folder=folder, known={}))
+    if term == "none":
+        moved = adapted = restated(plain, task, cautious=False)
+        served = restated(plain, task)
+    else:
+        adapted = method.fit(replace(task, folder=folder, known={}))
+        moved = midway(plain, adapted, 0.0, task, some_of_target(task), follow=True)
+        served = trusted(adapted, plain, task)
     seconds = time.monotonic() - began
-    moved = midway(plain, adapted, 0.0, task, some_of_target(task), follow=True)
-    served = trusted(adapted, plain, task)
     compared = {"plain": plain, "statistics": moved, "adapted": adapted, "kept": served}
     figures = {name: accuracy(fit, task) for name, fit in compared.items()}
     told = {name: served.chosen[name] for name in ("agreement", "information", "plain_information")}

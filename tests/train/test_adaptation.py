@@ -382,7 +382,7 @@ def test_of_several_seeds_one_that_is_adapted_is_kept_by_what_it_tells_of_the_ta
     assert max((fit(0.9), fit(0.91)), key=lambda each: _preferred(each, section)).score == 0.91
 
 
-@pytest.mark.parametrize("name", ["mcc", "adabn", "coral", "adapt_tuned"])
+@pytest.mark.parametrize("name", ["mcc", "adabn", "coral", "adapt_tuned", "adabn_tuned"])
 def test_a_search_would_choose_by_the_wrong_images(name: str) -> None:
     with pytest.raises(ValueError, match="search is not for adaptation"):
         METHODS[name].model_validate({"search": {"trials": 3}})

@@ -18,7 +18,7 @@ from tasks.errors import ConfigurationError
 from tasks.extract.config import ExtractConfig
 from tasks.extract.door import extract_features
 from tasks.preprocess.pictures import Squares
-from tasks.train.adaptation.images import Adapting, adapting, answers, some_of_target, trusted
+from tasks.train.adaptation.images import Adapting, adapting, answers, restated, some_of_target, trusted
 from tasks.train.adaptation.midway import _alike, midway
 from tasks.train.adaptation.terms import (
     TERMS,
@@ -30,12 +30,14 @@ from tasks.train.adaptation.terms import (
 )
 from tasks.train.further import settle_head
 from tasks.train.heads import Head
+from tasks.train.methods.adabn_tuned import AdaBnTuned
 from tasks.train.methods.adapt_tuned import AdaptTuned
+from tasks.train.methods.full import Full
 from tasks.train.methods.linear import Linear
 from tasks.train.solvers import Fit
 from tasks.train.task import Task
 from tasks.train.tuning.batches import Batches, HeldOut
-from tasks.train.tuning.blocks import blocks_of
+from tasks.train.tuning.blocks import Block, blocks_of
 from tasks.train.tuning.network import Loss, Tuning
 from tasks.train.tuning.run import tune
 from tasks.workspace import Workspace
@@ -252,6 +254,36 @@ def assert_statistics_differ(one: dict[str, torch.Tensor], other: dict[str, torc
     """Of all that a network has, only the statistics of its batch norms."""
     apart = {key for key in one if not torch.equal(one[key], other[key])}
     assert apart and all("running_" in key or "num_batches" in key for key in apart)
+
+
+@pytest.mark.parametrize("cautious", [True, False])
+def test_the_target_gives_a_network_that_learned_without_it_its_statistics_alone(
+    cautious: bool, dusk: Prepared, tmp_path: Path
+) -> None:
+    shared = {"epochs": 2, "batch_size": 20, "augment": "none", "batch_norm": "update"}
+    task = dusk.task(tmp_path)
+    plain = Full.model_validate(shared).fit(replace(task, folder=tmp_path / "plain", known={}))
+    fit = AdaBnTuned.model_validate(shared | {"cautious": cautious, "least_agreement": 0.0}).fit(task)
+    assert fit.backbone is not None and plain.backbone is not None
+    if fit.adapted:
+        assert_statistics_differ(fit.backbone.state, plain.backbone.state)
+    else:
+        assert cautious
+        assert_same(fit, plain)
+    told = {name: fit.chosen[name] for name in ("information", "plain_information", "agreement")}
+    assert fit.adapted == (not cautious or told["information"] >= 1.1 * told["plain_information"])
+
+
+def test_where_the_target_looks_like_what_was_learned_the_network_is_served_as_it_is(task: Task) -> None:
+    at_home = restated(answering(task), task, cautious=False)
+    kept = restated(at_home, task)
+    assert kept.chosen["adapted"] == 0 and kept.head is at_home.head
+    assert restated(at_home, task, cautious=False).chosen["adapted"] == 1
+
+
+def test_a_network_without_batch_norms_is_told_before_it_is_trained() -> None:
+    with pytest.raises(ConfigurationError, match="the backbone has none: take adapt_tuned"):
+        AdaBnTuned().prepare(torch.nn.Linear(2, 2), [Block("x", [], [])])
 
 
 def test_answers_about_the_pool_are_those_of_the_frozen_features_where_nothing_was_tuned(task: Task) -> None:

@@ -81,22 +81,44 @@ def trusted(
     Args:
         follow: whether batch norms follow the images.
     """
-    target, seen = some_of_target(task), answers(plain, task)
+    target, seen = some_of_target(task), Attempt(plain, answers(plain, task))
     served: Attempt | None = None
     if follow and has_statistics(plain):
-        moved = midway(plain, changed, 0.0, task, target, follow)
-        under = answers(moved, task)
-        verdict = Verdict.of(under.softmax(1), seen.softmax(1))
-        if verdict.information < LEAST_RISE * verdict.plain_information:
-            tell("train\tadapt_tuned: the target hardly differs in its statistics, so the model is kept as it is")
-            return replace(plain, chosen=plain.chosen | verdict.chosen(False))
-        if agreement(answers(changed, task), under) < LEAST_LIKENESS:
+        moved = _under_target(plain, changed, task)
+        if (kept := _kept_as_it_is("adapt_tuned", seen, moved)) is not None:
+            return kept
+        if agreement(answers(changed, task), moved.logits) < LEAST_LIKENESS:
             tell("train\tadapt_tuned: answers contradict what was learned, so only the statistics are the target's")
-            served = Attempt(moved, under)
+            served = moved
     if served is None:
         both = midway(plain, changed, HALF, task, target, follow)
         served = Attempt(both, answers(both, task))
-    return keep("adapt_tuned", Attempt(plain, seen), served, cautious=True, least_agreement=least_agreement)
+    return keep("adapt_tuned", seen, served, cautious=True, least_agreement=least_agreement)
+
+
+def restated(plain: Fit, task: Task, cautious: bool = True, least_agreement: float = LEAST_AGREEMENT) -> Fit:
+    """A network that has seen no image of the target, with the statistics of these in its batch norms (AdaBN, Li et al.
+    2017, "Revisiting batch normalization for practical domain adaptation", 3.2) or, where caution is asked for and they
+    tell little more of the target or are not trusted (`Verdict`), as it is."""
+    seen, moved = Attempt(plain, answers(plain, task)), _under_target(plain, plain, task)
+    if cautious and (kept := _kept_as_it_is("adabn_tuned", seen, moved)) is not None:
+        return kept
+    return keep("adabn_tuned", seen, moved, cautious, least_agreement)
+
+
+def _under_target(plain: Fit, changed: Fit, task: Task) -> Attempt:
+    """A network with the target's statistics, and nothing else of it; on record it is what became of another one."""
+    moved = midway(plain, changed, 0.0, task, some_of_target(task), follow=True)
+    return Attempt(moved, answers(moved, task))
+
+
+def _kept_as_it_is(method: str, plain: Attempt, moved: Attempt) -> Fit | None:
+    """The plain network, where it tells little more of the target under the target's statistics."""
+    verdict = Verdict.of(moved.logits.softmax(1), plain.logits.softmax(1))
+    if verdict.information >= LEAST_RISE * verdict.plain_information:
+        return None
+    tell(f"train\t{method}: the target hardly differs in its statistics, so the model is kept as it is")
+    return replace(plain.fit, chosen=plain.fit.chosen | verdict.chosen(False))
 
 
 def adapted(fit: Fit, task: Task) -> Fit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tasks.train.method import Method
 from tasks.train.methods.adabn import AdaBn
+from tasks.train.methods.adabn_tuned import AdaBnTuned
 from tasks.train.methods.adapt_tuned import AdaptTuned
 from tasks.train.methods.adda import Adda
 from tasks.train.methods.auto import Auto
