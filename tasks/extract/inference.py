@@ -149,6 +149,7 @@ def compiled(backbone: Backbone, images: torch.Tensor) -> Forward:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The compiler announces on stderr what it did not find; none of that concerns a frozen pass."""
-    with hushed(logging.CRITICAL, "torch._inductor", "torch._dynamo"), warnings.catch_warnings():
+    loggers = ("torch._inductor", "torch._dynamo", "torch.utils.cpp_extension")
+    with hushed(logging.CRITICAL, *loggers), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
