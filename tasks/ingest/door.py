@@ -67,6 +67,7 @@ def _ingested(config: IngestConfig, workspace: Workspace, into_data: bool) -> Da
         items = config.source.items(workspace, config.limits.bytes)
         take_in(items, config.source.total(workspace), journal, store, config.limits, targets)
         choose_on, report_on, given = _settle(journal, config, read_corrections(workspace))
+        _check_labels(journal, config, workspace)
         needed: tuple[Split, ...] = ("train", choose_on, report_on)
         targets = check_learnable(journal, needed, targets, numbers, given)
         note_classes(journal, config.checks, needed[1:], targets, numbers)
@@ -153,6 +154,16 @@ def _settle(
     relations.note_parted_groups(journal, config.checks)
     relations.settle_look_alikes(journal, config.checks)
     return choose_on, report_on, given
+
+
+def _check_labels(journal: Journal, config: IngestConfig, workspace: Workspace) -> None:
+    """Whether there is a label where they were looked for.
+
+    Raises:
+        DataError: there is none, and the source tells what there is in its place.
+    """
+    if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {TOLD}") and (told := config.source.about_labels(workspace)):
+        raise DataError(f"no image has a label, and without labels there is nothing to learn: {told}")
 
 
 def _check_domains(journal: Journal, config: SplitConfig) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator
 
 from tasks.errors import ConfigurationError
-from tasks.ingest.tables.cells import list_of, number_of, several_labels
+from tasks.ingest.tables.cells import list_of, number_of, plain_number, several_labels
 from tasks.section import Section
 from tasks.target import LABEL, Kind, Target
 from tasks.wording import REASON, brief
@@ -21,6 +21,12 @@ NO = frozenset(["", "0", "0.0", "false", "no", "n", "-1", "-1.0"])
 
 LISTED = re.compile(r"""\[(?:\s*['"].*['"])?\s*\]""", re.DOTALL)
 """A list of texts, or of nothing, which is no name of a class; ``[0, 10]`` may be one."""
+
+OBJECT = re.compile(r"""\{\s*["'](?:[^"'\\]|\\.)*["']\s*:.*\}""", re.DOTALL)
+"""An object with texts for keys, which is no name of a class; ``{cat}`` may be one."""
+
+BITS = frozenset(["0", "1", "true", "false"])
+"""What vectors hold that say of each class whether it is there."""
 
 LONGEST_LABEL = 1000
 """Signs; what is longer is no name of a class."""
@@ -215,13 +221,25 @@ def _several(cell: str, asked: Asked) -> tuple[str, ...] | None:
             f"between several, as in {{column: {asked.column}, kind: labels, separator: ';'}}"
         )
     parts = cell.split(asked.separator) if listed is None else listed
-    labels = tuple(_name(part) for part in parts if part.strip())
+    labels = _names([_name(part) for part in parts if part.strip()])
     return labels if labels or listed is not None else None
+
+
+def _names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Several labels of an image, unless they are a vector: of three bits and more one comes twice."""
+    if len(labels) > 2 and {plain_number(label.removesuffix(".")).lower() for label in labels} <= BITS:
+        raise ValueError(
+            "holds a vector of 0 and 1 where names of labels are expected: make a column of each class, as in label: "
+            "[scratch, dent, rust], or lists of names"
+        )
+    return tuple(labels)
 
 
 def _single(cell: str, asked: Asked) -> tuple[str] | None:
     if LISTED.fullmatch(cell):
         raise ValueError(f"holds a list where one class is expected; {several_labels(str(asked.column))}")
+    if OBJECT.fullmatch(cell):
+        raise ValueError("holds an object where one class is expected: write the class itself")
     return (_name(cell),) if cell.strip() else None
 
 
@@ -257,8 +275,8 @@ def read_value(asked: Asked, values: tuple[str, ...] | None) -> Label | None:
     if values is None:
         return None
     if asked.settled != "number":
-        if len(values) != 1 or not LISTED.fullmatch(values[0]):
-            return values
+        if len(values) != 1 or not (LISTED.fullmatch(values[0]) or OBJECT.fullmatch(values[0])):
+            return _names(values)
         return _several(values[0], asked) if asked.takes_lists else _single(values[0], asked)
     if len(values) != 1:
         raise ValueError(f"{asked.column} holds {len(values)} values where a number is expected")

@@ -234,7 +234,7 @@ def is_spare(name: str) -> bool:
 def without_spare(splits: Mapping[str, Split]) -> dict[str, Split]:
     """Splits but for folders that are called as what nobody learns from beside another of the same split: the
     ``test_heatmaps`` beside ``test``."""
-    spare = (SPARE | ANNOTATIONS) - MORE - FILLERS
+    spare = (SPARE - MORE - (FILLERS - {"old"})) | ANNOTATIONS
     sure = {name: split for name, split in splits.items() if spare.isdisjoint(_words(name))}
     return {name: split for name, split in splits.items() if name in sure or split not in sure.values()}
 

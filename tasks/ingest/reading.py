@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tasks.errors import ConfigurationError
+from tasks.ingest.around import DEEPEST, Tree, around_splits, classes_in, only_folder, trees_below
 from tasks.ingest.layout import Layout, Placed
 from tasks.ingest.naming import (
     ANNOTATIONS,
@@ -29,14 +30,8 @@ from tasks.ingest.naming import (
 from tasks.records import Split
 from tasks.wording import shorten
 
-Tree = dict[tuple[str, ...], int]
-"""How many images lie directly in a folder, by the names on the way to it."""
-
 SHOWN = 6
 """Names that a reading shows of each sort."""
-
-DEEPEST = 4
-"""Levels in which the splits of a tree are looked for."""
 
 
 def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.layout") -> Layout:
@@ -53,9 +48,9 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
     tree = {tuple(folder.split("/")) if folder else (): count for folder, count in images.items()}
     written = None if text == "auto" else Layout.parse(text)
     prefix: tuple[str, ...] = ()
-    while inner := _around_splits(tree) if written is None else _around_written(tree, text):
+    while inner := around_splits(tree) if written is None else _around_written(tree, text):
         prefix += (inner,)
-        tree = _below(tree)[inner]
+        tree = trees_below(tree)[inner]
     layout = _written(written, tree) if written else _Reader(tree, key, prefix).layout()
     return replace(layout, prefix="".join(f"{name}/" for name in prefix))
 
@@ -63,7 +58,7 @@ def find_layout(text: str, images: Mapping[str, int], key: str = "ingest.source.
 def _around_written(tree: Tree, text: str) -> str | None:
     """The folder around a tree that the words of a layout have no use for: the only one, with all images further below,
     or the only one that can be no split, or the only class. Of domains and groups, a single one would say nothing."""
-    words, tops = text.split("/"), _below(tree)
+    words, tops = text.split("/"), trees_below(tree)
     only = next(iter(tops), "")
     if len(tops) != 1 or (plainly_called(only) and words[0] == "split"):
         return None
@@ -72,40 +67,6 @@ def _around_written(tree: Tree, text: str) -> str | None:
     if more <= 0:
         return only if words[0] in ("label", "split") and classes < 2 <= inner else None
     return None if words[0] == "*" and classes else only
-
-
-def _around_splits(tree: Tree) -> str | None:
-    """The folder around a tree: the only one, or of several the only one that holds splits of classes."""
-    tops = _below(tree)
-    if is_split_list(split_names(tops)):
-        return None
-    if len(tops) == 1:
-        only = next(iter(tops))
-        return only if all(len(folders) != 1 for folders in tree) and _may_be_around(only, tops[only]) else None
-    holding = [name for name, below in tops.items() if _holds_splits(below)]
-    return holding[0] if len(holding) == 1 and _may_be_around(holding[0], tops[holding[0]]) else None
-
-
-def _may_be_around(name: str, below: Tree) -> bool:
-    """Whether a folder is no split itself: by its name, or because the splits lie right in it (``train.zip``)."""
-    return not plainly_called(name) or _holds_splits(below, 1)
-
-
-def _holds_splits(tree: Tree, depth: int = DEEPEST) -> bool:
-    tops = _below(tree)
-    splits = split_names(tops)
-    if is_split_list(splits):
-        return any(len(_below(tops[name])) > 1 or len(_classes_in(tops[name])) > 1 for name in splits)
-    return depth > 1 and any(_holds_splits(below, depth - 1) for below in tops.values())
-
-
-def _below(tree: Tree) -> dict[str, Tree]:
-    """The trees below the folders at the top."""
-    tops: dict[str, Tree] = {}
-    for folders, count in tree.items():
-        if folders:
-            tops.setdefault(folders[0], {})[folders[1:]] = count
-    return tops
 
 
 def _written(layout: Layout, tree: Tree) -> Layout:
@@ -124,11 +85,11 @@ def _detailed(layout: Layout, tree: Tree) -> Layout:
     tops = _splits_of(layout, tree)
     repeated = {}
     for name, below in tops.items():
-        if (only := _only(below)) is None:
+        if (only := only_folder(below)) is None:
             continue
-        classes = {each for its in tops.values() if _only(its) != only for each in _below(its)}
+        classes = {each for its in tops.values() if only_folder(its) != only for each in trees_below(its)}
         same = look_alike(only) == look_alike(name) or plainly_called(only) == layout.place(f"{name}/x").split
-        around = len(classes & _classes_in(below)) > 1 or (len(classes) > 1 and _holds_pictures(only, below))
+        around = len(classes & classes_in(below)) > 1 or (len(classes) > 1 and _holds_pictures(only, below))
         if same or (only not in classes and around):
             repeated[name] = only
     return _with_repeated(layout, tops, repeated)
@@ -136,17 +97,11 @@ def _detailed(layout: Layout, tree: Tree) -> Layout:
 
 def _holds_pictures(name: str, tree: Tree) -> bool:
     """Whether the only folder of a split is called as one of pictures and holds nothing else: ``val/images``."""
-    return _below(tree)[name].keys() == {()} and look_alike(name) in PICTURES
-
-
-def _classes_in(tree: Tree) -> set[str]:
-    """The folders in the only one of a split; none where it has several."""
-    only = _only(tree)
-    return set() if only is None else set(_below(_below(tree)[only]))
+    return trees_below(tree)[name].keys() == {()} and look_alike(name) in PICTURES
 
 
 def _with_repeated(layout: Layout, tops: Mapping[str, Tree], repeated: Mapping[str, str]) -> Layout:
-    inside = {name: _below(below)[repeated[name]] if name in repeated else below for name, below in tops.items()}
+    inside = {name: trees_below(below)[repeated[name]] if name in repeated else below for name, below in tops.items()}
     flat = {name for name, below in inside.items() if set(below) == {()}}
     return replace(
         layout,
@@ -157,20 +112,14 @@ def _with_repeated(layout: Layout, tops: Mapping[str, Tree], repeated: Mapping[s
 
 def _splits_of(layout: Layout, tree: Tree) -> dict[str, Tree]:
     """The trees below the folders at the top that are splits."""
-    return {name: below for name, below in _below(tree).items() if layout.place(f"{name}/x").split}
-
-
-def _only(tree: Tree) -> str | None:
-    """The only folder in which all images of a split lie, but for those in folders that say that they have no label."""
-    names = [name for name in _below(tree) if not says_unlabelled(name)]
-    return names[0] if len(names) == 1 and () not in tree else None
+    return {name: below for name, below in trees_below(tree).items() if layout.place(f"{name}/x").split}
 
 
 class _Reader:
     """Reads the folders of one tree, below those of a prefix; a layout that is written is of the whole tree."""
 
     def __init__(self, tree: Tree, key: str, prefix: Sequence[str] = (), whole: Tree | None = None) -> None:
-        self.tree, self.key, self.prefix, self.tops = tree, key, prefix, _below(tree)
+        self.tree, self.key, self.prefix, self.tops = tree, key, prefix, trees_below(tree)
         self.whole = whole or tree
 
     def layout(self) -> Layout:
@@ -211,10 +160,10 @@ class _Reader:
         """The folders at the top that are splits; a further one of a split (``test_foggy``) by its classes."""
         splits = split_names(self.tops)
         if is_split_list(splits):
-            classes = {name for split in splits for name in _below(self.tops[split])}
+            classes = {name for split in splits for name in trees_below(self.tops[split])}
             for name, below in self.tops.items():
                 more = split_called(name)
-                if more and more in splits.values() and classes & _below(below).keys():
+                if more and more in splits.values() and classes & trees_below(below).keys():
                     splits[name] = more
         return without_spare(settle_evaluation(splits))
 
@@ -222,17 +171,17 @@ class _Reader:
         """The layout, where each split holds one folder of the same name around several: these are the classes."""
         tops = _splits_of(layout, self.tree)
         held = {name: below for name, below in tops.items() if layout.place(f"{name}/x").split in LEARNT_OR_HELD_OUT}
-        only = {name: found for name, below in held.items() if set(below) != {()} and (found := _only(below))}
+        only = {name: found for name, below in held.items() if set(below) != {()} and (found := only_folder(below))}
         alike = len({look_alike(name) for name in only.values()}) == 1
         flat = {name for name, below in held.items() if set(below) == {()}}
-        several = any(len(_classes_in(tops[name])) > 1 for name in only)
+        several = any(len(classes_in(tops[name])) > 1 for name in only)
         if layout.repeated or not alike or not several or only.keys() | flat != held.keys():
             return layout
         return _with_repeated(layout, tops, only)
 
     def _is_like_a_split(self, name: str, classes: Iterable[str]) -> bool:
         """Whether a folder beside splits holds their classes and may be one whose name nobody knows."""
-        inner = {look_alike(folder) for folder in _below(self.tops[name])}
+        inner = {look_alike(folder) for folder in trees_below(self.tops[name])}
         shared = inner & {look_alike(each) for each in classes}
         return len(shared) > 1 and 2 * len(shared) >= len(inner) and not is_spare(name)
 
@@ -240,7 +189,7 @@ class _Reader:
         if len(set(kinds)) > 1 or (kinds and has_classes):
             return True
         likely = {name: found.split for name in self.tops if (found := called(name))}
-        deep = any(_below(self.tops[name]) for name in likely)
+        deep = any(trees_below(self.tops[name]) for name in likely)
         return is_split_list(likely) and (deep or likely.keys() == self.tops.keys())
 
     def _below_splits(self, layout: Layout) -> Layout:
@@ -251,7 +200,7 @@ class _Reader:
                 below[folders[start:]] = below.get(folders[start:], 0) + count
         if (alike := _have_the_same_folders(below)) or _hold_those_beside(below):
             raise self._stop("split/label", f"split/{alike or 'domain/label'}")
-        if len(classes := _below(below)) == 1 and len(_below(*classes.values())) > 1:
+        if len(classes := trees_below(below)) == 1 and len(trees_below(*classes.values())) > 1:
             raise self._stop("split/label", "split/*/label")
         return layout
 
@@ -321,8 +270,8 @@ def _have_the_same_folders(tree: Tree, between: str = "") -> str | None:
     """The layout of domains where most images lie in folders of names that stand below several folders at the top:
     domains of the same classes look so, and so do classes of the same scenes; only words could tell them apart. The
     only folder in each of those at the top is passed over: ``amazon/images/cat``."""
-    tops = _below(tree)
-    if len(tops) > 1 and all(map(_only, tops.values())):
+    tops = trees_below(tree)
+    if len(tops) > 1 and all(map(only_folder, tops.values())):
         inner = {(folders[0], *folders[2:]): count for folders, count in tree.items() if len(folders) > 1}
         if found := _have_the_same_folders(inner, f"{between}*/"):
             return found
@@ -341,10 +290,10 @@ def _have_the_same_folders(tree: Tree, between: str = "") -> str | None:
 def _hold_those_beside(tree: Tree) -> dict[str, float]:
     """Folders that hold the names beside them once more, with the share that these are of what they hold: several, or
     one where their own names say so. Less than a quarter of a folder's images are its own, whatever they lie in."""
-    tops = _below(tree)
+    tops = trees_below(tree)
     names, holding = {look_alike(name) for name in tops}, {}
     for name, below in tops.items():
-        inner = {look_alike(each) for each in _below(below)}
+        inner = {look_alike(each) for each in trees_below(below)}
         shared = names & inner - {look_alike(name)}
         images = sum(count for folders, count in below.items() if folders and look_alike(folders[0]) in shared)
         several = len(shared) > 1 and 4 * images >= sum(below.values())

@@ -13,6 +13,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.door import ingest_images
 from tasks.ingest.kinds import Problem
 from tasks.ingest.sources import Item, read_source
 from tasks.workspace import Workspace
@@ -267,3 +269,12 @@ def test_state_changes_with_the_files_and_with_the_revision(workspace: Workspace
     shutil.move(path, path.with_name("test.parquet"))
     states.append(state())
     assert len(set(states)) == 5 and state() == states[-1]
+
+
+def test_where_no_column_is_the_labels_the_columns_are_told(workspace: Workspace) -> None:
+    rows = [{"image": {"bytes": png(f"{index}"), "path": None}, "labels": "cat"} for index in range(3)]
+    features = datasets.Features({"image": datasets.Image(), "labels": datasets.Value("string")})
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(workspace.root / "there"))
+    config = IngestConfig.model_validate({"source": {"huggingface": "there"}})
+    with pytest.raises(DataError, match="names the column of labels; there are image, labels"):
+        ingest_images(config, workspace)

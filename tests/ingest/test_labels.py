@@ -96,3 +96,34 @@ def test_a_list_where_a_class_is_expected_is_told_with_what_reads_it(
         assert bad.problem.reason.endswith("read by label: {tags: {column: label, kind: labels}}")
     (item,) = items(workspace, 'path,label\n1.png,"[0, 10]"\n')
     assert item.labels == ("[0, 10]",)
+
+
+@pytest.mark.parametrize("vector", [[0, 1, 0], [1.0, 0.0, 0.0], [True, False, False], [0, 0, 0, 0]])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_vectors_of_bits_are_no_lists_of_labels(
+    vector: list[Any], name: str, listed: Path, workspace: Workspace
+) -> None:
+    said = {"label": {"tags": {"column": "label", "kind": "labels"}}}
+    frame = pd.DataFrame({"path": ["1.png"], "label": [vector]})
+    {"t.csv": frame.to_csv, "t.jsonl": lambda path: frame.to_json(path, orient="records", lines=True),
+     "t.parquet": frame.to_parquet}[name](listed / name)  # fmt: skip
+    (item,) = items(workspace, name=name, **said)
+    assert item.problem is not None and item.problem.kind == "bad_row"
+    told = "is no list" if name == "t.csv" and vector[0] is True else "holds a vector of 0 and 1 where names of labels"
+    assert told in item.problem.reason
+    (item,) = items(workspace, 'path,label\n1.png,"[1. 0. 0.]"\n', **said)
+    assert item.problem is not None and "a vector of 0 and 1" in item.problem.reason
+
+
+def test_a_few_labels_called_0_and_1_are_a_list(listed: Path, workspace: Workspace) -> None:
+    said = {"label": {"tags": {"column": "label", "kind": "labels"}}}
+    found = items(workspace, 'path,label\n1.png,"[0, 1]"\n2.png,[1]\n3.png,"[0, 1, 2]"\n', **said)
+    assert [item.labels for item in found] == [("0", "1"), ("1",), ("0", "1", "2")]
+
+
+@pytest.mark.parametrize("cell", ['{"choices": ["cat", "dog"]}', "{'name': 'cat'}"])
+def test_an_object_is_no_class(cell: str, listed: Path, workspace: Workspace) -> None:
+    pd.DataFrame({"path": ["1.png", "2.png", "3.png"], "label": [cell, "{cat}", "{0: 1}"]}).to_csv(listed / "t.csv")
+    bad, *good = items(workspace)
+    assert bad.problem is not None and "holds an object where one class is expected" in bad.problem.reason
+    assert [item.labels for item in good] == [("{cat}",), ("{0: 1}",)]

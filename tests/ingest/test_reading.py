@@ -55,6 +55,8 @@ CATS_AND_DOGS = {"cat", "dog"}
         ("train/train/cat,dog test/test_data/cat,dog", "train test", 0),
         ("asl_train/asl_train/cat,dog asl_test/asl_test/cat,dog", "train test", 0),
         ("train,test,test_foggy/cat,dog", "train test", 0),
+        ("train_images,train_labels,test_images,test_labels/cat,dog", "train test", 4),
+        ("train,train_old,test/cat,dog", "train test", 2),
         ("train,val,test/cat,dog samples:2", "train val test", 2),
         ("train,val,test/cat,dog runs/exp1", "train val test", 1),
         ("Train,Test/cat,dog Meta:43", "train test", 43),
@@ -107,6 +109,22 @@ def test_splits_and_classes_are_those_that_a_person_sees(tree: str, splits: str,
 def test_folder_that_holds_the_classes_once_more_and_says_so_is_kept_out(tree: str, kept_out: int) -> None:
     assert read(tree) == (CATS_AND_DOGS, {""}, kept_out)
     assert read(tree, "label")[2] == tree.count(".:1")  # what is written is obeyed
+
+
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        ("dataset/train,val/cat,dog:6 test/cat,dog:6", "dataset/ holds splits, and test beside it"),
+        ("cat,dog:30 backup/train,test/cat,dog:6", "backup/ holds splits, and cat, dog beside it"),
+        ("day/train,test/cat,dog:6 night/cat,dog:30", "day/ holds splits, and night beside it"),
+        ("data/train,valid/cat,dog test/test:6", "data/ holds splits, and test beside it"),
+        ("internal/train,val,test/cat,dog external/cat,dog", "internal/ holds splits, and external beside it"),
+        ("dataset/train,val/cat,dog unlabelled:9", "dataset/ holds splits, and unlabelled beside it"),
+    ],
+)
+def test_what_lies_beside_the_folder_around_splits_and_may_be_one_stops_the_run(tree: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{told} may be one of them, .* alone as the source"):
+        read(tree)
 
 
 def test_images_that_are_kept_out_beside_classes_name_the_folder() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import pickle
 import tarfile
@@ -52,6 +53,38 @@ def test_members_of_one_name_are_a_sample(workspace: Workspace) -> None:
     )
     found = [(item.path, item.content, item.labels, item.split) for item in items(workspace)]
     assert found == [("x/1.png", png("1"), ("7",), None), ("2.jpg", png("2"), ("8",), None)]
+
+
+def test_samples_of_one_key_beside_each_other_are_told_of(workspace: Workspace) -> None:
+    members = [("1.png", png("a")), ("1.cls", b"cat"), ("1.png", png("b")), ("1.cls", b"dog"), ("2.png", png("c"))]
+    with tarfile.open(workspace.root / "a.tar", "w") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    first, second = items(workspace)
+    assert first.problem is not None and "several members are called 1.png: give each" in first.problem.reason
+    assert second.problem is None
+
+
+@pytest.mark.parametrize("label", ["target.cls", "json.target", {"age": {"column": "meta.age.txt", "kind": "number"}}])
+def test_labels_are_members_of_any_name(label: Any, workspace: Workspace) -> None:
+    members = {"1.png": png("a"), "1.target.cls": b"7", "1.json": b'{"target": 7}', "1.meta.age.txt": b"7"}
+    shard(workspace, "a.tar", members)
+    (item,) = items(workspace, label=label)
+    assert item.labels in (("7",), 7.0)
+
+
+def test_where_no_sample_has_the_label_its_members_are_told(workspace: Workspace) -> None:
+    shard(workspace, "a.tar", samples("1", "2"))
+    config = IngestConfig.model_validate({"source": {"webdataset": "a.tar", "label": "txt"}})
+    with pytest.raises(DataError, match=r"ingest\.source\.label names the member txt; the sample 1 has cls, png"):
+        ingest_images(config, workspace)
+    both = {"domains": {"day": {"folder": "photos"}, "night": {"webdataset": "a.tar", "label": "txt"}}}
+    (workspace.root / "photos" / "unlabelled").mkdir(parents=True)
+    (workspace.root / "photos" / "unlabelled" / "3.png").write_bytes(png("3"))
+    with pytest.raises(DataError, match=r"domain night: ingest\.source\.label names the member txt"):
+        ingest_images(IngestConfig.model_validate({"source": both}), workspace)
 
 
 @pytest.mark.parametrize(

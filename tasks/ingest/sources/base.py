@@ -113,6 +113,11 @@ class Source(Section):
         """How many items to expect, for progress bars; 0 where only reading would tell."""
         return 0
 
+    def about_labels(self, workspace: Workspace) -> str:
+        """Where its labels are looked for and what there is in their place, for whoever finds none; empty where the
+        place is known to be there."""
+        return ""
+
     tells_numbers: ClassVar[bool] = False
     """Whether its tasks can be named, and so be numbers."""
 

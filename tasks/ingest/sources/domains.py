@@ -59,6 +59,13 @@ class DomainsSource(Source):
             for item in source.items(workspace, limit):
                 yield replace(item, path=f"{name}/{item.path}", domain=name)
 
+    def about_labels(self, workspace: Workspace) -> str:
+        """Of the first domain that tells of them."""
+        told = (
+            f"domain {name}: {told}" for name, each in self.domains.items() if (told := each.about_labels(workspace))
+        )
+        return next(told, "")
+
     def total(self, workspace: Workspace) -> int:
         """Of all, where all of them know."""
         totals = [source.total(workspace) for source in self.domains.values()]

@@ -121,6 +121,13 @@ class HuggingFaceSource(Source):
         told = " ".join(str(error).split())[:300]
         return DataError(f"ingest.source.huggingface: {self.huggingface} cannot be {what}: {told}")
 
+    def about_labels(self, workspace: Workspace) -> str:
+        """The columns, where none is named."""
+        if self.label is not None:
+            return ""
+        columns = {column for rows in self._splits(workspace).values() for column in rows.features or {}}
+        return f"ingest.source.label names the column of labels; there are {shorten(sorted(columns), 12)}"
+
     def _check_columns(self, image: str, here: Collection[str], anywhere: Collection[str]) -> None:
         """Whether the columns that the configuration names are there; of a test split, that of the labels may not be.
 

@@ -74,6 +74,16 @@ class WebDatasetSource(Source):
             for key, parts in _samples(shard, limit):
                 yield self._item(f"{above}{key}", parts, splits.get(str(shard)))
 
+    def about_labels(self, workspace: Workspace) -> str:
+        """The members of the first sample."""
+        for shard in _shards(self.webdataset, workspace):
+            for key, parts in _samples(shard, LARGEST):
+                asked = shorten(str(each.column) for each in self._tasks().values())
+                return (
+                    f"ingest.source.label names the member {asked}; the sample {key} has {shorten(sorted(parts), 12)}"
+                )
+        return ""
+
     def state(self, workspace: Workspace) -> str:
         """Sizes and times of the shards."""
         shards = _shards(self.webdataset, workspace)
@@ -120,7 +130,7 @@ def _splits_of(shards: list[str]) -> dict[str, Split]:
 
 
 def _labels(parts: dict[str, bytes | Problem], named: str) -> tuple[str, ...] | None:
-    member, _, key = named.partition(".")
+    member, _, key = (named, "", "") if named in parts else named.partition(".")
     found: Any = parts.get(member)
     if found is None:
         return None
@@ -151,8 +161,13 @@ def _samples(shard: Path | str, limit: int) -> Iterator[tuple[str, dict[str, byt
             yield current, parts
             parts = {}
         current = key
-        if extension.rpartition(".")[2].lower() not in ("pyd", "pickle", "pkl", "pth", "pt"):
-            parts[extension.lower()] = problem or content or b""
+        extension = extension.lower()
+        if extension in parts:
+            problem = Problem(
+                "bad_row", f"several members are called {key}.{extension}: give each sample a key of its own"
+            )
+        if extension.rpartition(".")[2] not in ("pyd", "pickle", "pkl", "pth", "pt"):
+            parts[extension] = problem or content or b""
     if current is not None:
         yield current, parts
 
