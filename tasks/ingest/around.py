@@ -1,7 +1,8 @@
-"""The folder around a tree, which means nothing: ``dataset/train/cat``."""
+"""Folders that mean nothing: the one around a tree (``dataset/train/cat``), and those that part it (``part1/cat``)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from tasks.errors import ConfigurationError
@@ -13,11 +14,18 @@ from tasks.ingest.naming import (
     says_unlabelled,
     split_called,
     split_names,
+    words_of,
 )
 from tasks.wording import shorten
 
 Tree = dict[tuple[str, ...], int]
 """How many images lie directly in a folder, by the names on the way to it."""
+
+PARTS = frozenset(
+    """part parts pt batch batches chunk chunks shard shards image images img imgs photo photos picture pictures folder
+    folders dir subfolder archive zip volume vol data dataset subset""".split()  # noqa: SIM905 (a wall of quotes)
+)
+"""Words that, with a number, name a part of a set of images."""
 
 DEEPEST = 4
 """Levels in which the splits of a tree are looked for."""
@@ -92,3 +100,17 @@ def only_folder(tree: Tree) -> str | None:
     """The only folder in which all images of a split lie, but for those in folders that say that they have no label."""
     names = [name for name in trees_below(tree) if not says_unlabelled(name)]
     return names[0] if len(names) == 1 and () not in tree else None
+
+
+def only_part_images(tree: Tree) -> bool:
+    """Whether folders at the top are called as parts of one set, ``part1`` and ``part2``, ``images_001`` and
+    ``images_002``, or as the letter that all names in them begin with: they are hardly classes."""
+    tops = trees_below(tree)
+    if len(tops) < 2 or () in tree:
+        return False
+    inner = {name: {look_alike(each) for each in trees_below(below)} for name, below in tops.items()}
+    if all(len(name) == 1 and name.isalpha() for name in tops):
+        return all(each.startswith(look_alike(name)) for name, names in inner.items() for each in names or {""})
+    bare = {re.sub(r"\d+", "", name.casefold()) for name in tops}
+    numbered = all(re.search(r"\d", name) for name in tops)
+    return numbered and len(bare) == 1 and not PARTS.isdisjoint(words_of(next(iter(bare))))

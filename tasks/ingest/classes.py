@@ -10,9 +10,10 @@ from tasks.errors import DataError
 from tasks.ingest.config import ChecksConfig
 from tasks.ingest.journal import USED, Journal
 from tasks.ingest.kinds import KINDS, NAMED, TASKS
-from tasks.ingest.naming import look_alike
+from tasks.ingest.naming import look_alike, split_called
+from tasks.ingest.relations import FOLDER
 from tasks.ingest.tables.cells import DECIMAL_COMMA, NUMBER, number_text, plain_number
-from tasks.ingest.told import values_of
+from tasks.ingest.told import LABELLED, values_of
 from tasks.records import Split
 from tasks.target import LABEL, Target
 from tasks.wording import shorten
@@ -82,11 +83,36 @@ def _remarks(
     counts = count_classes(journal, target)
     empty = sorted(_named(journal, target) - counts.keys())
     return {
+        "deeper_folders": list(_deeper(journal, target)),
         "empty_class": [(name, "no image of it can be used") for name in empty],
         "absent_class": list(_absent(counts, list(held_out))),
         "similar_classes": list(_similar([*counts, *empty], counts)),
         "numbers_as_classes": [(target.name, _as_number(target, counts))] if numbers and _are_numbers(counts) else [],
     }
+
+
+def _deeper(journal: Journal, target: Target) -> Iterator[tuple[str, str]]:
+    """Folders below those of classes, where most images lie in several of them."""
+    if target.column != LABEL:
+        return
+    rows = journal.sql.execute(
+        f"""SELECT {FOLDER}, label, COUNT(*) FROM rows
+        WHERE {LABELLED} AND layout IS NOT NULL AND "group" IS NULL GROUP BY 1, 2"""
+    )
+    images, deep, found = 0, 0, set()
+    for folder, label, count in rows:
+        images += count
+        below = f"/{folder}".partition(f"/{label}/")[2].partition("/")[0]
+        if below and not split_called(below):
+            deep += count
+            found.add(f"{label}/{below}")
+    classes = len(count_classes(journal, target))
+    if 2 * deep >= images and len(found) > classes:
+        yield (
+            f"{len(found):,} folders below {classes:,} classes",
+            f"{shorten(sorted(found), 3)} count as their class: where they are what images have in common, such as "
+            "patients, write layout: label/group, where they are the classes, */label",
+        )
 
 
 def _named(journal: Journal, target: Target) -> set[str]:

@@ -127,6 +127,9 @@ class ChecksConfig(Section):
     """Classes of which there is no image: their folders are empty, or all their images are kept out."""
     absent_class: Telling = "warn"
     """Classes without images in the split that choices are made on, or in the one that is reported on."""
+    deeper_folders: Telling = "warn"
+    """Folders below those of classes, several a class, in which most images lie: they count as their class, and may be
+    groups, ``layout: label/group``, or the classes, ``layout: "*/label"``."""
     similar_classes: Telling = "warn"
     """Class names that differ only in case, spaces or the form of their Unicode, ``Cat``, ``cat`` and ``CAT ``, or as
     ``1`` and ``1.0``."""

@@ -56,6 +56,7 @@ CLASSES = {
 """Kinds of findings about classes, each told of its name."""
 
 TASKS = {
+    "deeper_folders": "trees with folders below those of classes",
     "numbers_as_classes": "tasks whose classes look like values of a number",
     "untold_task": "tasks without labels in the split that is reported on",
 }

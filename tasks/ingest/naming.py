@@ -225,7 +225,7 @@ def is_aside(name: str) -> bool:
 
 def is_spare(name: str) -> bool:
     """Whether a folder beside splits is called as one that nobody takes for a split."""
-    if is_aside(name) or not (SPARE | ANNOTATIONS).isdisjoint(_words(name)):
+    if is_aside(name) or not (SPARE | ANNOTATIONS).isdisjoint(words_of(name)):
         return True
     found = called(name)
     return found is not None and found.denied
@@ -235,7 +235,7 @@ def without_spare(splits: Mapping[str, Split]) -> dict[str, Split]:
     """Splits but for folders that are called as what nobody learns from beside another of the same split: the
     ``test_heatmaps`` beside ``test``."""
     spare = (SPARE - MORE - (FILLERS - {"old"})) | ANNOTATIONS
-    sure = {name: split for name, split in splits.items() if spare.isdisjoint(_words(name))}
+    sure = {name: split for name, split in splits.items() if spare.isdisjoint(words_of(name))}
     return {name: split for name, split in splits.items() if name in sure or split not in sure.values()}
 
 
@@ -277,7 +277,7 @@ def _is_denied(joined: Sequence[str]) -> bool:
 
 def _joined(name: str) -> list[str]:
     """The words of a name; one of two parts is one."""
-    words = list(_words(name))
+    words = list(words_of(name))
     joined: list[str] = []
     while words:
         count = 2 if len(words) > 1 and "".join(words[:2]) in WORDS else 1  # hold-out, un_labelled, train_val
@@ -286,7 +286,8 @@ def _joined(name: str) -> list[str]:
     return joined
 
 
-def _words(name: str) -> Iterable[str]:
+def words_of(name: str) -> Iterable[str]:
+    """The words of a name, in lower case and without accents: ``TestSet_01`` has three."""
     for part in re.findall(r"[^\W\d_]+|\d+", _without_accents(name)):
         if _split_of(part.casefold()) or part.isupper() or part.islower():
             yield part.casefold()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tasks.errors import ConfigurationError
-from tasks.ingest.around import DEEPEST, Tree, around_splits, classes_in, only_folder, trees_below
+from tasks.ingest.around import DEEPEST, Tree, around_splits, classes_in, only_folder, only_part_images, trees_below
 from tasks.ingest.layout import Layout, Placed
 from tasks.ingest.naming import (
     ANNOTATIONS,
@@ -200,6 +200,8 @@ class _Reader:
                 below[folders[start:]] = below.get(folders[start:], 0) + count
         if (alike := _have_the_same_folders(below)) or _hold_those_beside(below):
             raise self._stop("split/label", f"split/{alike or 'domain/label'}")
+        if only_part_images(below):
+            raise self._stop("split/label", "split/*/label")
         if len(classes := trees_below(below)) == 1 and len(trees_below(*classes.values())) > 1:
             raise self._stop("split/label", "split/*/label")
         return layout
@@ -230,6 +232,8 @@ class _Reader:
             raise self._stop(*readings, "label")
         if alike := _have_the_same_folders(self.tree):
             raise self._stop("label", alike)
+        if only_part_images(self.tree):
+            raise self._stop("label", "*/label")
         if holding:
             raise ConfigurationError(
                 f"folders in {shorten(sorted(holding))} are called as those beside, and what holds the classes once "

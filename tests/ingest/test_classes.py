@@ -204,3 +204,25 @@ def test_names_show_how_they_differ() -> None:
     assert [readable(name) for name in ("cat ", "cat\u00a0", "café", "cafe\u0301", "貓")] == [
         "'cat '", r"'cat\xa0'", "'café'", r"'cafe\u0301'", "'貓'",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("folders", "layout", "told"),
+    [
+        ("cat/p1 cat/p2 dog/p3 dog/p4", "auto", "4 folders below 2 classes: cat/p1, cat/p2, dog/p3"),
+        ("train/cat/p1 train/cat/p2 train/dog/p3 test/cat/p4 test/dog/p5", "auto", "5 folders below 2 classes"),
+        (" ".join(f"{name}/{name}{number}" for name in ("cat", "dog") for number in range(12)), "label/group", ""),
+        ("cat/p1 cat/p2 dog/p3 dog/p4", "'*/label'", ""),
+        ("cat/images dog/images", "auto", ""),
+        ("cat/train cat/test dog/train dog/test", "auto", ""),
+        ("cat dog cat/odd cat/few", "auto", ""),
+    ],
+)
+def test_folders_below_those_of_classes_are_told_of(folders: str, layout: str, told: str, home: Workspace) -> None:
+    root = f"deeper {folders[:40]} {layout}".translate(str.maketrans("/*", "--"))
+    files = {f"{name}/{number}.png": png(f"{name} {number}") for name in folders.split() for number in range(12)}
+    grow(home.root / root, files)
+    dataset = ingested(home, folder=root, layout=layout.strip("'"))
+    findings = json.loads((dataset.report / "checks.json").read_text())["findings"]
+    assert ("deeper_folders" in findings) == bool(told)
+    assert not told or findings["deeper_folders"]["examples"][0].startswith(told)

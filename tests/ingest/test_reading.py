@@ -397,3 +397,29 @@ def test_what_is_called_labelled_beside_unlabelled_is_learned_from(tree: str, sp
 
 def test_labelled_is_a_class_where_nothing_is_called_unlabelled() -> None:
     assert read("labelled,plain:3") == ({"labelled", "plain"}, {""}, 0)
+
+
+@pytest.mark.parametrize(
+    ("tree", "readings"),
+    [
+        ("part1/cat,dog part2/bird,fish", "label */label"),
+        ("batch_1/cat batch_2/dog", "label */label"),
+        ("train/part1/cat,dog train/part2/bird,fish test/part1/cat,dog", "split/label split/*/label"),
+        ("a/abbey,airport b/bar,beach c/cafe", "label */label"),
+        ("HAM10000_images_part_1,HAM10000_images_part_2:9", "label */label"),
+        ("images_001,images_002,images_003/images:9", "label */label"),
+    ],
+)
+def test_folders_that_only_part_the_images_are_not_taken_for_classes(tree: str, readings: str) -> None:
+    with pytest.raises(ConfigurationError, match="the folders can be read in 2 ways") as stopped:
+        read(tree)
+    for reading in readings.split():
+        assert f"layout: {reading} " in str(stopped.value)
+    assert read(tree, readings.split()[0])[2] == 0
+
+
+@pytest.mark.parametrize(
+    "tree", ["a,b,c:9", "class1,class2,class3:9", "0/v,w 1/x,y", "grade_1,grade_2:4", "a/b,c b/d,e"]
+)
+def test_letters_and_numbers_may_be_classes(tree: str) -> None:
+    assert len(read(tree)[0]) == len(read(tree, "label")[0])
