@@ -108,8 +108,8 @@ def open_image(image: ImageLike, limits: Limits = ALLOWED) -> Image.Image:
         case Image.Image():
             opened = image
         case np.ndarray():
-            if image.dtype.kind == "f" or image.ndim not in (2, 3):
-                # Pillow would take floats in 0..1 for a black image.
+            if image.dtype.kind == "f" or image.dtype == np.int8 or image.ndim not in (2, 3):
+                # Pillow would take floats in 0..1 for a black image, and what is negative for the brightest.
                 raise DataError(
                     f"an array {list(image.shape)} of {image.dtype} is no image: give uint8 [H, W] or [H, W, 3 or 4]"
                 )

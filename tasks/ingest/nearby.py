@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -42,9 +43,27 @@ def in_its_form(path: Path) -> Path:
 def hint(place: str) -> str:
     """What is there instead of a file that is not, as the end of a sentence; empty where nothing comes near it."""
     if ending := next((ending for ending in ENDINGS if os.path.isfile(place + ending)), None):
-        return f"; {os.path.basename(place)}{ending} is there: write the ending, too"
+        return f"; {os.path.basename(place)}{ending} is there: write the ending, too, or ingest.source.suffix: {ending}"
     near = _near(place)
     return f"; {near!r} is there: write it so" if near else ""
+
+
+def hint_below(base: str, named: str) -> str:
+    """Of a name that is not there below a folder, the folder in it that has it, as the end of a sentence."""
+    for folder in _folders_in(base):
+        for ending in ("", *ENDINGS):
+            if os.path.isfile(os.path.join(base, folder, named + ending)):
+                more = f", and ingest.source.suffix: {ending}" if ending else ""
+                return f"; {folder}/{named}{ending} is there: name that folder in ingest.source.roots{more}"
+    return ""
+
+
+@lru_cache(maxsize=4)
+def _folders_in(base: str) -> tuple[str, ...]:
+    """The first of them by their names."""
+    with suppress(OSError), os.scandir(base) as entries:
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir())[:100])
+    return ()
 
 
 def _near(place: str) -> str | None:

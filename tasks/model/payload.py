@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from PIL import Image
@@ -82,10 +83,11 @@ def decode_base64(text: str, limits: Limits) -> bytes:
         TooLarge: there are more bytes than allowed.
         ValueError: it is none.
     """
-    if text.startswith("data:"):
+    if text.lstrip()[:5].lower() == "data:":
         kind, _, text = text.partition(",")
-        if not kind.endswith(";base64"):
+        if not kind.lower().endswith(";base64"):
             raise ValueError("data that is not in base64")
+        text = unquote(text)
     packed = text.encode("ascii").translate(_URL_SAFE, delete=_WHITESPACE).rstrip(b"=")
     if (size := len(packed) * 3 // 4) > limits.bytes:
         raise TooLarge(f"{size:,} bytes are too much; the limit is {limits.bytes:,} (ingest.limits.bytes)")

@@ -228,6 +228,11 @@ def test_pipe_that_nobody_fills_is_refused_at_once(tmp_path: Path) -> None:
         decode(tmp_path / "x.png")
 
 
+def test_an_array_with_a_sign_is_no_image() -> None:
+    with pytest.raises(DataError, match=r"an array \[4, 5\] of int8 is no image: give uint8"):
+        decode(np.full((4, 5), -1, np.int8))
+
+
 @pytest.mark.parametrize("nothing", [None, 5, float("nan"), ["x"], {"image": "x"}], ids=str)
 def test_what_is_of_no_kind_of_image_is_a_data_error(nothing: object) -> None:
     """Numbers above all, which the system takes for files that are open."""

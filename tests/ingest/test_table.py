@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -320,8 +321,61 @@ def test_paths_of_windows_are_read_with_slashes_and_drives_are_told_of(listed: P
 
 def test_a_name_without_its_ending_is_told_which_file_is_meant(listed: Path, workspace: Workspace) -> None:
     found = items(workspace, "path,label\na/1,cat\na/7,cat\n")
-    assert found[0].problem.reason.endswith("a/1: No such file or directory; 1.png is there: write the ending, too")
+    assert found[0].problem.reason.endswith(
+        "a/1: No such file or directory; 1.png is there: write the ending, too, or ingest.source.suffix: .png"
+    )
     assert found[1].problem.reason.endswith("a/7: No such file or directory")
+    found = items(workspace, "path,label\na/1,cat\na/2.PNG,cat\n,cat\n", suffix=".png")
+    assert [item.path for item in found] == ["a/1.png", "a/2.PNG", "row 3"]
+
+
+def test_what_is_not_beside_the_table_is_looked_for_below_the_roots(listed: Path, workspace: Workspace) -> None:
+    table = "path,label\n1.png,cat\n4 ü.png,cat\n9.png,cat\n"
+    alone = items(workspace, table)
+    assert alone[0].problem is not None
+    told = "No such file or directory; a/1.png is there: name that folder in ingest.source.roots"
+    assert alone[0].problem.reason.endswith(told)
+    found = items(workspace, table, roots=["listed/a", "listed/b"])
+    assert [item.path for item in found] == ["a/1.png", "b/4 ü.png", "9.png"]
+    assert found[2].problem is not None and found[2].problem.kind == "missing"
+    (listed / "b" / "1.png").write_bytes(png("another"))
+    (twice, *_) = items(workspace, table, roots=["listed/a", "listed/b"])
+    assert twice.problem is not None and "lies below several folders of ingest.source.roots" in twice.problem.reason
+    (listed / "1.png").write_bytes(png("beside"))
+    assert items(workspace, table, roots=["listed/a", "listed/b"])[0].place == str(listed / "1.png")
+
+
+@pytest.mark.parametrize("column", ["Usage", "subset", "data_split"])
+def test_a_column_of_splits_of_another_name_is_not_passed_over(column: str, listed: Path, workspace: Workspace) -> None:
+    table = f"path,label,{column}\na/1.png,cat,Training\na/2.png,dog,PrivateTest\n"
+    for step in (lambda: items(workspace, table), lambda: read_source({"table": "listed/t.csv"}).check(workspace)):
+        with pytest.raises(ConfigurationError, match=f"and {column.lower()} holds names of splits .Training.: write"):
+            step()
+    assert [item.split for item in items(workspace, table, split=column)] == ["train", "test"]
+    assert [item.split for item in items(workspace, table.replace("Training", "blue"))] == [None, None]
+    both = "path,label,set,split\na/1.png,cat,train,test\n"
+    assert [item.split for item in items(workspace, both)] == ["test"]
+
+
+def test_a_table_without_a_head_is_told_which_line_to_write(listed: Path, workspace: Workspace) -> None:
+    for table, name, line in (
+        ("a/1.png,cat\n", "t.csv", "write the line path,label above it"),
+        ("0\t1\ta/1.png\n", "t.tsv", "write a line above it that names all 3 columns, as in path<tab>label"),
+        ("a/1.png;cat;x\n", "t.csv", "names all 3 columns, as in path;label"),
+    ):
+        with pytest.raises(ConfigurationError, match=line):
+            items(workspace, table, name)
+    with pytest.raises(ConfigurationError, match=r"ingest\.source\.image and ingest\.source\.label$"):
+        items(workspace, '{"a": 1, "path": "x"}\n', "t.jsonl")
+
+
+def test_an_object_that_is_printed_for_people_is_told_as_one(listed: Path, workspace: Workspace) -> None:
+    coco = {"images": [{"id": 1}], "annotations": [], "categories": []}
+    for indent in (None, 2):
+        with pytest.raises(DataError, match="is one object, with images, annotations, categories: a list of objects"):
+            items(workspace, json.dumps(coco, indent=indent), "t.json")
+    with pytest.raises(DataError, match="is no JSON that holds rows"):
+        items(workspace, '{"path": \n', "t.json")
 
 
 def test_urls_of_files_on_this_machine_are_paths(listed: Path, workspace: Workspace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import textwrap
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ DIALECTS = {
     "around it": f"  {PLAIN}\n",
     "no padding": PLAIN.rstrip("="),
     "data": f"data:image/png;base64,{PLAIN}",
+    "data in capitals": f" DATA:image/png;BASE64,{PLAIN}",
+    "data in percents": f"data:image/png;base64,{quote(PLAIN, safe='')}",
     "data with parameters": f"data:image/svg+xml;charset=utf-8;base64,{base64.urlsafe_b64encode(CONTENT).decode()}",
 }
 

@@ -12,12 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
-from tasks.errors import DataError
+from tasks.errors import ConfigurationError, DataError
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
 from tasks.ingest.naming import has_drive, says_evaluation, says_labelled, slashed, split_called, splits_called
-from tasks.ingest.nearby import hint, in_its_form, plain_path
+from tasks.ingest.nearby import hint, hint_below, in_its_form, plain_path
 from tasks.ingest.sources.base import FILLED, LARGEST, Encoding, Item, Source, is_filled, local_path
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
@@ -26,6 +26,9 @@ from tasks.records import Split
 from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
+
+UNREAD = ("subset", "set", "usage", "partition", "phase", "splits", "dataset_split", "data_split")
+"""What columns of splits are called by others than us; which one is meant has to be said."""
 
 MOST = 10_000
 """Names of splits that are looked at: what has more is no column of splits."""
@@ -53,8 +56,10 @@ class TableSource(Source):
     group: str = "group"
     """Column of groups, likewise: patients, scenes, days."""
     roots: list[str] = Field(default_factory=list)
-    """Folders and URLs that rows may name images below, beside the table's own folder. Of several, each one's name is
-    that of a folder around its images in the dataset."""
+    """Folders and URLs that rows may name images below, beside the table's own folder; what is not in that is looked
+    for in these. Of several, each one's name is that of a folder around its images in the dataset."""
+    suffix: str = ""
+    """What names of images lack in the table, such as ``.jpg``."""
     encoding: Encoding | None = None
     """Of a text table that is not UTF-8 and has no byte order mark, such as ``windows-1252``."""
     expects: ClassVar[str] = "rows that name an image and its label"
@@ -81,8 +86,9 @@ class TableSource(Source):
         said, and names no image in ``data/``."""
         place = self._place(workspace)
         if isinstance(place, Path) and (first := self._first(place)) is not None and first.problem is None:
+            self._check_unread(first, place)
             if first.image is None:
-                _Roots(place, self.roots, workspace).find(first.cells[self.image])
+                _Roots(place, self.roots, workspace).find(self._ended(first.cells[self.image]))
             with suppress(ValueError):  # of this row alone
                 read_cells(first.cells, self._tasks())
 
@@ -93,6 +99,8 @@ class TableSource(Source):
         splits: dict[str, Split] = {}
         seen: set[str] = set()
         for row in self._rows(place):
+            if not seen:
+                self._check_unread(row, place)
             if (called := row.cells.get(self._split_column, "")) not in seen and len(seen) < MOST:
                 seen.add(called)
                 if called not in splits and (says_evaluation(called) or says_labelled(called)):
@@ -115,6 +123,24 @@ class TableSource(Source):
         first = self._first(place)
         within = first is not None and first.image is not None
         return fingerprint(self.model_dump(mode="json"), stamp_of(place) if within else super().state(workspace))
+
+    def _check_unread(self, row: Row, place: Path | str) -> None:
+        """Whether a column that tells splits would not be read, and its images be cut anew.
+
+        Raises:
+            ConfigurationError: one would not.
+        """
+        if self.split != "split" or "split" in row.cells:
+            return
+        for column in UNREAD:
+            if (cell := row.cells.get(column)) and split_called(cell):
+                raise ConfigurationError(
+                    f"{place} has no column split, and {column} holds names of splits ({cell}): write "
+                    f"ingest.source.split: {column}; ingest.split.by: hash cuts all of it anew"
+                )
+
+    def _ended(self, named: str) -> str:
+        return named if named.lower().endswith(self.suffix.lower()) or not named else named + self.suffix
 
     def _place(self, workspace: Workspace) -> Path | str:
         table = local_path(self.table, workspace)
@@ -145,13 +171,14 @@ class TableSource(Source):
         # By their names, not by what was written: a configuration that was saved and read again has all keys.
         named = {column: key for column, key in keys.items() if column != type(self).model_fields[key].default}
         alone = {column for asked in self._tasks().values() if not asked.takes_lists for column in asked.columns}
-        return Wanted(self.image, list(columns), list(keys), named, frozenset(columns) - alone)
+        unread = [] if named.keys() & {self._split_column} else [name for name in UNREAD if name not in columns]
+        return Wanted(self.image, list(columns), [*keys, *unread], named, frozenset(columns) - alone)
 
     def _item(self, row: Row, roots: _Roots, limit: int, splits: Mapping[str, Split]) -> Item:
         """A row's item; its number is told by whoever asks."""
         if row.problem is not None:
             return Item(f"row {row.number}", problem=Problem("bad_row", row.problem))
-        named = row.cells[self.image]
+        named = self._ended(row.cells[self.image])
         if not named and row.image is None:
             return Item(f"row {row.number}", problem=Problem("bad_row", f"no {self.image}"))
         try:
@@ -184,7 +211,8 @@ def _found(item: Item, roots: _Roots) -> Item:
     try:
         stamp = stamp_of(Path(place)) if "://" not in place else None
     except OSError as error:
-        problem = Problem("missing", f"{place}: {error.strerror}{hint(place)}")
+        told = hint(place) or (hint_below(str(roots.base), item.path) if isinstance(roots.base, Path) else "")
+        problem = Problem("missing", f"{place}: {error.strerror}{told}")
         return Item(item.path, problem=problem, labels=item.labels, further=item.further)
     return replace(item, path=path, place=place, stamp=stamp)
 
@@ -230,11 +258,10 @@ class _Roots:
             told = f"{named} is on a drive of Windows; write paths relative to the table's folder"
             return "", "", Problem("unsafe_path", told)
         if "://" not in named and isinstance(self.base, Path):
-            path = Path(named) if named.startswith("/") else self.base / named
-            if "\\" in named and not os.path.lexists(path):
-                path = self.base / slashed(named)
-            if not named.isascii() and not os.path.lexists(path):
-                path = in_its_form(path)
+            path, *others = self._places(named)
+            if others:
+                told = f"{named} lies below several folders of ingest.source.roots: write paths that tell which"
+                return "", "", Problem("bad_row", told)
             real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
             # A link to an image has a name of its own.
             shown = Path(os.path.realpath(path.parent), path.name) if os.path.islink(path) else real
@@ -250,6 +277,27 @@ class _Roots:
             if url.startswith(root) and ".." not in PurePosixPath(unquote(urlsplit(url).path)).parts:
                 return url, self.above.get(root, "") + url.removeprefix(root).replace("?", "-"), None
         return "", "", Problem("unsafe_path", f"{named} lies below no URL of ingest.source.roots")
+
+    def _places(self, named: str) -> list[Path]:
+        """Where on this machine a path leads to something: below the table's folder or, where it does not, each root;
+        below the former where nothing is there at all."""
+        assert isinstance(self.base, Path)
+        if named.startswith("/"):
+            return [_spelt(Path(named))]
+        own = _spelt(self.base / named, self.base / slashed(named))
+        if os.path.lexists(own):
+            return [own]
+        others = (_spelt(folder / named, folder / slashed(named)) for folder in self.folders[1:])
+        return [path for path in others if os.path.lexists(path)] or [own]
+
+
+def _spelt(*paths: Path) -> Path:
+    """The first of several paths that is there, be it in another form of Unicode; else the last."""
+    for path in paths:
+        if os.path.lexists(path):
+            return path
+    path = paths[-1]
+    return path if str(path).isascii() else in_its_form(path)
 
 
 def _names_of(roots: list[Path | str]) -> dict[Path | str, str]:

@@ -82,18 +82,26 @@ def _plain(name: str) -> str:
     return "".join(sign for sign in text if unicodedata.category(sign) != "Cf").strip().casefold()
 
 
-def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, int]:
+def columns_of(names: Sequence[str], wanted: Wanted, table: Path | str, delimiter: str | None = None) -> dict[str, int]:
     """Where each wanted column that is there stands, counted from 0.
+
+    Args:
+        delimiter: between the cells of a text.
 
     Raises:
         MissingColumns: an image's or label's is not there, or another that the configuration names.
         ConfigurationError: several may be meant.
     """
-    return _single(check_columns(names, wanted, table), names, table)
+    return _single(check_columns(names, wanted, table, delimiter), names, table)
 
 
-def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, list[int]]:
+def check_columns(
+    names: Sequence[str], wanted: Wanted, table: Path | str, delimiter: str | None = None
+) -> dict[str, list[int]]:
     """Whether these are all columns that are configured; returns `found_columns`.
+
+    Args:
+        delimiter: between the cells of a text, which may lack a head.
 
     Raises:
         MissingColumns: an image's or label's is not there, or another that the configuration names.
@@ -113,8 +121,7 @@ def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> di
     if missing:
         raise MissingColumns(
             f"{table} has no column {shorten(missing)}; it has {there}. Name its columns in "
-            "ingest.source.image and ingest.source.label; where these are no names but the first row, write the line "
-            f"{','.join(wanted.required)} above it"
+            f"ingest.source.image and ingest.source.label{_headless(names, wanted, delimiter)}"
         )
     if missing := [name for name in wanted.named if name not in found]:
         keys = " and ".join(f"ingest.source.{wanted.named[name]}" for name in missing)
@@ -122,6 +129,17 @@ def check_columns(names: Sequence[str], wanted: Wanted, table: Path | str) -> di
             f"{table} has no column {shorten(missing)}; it has {there}. Name its own in {keys}, or leave that out"
         )
     return found
+
+
+def _headless(names: Sequence[str], wanted: Wanted, delimiter: str | None) -> str:
+    """What to do with a text whose first row has no names."""
+    if delimiter is None:
+        return ""
+    line = delimiter.join(wanted.required).replace("\t", "<tab>")
+    told = "; where these are no names but the first row, write "
+    if len(names) == len(wanted.required):
+        return f"{told}the line {line} above it"
+    return f"{told}a line above it that names all {len(names)} columns, as in {line}"
 
 
 def places_of(names: Sequence[str], wanted: Wanted, table: Path | str) -> dict[str, int]:

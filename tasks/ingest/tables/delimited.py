@@ -52,7 +52,7 @@ def delimited_rows(stream: IO[bytes], table: Path | str, wanted: Wanted, encodin
     head, lines = _find_head(iter(partial(text.readline, LONGEST), ""), wanted)
     if not names_all(head.names, wanted):
         _check_decoded(head.names, head.line, table)
-    columns = columns_of(head.names, wanted, table)
+    columns = columns_of(head.names, wanted, table, head.delimiter)
     for number, (line, cells, problem) in enumerate(_records(lines, head, table), 1):
         problem = problem or _misfit(cells, len(head.names))
         if problem is not None:

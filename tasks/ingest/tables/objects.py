@@ -92,11 +92,24 @@ def _values(stream: IO[bytes], table: Path | str, encoding: str) -> Iterator[Any
         first = line
     if first.lstrip().startswith("["):
         yield from _listed(first + text.read(LARGEST), table)
+    elif _is_begun(first):
+        yield _parsed(first + text.read(LARGEST), table, "it")
     elif first:
         yield _parsed(first, table, "its first line")
         while line := text.readline(LONGEST):
             if line.strip():
                 yield _parsed(line, table)
+
+
+def _is_begun(line: str) -> bool:
+    """Whether a line is the beginning of an object that goes on below it, as programs print one for people."""
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        return line.lstrip().startswith("{") and error.pos >= len(line.rstrip())
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _listed(text: str, table: Path | str) -> list[Any]:

@@ -58,6 +58,7 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
         others = load_workbook(stream, read_only=True).sheetnames[1:]
         hint = f"; only the first sheet is read, and there are {shorten(others)}: put the table first" if others else ""
         raise MissingColumns(f"{error}{hint}") from error
+    _check_alone(load_workbook, stream, table, wanted)
     empty: set[str] = set()
     for number, values in enumerate(rows, 1):
         there = {name: values[place] if place < len(values) else None for name, place in columns.items()}
@@ -70,6 +71,24 @@ def sheet_rows(stream: IO[bytes], table: Path | str, wanted: Wanted) -> Iterator
             yield Row(number, cells)
     if empty and _has_formulas(load_workbook, stream):
         _check_computed(load_workbook, stream, table, {columns[name]: name for name in empty}, above)
+
+
+def _check_alone(load: Callable[..., Any], stream: IO[bytes], table: Path | str, wanted: Wanted) -> None:
+    """Raise where further sheets that are shown begin with the same columns."""
+    if sum(name.startswith("xl/worksheets/") for name in zipfile.ZipFile(stream).namelist()) < 2:
+        return
+    first, *others = load(stream, read_only=True, data_only=True).worksheets
+    alike = []
+    for sheet in others:
+        sheet.reset_dimensions()
+        rows = ([text_of(cell) for cell in row] for row in islice(sheet.iter_rows(values_only=True), ABOVE))
+        if sheet.sheet_state == "visible" and any(names_all(names, wanted) for names in rows):
+            alike.append(sheet.title)
+    if alike:
+        raise DataError(
+            f"{table}: the sheets {shorten([first.title, *alike])} hold such a table each, and only the first is read: "
+            "join them in it, with a column split where they are splits, or hide the others"
+        )
 
 
 def _values(load: Callable[..., Any], stream: IO[bytes], table: Path | str) -> Iterator[tuple[Any, ...]]:

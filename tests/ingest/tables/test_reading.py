@@ -132,13 +132,29 @@ def test_the_first_sheet_of_a_workbook_is_read_with_what_its_cells_say(tmp_path:
     frame = pd.DataFrame({"n": range(6), "Path ": [f"{number}.png" for number in range(6)], "label": labels})
     with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
         frame.to_excel(book, sheet_name="first", startrow=2, index=False)
-        pd.DataFrame({"path": ["x"], "label": ["y"]}).to_excel(book, sheet_name="second")
+        pd.DataFrame({"path": ["x"], "notes": ["y"]}).to_excel(book, sheet_name="second")
     content = (tmp_path / "t.xlsx").read_bytes()
     assert cells(rows(tmp_path, content)) == list(
         zip([f"{number}.png" for number in range(6)], ["1", "", "NA", "True", "2.5", "2026-01-02"], strict=True)
     )
     with pytest.raises(DataError, match="damaged Excel workbook"):
         rows(tmp_path, zipped("xl/workbook.xml"))
+
+
+def test_sheets_that_hold_such_a_table_each_are_told_of_unless_they_are_hidden(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    frame = pd.DataFrame({"path": ["1.png"], "label": ["cat"]})
+    for state in ("visible", "hidden"):
+        with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+            frame.to_excel(book, sheet_name="train", index=False)
+            frame.to_excel(book, sheet_name="test", index=False, startrow=3)
+            book.sheets["test"].sheet_state = state
+        content = (tmp_path / "t.xlsx").read_bytes()
+        if state == "hidden":
+            assert cells(rows(tmp_path, content)) == [("1.png", "cat")]
+        else:
+            with pytest.raises(DataError, match="the sheets train, test hold such a table each"):
+                rows(tmp_path, content)
 
 
 def test_all_rows_of_a_sheet_are_read_whatever_its_file_says_of_their_number(tmp_path: Path) -> None:
