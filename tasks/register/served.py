@@ -90,13 +90,6 @@ def _entries(model_input: Any) -> Sequence[Any]:
     if not isinstance(model_input, pd.DataFrame):
         return model_input
     column = next((name for name in (COLUMN, BARE) if name in model_input), None)
-    if not len(model_input):
-        return []
-    if column == BARE and len(model_input.columns) > 1:
-        raise DataError(
-            f"there are {len(model_input.columns)} columns without names: send a list with an image in each place, or "
-            f"name the column {COLUMN!r}"
-        )
     if column is None:
         raise DataError(f"images are read from a column {COLUMN!r}, and there is none: name it so, or send a list")
     entries = model_input[column].tolist()

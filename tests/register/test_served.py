@@ -100,17 +100,6 @@ def test_the_column_image_is_read_wherever_it_stands(served_model: mlflow.pyfunc
 
 
 @pytest.mark.slow
-def test_what_is_dropped_of_a_request_is_told(served_model: mlflow.pyfunc.PyFuncModel, photo: Path) -> None:
-    content = photo.read_bytes()
-    with pytest.raises(
-        mlflow.MlflowException, match="2 columns without names: send a list with an image in each place"
-    ):
-        served_model.predict(pd.DataFrame([[content, content]]))
-    assert len(served_model.predict(pd.DataFrame([[content], [content]]))) == 2
-    assert len(served_model.predict(pd.DataFrame({"image": []}))) == 0
-
-
-@pytest.mark.slow
 def test_one_bad_image_of_three_is_named_and_the_others_are_answered(
     served_model: mlflow.pyfunc.PyFuncModel, photo: Path
 ) -> None:
