@@ -173,7 +173,8 @@ def _time(milliseconds: int | None) -> str | None:
 
 
 def _figure(each: Mapping[str, float]) -> str:
-    return f"{each['value']:.4f} [{each['low']:.4f}, {each['high']:.4f}]"
+    value, low, high = (round(each[name], 4) + 0.0 for name in ("value", "low", "high"))  # no -0.0000
+    return f"{value:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _branch(above: Tree, title: str, facts: Facts) -> Tree:

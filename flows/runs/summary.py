@@ -266,8 +266,8 @@ def _backbone(features: FeatureSet) -> str:
 
 
 def _candidate(candidate: Candidate, dataset: Dataset | None = None) -> str:
-    chosen = ", ".join(f"{name} {value:g}" for name, value in candidate.chosen.items())
+    values = ", ".join(f"{name} {value:g}" for name, value in candidate.chosen.items())
     what = f"{candidate.method} head" if candidate.backbone is None else f"{candidate.method}, head and backbone"
     tried = f"; the best of {len(candidate.scores)} seeds" if candidate.scores else ""
     taught = f"; taught by {', '.join(candidate.teachers)}" if candidate.teachers else ""
-    return f"{what}, {chosen} {chosen_how(candidate, dataset)}{tried}{taught}"
+    return f"{what}, {values} {chosen_how(candidate, dataset)}".rstrip() + tried + taught

@@ -112,11 +112,11 @@ def _facts(dataset: Dataset, preprocessed: Preprocessed, features: FeatureSet, c
 
 
 def chosen_how(candidate: Candidate, dataset: Dataset | None) -> str:
-    """How a candidate was chosen, as far as that is known."""
+    """How a candidate was chosen; empty where that is not known."""
     if candidate.cross_validated:
         return "chosen by cross-validation"
     if dataset is None:
-        return "chosen"
+        return ""
     return "chosen on validation" if dataset.choose_on == "val" else f"chosen on {dataset.choose_on}"
 
 

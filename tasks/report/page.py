@@ -18,7 +18,7 @@ from tasks.report.insight import explanation, robustness, shift
 from tasks.report.origin import cost, data, lineage, method
 from tasks.report.overview import comparison, verdict
 from tasks.report.quality import calibration, further, metrics, slices
-from tasks.wording import IN_UNITS, quantity
+from tasks.wording import IN_UNITS, counted, quantity
 
 SECTIONS: tuple[tuple[str, str, Callable[[Facts], dict[str, Any] | None]], ...] = (
     ("verdict", "Verdict", verdict),
@@ -67,7 +67,7 @@ def _environment() -> Environment:
     environment.globals["LESS"] = LESS
     environment.filters |= {
         "figure": _figure, "signed": _signed, "words": _words, "mega": _mega, "p": _p, "told": _told, "gained": _gained,
-        "number": _number
+        "number": _number, "counted": counted
     }  # fmt: skip
     return environment
 

@@ -145,7 +145,7 @@ def test_comparisons_of_numbers_and_further_tasks_have_a_line_each() -> None:
     assert comparison_lines(unknown)[1].endswith("p 0.001"), "what is not known is not told"
 
 
-@pytest.mark.parametrize(("crossed", "how"), [(False, "chosen"), (True, "chosen by cross-validation")])
+@pytest.mark.parametrize(("crossed", "how"), [(False, ""), (True, " chosen by cross-validation")])
 def test_a_candidate_says_how_its_strength_was_chosen(crossed: bool, how: str) -> None:
     candidate = outcome(several=False).candidate.model_copy(update={"cross_validated": crossed})
-    assert describe(candidate, cached=False) == f"train\tlinear head, l2 0.1 {how}"
+    assert describe(candidate, cached=False) == f"train\tlinear head, l2 0.1{how}"

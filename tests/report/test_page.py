@@ -80,7 +80,7 @@ def test_the_verdict_stands_first_with_the_headline_its_interval_and_what_was_fo
 def test_a_comparison_tells_both_figures_what_was_lost_and_which_classes_are_gone(tmp_path: Path) -> None:
     read = Reading(page(facts(tmp_path, compared=True)))
     assert "accuracy 0.9500 0.8500 −0.1000 [−0.1900, −0.0100]" in read.words
-    assert "1 images gained, 4 lost (p 0.040)" in read.words and "3 left out" in read.words
+    assert "1 image gained, 4 lost (p 0.040)" in read.words and "3 left out" in read.words
     assert "hornet" in read.words and "honeybee → bee" in read.words
     colours = [of["class"] for tag, of in read.tags if tag == "div" and "diff" in (of.get("class") or "")]
     assert colours == ["track diff down", "track diff down"], "a lower accuracy and a higher loss are both worse"
