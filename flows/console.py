@@ -198,7 +198,7 @@ def show_outcome(outcome: Outcome, server: str | None) -> None:
     elif model.alias != "champion":
         table.add_row("promote", Text(f"headstart promote {model.name} {model.version}"))
     out.print()
-    out.print(table)
+    show_table(table)
 
 
 def show_pages(pages: list[Page], workspace: Workspace) -> None:

@@ -83,7 +83,7 @@ def report_kinship(
     table = _table(found)
     table.to_csv(folder / "shift.csv", index=False, float_format="%.4f")
     figure = projection_figure(embeddings, rows, f"{dataset.report_on} and train")
-    figure.savefig(folder / "projection.png", dpi=110)
+    figure.savefig(folder / "projection.png", dpi=160)
     first = table.iloc[0]
     # A question that was asked beforehand: that others are asked, too, of the domains, takes nothing from it.
     if first["p"] < SURE and first["effect"] > SMALL:
