@@ -357,6 +357,60 @@ def test_a_column_of_splits_of_another_name_is_not_passed_over(column: str, list
     assert [item.split for item in items(workspace, both)] == ["test"]
 
 
+@pytest.mark.parametrize(
+    ("names", "pattern", "splits"),
+    [
+        ("train.csv valid.csv test.csv", "{train,valid,test}.csv", "train val test"),
+        ("train.csv test.csv", "t*.csv", "test train"),
+        ("train/_classes.csv test/_classes.csv", "*/_classes.csv", "test train"),
+        ("part-0.csv part-1.csv", "part-[01].csv", "None None"),
+        ("my_train.tsv.txt my_test.tsv.txt", "{my_train,my_test}.tsv.txt", "train test"),
+    ],
+)
+def test_several_tables_are_one_and_may_be_splits(names: str, pattern: str, splits: str, workspace: Workspace) -> None:
+    for name in names.split():
+        (workspace.root / "many" / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.root / "many" / name).write_text("path,label\n1.png,cat\n7.png,dog\n\n")
+        (workspace.root / "many" / name).with_name("1.png").write_bytes(png(name))
+    source = read_source({"table": f"many/{pattern}"})
+    source.check(workspace)
+    found = list(source.items(workspace))
+    assert [str(item.split) for item in found if item.problem is None] == splits.split()
+    folders = [name.rpartition("/")[0] for name in sorted(names.split())]
+    assert {item.path for item in found if item.problem is None} == {
+        f"{folder}/1.png".lstrip("/") for folder in folders
+    }
+    lacking = [item.problem.reason for item in found if item.problem is not None]
+    assert len(lacking) == len(splits.split()) and all(
+        ".csv, row 2: " in told or ".txt, row 2: " in told for told in lacking
+    )
+    before = source.state(workspace)
+    (workspace.root / "many" / names.split()[-1]).write_text("path,label\n1.png,dog\n")
+    assert source.state(workspace) != before
+
+
+def test_the_images_that_several_tables_hold_stay_apart(workspace: Workspace) -> None:
+    for name in ("train-0", "train-1", "test-0"):
+        rows = [{"image": {"bytes": png(name), "path": None}, "label": name}]
+        pd.DataFrame(rows).to_parquet(workspace.root / f"{name}.parquet")
+    found = list(read_source({"table": "*.parquet", "image": "image"}).items(workspace))
+    assert [(item.path, item.split) for item in found] == [
+        ("test-0/0000001.png", "test"), ("train-0/0000001.png", "train"), ("train-1/0000001.png", "train")
+    ]  # fmt: skip
+
+
+def test_tables_that_are_not_there_or_contradict_their_folder_are_told(workspace: Workspace) -> None:
+    with pytest.raises(DataError, match=r"ingest\.source\.table: no table is called x-\*\.csv"):
+        read_source({"table": "x-*.csv"}).check(workspace)
+    for name in ("train/train.csv", "train/test.csv", "test/test.csv"):
+        (workspace.root / name).parent.mkdir(exist_ok=True)
+        (workspace.root / name).write_text("path,label\n")
+    with pytest.raises(DataError, match="is called as the split test, and its folder as the split train: rename"):
+        list(read_source({"table": "*/*.csv"}).items(workspace))
+    (workspace.root / "a[1].csv").write_text("path,label\n9.png,cat\n")
+    assert [item.path for item in read_source({"table": "a[1].csv"}).items(workspace)] == ["9.png"]
+
+
 def test_a_table_without_a_head_is_told_which_line_to_write(listed: Path, workspace: Workspace) -> None:
     for table, name, line in (
         ("a/1.png,cat\n", "t.csv", "write the line path,label above it"),

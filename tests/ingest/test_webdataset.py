@@ -154,7 +154,7 @@ def test_a_shard_called_as_another_split_than_its_folder_stops_the_run(workspace
     for name in ("train/train-0", "train/val-0", "test/more-0"):
         (workspace.root / name).parent.mkdir(exist_ok=True)
         shard(workspace, f"{name}.tar", samples("1"))
-    with pytest.raises(DataError, match=r"val-0\.tar is called as a shard of the split val, and its folder as"):
+    with pytest.raises(DataError, match=r"val-0\.tar is called as the split val, and its folder as"):
         items(workspace, "{train/train-0,train/val-0,test/more-0}.tar")
 
 

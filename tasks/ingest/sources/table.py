@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
-from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
@@ -16,9 +14,11 @@ from tasks.errors import ConfigurationError, DataError
 from tasks.ingest.formats import extension_of
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, labels_of, read_cells
-from tasks.ingest.naming import has_drive, says_evaluation, says_labelled, slashed, split_called, splits_called
-from tasks.ingest.nearby import hint, hint_below, in_its_form, plain_path
-from tasks.ingest.sources.base import FILLED, LARGEST, Encoding, Item, Source, is_filled, local_path
+from tasks.ingest.naming import says_evaluation, says_labelled, split_called, splits_called
+from tasks.ingest.nearby import hint, hint_below
+from tasks.ingest.sources.base import LARGEST, Encoding, Item, Source, local_path
+from tasks.ingest.sources.roots import Roots
+from tasks.ingest.sources.several import folders_above, is_pattern, places_of, splits_of
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
 from tasks.ingest.tables.folds import Folds, SplitColumn
@@ -39,7 +39,8 @@ class TableSource(Source):
     split, domain and group."""
 
     table: str
-    """Path or URL of the file: .csv, .tsv, .json, .jsonl, also compressed, .parquet or .xlsx."""
+    """Path or URL of the file: .csv, .tsv, .json, .jsonl, also compressed, .parquet or .xlsx; of several with braces or
+    wildcards, ``{train,test}.csv``, ``*/labels.csv``."""
     image: str = "path"
     """Column of paths, relative to the table's folder, or URLs; of a Parquet file also of the images themselves."""
     label: AnyLabel = "label"
@@ -82,58 +83,82 @@ class TableSource(Source):
         return self.split.column if isinstance(self.split, Folds) else self.split
 
     def check(self, workspace: Workspace) -> None:
-        """A table on this machine is there, and its first row can be read, also for labels of the kinds that are
-        said, and names no image in ``data/``."""
-        place = self._place(workspace)
-        if isinstance(place, Path) and (first := self._first(place)) is not None and first.problem is None:
-            self._check_unread(first, place)
-            if first.image is None:
-                _Roots(place, self.roots, workspace).find(self._ended(first.cells[self.image]))
-            with suppress(ValueError):  # of this row alone
-                read_cells(first.cells, self._tasks())
+        """Tables on this machine are there, and the first row of each can be read, also for labels of the kinds that
+        are said, and names no image in ``data/``."""
+        for place in self._places(workspace):
+            if isinstance(place, Path) and (first := self._first(place)) is not None and first.problem is None:
+                self._check_unread(place)
+                if first.image is None:
+                    Roots(place, self.roots, workspace).find(self._ended(first.cells[self.image]))
+                with suppress(ValueError):  # of this row alone
+                    read_cells(first.cells, self._tasks())
 
     def items(self, workspace: Workspace, limit: int = LARGEST) -> Iterator[Item]:
-        """Every row; of images on this machine, size and time are read."""
-        place = self._place(workspace)
-        roots = _Roots(place, self.roots, workspace)
-        splits: dict[str, Split] = {}
+        """Every row; of images on this machine, size and time are read. One of several tables that is called as a split
+        is belongs to it (``train.csv``), or whose folder is (``train/labels.csv``).
+
+        Raises:
+            DataError: there is no table, one cannot be read, or is called as another split than its folder.
+        """
+        places = self._places(workspace)
+        above = folders_above(places)
+        called = splits_of(list(map(str, places)), "ingest.source.table") if len(places) > 1 else {}
         seen: set[str] = set()
+        for place in places:
+            roots = Roots(place, self.roots, workspace, above[place])
+            for item in self._of_table(place, roots, limit, seen):
+                split = item.split or (called.get(str(place)) if item.problem is None else None)
+                yield replace(item, split=split) if split != item.split else item
+        if isinstance(self.split, Folds) and (unmet := list(self.split.unmet(seen))):
+            raise DataError(
+                f"ingest.source.split names cells that no row of {self.table} has in {self.split.column}: "
+                f"{shorten(unmet)}; it has {shorten(sorted(filter(None, seen)))}"
+            )
+
+    def _of_table(self, place: Path | str, roots: Roots, limit: int, seen: set[str]) -> Iterator[Item]:
+        """The rows of one table; what cells of splits there are is added to those that were seen."""
+        self._check_unread(place)
+        one = place.name if isinstance(place, Path) else place.rpartition("/")[2]
+        several = f"{one}, " if is_pattern(self.table) else ""
+        splits: dict[str, Split] = {}
         for row in self._rows(place):
-            if not seen:
-                self._check_unread(row, place)
-            if (called := row.cells.get(self._split_column, "")) not in seen and len(seen) < MOST:
-                seen.add(called)
-                if called not in splits and (says_evaluation(called) or says_labelled(called)):
+            if (cell := row.cells.get(self._split_column, "")) not in seen and len(seen) < MOST:
+                seen.add(cell)
+                if cell not in splits and (says_evaluation(cell) or says_labelled(cell)):
                     splits = self._splits(place)
             item = self._item(row, roots, limit, splits)
             if item.problem is not None:
-                item = replace(item, problem=Problem(item.problem.kind, f"row {row.number}: {item.problem.reason}"))
+                told = f"{several}row {row.number}: {item.problem.reason}"
+                item = replace(item, problem=Problem(item.problem.kind, told))
+            elif row.image is not None and several:
+                item = replace(item, path=f"{one.partition('.')[0]}/{item.path}")
             yield item
-        if isinstance(self.split, Folds) and (unmet := list(self.split.unmet(seen))):
-            raise DataError(
-                f"ingest.source.split names cells that no row of {place} has in {self.split.column}: {shorten(unmet)}; "
-                f"it has {shorten(sorted(filter(None, seen)))}"
-            )
 
     def state(self, workspace: Workspace) -> str:
-        """Of the table and of the images that it names on this machine; where it holds them, of the table's file."""
+        """Of tables and of the images that they name on this machine; where they hold them, of the tables' files."""
         from tasks.fingerprint import fingerprint
 
-        place = self._place(workspace)
-        first = self._first(place)
+        places = self._places(workspace)
+        first = self._first(places[0])
         within = first is not None and first.image is not None
-        return fingerprint(self.model_dump(mode="json"), stamp_of(place) if within else super().state(workspace))
+        stamps = [stamp_of(place) for place in places] if within else super().state(workspace)
+        return fingerprint(self.model_dump(mode="json"), stamps[0] if within and len(places) == 1 else stamps)
 
-    def _check_unread(self, row: Row, place: Path | str) -> None:
+    def _check_unread(self, place: Path | str) -> None:
         """Whether a column that tells splits would not be read, and its images be cut anew.
 
         Raises:
             ConfigurationError: one would not.
         """
-        if self.split != "split" or "split" in row.cells:
+        if self.split != "split":
+            return
+        first = None
+        with suppress(ConfigurationError):  # of columns that nobody asked for
+            first = self._first(place, UNREAD)
+        if first is None or "split" in first.cells:
             return
         for column in UNREAD:
-            if (cell := row.cells.get(column)) and split_called(cell):
+            if (cell := first.cells.get(column)) and split_called(cell):
                 raise ConfigurationError(
                     f"{place} has no column split, and {column} holds names of splits ({cell}): write "
                     f"ingest.source.split: {column}; ingest.split.by: hash cuts all of it anew"
@@ -142,22 +167,34 @@ class TableSource(Source):
     def _ended(self, named: str) -> str:
         return named if named.lower().endswith(self.suffix.lower()) or not named else named + self.suffix
 
-    def _place(self, workspace: Workspace) -> Path | str:
-        table = local_path(self.table, workspace)
-        if table is not None and not table.is_file():
-            what = "is a folder" if table.is_dir() else "does not exist"
-            raise DataError(
-                f"{table} {what}: ingest.source.table must name a .csv, .tsv, .jsonl, .parquet or .xlsx file"
-            )
-        return table or self.table
+    def _places(self, workspace: Workspace) -> list[Path | str]:
+        """Where the tables are, in the order of their names.
 
-    def _rows(self, place: Path | str) -> Generator[Row]:
+        Raises:
+            DataError: there is none.
+        """
+
+        def one(name: str) -> Path | str:
+            table = local_path(name, workspace)
+            if table is not None and not table.is_file():
+                what = "is a folder" if table.is_dir() else "does not exist"
+                raise DataError(
+                    f"{table} {what}: ingest.source.table must name a .csv, .tsv, .jsonl, .parquet or .xlsx file"
+                )
+            return table or name
+
+        if found := places_of(self.table, workspace, one):
+            return found
+        raise DataError(f"ingest.source.table: no table is called {self.table}")
+
+    def _rows(self, place: Path | str, more: Sequence[str] = ()) -> Generator[Row]:
         from tasks.ingest.tables.reading import read_rows  # and Arrow, which a configuration is read without
 
-        return read_rows(place, self._wanted(), self.encoding)
+        return read_rows(place, self._wanted(more), self.encoding)
 
-    def _first(self, place: Path | str) -> Row | None:
-        with closing(self._rows(place)) as rows:
+    def _first(self, place: Path | str, more: Sequence[str] = ()) -> Row | None:
+        """The first row, also of further columns."""
+        with closing(self._rows(place, more)) as rows:
             return next(rows, None)
 
     def _splits(self, place: Path | str) -> dict[str, Split]:
@@ -165,16 +202,16 @@ class TableSource(Source):
         with closing(self._rows(place)) as rows:
             return splits_called({row.cells.get(self._split_column, "") for row in rows})
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self, more: Sequence[str] = ()) -> Wanted:
         columns = dict.fromkeys(column for asked in self._tasks().values() for column in asked.columns)
         keys = {self._split_column: "split", self.domain: "domain", self.group: "group"}
         # By their names, not by what was written: a configuration that was saved and read again has all keys.
         named = {column: key for column, key in keys.items() if column != type(self).model_fields[key].default}
         alone = {column for asked in self._tasks().values() if not asked.takes_lists for column in asked.columns}
-        unread = [] if named.keys() & {self._split_column} else [name for name in UNREAD if name not in columns]
-        return Wanted(self.image, list(columns), [*keys, *unread], named, frozenset(columns) - alone)
+        optional = [*keys, *(name for name in more if name not in columns)]
+        return Wanted(self.image, list(columns), optional, named, frozenset(columns) - alone)
 
-    def _item(self, row: Row, roots: _Roots, limit: int, splits: Mapping[str, Split]) -> Item:
+    def _item(self, row: Row, roots: Roots, limit: int, splits: Mapping[str, Split]) -> Item:
         """A row's item; its number is told by whoever asks."""
         if row.problem is not None:
             return Item(f"row {row.number}", problem=Problem("bad_row", row.problem))
@@ -203,7 +240,7 @@ def _kept(item: Item, row: Row, limit: int) -> Item:
     return replace(item, path=path, content=content)
 
 
-def _found(item: Item, roots: _Roots) -> Item:
+def _found(item: Item, roots: Roots) -> Item:
     """The item with where its image lies; of images on this machine, size and time are read."""
     place, path, problem = roots.find(item.path)
     if problem is not None:
@@ -226,93 +263,3 @@ def _split(name: str) -> Split | None:
             "yes and no, ingest.source.split says which are which: {column: fold, test: 5}"
         )
     return split
-
-
-class _Roots:
-    """The folders and URLs below which rows may name images."""
-
-    def __init__(self, table: Path | str, named: list[str], workspace: Workspace) -> None:
-        self.base = table.parent if isinstance(table, Path) else table.rpartition("/")[0]
-        self.folders: list[Path] = [self.base.resolve()] if isinstance(self.base, Path) else []
-        self.urls = [] if isinstance(self.base, Path) else [f"{self.base}/"]
-        own = {*self.folders, *self.urls}
-        places: list[Path | str] = []
-        for root in named:
-            path = local_path(root, workspace)
-            places.append(root.rstrip("/") + "/" if path is None else path.resolve())
-        self.folders += [place for place in places if isinstance(place, Path)]
-        self.filled = {folder for folder in self.folders if is_filled(folder, workspace)}
-        self.urls += [place for place in places if isinstance(place, str)]
-        self.above = _names_of([place for place in dict.fromkeys(places) if place not in own])
-
-    def find(self, named: str) -> tuple[str, str, Problem | None]:
-        """Where a row's image is to be read, and where it belongs in the dataset.
-
-        Raises:
-            DataError: it lies below a folder that headstart itself fills.
-        """
-        named = plain_path(named) if isinstance(self.base, Path) else named
-        if "\0" in named or len(named) > 4096:
-            return "", "", Problem("bad_row", "its path holds a zero byte or is longer than 4,096 characters")
-        if has_drive(named):
-            told = f"{named} is on a drive of Windows; write paths relative to the table's folder"
-            return "", "", Problem("unsafe_path", told)
-        if "://" not in named and isinstance(self.base, Path):
-            path, *others = self._places(named)
-            if others:
-                told = f"{named} lies below several folders of ingest.source.roots: write paths that tell which"
-                return "", "", Problem("bad_row", told)
-            real = Path(os.path.realpath(path))  # follows links and '..', and says nothing where links lead in circles
-            # A link to an image has a name of its own.
-            shown = Path(os.path.realpath(path.parent), path.name) if os.path.islink(path) else real
-            for folder in self.folders:
-                if real.is_relative_to(folder):
-                    if folder in self.filled:
-                        raise DataError(f"{named} lies in {folder}, {FILLED}")
-                    kept = shown if shown.is_relative_to(folder) else real
-                    return str(real), self.above.get(folder, "") + kept.relative_to(folder).as_posix(), None
-            return "", "", Problem("unsafe_path", f"{named} leads out of the table's folder and ingest.source.roots")
-        url = named if "://" in named else f"{self.base}/{named}"
-        for root in self.urls:
-            if url.startswith(root) and ".." not in PurePosixPath(unquote(urlsplit(url).path)).parts:
-                return url, self.above.get(root, "") + url.removeprefix(root).replace("?", "-"), None
-        return "", "", Problem("unsafe_path", f"{named} lies below no URL of ingest.source.roots")
-
-    def _places(self, named: str) -> list[Path]:
-        """Where on this machine a path leads to something: below the table's folder or, where it does not, each root;
-        below the former where nothing is there at all."""
-        assert isinstance(self.base, Path)
-        if named.startswith("/"):
-            return [_spelt(Path(named))]
-        own = _spelt(self.base / named, self.base / slashed(named))
-        if os.path.lexists(own):
-            return [own]
-        others = (_spelt(folder / named, folder / slashed(named)) for folder in self.folders[1:])
-        return [path for path in others if os.path.lexists(path)] or [own]
-
-
-def _spelt(*paths: Path) -> Path:
-    """The first of several paths that is there, be it in another form of Unicode; else the last."""
-    for path in paths:
-        if os.path.lexists(path):
-            return path
-    path = paths[-1]
-    return path if str(path).isascii() else in_its_form(path)
-
-
-def _names_of(roots: list[Path | str]) -> dict[Path | str, str]:
-    """The folder of the dataset, with a slash at its end, in which the images below each of several roots are: two may
-    hold different images of one name. Below a single root, names are as they are there."""
-    if len(roots) < 2:
-        return {}
-    names = [root.name if isinstance(root, Path) else _last_part(root) for root in roots]
-    return {
-        root: f"{name}/" if name and names.count(name) == 1 else f"{number}-{name}/"
-        for number, (root, name) in enumerate(zip(roots, names, strict=True), 1)
-    }
-
-
-def _last_part(url: str) -> str:
-    """What a URL's folder is called, or its host."""
-    parts = urlsplit(url)
-    return parts.path.rstrip("/").rpartition("/")[2] or parts.hostname or ""

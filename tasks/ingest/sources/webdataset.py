@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,11 @@ from tasks.errors import DataError
 from tasks.fingerprint import fingerprint
 from tasks.ingest.kinds import Problem
 from tasks.ingest.labels import AnyLabel, Asked, Tasks, check_single_columns, labels_of, read_value
-from tasks.ingest.naming import SPARE, is_split_list, splits_without_classes
 from tasks.ingest.sources.archive import archive_place, members
-from tasks.ingest.sources.base import LARGEST, Item, Source, local_path
-from tasks.ingest.storage import filesystem, stamp_of
+from tasks.ingest.sources.base import LARGEST, Item, Source
+from tasks.ingest.sources.several import places_of, splits_of
+from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.cells import text_of
-from tasks.records import Split
 from tasks.target import LABEL
 from tasks.wording import shorten
 from tasks.workspace import Workspace
@@ -67,7 +65,7 @@ class WebDatasetSource(Source):
         """
         shards = _shards(self.webdataset, workspace)
         names = [str(shard).rsplit("/", 1)[-1].removesuffix(".tar") for shard in shards]
-        splits = _splits_of(list(map(str, shards)))
+        splits = splits_of(list(map(str, shards)), "ingest.source.webdataset")
         for number, (shard, name) in enumerate(zip(shards, names, strict=True)):
             above = f"{name}/" if len(shards) > 1 else ""
             above = f"{number:05d}-{above}" if names.count(name) > 1 else above
@@ -104,29 +102,6 @@ class WebDatasetSource(Source):
             return Item(path, problem=Problem("bad_row", f"its label cannot be read: {error}"))
         content: Any = parts[images[0]]
         return Item(f"{path}.{images[0]}", content=content, **labels_of(said), split=split)
-
-
-def _splits_of(shards: list[str]) -> dict[str, Split]:
-    """The splits of shards by what they are called, or folders on the way to them; one that all lie in says nothing.
-
-    Raises:
-        DataError: a shard is called as another split than its folder.
-    """
-    ways = {shard: [*shard.split("/")[:-1], shard.rpartition("/")[2].partition(".tar")[0]] for shard in shards}
-    deepest = max(map(len, ways.values())) - 1
-    found: dict[str, Split] = {}
-    for place in (*range(deepest), -1):
-        called = {shard: way[place] for shard, way in ways.items() if place < len(way)}
-        splits = splits_without_classes(called.values(), SPARE)
-        if not is_split_list(splits) and (found or place != -1):
-            continue
-        for shard, name in called.items():
-            if name in splits and found.setdefault(shard, splits[name]) != splits[name]:
-                raise DataError(
-                    f"ingest.source.webdataset: {shard} is called as a shard of the split {splits[name]}, and its "
-                    f"folder as the split {found[shard]}: rename the one that is wrong"
-                )
-    return found
 
 
 def _labels(parts: dict[str, bytes | Problem], named: str) -> tuple[str, ...] | None:
@@ -173,18 +148,6 @@ def _samples(shard: Path | str, limit: int) -> Iterator[tuple[str, dict[str, byt
 
 
 def _shards(pattern: str, workspace: Workspace) -> list[Path | str]:
-    from braceexpand import braceexpand
-
-    found: list[Path | str] = []
-    for name in braceexpand(pattern):
-        path = local_path(name, workspace)
-        if glob.escape(name) == name or (path is not None and path.exists()):
-            found.append(archive_place(name, workspace, "webdataset"))
-        elif path is None:
-            files, below = filesystem(name)
-            found += [files.unstrip_protocol(match) for match in sorted(files.glob(below))]
-        else:
-            found += sorted(map(Path, glob.glob(str(path), recursive=True)))
-    if not found:
-        raise DataError(f"ingest.source.webdataset: no shard is called {pattern}")
-    return found
+    if found := places_of(pattern, workspace, lambda name: archive_place(name, workspace, "webdataset")):
+        return found
+    raise DataError(f"ingest.source.webdataset: no shard is called {pattern}")
