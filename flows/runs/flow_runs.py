@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from uuid import UUID
 
@@ -23,12 +23,20 @@ def client_of(api: str, credentials: str | None) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def close(flow_run: str, done: str | None, why: str, api: str, credentials: str | None) -> None:
-    """Say of a flow run whose process is no more what it did, or why it did not; one that has ended, or that the server
-    does not know, is left."""
+def close(
+    flow_run: str, done: str | None, why: str, api: str, credentials: str | None, is_left: Callable[[], bool]
+) -> None:
+    """Say of a flow run whose process is no more what it did, or why it did not; one that has ended, that waits for
+    its turn or another try, or that the server does not know, is left.
+
+    Args:
+        is_left: whether no other process has taken the flow run up meanwhile.
+    """
     with client_of(api, credentials) as client, suppress(ObjectNotFound):
         state = client.read_flow_run(UUID(flow_run)).state
-        if state is None or not state.is_final():
+        if state and (state.is_final() or (state.is_scheduled() and not done)):
+            return
+        if is_left():  # asked last: who takes one up says so before its state changes
             finish(client, UUID(flow_run), Completed(message=done) if done else Crashed(message=why))
 
 

@@ -143,7 +143,8 @@ def close_dead(workspace: Workspace) -> list[Lease]:
         if is_dead(lease, workspace):
             try:
                 if _close(lease, workspace):
-                    end(lease, workspace)
+                    if _is_left(lease, workspace):
+                        end(lease, workspace)
                     closed.append(lease)
             except Exception as error:  # a server that is gone, say: another command will
                 logging.getLogger("headstart").warning("a run that died is not closed yet: %s", error, exc_info=error)
@@ -213,14 +214,21 @@ def _close(lease: Lease, workspace: Workspace) -> bool:
         from tasks.register.store import connect
 
         _kill_in_mlflow(connect(workspace), lease.run, lease.why_dead)
-        write(replace(lease, run=None), workspace)
+        if _is_left(lease, workspace):
+            write(replace(lease, run=None), workspace)
     access = access_to(lease.api, lease.own, workspace)
     if access is None:
         return False
     from flows.runs.flow_runs import close
 
-    close(lease.flow_run, lease.done, lease.why_dead, *access)
+    close(lease.flow_run, lease.done, lease.why_dead, *access, lambda: _is_left(lease, workspace))
     return True
+
+
+def _is_left(lease: Lease, workspace: Workspace) -> bool:
+    """Whether the flow run is still that of the process that died: another one may try it again."""
+    now = _read(_path(lease, workspace))
+    return now is not None and now.owner == lease.owner
 
 
 def _kill_in_mlflow(client: MlflowClient, run: str, why: str) -> None:

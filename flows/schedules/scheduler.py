@@ -311,8 +311,8 @@ class Scheduler:
                 self._finish(process, Crashed(message=f"Process {process.owner.pid} died{process.of_what}."))
             elif process.code is not None and process.code < 0:  # it could tell Prefect, but not those who read this
                 tell(process.name, f"died{process.of_what}")
-        self.processes.remove(process)
         is_over = is_done or process.why in (REPLACED, ASKED) or not self._try_again(process, run)
+        self.processes.remove(process)
         if is_over and (is_done or process.why != STOPPED) and self._is_current(process):
             self._keep(process.name, due=None, flow_run=None)
         self._looked = -LOOK

@@ -8,16 +8,22 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+from uuid import uuid4
 
 import httpx
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
+from prefect.states import AwaitingRetry, Completed, Pending, Running, Scheduled
+from prefect.states import State as RunState
 
-from flows.runs import leases
+from flows.runs import flow_runs, leases
 from flows.runs.leases import ALIVE, ENDED, OWNER, STALE, Lease, close_dead, close_silent, held, live, write
 from flows.servers import server
 from flows.servers.server import Server, server_status
@@ -28,6 +34,7 @@ from tests.flows.asking import ask
 from tests.flows.hearing import heard
 from tests.flows.homes import DIGITS, ROOT, Home, eventually, is_gone
 
+FLOW_RUN = str(uuid4())
 START = "import sys, pathlib, flows.servers.server as server; server.ensure_server(pathlib.Path(sys.argv[1]))"
 
 
@@ -108,6 +115,49 @@ def test_a_run_that_died_is_killed_in_mlflow_once_and_waits_for_prefects_server(
     assert f"process {gone.pid} on {gone.host} is no more" in client.get_run(died).data.tags[ENDED]
     left = {lease.flow_run: lease.run for lease in leases.leases(workspace)}
     assert left == {"one": None, "two": lives}
+
+
+@pytest.mark.parametrize(
+    ("says", "done", "becomes"),
+    [
+        (AwaitingRetry(), None, None), (Scheduled(), None, None), (Completed(), None, None),
+        (Running(), None, "Crashed"), (Pending(), None, "Crashed"),
+        (Running(), "version 1", "Completed"), (AwaitingRetry(), "version 1", "Completed"),
+    ],
+)  # fmt: skip
+def test_a_run_that_waits_for_its_turn_or_another_try_is_not_closed_for_its_dead_process(
+    workspace: Workspace, gone: Owner, monkeypatch: pytest.MonkeyPatch,
+    says: RunState, done: str | None, becomes: str | None,
+) -> None:  # fmt: skip
+    put(workspace, gone, FLOW_RUN, done=done)  # type: ignore[arg-type]
+    said = hear(monkeypatch, lambda: says)
+    [closed] = close_dead(workspace)
+    assert closed.flow_run == FLOW_RUN and leases.leases(workspace) == []
+    assert said() == becomes
+
+
+def test_a_run_that_is_tried_again_while_its_dead_process_is_looked_at_is_left_to_its_new_one(
+    workspace: Workspace, gone: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(workspace, gone, FLOW_RUN)
+
+    def read() -> RunState:
+        put(workspace, Owner.here(), FLOW_RUN, schedule="digits")
+        return Running()
+
+    said = hear(monkeypatch, read)
+    close_dead(workspace)
+    assert said() is None and [lease.schedule for lease in live(workspace)] == ["digits"]
+
+
+def hear(monkeypatch: pytest.MonkeyPatch, read: Callable[[], RunState]) -> Callable[[], str | None]:
+    """Prefect's server, which says this of a flow run; returns what tells the state that it was put into."""
+    client = MagicMock()
+    client.read_flow_run = lambda _: SimpleNamespace(state=read())
+    client.read_task_runs.return_value = []
+    monkeypatch.setattr(leases, "access_to", lambda *_: ("http://127.0.0.1:9/api", None))
+    monkeypatch.setattr(flow_runs, "client_of", lambda *_: nullcontext(client))
+    return lambda: client.set_flow_run_state.call_args.args[1].name if client.set_flow_run_state.called else None
 
 
 @pytest.mark.parametrize(

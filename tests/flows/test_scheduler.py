@@ -17,6 +17,7 @@ import pytest
 from flows.runs import leases
 from flows.runs.leases import Lease
 from flows.schedules import store
+from flows.schedules.timetable import Timetable
 from flows.servers.server import server_status
 from tasks.workspace import Workspace
 from tests.flows.asking import ask
@@ -202,6 +203,55 @@ def test_a_run_that_takes_too_long_is_ended_and_tried_again_later_each_time(home
         process.terminate()
         out, _ = process.communicate(timeout=60)
     assert out.count("it took longer than its limit") >= 2 and "tried again in 1 s (1 of 1)" in out
+
+
+def missed(home: Home, **policies: Any) -> None:
+    """A schedule that is due once when its scheduler starts, and then for an hour no more."""
+    now, workspace = time.time(), Workspace(home.root)
+    hourly = Timetable("interval", "3600", "UTC", now - 60)
+    store.keep(store.Schedule("digits", write(home, LONG), hourly, **policies), workspace)
+    store.save("digits", store.State(now - 120), workspace)
+
+
+@pytest.mark.long
+def test_a_run_that_is_killed_is_tried_again_when_its_time_has_come_and_no_more_often_than_asked_for(
+    home: Home,
+) -> None:
+    wait = 45  # longer than the dead process takes to be closed, and another command
+    missed(home, retries=1, backoff=float(wait))
+    with scheduler(home) as process:
+        first = begun(home)
+        os.kill(first.owner.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        assert eventually(lambda: status(home, first) == "KILLED" and not leases.leases(Workspace(home.root)), wait)
+        assert state(home, first.flow_run) == "AwaitingRetry"
+        home.headstart("models")
+        second = begun(home)
+        assert second.flow_run == first.flow_run and second.run != first.run and time.monotonic() - killed > wait
+        os.kill(second.owner.pid, signal.SIGKILL)
+        assert eventually(lambda: status(home, second) == "KILLED" and not leases.leases(Workspace(home.root)), BEGIN)
+        time.sleep(10)  # more than one look for what waits
+        assert state(home, first.flow_run) == "Crashed" and unfinished(home) == []
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert out.count("begins") == 2 and f"tried again in {wait} s (1 of 1)" in out and err == ""
+
+
+@pytest.mark.long
+def test_a_run_whose_scheduler_died_before_it_was_taken_is_begun_by_the_next(home: Home) -> None:
+    missed(home)
+    with scheduler(home) as process:
+        assert eventually(lambda: leases.live(Workspace(home.root)), BEGIN)
+        [lease] = leases.live(Workspace(home.root))
+        for pid in (process.pid, lease.owner.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        scheduled = {"force": True, "state": {"type": "SCHEDULED", "name": "Scheduled"}}
+        ask(home.root, f"/flow_runs/{lease.flow_run}/set_state", scheduled)  # as a kill in between leaves it
+        home.headstart("models")
+        assert state(home, lease.flow_run) == "Scheduled"
+        with scheduler(home):
+            assert begun(home).flow_run == lease.flow_run
 
 
 @pytest.mark.long

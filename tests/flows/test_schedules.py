@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from filelock import FileLock
+from httpx import ConnectError
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 from prefect.states import State as RunState
 
@@ -224,6 +225,21 @@ def test_a_run_that_could_not_say_that_it_is_done_is_not_made_again(
     scheduler.processes = [Process("digits", UUID(FLOW_RUN), gone, None, 0.0)]
     scheduler._conclude(scheduler.processes[0])
     assert not finished.called and state("digits", workspace) == OVER
+
+
+def test_a_run_that_died_is_tried_again_also_where_the_server_goes_in_the_middle_of_saying_so(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = left(workspace, replace(Owner.here(), began=1.0))
+    scheduler.schedules["digits"] = replace(NIGHTLY, retries=1)
+    monkeypatch.setattr(deployments, "read_run", lambda *_: SimpleNamespace(state=Running(), run_count=1))
+    monkeypatch.setattr("flows.schedules.scheduler.finish", Mock())
+    monkeypatch.setattr(deployments, "try_again", Mock(side_effect=[ConnectError("gone"), None]))
+    scheduler.processes = [Process("digits", UUID(FLOW_RUN), Owner.here(), None, 0.0)]
+    with pytest.raises(ConnectError):
+        scheduler._conclude(scheduler.processes[0])
+    scheduler._conclude(scheduler.processes[0])
+    assert scheduler.processes == [] and state("digits", workspace) == WAITS
 
 
 def idle(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
