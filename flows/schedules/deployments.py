@@ -41,6 +41,8 @@ FLOW = "transfer"
 GONE = (HTTPError, PrefectException)
 """What Prefect's client raises where the server does not do what it is asked."""
 
+AWAITING_RETRY = AwaitingRetry().name
+
 DUE = "scheduled"
 """Tag of a flow run that was due; others were started on Prefect's page."""
 
@@ -164,6 +166,12 @@ def take(client: SyncPrefectClient, flow_run: UUID) -> None:
 def try_again(client: SyncPrefectClient, flow_run: UUID, at: datetime) -> None:
     """Have a flow run that failed wait for another try."""
     client.set_flow_run_state(flow_run, AwaitingRetry(scheduled_time=at), force=True)
+
+
+def tries(client: SyncPrefectClient, flow_run: UUID) -> int:
+    """How often a flow run has been begun: once, and again after each wait of `try_again`. Prefect's own count leaves
+    out what ended before it was at work."""
+    return 1 + sum(state.name == AWAITING_RETRY for state in client.read_flow_run_states(flow_run))
 
 
 def to_be_cancelled(client: SyncPrefectClient, flow_runs: list[UUID]) -> set[UUID]:

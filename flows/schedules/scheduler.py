@@ -329,7 +329,7 @@ class Scheduler:
         schedule = self.schedules.get(process.name)
         if schedule is None or run is None or process.code == MISTAKE or process.why == STOPPED:
             return False
-        if (tried := max(1, run.run_count)) > schedule.retries:
+        if (tried := deployments.tries(self.client, process.flow_run)) > schedule.retries:
             return False
         wait = timedelta(seconds=schedule.backoff * 2 ** (tried - 1))
         deployments.try_again(self.client, process.flow_run, datetime.now(UTC) + wait)

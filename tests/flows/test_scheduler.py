@@ -237,6 +237,17 @@ def test_a_run_that_is_killed_is_tried_again_when_its_time_has_come_and_no_more_
     assert out.count("begins") == 2 and f"tried again in {wait} s (1 of 1)" in out and err == ""
 
 
+def test_a_run_that_ends_before_it_is_at_work_is_not_tried_for_ever(home: Home) -> None:
+    missed(home, retries=1, backoff=1.0, timeout=1.0)
+    with scheduler(home) as process:
+        assert eventually(lambda: is_watching(home) and unfinished(home), BEGIN)
+        assert eventually(lambda: not unfinished(home), BEGIN)
+        time.sleep(10)  # more than one look for what waits
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert out.count("begins") == 2 and out.count("timedout") == 2 and "(1 of 1)" in out and err == ""
+
+
 @pytest.mark.long
 def test_a_run_whose_scheduler_died_before_it_was_taken_is_begun_by_the_next(home: Home) -> None:
     missed(home)

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 from uuid import UUID, uuid4
 
 import pytest
@@ -232,7 +232,8 @@ def test_a_run_that_died_is_tried_again_also_where_the_server_goes_in_the_middle
 ) -> None:
     scheduler = left(workspace, replace(Owner.here(), began=1.0))
     scheduler.schedules["digits"] = replace(NIGHTLY, retries=1)
-    monkeypatch.setattr(deployments, "read_run", lambda *_: SimpleNamespace(state=Running(), run_count=1))
+    monkeypatch.setattr(deployments, "read_run", lambda *_: SimpleNamespace(state=Running()))
+    monkeypatch.setattr(deployments, "tries", lambda *_: 1)
     monkeypatch.setattr("flows.schedules.scheduler.finish", Mock())
     monkeypatch.setattr(deployments, "try_again", Mock(side_effect=[ConnectError("gone"), None]))
     scheduler.processes = [Process("digits", UUID(FLOW_RUN), Owner.here(), None, 0.0)]
@@ -240,6 +241,26 @@ def test_a_run_that_died_is_tried_again_also_where_the_server_goes_in_the_middle
         scheduler._conclude(scheduler.processes[0])
     scheduler._conclude(scheduler.processes[0])
     assert scheduler.processes == [] and state("digits", workspace) == WAITS
+
+
+def test_tries_that_end_before_they_are_at_work_are_counted(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduler, states = left(workspace), [Scheduled()]
+    scheduler.schedules["digits"] = replace(NIGHTLY, retries=2, backoff=60.0)
+    client = MagicMock()
+    client.read_flow_run = lambda _: SimpleNamespace(state=states[-1], run_count=0)
+    client.read_task_runs.return_value = []
+    client.read_flow_run_states = lambda _: list(states)
+    client.set_flow_run_state = lambda _, state, force: states.append(state)
+    for _ in range(3):
+        scheduler._client = client  # of one that may have been started anew
+        states.append(Pending())
+        scheduler.processes = [Process("digits", UUID(FLOW_RUN), Owner.here(), None, 0.0)]
+        scheduler._conclude(scheduler.processes[0])
+    told = capsys.readouterr().out
+    assert "again in 60 s (1 of 2)" in told and "again in 120 s (2 of 2)" in told and told.count("tried again") == 2
+    assert states[-1].is_crashed() and state("digits", workspace) == OVER
 
 
 def idle(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
