@@ -20,12 +20,13 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as RunState
-from prefect.states import Cancelled, Crashed, Failed
+from prefect.states import Cancelled
 
 from flows.runs import leases
 from flows.runs.flow_runs import finish
 from flows.schedules import approvals, deployments, store
 from flows.schedules.deployments import GONE
+from flows.schedules.endings import ASKED, REPLACED, STOPPED, TIMED_OUT, ending
 from flows.schedules.scheduled import MISTAKE, Process, adopted, begin, end_all, tell
 from flows.schedules.store import JUST_BEFORE, Claims
 from flows.schedules.watching import Watch
@@ -40,10 +41,6 @@ TICK, POLL, LOOK = 0.5, 3.0, 60.0
 
 GRACE = 4.0
 """Seconds that a run has to end in before it is killed: of the ten that Docker gives to all."""
-
-TIMED_OUT, STOPPED, REPLACED, ASKED = (
-    "it took longer than its limit", "the schedule was ended", "the next one was due", "somebody cancelled it",
-)  # fmt: skip
 
 
 class Scheduler:
@@ -171,7 +168,8 @@ class Scheduler:
         if store.is_paused(name, self.workspace):
             self._keep(name, quietly=True, dealt=now.timestamp())
             return
-        due = schedule.timetable.after(state.moment)
+        with self._end.interrupts():  # a rule may have to be worked off from far back
+            due = schedule.timetable.after(state.moment)
         if due is None or due > now:
             self._say_next(name, due)
         elif due < self._since:
@@ -303,12 +301,8 @@ class Scheduler:
         is_done = process.code == 0 or (state is not None and state.is_completed())
         is_done = is_done or str(process.flow_run) in leases.undelivered(self.workspace)
         if run and not is_done:
-            if process.why == TIMED_OUT:
-                self._finish(process, Failed(name="TimedOut", message=f"Ended: {TIMED_OUT}."))
-            elif process.why:
-                self._finish(process, Cancelled(message=f"Ended: {process.why}."))
-            elif state is None or not state.is_final():
-                self._finish(process, Crashed(message=f"Process {process.owner.pid} died{process.of_what}."))
+            if said := ending(process, state):
+                self._finish(process, said)
             elif process.code is not None and process.code < 0:  # it could tell Prefect, but not those who read this
                 tell(process.name, f"died{process.of_what}")
         is_over = is_done or process.why in (REPLACED, ASKED) or not self._try_again(process, run)

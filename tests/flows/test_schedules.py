@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -270,6 +272,23 @@ def idle(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
     scheduler._client, scheduler.deployments, scheduler._polled = Mock(), {"digits": uuid4()}, float("inf")
     monkeypatch.setattr(scheduler, "_see_to_the_dead", lambda: None)
     return scheduler
+
+
+def test_a_time_that_takes_long_to_find_does_not_keep_a_scheduler_from_ending(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = idle(workspace, monkeypatch)
+
+    def search(_, moment: datetime) -> datetime:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return moment
+
+    monkeypatch.setattr(Timetable, "after", search)
+    began = time.monotonic()
+    with scheduler._end.heard():
+        scheduler._tick()
+    assert scheduler._end.is_told and time.monotonic() - began < 30
 
 
 def test_a_drive_that_is_away_removes_no_schedule(

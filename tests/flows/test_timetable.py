@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from unittest.mock import Mock
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
+from prefect.server.schemas.schedules import RRuleSchedule
 
 from flows.schedules.timetable import Timetable, read_timetable
 from tasks.errors import ConfigurationError
@@ -115,6 +117,8 @@ def test_one_way_of_saying_when_is_wanted() -> None:
         ("FREQ=DAILY;UNTIL=20291231T215959Z;BYHOUR=23;BYMINUTE=0", "Europe/Berlin", 22, "2029-12-30T22:00"),
         ("DTSTART;TZID=Asia/Tokyo:20290101T030000\nRRULE:FREQ=DAILY", None, 18, None),
         ("DTSTART;VALUE=DATE-TIME;TZID=Asia/Tokyo:20290101T030000\nRRULE:FREQ=DAILY", "Asia/Tokyo", 18, None),
+        ("DTSTART;VALUE=DATE:20290101\nRRULE:FREQ=DAILY;UNTIL=99991231T235959Z", "Europe/Berlin", 23, None),
+        ("DTSTART;TZID=Asia/Tokyo:20290101\nRRULE:FREQ=DAILY;BYHOUR=3", None, 18, None),
         ("DTSTART:20290101T030000Z\nRRULE:FREQ=DAILY;UNTIL=20291231T030000Z", None, 3, "2029-12-31T03:00"),
     ],
 )
@@ -140,6 +144,8 @@ def test_two_zones_of_one_rule_are_one_line() -> None:
         "every night",
         "",
         "FREQ=DAILY;UNTIL=20200101T000000",
+        "FREQ=DAILY;UNTIL=20261399T000000Z",
+        "FREQ=HOURLY;INTERVAL=1000000000000000",
         "INTERVAL=5",
         "FREQ=HOURLY;INTERVAL=0",
         "FREQ=DAILY;INTERVAL=-1",
@@ -165,10 +171,88 @@ def test_a_rule_that_names_no_time_is_one_line(rule: str) -> None:
         "FREQ=YEARLY;BYEASTER=0",
         "FREQ=HOURLY;INTERVAL=6;BYMINUTE=0,30;BYSETPOS=-1;BYDAY=SA",
         "DTSTART:20260101T030000\nRRULE:FREQ=DAILY;INTERVAL=2;COUNT=9999",
+        "FREQ=DAILY;BYHOUR=3;BYMINUTE=0;BYSECOND=0;COUNT=5",
     ],
 )
 def test_rules_that_come_seldom_or_by_their_place_are_taken(rule: str) -> None:
     assert read_timetable(None, None, rule, "Europe/Berlin").expression == rule
+
+
+MADE = datetime(2026, 11, 25, 14, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+"""A Wednesday."""
+
+
+def ruled(rule: str, made: datetime | None = MADE) -> Timetable:
+    return Timetable("rrule", rule, "Europe/Berlin", made.timestamp() if made else 0.0)
+
+
+def told(table: Timetable, count: int, moment: datetime = MADE) -> list[str]:
+    times = table.next_times(count, moment)
+    return [time.astimezone(ZoneInfo(table.zone)).strftime("%d %H:%M:%S") for time in times]
+
+
+@pytest.mark.parametrize(
+    ("rule", "times"),
+    [
+        ("FREQ=DAILY;BYHOUR=3;BYMINUTE=0;COUNT=3", ["26 03:00:00", "27 03:00:00", "28 03:00:00"]),
+        ("FREQ=DAILY;BYHOUR=3,15;BYMINUTE=0;COUNT=3", ["25 15:00:00", "26 03:00:00", "26 15:00:00"]),
+        ("FREQ=DAILY;COUNT=2", ["26 00:00:00", "27 00:00:00"]),
+        ("rrule:freq=hourly;interval=6;count=2", ["25 18:00:00", "26 00:00:00"]),
+        ("RRULE:FREQ=DAILY;COUNT=1\nRRULE:FREQ=HOURLY;COUNT=2", ["25 15:00:00", "25 16:00:00", "26 00:00:00"]),
+        ("FREQ=DAILY;COUNT=2;BYHOUR=3\nEXDATE:20261126T030000", ["27 03:00:00"]),
+        ("FREQ=DAILY;INTERVAL=2;BYHOUR=3", ["27 03:00:00", "29 03:00:00", "01 03:00:00", "03 03:00:00"]),
+        ("FREQ=WEEKLY;INTERVAL=2", ["09 00:00:00", "23 00:00:00", "06 00:00:00", "20 00:00:00"]),
+        ("DTSTART:20261101T030000\nRRULE:FREQ=DAILY;COUNT=27", ["26 03:00:00", "27 03:00:00"]),
+    ],
+)
+def test_a_rule_that_says_no_first_day_begins_when_it_was_made(rule: str, times: list[str]) -> None:
+    assert told(ruled(rule), 4) == times
+    assert told(ruled(rule), 4, MADE + timedelta(seconds=1)) == times
+
+
+def test_a_rule_that_has_come_as_often_as_it_was_to_comes_no_more_and_says_so() -> None:
+    over = Timetable("rrule", "FREQ=DAILY;COUNT=2", "Europe/Berlin", datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    assert over.after(datetime(2026, 1, 4, tzinfo=UTC)) is None and over.in_words.endswith("next never (Europe/Berlin)")
+
+
+def test_a_rule_that_was_made_by_a_clock_that_was_ahead_comes_before_that() -> None:
+    assert told(ruled("FREQ=DAILY;BYHOUR=3;COUNT=9"), 1, MADE - timedelta(days=900)) == ["09 03:00:00"]
+
+
+def test_a_rule_of_which_nobody_knows_when_it_was_made_counts_from_when_it_did() -> None:
+    assert told(ruled("FREQ=DAILY;INTERVAL=2", None), 2) == ["27 00:00:00", "29 00:00:00"]
+
+
+@pytest.mark.parametrize(
+    "moment", [MADE, datetime(2027, 3, 28, 0, 59, 59, tzinfo=UTC), datetime(2027, 10, 31, 1, tzinfo=UTC)]
+)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=SECONDLY;INTERVAL=7",
+        "FREQ=MINUTELY;INTERVAL=25;BYHOUR=2,3,4,12",
+        "FREQ=HOURLY;INTERVAL=5;BYMINUTE=10,40;BYSETPOS=-1",
+        "FREQ=DAILY;INTERVAL=3;BYMONTH=3,11;BYHOUR=2",
+        "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,SU;WKST=SU",
+        "FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=2",
+        "FREQ=DAILY;INTERVAL=4\nRRULE:FREQ=HOURLY;INTERVAL=7\nEXRULE:FREQ=HOURLY;INTERVAL=3",
+        "FREQ=MONTHLY;INTERVAL=5;BYDAY=-1FR",
+    ],
+)  # fmt: skip
+def test_what_a_rule_names_is_the_same_from_however_near_it_is_worked_off(rule: str, moment: datetime) -> None:
+    first = f"DTSTART:{moment - timedelta(days=20):%Y%m%dT%H%M%S}\n"
+    whole = RRuleSchedule(rrule=first + f"RRULE:{rule}", timezone="Europe/Berlin")
+    times = asyncio.run(whole.get_dates(6, start=moment + timedelta(microseconds=1)))
+    assert ruled(first + f"RRULE:{rule}").next_times(6, moment) == [time for time in times if time > moment]
+
+
+@pytest.mark.parametrize("rule", ["FREQ=MINUTELY", "FREQ=MINUTELY;INTERVAL=5", "DTSTART:20200101\nRRULE:FREQ=MINUTELY"])
+@pytest.mark.parametrize("made", [MADE, None])
+def test_the_next_time_of_a_rule_that_began_long_ago_is_soon_found(rule: str, made: datetime | None) -> None:
+    table, moment = ruled(rule, made), MADE + timedelta(days=1000)
+    began = time.process_time()
+    table.next_times(3, moment)
+    assert time.process_time() - began < 1  # it was a minute
 
 
 def test_a_time_is_later_than_the_moment_and_each_comes_once() -> None:
