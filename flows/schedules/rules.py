@@ -10,6 +10,7 @@ from math import lcm, prod
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from flows.schedules.zones import is_zone
 from tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ SECOND, CHANGE = timedelta(seconds=1), timedelta(hours=3)
 STAMP = "%Y%m%dT%H%M%S"
 START = re.compile(r"(DTSTART)(?:;(?:TZID=([^:;]+)|[^:;]*))*:(\d{8}(?:T\d{6})?)(Z?)", re.IGNORECASE)
 END = re.compile(r"(UNTIL=)(\d{8}T\d{6})Z", re.IGNORECASE)
+DATES = re.compile(r"\b(EXDATE|RDATE)((?:;[^:;\s]*)*):(\S+)", re.IGNORECASE)
+NAMED = re.compile(r"TZID=([^;]+)", re.IGNORECASE)
 COUNT = re.compile(r"(COUNT=)(\d+)", re.IGNORECASE)
 
 
@@ -37,14 +40,36 @@ def zone_of_start(rule: str) -> str | None:
 
 
 def by_the_clock(rule: str, zone: str) -> str:
-    """A rule whose first and last day are times of day in a zone, as Prefect takes them whatever they say.
+    """A rule whose first and last day, and single dates, are times of day in a zone, as Prefect takes them whatever
+    they say.
 
     Raises:
-        ConfigurationError: the rule says another zone itself.
+        ConfigurationError: the rule begins in another zone; a date is none of the times that a rule names.
     """
     if (said := zone_of_start(rule)) and said != zone:
         raise ConfigurationError(f"--rrule begins in {said}, and --timezone is {zone}: leave one of them out")
-    return END.sub(lambda end: end[1] + _moved(end[2], "UTC", zone), START.sub(r"\1:\3", rule))
+    rule = END.sub(lambda end: end[1] + _moved(end[2], "UTC", zone), START.sub(r"\1:\3", rule))
+    return DATES.sub(lambda dates: _dates(dates, zone), rule)
+
+
+def _dates(dates: re.Match[str], zone: str) -> str:
+    """A line of single dates by the clock of a zone."""
+    what, parameters, stamps = dates.groups()
+    named = NAMED.search(parameters)
+    said = named[1] if named else zone
+    if not is_zone(said):
+        raise ConfigurationError(f"--rrule: {what} is in {said}, which is no zone; name one as Europe/Berlin")
+    return f"{what}:{','.join(_date(what, stamp, said, zone) for stamp in stamps.split(','))}"
+
+
+def _date(what: str, stamp: str, said: str, zone: str) -> str:
+    if re.fullmatch(r"\d{8}Z?", stamp):
+        raise ConfigurationError(
+            f"--rrule: {what} names the day {stamp} without a time, which no time of a rule equals: write the time at "
+            f"which it comes that day, as {what}:{stamp[:8]}T030000"
+        )
+    in_utc = stamp[-1:] in ("Z", "z")
+    return _moved(stamp.rstrip("Zz"), "UTC" if in_utc else said, zone)
 
 
 def _moved(stamp: str, said: str, zone: str) -> str:

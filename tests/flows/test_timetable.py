@@ -130,6 +130,48 @@ def test_calendars_rules_mean_the_zone_that_they_say(rule: str, zone: str | None
     assert last is None or times[-1] == datetime.fromisoformat(last).replace(tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("dates", "times"),
+    [
+        ("EXDATE:20291202T020000Z", ["01", "03", "04"]),
+        ("EXDATE:20291201T030000,20291202T020000Z", ["03", "04", "05"]),
+        ("EXDATE;TZID=America/New_York:20291201T210000", ["01", "03", "04"]),
+        ("exdate;value=date-time;tzid=America/New_York:20291130T210000,20291201T210000", ["03", "04", "05"]),
+        ("EXDATE;TZID=Europe/Berlin:20291202T030000", ["01", "03", "04"]),
+        ("RDATE:20291201T060000Z", ["01", "01 07:00:00", "02"]),
+        ("RDATE;TZID=Asia/Tokyo:20291202T000000\nEXDATE:20291202T020000Z", ["01", "01 16:00:00", "03"]),
+    ],
+)
+def test_single_dates_of_a_rule_mean_the_zone_that_they_say(dates: str, times: list[str]) -> None:
+    table = read_timetable(None, None, f"RRULE:FREQ=DAILY;BYHOUR=3\n{dates}", "Europe/Berlin")
+    nights = [time if " " in time else f"{time} 03:00:00" for time in times]
+    assert told(table, 3, datetime(2029, 11, 30, 12, tzinfo=UTC)) == nights
+
+
+@pytest.mark.parametrize("date", ["EXDATE;VALUE=DATE:20291225", "EXDATE:20291224T030000,20291225", "RDATE:20291225"])
+def test_a_date_without_a_time_of_day_is_one_line_with_what_to_write(date: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"the day 20291225 .*: write the time .*DATE:20291225T030000"
+    ) as raised:
+        read_timetable(None, None, f"RRULE:FREQ=DAILY;BYHOUR=3\n{date}", "Europe/Berlin")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("date", "why"),
+    [
+        ("EXDATE;TZID=Mars:20291225T030000", "EXDATE is in Mars, which is no zone"),
+        ("EXDATE:20291399T030000Z", "names no time"),
+        ("RDATE;VALUE=PERIOD:20291225T030000Z/PT1H", "names no time"),
+        ("EXDATE:,", "names no time"),
+    ],
+)
+def test_a_date_that_is_none_is_one_line(date: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why) as raised:
+        read_timetable(None, None, f"RRULE:FREQ=DAILY;BYHOUR=3\n{date}", "Europe/Berlin")
+    assert len(str(raised.value).splitlines()) == 1
+
+
 def test_two_zones_of_one_rule_are_one_line() -> None:
     with pytest.raises(ConfigurationError, match="begins in Asia/Tokyo, and --timezone is Europe/Berlin: leave one"):
         read_timetable(None, None, "DTSTART;TZID=Asia/Tokyo:20290101T030000\nRRULE:FREQ=DAILY", "Europe/Berlin")
