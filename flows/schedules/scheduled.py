@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 from uuid import UUID
 
@@ -206,6 +207,16 @@ def _run(
 def tell(name: str, line: str, to: TextIO | None = None) -> None:
     """Say something of a schedule, with the time; on stdout if nothing else is asked for."""
     print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=to, flush=True)
+
+
+def hour_of(moment: datetime) -> str:
+    """A moment of these days, as it is told."""
+    return moment.astimezone().strftime("%a %H:%M:%S")
+
+
+def day_of(moment: datetime) -> str:
+    """Any moment, as it is told."""
+    return moment.astimezone().strftime("%a %d %b %Y %H:%M:%S")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from flows.runs.flow_runs import finish
 from flows.schedules import approvals, deployments, store
 from flows.schedules.deployments import GONE
 from flows.schedules.endings import ASKED, REPLACED, STOPPED, TIMED_OUT, ending
-from flows.schedules.scheduled import MISTAKE, Process, adopted, begin, end_all, tell
+from flows.schedules.scheduled import MISTAKE, Process, adopted, begin, day_of, end_all, hour_of, tell
 from flows.schedules.store import JUST_BEFORE, Claims
 from flows.schedules.watching import Watch
 from flows.servers.environment import settle
@@ -168,6 +168,9 @@ class Scheduler:
         if store.is_paused(name, self.workspace):
             self._keep(name, quietly=True, dealt=now.timestamp())
             return
+        if state.dealt - now.timestamp() > LOOK:
+            self._turn_back(name, now)
+            return
         with self._end.interrupts():  # a rule may have to be worked off from far back
             due = schedule.timetable.after(state.moment)
         if due is None or due > now:
@@ -178,6 +181,13 @@ class Scheduler:
             self._overlap(name, due)
         else:
             self._make(name, due, dealt=due.timestamp())
+
+    def _turn_back(self, name: str, now: datetime) -> None:
+        """Have times count from now, where a clock that was ahead had them dealt with for years, say."""
+        until = day_of(self.states[name].moment)
+        self._since = min(self._since, now)
+        self._keep(name, dealt=now.timestamp())
+        tell(name, f"was dealt with until {until}, by a clock that was ahead: times count from now")
 
     def _look_at_data(self, watch: Watch) -> None:
         """Make a run where the data is no longer what a run was made for; while one is at work, once that is over."""
@@ -194,7 +204,7 @@ class Scheduler:
 
     def _say_next(self, name: str, due: datetime | None) -> None:
         last = "when the data changes" if self.schedules[name].watch else "never again"
-        words = due.astimezone().strftime("%a %d %b %Y %H:%M:%S") if due else last
+        words = day_of(due) if due else last
         if self.states[name].next != words:
             self._keep(name, next=words)
 
@@ -203,16 +213,16 @@ class Scheduler:
         broken_off = due.timestamp() - self.states[name].dealt < 2 * JUST_BEFORE  # `_make_due_again`
         if missed == "none" and not broken_off:
             self._keep(name, dealt=self._since.timestamp())
-            tell(name, f"missed {_time(due)} and later; not caught up")
+            tell(name, f"missed {hour_of(due)} and later; not caught up")
         elif not self._is_busy(name):
             self._make(name, due, dealt=(due if missed == "all" else self._since).timestamp())
-            tell(name, f"missed {_time(due)}: caught up now")
+            tell(name, f"missed {hour_of(due)}: caught up now")
 
     def _overlap(self, name: str, due: datetime) -> None:
         overlap = self.schedules[name].overlap
         if overlap == "skip" or (overlap == "queue" and name in self.queued):
             self._keep(name, dealt=due.timestamp())
-            tell(name, f"skipped {_time(due)}: the run before is not over")
+            tell(name, f"skipped {hour_of(due)}: the run before is not over")
             return
         if overlap == "cancel":
             self._replace(name)
@@ -371,10 +381,6 @@ class Scheduler:
         self.states[name] = replace(self.states[name], **changes)  # type: ignore[arg-type]
         if not quietly and name in self.schedules:
             store.save(name, self.states[name], self.workspace)
-
-
-def _time(due: datetime) -> str:
-    return due.astimezone().strftime("%a %H:%M:%S")
 
 
 def main(limit: str, *names: str) -> int:

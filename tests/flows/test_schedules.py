@@ -291,6 +291,30 @@ def test_a_time_that_takes_long_to_find_does_not_keep_a_scheduler_from_ending(
     assert scheduler._end.is_told and time.monotonic() - began < 30
 
 
+def test_a_clock_that_was_ahead_once_does_not_silence_a_schedule(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(NIGHTLY, workspace)
+    ahead = datetime(2100, 1, 1, 12, tzinfo=UTC).timestamp()
+    (store.folder_of(workspace) / "digits" / "state.json").write_text(json.dumps({"dealt": ahead}))
+    scheduler = Scheduler(["digits"], workspace)
+    scheduler._since = datetime(2100, 1, 1, 12, tzinfo=UTC)  # it is set right while this works
+    monkeypatch.setattr(scheduler, "_make", Mock())
+    scheduler._come_due("digits")
+    assert abs(state("digits", workspace).dealt - time.time()) < 30
+    scheduler._come_due("digits")
+    told = capsys.readouterr().out
+    assert "01 Jan 2100" in told and told.count("by a clock that was ahead: times count from now") == 1
+    assert (
+        0
+        < datetime.strptime(state("digits", workspace).next, "%a %d %b %Y %H:%M:%S").timestamp() - time.time()
+        < 2 * 86400
+    )
+    scheduler.states["digits"] = State(time.time() - 2 * 86400)
+    scheduler._come_due("digits")
+    assert scheduler._make.call_args.kwargs["dealt"] <= time.time()  # type: ignore[attr-defined]
+
+
 def test_a_drive_that_is_away_removes_no_schedule(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
