@@ -95,6 +95,7 @@ def schedule(
         _check_alone(ctx, ALONE, "--list, --pause, --resume and --remove start nothing")
         _manage(pause, resume, remove)
         return
+    from flows.console import out
     from flows.schedules import store
     from flows.schedules.store import Schedule
     from flows.schedules.timetable import read_timetable
@@ -104,12 +105,15 @@ def schedule(
         policies = (overlap.value, missed.value, retries, backoff, timeout, watch)
         asked = _read(configs or [], set_, timetable)
         workspace = open_workspace()
+        places = {name: store.place_of(path, workspace) for name, (path, _) in asked.items()}
         for name in asked:
             store.check_free(name, workspace)
+        gone = {name: store.replaced(name, place, workspace) for name, place in places.items()}
         check((config for _, config in asked.values()), workspace, replace)
-        for name, (path, _) in asked.items():
-            place = store.place_of(path, workspace)
+        for name, place in places.items():
             store.keep(Schedule(name, place, timetable, tuple(set_), *policies), workspace)
+            if gone[name]:
+                out.print(f"{name}: in place of the schedule by {gone[name]}, which is no longer there", soft_wrap=True)
         chosen = list(asked)
     else:
         _check_alone(ctx, ("limit",), "without a pipeline's YAML file, schedules go on as they were kept")

@@ -272,6 +272,29 @@ def check_free(name: str, workspace: Workspace) -> None:
         raise ServerError(_taken(name, workspace))
 
 
+def replaced(name: str, place: str, workspace: Workspace) -> str | None:
+    """The configuration that a schedule of this name is kept with, where it is another one and no longer there; None
+    where there is none, or it is the same.
+
+    Raises:
+        ConfigurationError: it is there still.
+    """
+    kept = None
+    with suppress(ConfigurationError):
+        kept = read(name, workspace).config
+    if kept is None or kept == place:
+        return None
+    before, now = (os.path.join(workspace.root, each) for each in (kept, place))
+    if not os.path.exists(before):
+        return kept
+    if not os.path.samefile(before, now):
+        raise ConfigurationError(
+            f"{name} is on schedule already, by {kept}: `headstart schedule --remove {name}` first, or give this "
+            "pipeline another name (-s name=...)"
+        )
+    return None
+
+
 def _taken(name: str, workspace: Workspace) -> str:
     holder = scheduler_of(name, workspace)
     whose = f"process {holder.pid} of {holder.who} on {holder.host}" if holder else "another process"

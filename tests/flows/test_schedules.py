@@ -18,6 +18,7 @@ from unittest.mock import MagicMock, Mock
 from uuid import UUID, uuid4
 
 import pytest
+import typer
 from filelock import FileLock
 from httpx import ConnectError
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
@@ -36,6 +37,8 @@ from tasks.owner import Owner
 from tasks.workspace import Workspace
 from tests.flows.homes import ROOT, Home, eventually
 
+app = typer.Typer()
+app.command()(schedule.schedule)
 NIGHTLY = Schedule("digits", "digits.yaml", Timetable("cron", "0 3 * * *", "Europe/Berlin", 5.0), ("train.epochs=5",))
 
 
@@ -456,6 +459,41 @@ def test_a_configuration_behind_a_link_is_looked_for_where_that_leads_by_then(
     current.unlink()
     current.symlink_to("2")
     assert [(workspace.root / place).read_text() for place in places] == ["2", "2", "2"]
+
+
+def test_a_pipeline_of_the_same_name_in_another_file_does_not_take_a_schedules_place(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, other, link = (workspace.root / f"{each}.yaml" for each in ("teamA/digits", "teamB/digits", "link"))
+    for path in (first, other):
+        path.parent.mkdir(parents=True)
+        path.write_text((ROOT / "configs" / "digits.yaml").read_text())
+    link.symlink_to(first)
+    monkeypatch.setattr(schedule, "open_workspace", lambda: Workspace(workspace.root))
+    monkeypatch.setattr(schedule, "check", lambda *_: None)
+    monkeypatch.setattr(schedule, "_become_scheduler", lambda *_: None)
+
+    def put(path: Path, overlap: str = "skip", name: str = "digits") -> str:
+        given = [str(path), "--cron", "0 3 * * *", "--timezone", "UTC", "--overlap", overlap, "-s", f"name={name}"]
+        typer.main.get_command(app).main(given, standalone_mode=False)
+        return store.read(name, workspace).config
+
+    assert put(first) == "teamA/digits.yaml"
+    store.save("digits", State(1000.0), workspace)
+    with pytest.raises(ConfigurationError, match=r"already, by teamA/digits.yaml: .*--remove digits. first.*-s name="):
+        put(other)
+    assert store.read("digits", workspace).config == "teamA/digits.yaml"
+    assert put(other, name="others") == "teamB/digits.yaml"
+    assert put(first, "queue") == "teamA/digits.yaml" and store.read("digits", workspace).overlap == "queue"
+    assert put(link) == "link.yaml" and put(first) == "teamA/digits.yaml"
+    workspace.root.rename(workspace.root.with_name("moved"))
+    workspace = Workspace(workspace.root.with_name("moved"))
+    first, other = (workspace.root / path.relative_to(path.parents[1]) for path in (first, other))
+    assert put(first) == "teamA/digits.yaml" and state("digits", workspace).dealt == 1000.0
+    assert capsys.readouterr().out == ""
+    first.unlink()
+    assert put(other) == "teamB/digits.yaml" and state("digits", workspace).dealt == 1000.0
+    assert "digits: in place of the schedule by teamA/digits.yaml, which is no longer" in capsys.readouterr().out
 
 
 def test_schedules_are_listed_and_managed_without_a_server(workspace: Workspace) -> None:
