@@ -231,6 +231,12 @@ def predict(
     for path in (here / folder, here / output):
         if not is_utf8(str(path)):
             raise ConfigurationError(f"{str(path)!a} is not UTF-8, which Prefect needs: name it through a link")
+    workspace = open_workspace(reads=True)
+    from tasks.register.registry import CHAMPION, get_version, parted
+    from tasks.register.store import open_registry
+
+    name, which = parted(model)
+    get_version(open_registry(workspace), name, which or CHAMPION)  # before a server is started for it
     _, server = open_with_server(reads=True)
     from flows.console import out
     from flows.predict import predict as predict_flow
@@ -351,7 +357,7 @@ def _fail(message: str) -> None:
 
 
 def _move(move, name: str) -> None:  # type: ignore[no-untyped-def]
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.console import out, shown
     from tasks.register import moves
     from tasks.register.store import open_registry

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
 
 
-def open_workspace(reads: bool = False) -> Workspace:
+def open_workspace(reads: bool = False, begins: bool = True) -> Workspace:
     """Find the workspace, settle the environment, and see to its MLflow store: that it answers, is sound and, if it is
     the workspace's own, knows where that stands now; and say of runs that died that they did, and do what
     was answered on Prefect's page.
 
     Args:
         reads: whether nothing is going to be written, so that the workspace may be another's.
+        begins: whether a folder in which there is nothing yet becomes a workspace; else nothing is left there.
 
     Raises:
         ConfigurationError: the workspace cannot be written.
@@ -33,7 +34,7 @@ def open_workspace(reads: bool = False) -> Workspace:
     from flows.stores.databases import check_records
 
     workspace = Workspace.find()
-    settle(workspace, reads)
+    settle(workspace, reads or not (begins or workspace.is_begun))
     check_records(workspace)
     if former := relocate(workspace):
         from flows.console import err

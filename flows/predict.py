@@ -25,7 +25,7 @@ from tasks.ingest.storage import MISSING, Entry, count_files, is_hidden, walk
 from tasks.model.classifier import ImageClassifier
 from tasks.progress import Advance, progress, tell
 from tasks.register.registry import CANDIDATE, CHAMPION, check_files, fetch_bundle, get_version, parted
-from tasks.register.store import connect
+from tasks.register.store import look_into
 from tasks.wording import counted
 from tasks.workspace import Workspace, check_output
 
@@ -43,7 +43,7 @@ def load_classifier(model: str, workspace: Workspace, device: str = "auto") -> t
         RegistryError: there is no such model, version or alias, it is not headstart's, or its files are gone.
     """
     name, which = parted(model)
-    client = connect(workspace)
+    client = look_into(workspace)
     version = get_version(client, name, which or CHAMPION)
     check_files(client, version)
     if CANDIDATE not in version.tags:

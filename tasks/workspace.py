@@ -68,6 +68,12 @@ class Workspace:
         return path if named and named.resolve() == path.resolve() else None
 
     @property
+    def is_begun(self) -> bool:
+        """Whether headstart or DVC has left something here; nothing is to be looked for where neither has."""
+        left = (self.mlruns, self.dvc_file, self.root / ".dvc", self.root / ".headstart")
+        return any(os.path.lexists(path) for path in left)
+
+    @property
     def commit(self) -> str | None:
         """Git's name for the state that the workspace begins from; None where it lies in no repository, or where Git is
         not installed."""

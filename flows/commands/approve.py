@@ -19,7 +19,7 @@ def approve(name: Name, version: Version, why: Why) -> None:
 
     Example: headstart approve digits 3 --why "the night images were mislabelled"
     """
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.console import out, shown
     from tasks.register import approval
     from tasks.register.store import open_registry
@@ -36,7 +36,7 @@ def reject(name: Name, version: Version, why: Why) -> None:
 
     Example: headstart reject digits 3 --why "too slow for the belt"
     """
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.console import out, shown
     from tasks.register import approval
     from tasks.register.registry import get_version

@@ -97,7 +97,7 @@ def diff(
     Example: headstart data diff digits@1 current -o changes.csv
     """
     check_output(output, (".csv", ".parquet"))
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.commands.versions import resolve
     from flows.console import changes_table, out, show_table
     from tasks.ingest.compare import compare
@@ -125,7 +125,7 @@ def checkout(version: Version, remote: Remote = None, replace: Replace = False) 
 
     Example: headstart data checkout digits@champion
     """
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.commands.versions import resolve
     from flows.console import out, shown
     from tasks.ingest.checkout import restore_version
@@ -147,7 +147,7 @@ def push(version: Version = "current", remote: Remote = None) -> None:
 
     Example: headstart data push digits@champion
     """
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.commands.versions import resolve
     from flows.console import out, shown
     from tasks.ingest.remotes import push_version
@@ -164,7 +164,7 @@ def pull(version: Version = "current", remote: Remote = None) -> None:
 
     Example: headstart data pull
     """
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.commands.versions import resolve
     from flows.console import out, shown
     from tasks.ingest.checkout import restore_version
@@ -192,7 +192,7 @@ def review(
     Example: headstart data review digits
     """
     check_output(output)
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.commands.review import write_review
     from flows.console import out
 
@@ -222,7 +222,7 @@ def relabel(
 
     Example: headstart data relabel digits-labels-to-review.csv
     """
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.commands.review import apply_review, configuration_of
     from flows.commands.versions import resolve
     from flows.console import out

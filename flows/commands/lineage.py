@@ -60,7 +60,7 @@ def reproduce(
 
     Example: headstart reproduce digits@champion
     """
-    workspace = open_workspace()
+    workspace = open_workspace(begins=False)
     from flows.console import shown
     from flows.lineage.reproduce import reproduce as make_again
     from flows.lineage.reproduce import show

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.console import plain_table
 from tasks.register.listing import Listed, ask_versions, read_versions
-from tasks.register.store import connect, open_registry, own_registry
+from tasks.register.store import look_into, open_registry, own_registry
 from tasks.register.tags import DATA, SCORE, number_of
 from tasks.workspace import Workspace
 
@@ -56,7 +56,7 @@ def _versions(workspace: Workspace, name: str | None) -> Iterable[Listed]:
             return [version for version in read_versions(store) if name in (None, version.name)]
     from tasks.register.registry import all_models, get_model
 
-    client = connect(workspace)
+    client = look_into(workspace)
     return ask_versions(client, [get_model(client, name)] if name else all_models(client))
 
 

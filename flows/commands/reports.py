@@ -21,7 +21,7 @@ from tasks.errors import ConfigurationError, RegistryError
 from tasks.records import PAGE
 from tasks.register.gate import VERDICT
 from tasks.register.registry import aliases_of, get_model, get_version
-from tasks.register.store import connect, keeper_of
+from tasks.register.store import keeper_of, look_into
 from tasks.register.tags import DATA
 from tasks.report.versions import Version, versions_page
 from tasks.workspace import Workspace, write_whole
@@ -36,7 +36,7 @@ def find_report(workspace: Workspace, which: str | None) -> Path:
     Raises:
         RegistryError: there is no such run, model or version, or no report of it.
     """
-    client = connect(workspace)
+    client = look_into(workspace)
     run = _run(client, which)
     try:
         keeper = keeper_of(client, run, REPORT).info.run_id
@@ -81,7 +81,7 @@ def compare_versions(workspace: Workspace, name: str, numbers: Sequence[str]) ->
     """
     if not name or len(set(numbers)) < 2 or not all(number.isdigit() for number in numbers):
         raise ConfigurationError("which versions of which model? As in `headstart report photos --versions 3 5 7`")
-    client = connect(workspace)
+    client = look_into(workspace)
     chosen = [_version(client, name, number) for number in sorted(set(map(int, numbers)))]
     page = workspace.cache / "reports" / f"{name}-{'-'.join(str(version.number) for version in chosen)}.html"
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from tasks.ingest.corrections import read_corrections, write_corrections
 from tasks.ingest.relabel import read_review
 from tasks.ingest.remotes import fetch_version
 from tasks.ingest.versioning import read_manifest
-from tasks.register.store import connect, keeper_of
+from tasks.register.store import keeper_of, look_into
 from tasks.workspace import Workspace, write_whole
 
 SUSPECTS = "tables/suspects.csv"
@@ -42,7 +42,7 @@ def write_review(name: str, output: Path, workspace: Workspace) -> tuple[int, in
     """
     if output.exists():
         raise ConfigurationError(f"{output} is there already, perhaps edited: name another one with -o, or remove it")
-    client = connect(workspace)
+    client = look_into(workspace)
     run = _last_run(client, name, workspace)
     doubted = int(run.data.metrics.get("suspects", 0))
     tables = [as_suspects(_contradictions(client, run, workspace)).astype({"score": str})]
@@ -68,8 +68,8 @@ def apply_review(file: Path, version: str, workspace: Workspace, new_classes: bo
     """
     fetch_version(version, workspace, None, images=False)
     before = read_corrections(workspace)
-    run = _newest_run(connect(workspace), version)
-    copies = None if run is None else _contradictions(connect(workspace), run, workspace)
+    run = _newest_run(look_into(workspace), version)
+    copies = None if run is None else _contradictions(look_into(workspace), run, workspace)
     after = read_review(file, read_manifest(version, workspace), before, new_classes, copies)
     changed = before.items() ^ after.items()
     contents = {content for (content, _), _ in changed}
@@ -78,7 +78,7 @@ def apply_review(file: Path, version: str, workspace: Workspace, new_classes: bo
 
 def configuration_of(version: str, workspace: Workspace) -> PipelineConfig | None:
     """The configuration of the newest run of a dataset version; None where no run has had it."""
-    client = connect(workspace)
+    client = look_into(workspace)
     run = _newest_run(client, version)
     if run is None:
         return None

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from flows.lineage.subject import every_run
 from tasks.errors import DataError, RegistryError
 from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
+from tasks.register.client import refusals
 from tasks.register.registry import CHAMPION, every, get_version, parted
-from tasks.register.store import connect
+from tasks.register.store import look_into
 from tasks.register.tags import DATA
 from tasks.workspace import Workspace
 
@@ -51,7 +51,7 @@ class Known:
 def known_versions(workspace: Workspace) -> list[Known]:
     """Every version that a run, a model, ``data.dvc`` or the store names, the newest first."""
     known: dict[str, Known] = {}
-    client = connect(workspace)
+    client = look_into(workspace)
     for run in every_run(client, "tags.`data.version` != ''"):
         version = known.setdefault(run.data.tags["data.version"], Known(run.data.tags["data.version"]))
         version.source = version.source or run.data.tags.get("data.source", "")
@@ -112,10 +112,10 @@ def resolve(named: str, workspace: Workspace) -> str:
 
 def _of_model(named: str, workspace: Workspace) -> str | None:
     name, which = parted(named)
-    client = connect(workspace)
+    client = look_into(workspace)
     try:
         client.get_registered_model(name)
-    except MlflowException:
+    except refusals():
         if which:
             raise RegistryError(f"there is no registered model {name!r}; `headstart models` lists them") from None
         return None

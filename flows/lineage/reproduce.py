@@ -27,7 +27,7 @@ from flows.lineage.restoring import (
 from flows.lineage.subject import Subject, find_subject
 from tasks.errors import ConfigurationError, HeadstartError, RegistryError
 from tasks.progress import tell
-from tasks.register.store import connect
+from tasks.register.store import look_into
 from tasks.workspace import Workspace, sqlite_url
 
 
@@ -41,7 +41,7 @@ def reproduce(workspace: Workspace, which: str, into: Path | None, environment: 
         RegistryError: there is no such version, or its run does not keep enough.
         HeadstartError: something that it was made from is not to be had, or the run does not end well.
     """
-    then = find_subject(connect(workspace), which)
+    then = find_subject(look_into(workspace), which)
     if then.run is None or not then.config:
         raise RegistryError(f"the run of {then} is gone, and with it the configuration")
     folder = _fresh(into)

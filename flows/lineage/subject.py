@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
-from tasks.register.client import Version
+from tasks.register.client import Version, refusals
 from tasks.register.registry import CHAMPION, all_models, all_versions, every, get_model, get_version, parted
 
 PARENT = "mlflow.parentRunId"
@@ -114,7 +114,7 @@ def _usual(client: MlflowClient, name: str) -> str:
 def _run(client: MlflowClient, run_id: str | None) -> Run | None:
     try:
         return client.get_run(run_id) if run_id else None
-    except MlflowException:
+    except refusals():
         return None  # deleted for good
 
 

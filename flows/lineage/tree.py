@@ -16,7 +16,7 @@ from tasks.register.gate import VERDICT
 from tasks.register.ledger import told
 from tasks.register.moves import history
 from tasks.register.registry import aliases_of, get_model, rulings_of
-from tasks.register.store import connect
+from tasks.register.store import look_into
 from tasks.register.tags import CANDIDATE, DATA, HELD_OUT, TEACHERS
 from tasks.workspace import Workspace
 
@@ -32,7 +32,7 @@ def facts_of(workspace: Workspace, which: str) -> Facts:
     Raises:
         RegistryError: there is no such version or run.
     """
-    subject = find_subject(connect(workspace), which)
+    subject = find_subject(look_into(workspace), which)
     facts = {
         "model": _model(subject), "run": _run(subject), "candidate": _candidate(subject),
         "features": _features(subject), "dataset": _dataset(subject), "code": _code(subject),

@@ -72,6 +72,14 @@ LOGGERS = {
 }
 
 
+class _Log(logging.FileHandler):
+    """A file that is begun with the first word; while its folder is not there, words go nowhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream or os.path.isdir(os.path.dirname(self.baseFilename)):
+            super().emit(record)
+
+
 def settle(workspace: Workspace, reads: bool = False) -> None:
     """Name the workspace for this process and its children, and send what libraries say to
     ``mlruns/headstart.log`` instead of the terminal.
@@ -91,13 +99,13 @@ def settle(workspace: Workspace, reads: bool = False) -> None:
     for name, value in QUIET_AND_PRIVATE.items():
         os.environ.setdefault(name, value)
     _name_the_user()
-    prepare_environment(workspace.root)
+    prepare_environment(workspace.root, reads)
     send_chatter_to(prefect_home(workspace.root).parent / "headstart.log")
 
 
 def send_chatter_to(log: os.PathLike[str]) -> None:
     """Route the root logger and Python's warnings to a file."""
-    handler = logging.FileHandler(log, delay=True)
+    handler = _Log(log, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
@@ -105,23 +113,28 @@ def send_chatter_to(log: os.PathLike[str]) -> None:
     warnings.simplefilter("default")
 
 
-def prepare_environment(workspace: Path) -> None:
+def prepare_environment(workspace: Path, reads: bool = False) -> None:
     """Set in `os.environ` what Prefect reads when it is first imported; afterwards this has no effect.
 
     Prefect then keeps its files in `mlruns/prefect/` of the workspace, reports nothing to its makers and
     prints nothing; its log goes to `mlruns/headstart.log` and to the server. Variables that the user exported
     win, except for PREFECT_HOME and PREFECT_PROFILE, because two workspaces must not share a database.
+
+    Args:
+        reads: where that folder is not there, it is not made.
     """
     _strip_addresses()
     home = prefect_home(workspace)
-    home.mkdir(parents=True, exist_ok=True)
+    if not reads:
+        home.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(home)
     # The profile was defined in another home, and Prefect complains about one that it cannot find.
     os.environ.pop("PREFECT_PROFILE", None)
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     _settle_proxies()
-    _log_to_file(home)
+    if home.is_dir():
+        _log_to_file(home)
 
 
 def prefect_home(workspace: Path) -> Path:

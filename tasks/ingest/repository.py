@@ -45,6 +45,14 @@ def object_store(workspace: Workspace) -> Path:
         return Path(repo.cache.local.path)
 
 
+def find_store(workspace: Workspace) -> Path | None:
+    """The same folder for who only reads: None where the workspace is no DVC repository, and it does not become one."""
+    if not (workspace.root / ".dvc").is_dir():
+        return None
+    with opened(workspace) as repo:
+        return Path(repo.cache.local.path)
+
+
 @contextmanager
 def opened(workspace: Workspace) -> Iterator[Repo]:
     """The workspace as DVC's repository.

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ import pandas as pd
 from tasks.errors import DataError
 from tasks.ingest.manifest import MANIFEST, TABLE, parse_manifest, parse_targets
 from tasks.ingest.objects import object_path, settle, waiting_room
-from tasks.ingest.repository import object_store
+from tasks.ingest.repository import find_store
 from tasks.target import Target
 from tasks.workspace import Workspace
 
@@ -73,8 +74,11 @@ def write_version(entries: Iterable[Entry], store: Path) -> Version:
     return Version(name, size, files)
 
 
-def read_listing(name: str, store: Path) -> dict[str, str]:
+def read_listing(name: str, store: Path | None) -> dict[str, str]:
     """MD5 by path of all files of a version.
+
+    Args:
+        store: None where the workspace has none.
 
     Raises:
         DataError: the store does not have this version, or what it has is damaged.
@@ -82,15 +86,17 @@ def read_listing(name: str, store: Path) -> dict[str, str]:
     return {entry["relpath"]: entry["md5"] for entry in json.loads(_read(name, name, "listing", store))}
 
 
-def _read(name: str, version: str, what: str, store: Path) -> bytes:
+def _read(name: str, version: str, what: str, store: Path | None) -> bytes:
     """The content of a version's listing or manifest, which is what its name says."""
-    try:
-        content = object_path(store, name).read_bytes()
-    except FileNotFoundError as error:
+    content = None
+    if store:
+        with suppress(FileNotFoundError):
+            content = object_path(store, name).read_bytes()
+    if content is None:
         raise DataError(
             f"version {version} of the dataset is not in this workspace's store; `headstart data pull {version[:8]}` "
             "fetches it from the remote"
-        ) from error
+        )
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != name.removesuffix(".dir"):
         raise DataError(
             f"the {what} of version {version} is damaged in this workspace's store; `headstart data pull "
@@ -102,8 +108,8 @@ def _read(name: str, version: str, what: str, store: Path) -> bytes:
 def local_versions(workspace: Workspace) -> dict[str, tuple[int | None, bool]]:
     """Versions whose listing the store has: how many files they have (None where the listing is damaged), and whether
     the store has all of these too."""
-    store = object_store(workspace)
-    stored = {f"{path.parent.name}{path.name}" for path in store.glob("??/*")}
+    store = find_store(workspace)
+    stored = {f"{path.parent.name}{path.name}" for path in store.glob("??/*")} if store else set()
     found: dict[str, tuple[int | None, bool]] = {}
     for name in stored:
         if name.endswith(".dir"):
@@ -149,7 +155,7 @@ def is_known(name: str, workspace: Workspace) -> bool:
 
 def _manifest(name: str, workspace: Workspace) -> tuple[bytes, str]:
     """The content of a version's manifest, and what it is called."""
-    store = object_store(workspace)
+    store = find_store(workspace)
     listing = read_listing(name, store)
     manifest = manifest_of(listing)
     if manifest is None:
@@ -163,7 +169,7 @@ def is_made_here(name: str, workspace: Workspace) -> bool:
     A folder that ``dvc add`` versioned after somebody worked in it has a manifest, too, but it names other files.
     """
     try:
-        listing = read_listing(name, object_store(workspace))
+        listing = read_listing(name, find_store(workspace))
         manifest = read_manifest(name, workspace)
         named = dict(zip(manifest["path"], manifest["hash"], strict=True))
     except (DataError, KeyError, ValueError, OSError):  # not here, or another program's manifest

@@ -9,9 +9,10 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tasks.register.client import Registry
+from tasks.register.empty import EmptyStore
 from tasks.register.own import OwnStore
 from tasks.workspace import Workspace, sqlite_file, sqlite_url
 
@@ -29,12 +30,12 @@ ELSEWHERE = ("MLFLOW_REGISTRY_URI", "MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPAC
 
 def open_registry(workspace: Workspace) -> Registry:
     """What looks versions up and moves aliases: a workspace's own store without MLflow, whose import takes seconds, and
-    every other store, or a file of another version of MLflow, by its client."""
+    every other store, or a file of another version of MLflow, by its client. One that is not there is not begun."""
     if file := own_registry(workspace):
         own = OwnStore(file, workspace.tracking_uri, BUSY_SECONDS)
         if own.is_known:
             return own
-    return connect(workspace)
+    return look_into(workspace)
 
 
 def own_registry(workspace: Workspace) -> Path | None:
@@ -43,12 +44,22 @@ def own_registry(workspace: Workspace) -> Path | None:
     return file if file and file.is_file() and not any(map(os.environ.get, ELSEWHERE)) else None
 
 
+def look_into(workspace: Workspace) -> MlflowClient:
+    """A client of the workspace's store for who only looks: one that is not there is empty, and is not begun."""
+    file = sqlite_file(workspace.tracking_uri)
+    if file and not file.exists() and not any(map(os.environ.get, ELSEWHERE)):
+        return cast("MlflowClient", EmptyStore(workspace.tracking_uri))
+    return connect(workspace)
+
+
 def connect(workspace: Workspace) -> MlflowClient:
     """A client of the workspace's store, which is begun where it is a file that is not there yet."""
     from mlflow import MlflowClient
 
     wait_for_locks()
     file = sqlite_file(workspace.tracking_uri)
+    if workspace.own_store and workspace.is_writable:
+        workspace.mlruns.mkdir(parents=True, exist_ok=True)
     if file and not file.exists() and os.access(file.parent, os.W_OK):
         _begin(file, shared=workspace.own_store is None)
     return MlflowClient(workspace.tracking_uri)

@@ -154,7 +154,7 @@ def test_a_decision_stands_where_prefect_fails_and_the_page_hears_of_it_later(
     for number in (2, 3):
         approvals._write(Asked("fruit", number, str(number), PREFECT), workspace)
     for module in (approve, cli):
-        monkeypatch.setattr(module, "open_workspace", lambda: workspace)
+        monkeypatch.setattr(module, "open_workspace", lambda **_: workspace)
     monkeypatch.setattr(approvals, "access_to", lambda *_: (PREFECT, None))
     errors: list[Exception] = [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), PermissionError(13, "no")]
 
