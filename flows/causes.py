@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flows.servers.access import is_chosen
-from flows.stores.remote import gone, is_database, is_server, last_words, shown
+from flows.stores.remote import gone, is_database, is_server, last_words
 from tasks.errors import ConfigurationError, DataError, HeadstartError, RegistryError, ServerError, StorageError
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, shown
 
 ROOM = 8 * 2**20
 """Bytes below which a disk counts as full: more than a run gives back when it fails."""

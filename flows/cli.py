@@ -136,17 +136,20 @@ def models(
     if (history or at or json) and not name:
         raise ConfigurationError("of which model? As in `headstart models digits --history`")
     workspace = open_workspace(reads=True)
-    from flows.console import show_table
+    from flows.console import nothing_in, show_table
+    from tasks.register.registry import looked_in
 
+    place = looked_in(workspace.tracking_uri)
     if pending:
         from flows.commands.models import pending_table
 
-        show_table(pending_table(workspace, name), "no version waits for approval")
+        show_table(pending_table(workspace, name), f"no version waits for approval in {place}")
         return
     if not name or not (history or at or json):
         from flows.commands.models import versions_table
 
-        show_table(versions_table(workspace, name), "no models yet: `headstart run CONFIG` registers one")
+        missing = nothing_in(place, "no models", "`headstart run CONFIG` registers one")
+        show_table(versions_table(workspace, name), missing)
     if name:
         from flows.commands.history import show
 

@@ -76,6 +76,12 @@ def show_table(table: Table, otherwise: str = "") -> None:
         plain_console(file=out.file, width=whole).print(table)
 
 
+def nothing_in(place: str, what: str, remedy: str) -> str:
+    """What is said where nothing is found: where it was looked for, what makes some, and how to look elsewhere."""
+    elsewhere = "" if "://" in place else ", HEADSTART_WORKSPACE names another folder"
+    return f"{what} yet in {place}: {remedy}{elsewhere}"
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]

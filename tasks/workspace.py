@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import subprocess
 import tempfile
@@ -162,6 +163,17 @@ def absolute_url(url: str) -> str:
     marks = [query] if query else []
     marks += ["uri=true"] if "uri=" not in query else []
     return f"{scheme}:///file:{quote(str(file), safe='')}?{'&'.join(marks)}"
+
+
+def shown(uri: str) -> str:
+    """A store's address as it may be printed: without a password."""
+    return re.sub(r"(://[^/?#:]*:)[^/?#]+@", r"\1***@", uri)
+
+
+def shown_store(uri: str) -> str:
+    """What people know an MLflow store by: the workspace whose own it is, else its address."""
+    file = sqlite_file(uri)
+    return str(file.parents[1]) if file and file.parts[-2:] == ("mlruns", "mlflow.db") else shown(uri)
 
 
 def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:

@@ -65,8 +65,8 @@ def list_() -> None:
     Example: headstart data list
     """
     workspace = open_workspace(reads=True)
-    from flows.commands.versions import known_versions
-    from flows.console import plain_table, show_table
+    from flows.commands.versions import known_versions, places
+    from flows.console import nothing_in, plain_table, show_table
     from tasks.ingest.pointer import current_version
 
     columns = ("version", "first used (UTC)", "source", "images", "runs", "models", "")
@@ -80,7 +80,7 @@ def list_() -> None:
             version.name[:12], version.day, version.source, images, str(len(version.runs)), ", ".join(version.models),
             ", ".join(where),
         )  # fmt: skip
-    show_table(table, "no versions yet: `headstart run CONFIG` makes one")
+    show_table(table, nothing_in(places(workspace), "no versions", "`headstart run CONFIG` makes one"))
 
 
 @app.command()

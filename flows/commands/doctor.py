@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from flows.servers.server import Server, answers, server_status
-from flows.stores.remote import check_answer, check_known, is_database, is_server, shown
+from flows.stores.remote import check_answer, check_known, is_database, is_server
 from tasks.errors import HeadstartError
 from tasks.extract.facts import facts
 from tasks.extract.precision import choose_device, choose_precision
@@ -21,7 +21,7 @@ from tasks.extract.weights import BUILTIN_WEIGHTS
 from tasks.ingest.pointer import current_version
 from tasks.machine import free_memory, usable_cores
 from tasks.wording import counted
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, shown
 
 LIBRARIES = ("headstart", "torch", "torchvision", "timm", "lightning", "prefect", "mlflow", "dvc", "pandas", "pyarrow")
 

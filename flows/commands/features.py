@@ -27,7 +27,7 @@ def ls() -> None:
 
     Example: headstart features ls
     """
-    from flows.console import plain_table, show_table
+    from flows.console import nothing_in, plain_table, show_table
     from tasks.extract.upkeep import describe, space_folders
 
     columns = ("space", "backbone", "layer", "pool", "size", "precision", "images", "MiB", "last used", "")
@@ -43,7 +43,8 @@ def ls() -> None:
             str(about.get("size", "")), str(about.get("precision", "")), f"{space.images:,}",
             f"{space.nbytes / MIB:,.1f}", f"{datetime.fromtimestamp(space.used):%Y-%m-%d %H:%M}", ", ".join(notes),
         )  # fmt: skip
-    show_table(table, "no features yet: `headstart run CONFIG` computes some")
+    place = str(Workspace.find().root)
+    show_table(table, nothing_in(place, "no features", "`headstart run CONFIG` computes some"))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from flows.console import nothing_in
 from flows.lineage.subject import PARENT, every_run, find_subject
 from flows.runs.views import REPORT
 from tasks.errors import ConfigurationError, RegistryError
@@ -24,7 +25,7 @@ from tasks.register.registry import aliases_of, get_model, get_version
 from tasks.register.store import keeper_of, look_into
 from tasks.register.tags import DATA
 from tasks.report.versions import Version, versions_page
-from tasks.workspace import Workspace, write_whole
+from tasks.workspace import Workspace, shown_store, write_whole
 
 
 def find_report(workspace: Workspace, which: str | None) -> Path:
@@ -68,7 +69,8 @@ def _newest(client: MlflowClient) -> Run:
     ended_well = every_run(client, f"attributes.status = 'FINISHED' and tags.{REPORT} != ''")
     found = next((run for run in ended_well if PARENT not in run.data.tags), None)
     if found is None:
-        raise RegistryError("no run has ended well yet: `headstart run CONFIG` writes a report")
+        place = shown_store(client.tracking_uri)
+        raise RegistryError(nothing_in(place, "no run has ended well", "`headstart run CONFIG` writes a report"))
     return found
 
 

@@ -22,7 +22,7 @@ from tasks.ingest.relabel import read_review
 from tasks.ingest.remotes import fetch_version
 from tasks.ingest.versioning import read_manifest
 from tasks.register.store import keeper_of, look_into
-from tasks.workspace import Workspace, write_whole
+from tasks.workspace import Workspace, shown_store, write_whole
 
 SUSPECTS = "tables/suspects.csv"
 COLUMNS = ["label", "suggested", "why", "score", "was", "split", "path", "hash"]
@@ -92,7 +92,7 @@ def _newest_run(client: MlflowClient, version: str) -> Run | None:
 
 def _last_run(client: MlflowClient, name: str, workspace: Workspace) -> Run:
     experiments = {each.name: each.experiment_id for each in client.search_experiments()}
-    there = ", ".join(sorted(set(experiments) - {"Default"})) or "none yet"
+    there = ", ".join(sorted(set(experiments) - {"Default"})) or f"none yet in {shown_store(client.tracking_uri)}"
     if (mine := experiments.get(beside_another(name, workspace), experiments.get(name))) is None:
         raise RegistryError(f"there is no pipeline {name!r} among those that were run: {there}")
     runs = client.search_runs(

@@ -14,10 +14,10 @@ from tasks.errors import DataError, RegistryError
 from tasks.ingest.pointer import current_version, unreadable
 from tasks.ingest.versioning import local_versions
 from tasks.register.client import refusals
-from tasks.register.registry import CHAMPION, every, get_version, parted
+from tasks.register.registry import CHAMPION, every, get_version, looked_in, parted
 from tasks.register.store import look_into
 from tasks.register.tags import DATA
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, shown_store
 
 VERSION = re.compile(r"[0-9a-f]{4,32}(\.dir)?")
 
@@ -72,6 +72,12 @@ def known_versions(workspace: Workspace) -> list[Known]:
     return sorted(known.values(), key=lambda version: -(version.first or 0))
 
 
+def places(workspace: Workspace) -> str:
+    """Where versions are looked for, for a message."""
+    root, store = str(workspace.root), shown_store(workspace.tracking_uri)
+    return root if workspace.own_store else f"{root} and {store}"
+
+
 def _models(client: MlflowClient) -> dict[str, list[str]]:
     found = defaultdict(list)
     for version in every(lambda **page: client.search_model_versions(**page)):
@@ -95,7 +101,7 @@ def resolve(named: str, workspace: Workspace) -> str:
             return version
         raise DataError(
             unreadable(workspace)
-            or "there is no version of a dataset in data.dvc yet: "
+            or f"there is no version of a dataset in {workspace.dvc_file} yet: "
             "`headstart run CONFIG` or `headstart data ingest CONFIG`"
         )
     if version := _of_model(named, workspace):
@@ -106,7 +112,8 @@ def resolve(named: str, workspace: Workspace) -> str:
         if len(named.removesuffix(".dir")) == 32:
             return f"{named.removesuffix('.dir')}.dir"  # the remote may know it
     raise DataError(
-        f"no dataset version, run or model is called {named!r}; `headstart data list` shows those that are known here"
+        f"no dataset version, run or model is called {named!r} in {places(workspace)}; `headstart data list` shows "
+        "those that are known there"
     )
 
 
@@ -117,7 +124,10 @@ def _of_model(named: str, workspace: Workspace) -> str | None:
         client.get_registered_model(name)
     except refusals():
         if which:
-            raise RegistryError(f"there is no registered model {name!r}; `headstart models` lists them") from None
+            place = looked_in(client.tracking_uri)
+            raise RegistryError(
+                f"there is no registered model {name!r} in {place}; `headstart models` lists them"
+            ) from None
         return None
     version = get_version(client, name, which or CHAMPION)
     if DATA not in version.tags:

@@ -15,7 +15,16 @@ from mlflow.exceptions import MlflowException
 
 from tasks.errors import RegistryError
 from tasks.register.client import Version, refusals
-from tasks.register.registry import CHAMPION, all_models, all_versions, every, get_model, get_version, parted
+from tasks.register.registry import (
+    CHAMPION,
+    all_models,
+    all_versions,
+    every,
+    get_model,
+    get_version,
+    looked_in,
+    parted,
+)
 
 PARENT = "mlflow.parentRunId"
 """Tag of a run inside another: a trial, or one of those that a budget was spent on."""
@@ -125,10 +134,8 @@ def _by_id(client: MlflowClient, beginning: str, models: list[str]) -> Run:
     if len(found) == 1:
         return found[0]
     how_many = f"{len(found)} runs begin" if found else "no run begins"
-    raise RegistryError(
-        f"{beginning!r}: there is no registered model of that name ({', '.join(models) or 'none yet'}), and {how_many} "
-        "with it"
-    )
+    there = ", ".join(models) or f"none yet in {looked_in(client.tracking_uri)}"
+    raise RegistryError(f"{beginning!r}: there is no registered model of that name ({there}), and {how_many} with it")
 
 
 def _registered(client: MlflowClient, run: Run) -> Version | None:

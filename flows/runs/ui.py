@@ -15,9 +15,9 @@ import httpx
 from flows.servers.access import LOGIN, MARKS, credentials, secret_of
 from flows.servers.environment import prefect_home
 from flows.servers.guarded import HOST, PASSWORD, last_words, listen, start
-from flows.stores.remote import is_server, shown
+from flows.stores.remote import is_server
 from tasks.errors import ServerError
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, shown
 
 START_SECONDS = 180.0
 

@@ -28,9 +28,8 @@ from flows.servers import access
 from flows.servers.environment import prefect_home, prepare_environment
 from flows.servers.guarded import HOST, command, last_words, listen, start
 from flows.stores.databases import prefect_database
-from flows.stores.remote import shown
 from tasks.errors import ConfigurationError, ServerError
-from tasks.workspace import sqlite_url, write_whole
+from tasks.workspace import shown, sqlite_url, write_whole
 
 PREFERRED_PORT = 4200
 COMMAND = command("prefect")

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from tasks.errors import ConfigurationError, ServerError
-from tasks.workspace import sqlite_file
+from tasks.workspace import shown, sqlite_file
 
 ASK_SECONDS = 10
 """How long an answer may take; a server of two busy cores has needed three."""
@@ -94,11 +94,6 @@ def is_server(uri: str) -> bool:
 def is_database(uri: str) -> bool:
     """Whether the store is a database that a server holds, as PostgreSQL's."""
     return uri.startswith(("postgres", "mysql", "mssql"))
-
-
-def shown(uri: str) -> str:
-    """A store's address as it may be printed: without a password."""
-    return re.sub(r"(://[^/?#:]*:)[^/?#]+@", r"\1***@", uri)
 
 
 def _silence(uri: str) -> str | None:

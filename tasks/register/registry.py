@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from tasks.register.client import Model, Registry, Version, refusals
 from tasks.register.series import FLEETING
 from tasks.register.tags import BACKBONES, CANDIDATE, GATE, PREFIX, entry_of, number_of
 from tasks.ruling import Ruling
-from tasks.workspace import Workspace, fresh_folder
+from tasks.workspace import Workspace, fresh_folder, shown_store
 
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
@@ -29,6 +30,11 @@ def parted(which: str) -> tuple[str, str]:
     of the addresses that MLflow's page shows, ``models:/NAME/VERSION`` and ``models:/NAME@ALIAS``."""
     name, _, wanted = which.removeprefix("models:/").replace("/", "@").partition("@")
     return name, wanted
+
+
+def looked_in(tracking_uri: str) -> str:
+    """Where registered models are looked for, for a message: a workspace, or the store that a variable names."""
+    return shown_store(os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or tracking_uri)
 
 
 def get_model(client: Registry, name: str) -> Model:
@@ -48,7 +54,7 @@ def get_model(client: Registry, name: str) -> Model:
             + (
                 f"there are: {', '.join(known)}"
                 if known
-                else "none has been registered yet: `headstart run CONFIG` does"
+                else f"none has been registered yet in {looked_in(client.tracking_uri)}: `headstart run CONFIG` does"
             )
         ) from error
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.console import nothing_in
+from tasks.register.registry import looked_in
 from tasks.register.store import connect
 from tasks.register.tags import DATA
 from tasks.workspace import Workspace
@@ -74,29 +76,29 @@ for number, command in enumerate(json.loads(sys.argv[1])):
 Path("found.json").write_text(json.dumps(found))
 """
 
-NONE = "there is no registered model 'digits'; none has been registered yet: `headstart run CONFIG` does"
-UNKNOWN = "'digits': there is no registered model of that name (none yet), and no run begins with it"
-NO_VERSION = "no dataset version, run or model is called 'abcd1234'; `headstart data list` shows those that"
+NONE = "there is no registered model 'digits'; none has been registered yet in HERE: `headstart run CONFIG` does"
+UNKNOWN = "'digits': there is no registered model of that name (none yet in HERE), and no run begins with it"
+NO_VERSION = "no dataset version, run or model is called 'abcd1234' in HERE; `headstart data list` shows those"
 IN_AN_EMPTY_FOLDER = {
-    "models": (0, "no models yet: `headstart run CONFIG` registers one"),
+    "models": (0, "no models yet in HERE: `headstart run CONFIG` registers one, HEADSTART_WORKSPACE names"),
     "models digits": (2, NONE),
     "models digits --history": (2, NONE),
-    "models --pending": (0, "no version waits for approval"),
-    "report": (2, "no run has ended well yet: `headstart run CONFIG` writes a report"),
+    "models --pending": (0, "no version waits for approval in HERE"),
+    "report": (2, "no run has ended well yet in HERE: `headstart run CONFIG` writes a report"),
     "report digits": (2, UNKNOWN),
     "report digits --versions 1,2": (2, NONE),
     "lineage digits": (2, UNKNOWN),
     f"lineage {'0' * 32}": (2, UNKNOWN.replace("digits", "0" * 32)),
-    "data list": (0, "no versions yet: `headstart run CONFIG` makes one"),
-    "data diff current abcd1234": (2, "there is no version of a dataset in data.dvc yet"),
+    "data list": (0, "no versions yet in HERE: `headstart run CONFIG` makes one, HEADSTART_WORKSPACE names"),
+    "data diff current abcd1234": (2, "there is no version of a dataset in HERE/data.dvc yet"),
     "data diff abcd1234 digits": (2, NO_VERSION),
     "data checkout abcd1234": (2, NO_VERSION),
-    "data checkout digits@1": (2, "there is no registered model 'digits'; `headstart models` lists them"),
-    "data push": (2, "there is no version of a dataset in data.dvc yet"),
-    "data pull": (2, "there is no version of a dataset in data.dvc yet"),
-    "data relabel list.csv": (2, "there is no version of a dataset in data.dvc yet"),
-    "data review digits": (2, "there is no pipeline 'digits' among those that were run: none yet"),
-    "features ls": (0, "no features yet: `headstart run CONFIG` computes some"),
+    "data checkout digits@1": (2, "there is no registered model 'digits' in HERE; `headstart models` lists them"),
+    "data push": (2, "there is no version of a dataset in HERE/data.dvc yet"),
+    "data pull": (2, "there is no version of a dataset in HERE/data.dvc yet"),
+    "data relabel list.csv": (2, "there is no version of a dataset in HERE/data.dvc yet"),
+    "data review digits": (2, "there is no pipeline 'digits' among those that were run: none yet in HERE"),
+    "features ls": (0, "no features yet in HERE: `headstart run CONFIG` computes some, HEADSTART_WORKSPACE"),
     "features verify": (0, "0 spaces, 0 sound files, 0 images: clean"),
     "features gc --dry-run": (0, "would free 0.0 MiB"),
     "promote digits 2": (2, NONE),
@@ -134,7 +136,8 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Looked]:
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found.json").read_text())
     said = [out + err for out, err in zip(done.stdout.split("\0"), done.stderr.split("\0"), strict=True)]
-    return {command: Looked(*found[command], told) for command, told in zip(found, said, strict=False)}
+    told = [text.replace(str(folder / str(number)), "HERE") for number, text in enumerate(said)]
+    return {command: Looked(*found[command], each) for command, each in zip(found, told, strict=False)}
 
 
 @pytest.mark.parametrize("command", IN_AN_EMPTY_FOLDER)
@@ -145,3 +148,21 @@ def test_who_only_looks_leaves_nothing_in_an_empty_folder(command: str, looked: 
     assert (found.code, found.left) == (code, [])
     assert found.told.removeprefix("error ").startswith(told)
     assert len(found.told.splitlines()) == 1 or command.startswith(("doctor", "backbones"))
+
+
+def test_a_team_store_in_which_nothing_is_found_is_named_without_its_password() -> None:
+    assert looked_in("postgresql://ada:secret@db/runs") == "postgresql://ada:***@db/runs"
+    assert nothing_in("http://team:5000", "no models", "run one") == "no models yet in http://team:5000: run one"
+
+
+@pytest.mark.parametrize("command, place", [("models", "STORE"), ("data list", "HERE and STORE")])
+def test_a_store_that_a_variable_names_is_where_nothing_is_found(command: str, place: str, tmp_path: Path) -> None:
+    own = ("HEADSTART_", "MLFLOW_", "PREFECT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    store = f"sqlite:///{tmp_path}/team.db"
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *command.split()], cwd=tmp_path, capture_output=True, text=True,
+        env=kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "160", "MLFLOW_TRACKING_URI": store},
+    )  # fmt: skip
+    told = (done.stdout + done.stderr).replace(store, "STORE").replace(str(tmp_path), "HERE")
+    assert f" yet in {place}: `headstart run CONFIG`" in told and list(tmp_path.iterdir()) == []

@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from flows.stores import remote
-from flows.stores.remote import check_answer, check_known, shown
+from flows.stores.remote import check_answer, check_known
 from tasks.errors import ConfigurationError, ServerError
+from tasks.workspace import shown
 
 
 @contextmanager
