@@ -121,7 +121,7 @@ def ui(
 
 @app.command(rich_help_panel=BROWSE)
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this one.")] = None,
     pending: Annotated[bool, typer.Option("--pending", help="Only versions that wait for approval.")] = False,
     history: Annotated[bool, typer.Option("--history", help="Every move of NAME's champion, newest last.")] = False,
     at: Annotated[
@@ -160,7 +160,7 @@ def models(
 def report(
     which: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN | NAME | NAME@VERSION]", help="A run or a model's version; else the last run."),
+        typer.Argument(metavar="WHICH", help="RUN, NAME or NAME@VERSION; the last run if not given."),
     ] = None,
     versions: Annotated[
         str | None, typer.Option(metavar="N...", help="Hold versions of NAME against each other: --versions 3 5 7.")
@@ -192,7 +192,7 @@ def report(
 @app.command(rich_help_panel=PROMOTE)
 def promote(
     name: Name,
-    version: Annotated[str, typer.Argument(help="Version or alias.")],
+    version: approve.Version,
     why: Why = "",
 ) -> None:
     """Make a version of a registered model champion.
@@ -217,8 +217,8 @@ def rollback(
 
 @app.command(rich_help_panel=PROMOTE)
 def predict(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION.")],
-    folder: Annotated[str, typer.Argument(help="Folder with images, searched in depth.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@ALIAS or NAME@VERSION.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder with images, searched in depth.")],
     output: Annotated[
         str, typer.Option("--output", "-o", help="File to write, .parquet or .csv.")
     ] = "predictions.parquet",

@@ -33,8 +33,9 @@ def backbones(
 ) -> None:
     """List the networks that extract.backbone may name.
 
-    Parameters without the classifier; floating-point operations of an image of the size it was trained with; memory is
-    an estimate, of tuning all of it in fp32 with batches of 32.
+    Parameters are counted without the classifier, operations for an image of the size it was trained with.
+
+    Memory is an estimate, of tuning all of it in fp32 with batches of 32.
 
     Example: headstart backbones --search dinov2 --fits 8GB
     """
@@ -55,7 +56,7 @@ def backbones(
 def rank(
     config: ConfigFile,
     named: Annotated[
-        str, typer.Option("--backbones", "-b", metavar="NAME[:LAYER][=WEIGHTS],...", help="Those to be ranked.")
+        str, typer.Option("--backbones", "-b", metavar="NAMES", help="Those to be ranked: NAME[:LAYER][=WEIGHTS], ...")
     ],
     images: Annotated[int, typer.Option(min=20, max=5000, help="Training images that are looked at, at most.")] = 2_000,
     set_: Overrides = [],  # noqa: B006

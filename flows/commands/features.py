@@ -49,7 +49,7 @@ def ls() -> None:
 
 @app.command()
 def verify(
-    space: Annotated[str, typer.Argument(metavar="[SPACE]", help="Beginning of a space's name; by default all.")] = "",
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="Beginning of a space's name; by default all.")] = "",
     repair: Annotated[
         bool, typer.Option("--repair", help="Move damaged files aside: the next run computes their images again.")
     ] = False,

@@ -11,9 +11,7 @@ import typer
 from flows.opening import open_workspace
 from tasks.workspace import check_output, write_whole
 
-Which = Annotated[
-    str, typer.Argument(metavar="NAME@VERSION | NAME@ALIAS | NAME/VERSION | RUN", help="A model's version, or a run.")
-]
+Which = Annotated[str, typer.Argument(metavar="WHICH", help="A model's version, NAME@VERSION or NAME@ALIAS, or a run.")]
 
 
 def lineage(

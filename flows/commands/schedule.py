@@ -57,7 +57,7 @@ def schedule(
         int | None, typer.Option(min=1, max=DECADE, metavar="SECONDS", help="Seconds between two runs.")
     ] = None,
     rrule: Annotated[
-        str | None, typer.Option(help="Rule of a calendar (RFC 5545), e.g. 'FREQ=WEEKLY;BYDAY=MO;BYHOUR=3;BYMINUTE=0'.")
+        str | None, typer.Option(help="Rule of a calendar (RFC 5545), e.g. 'FREQ=DAILY;BYHOUR=3'.")
     ] = None,
     timezone: Annotated[
         str | None, typer.Option(help="Time zone of --cron and --rrule, as Europe/Berlin; this machine's if not given.")
