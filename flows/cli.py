@@ -16,6 +16,7 @@ import typer
 from flows.clock import begin_with_the_process
 from flows.commands import approve, backbones, data, deploy, features, lineage, schedule, suggest
 from flows.commands.arguments import ConfigFile, Name, Overrides, Replace
+from flows.interruption import INTERRUPTED, then_after
 from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.encoding import is_utf8
 from tasks.errors import ConfigurationError
@@ -333,7 +334,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
         # Typer's own complaints (an unknown option, a missing argument) come as ClickException.
         if hasattr(error, "format_message"):
@@ -347,6 +348,8 @@ def main() -> None:
         if told is None:
             raise
         _fail(str(told))
+    if code == INTERRUPTED and (then := then_after(sys.argv[1:])):
+        print(f"interrupted: {then}", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)  # what a command has ended with, Typer gives back here
 
 
