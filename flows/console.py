@@ -50,15 +50,20 @@ WIDEST = 10_000
 """Of a line in a file, in letters."""
 
 
-def plain_table(*columns: str, numbers: Collection[str] = (), title: str | None = None) -> Table:
+def plain_table(
+    *columns: str, numbers: Collection[str] = (), whole: Collection[str] = (), title: str | None = None
+) -> Table:
     """A table without lines.
 
     Args:
         numbers: columns that are set to the right.
+        whole: columns whose values are not broken, however narrow the terminal.
     """
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column in numbers else "left")
+        table.add_column(
+            column, overflow="fold", justify="right" if column in numbers else "left", no_wrap=column in whole
+        )
     return table
 
 

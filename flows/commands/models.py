@@ -17,7 +17,7 @@ from tasks.workspace import Workspace
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("model", "version", "alias", "val", "held-out", "data", "backbone", "run")
+COLUMNS = ("model", "no.", "alias", "val", "held-out", "data", "backbone", "run")
 
 
 def versions_table(workspace: Workspace, name: str | None = None) -> Table:
@@ -26,7 +26,7 @@ def versions_table(workspace: Workspace, name: str | None = None) -> Table:
     Raises:
         RegistryError: there is no such model.
     """
-    table = plain_table(*COLUMNS, numbers=("version",))
+    table = plain_table(*COLUMNS, numbers=("no.",), whole=("data", "run"))
     for version in _versions(workspace, name):
         table.add_row(*_cells(version))
     return table
@@ -66,5 +66,5 @@ def _cells(version: Listed) -> list[str]:
     score = tags.get(SCORE, "") if figure is None else f"{figure:.4f}"
     return [
         version.name, str(version.number), ", ".join(version.aliases), score, version.held_out,
-        tags.get(DATA, "")[:12], tags.get("backbone", ""), version.run[:8],
+        tags.get(DATA, "")[:8], tags.get("backbone", "").replace("/builtin", ""), version.run[:8],
     ]  # fmt: skip

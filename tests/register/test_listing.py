@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from tasks.register.listing import ask_versions, read_versions
+from tasks.register.listing import Listed, ask_versions, read_versions
 from tasks.register.registry import all_models
 from tasks.register.series import Series, draw
 from tasks.register.tags import DATA, HELD_OUT, PREFIX, SCORE, entry_of, number_of
@@ -74,3 +74,21 @@ def test_numbers_and_entries_of_tags_are_read_or_are_none() -> None:
     tags = {"a": "0.5", "b": "n/a", "c": "", "d": "inf", "e": '{"x": 1}', "f": "[1]"}
     assert [number_of(tags, name) for name in "abcdz"] == [0.5, None, None, None, None]
     assert [entry_of(tags, name) for name in "efbcz"] == [{"x": 1}, None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "lines"), [("resnet_32px/builtin", 2), ("vit/imagenet + " * 9 + "vgg/imagenet", 20)]
+)
+def test_hash_and_run_of_a_version_are_whole_at_80_columns(
+    backbone: str, lines: int, registry: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.commands import models
+    from flows.console import plain_console
+
+    tags = {SCORE: "1.0", DATA: "e383b740cf328baa1d4021fe34e06747.dir", "backbone": backbone}
+    found = Listed("digits", 1, ("champion",), "5719516ce3be44eb", tags, "0.9918 (test)")
+    monkeypatch.setattr(models, "_versions", lambda *_: [found])
+    screen = plain_console(width=80, force_terminal=True, color_system=None)
+    with screen.capture() as shown:
+        screen.print(models.versions_table(registry))
+    assert len(shown.get().splitlines()) <= lines and "e383b740  " in shown.get() and "5719516c" in shown.get()
