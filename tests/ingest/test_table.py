@@ -390,13 +390,23 @@ def test_several_tables_are_one_and_may_be_splits(names: str, pattern: str, spli
 
 
 def test_the_images_that_several_tables_hold_stay_apart(workspace: Workspace) -> None:
-    for name in ("train-0", "train-1", "test-0"):
+    for name in ("train-0", "train-1", "test-0", "x/train-0"):
+        (workspace.root / "x").mkdir(exist_ok=True)
         rows = [{"image": {"bytes": png(name), "path": None}, "label": name}]
         pd.DataFrame(rows).to_parquet(workspace.root / f"{name}.parquet")
-    found = list(read_source({"table": "*.parquet", "image": "image"}).items(workspace))
+    found = list(read_source({"table": "**/*.parquet", "image": "image"}).items(workspace))
     assert [(item.path, item.split) for item in found] == [
-        ("test-0/0000001.png", "test"), ("train-0/0000001.png", "train"), ("train-1/0000001.png", "train")
+        ("test-0/0000001.png", "test"), ("train-0/0000001.png", "train"), ("train-1/0000001.png", "train"),
+        ("x/train-0/0000001.png", "train"),
     ]  # fmt: skip
+
+
+def test_each_of_several_tables_means_its_own_names_of_splits(listed: Path, workspace: Workspace) -> None:
+    for name, cells in (("1.csv", "train eval dev"), ("2.csv", "eval dev train")):
+        rows = [f"{path},cat,{cell}" for cell, (path, *_) in zip(cells.split(), ROWS, strict=False)]
+        (listed / name).write_text("\n".join(["path,label,split", *rows]))
+    found = read_source({"table": "listed/[12].csv"}).items(workspace)
+    assert [item.split for item in found] == ["train", "test", "val", "test", "val", "train"]
 
 
 def test_tables_that_are_not_there_or_contradict_their_folder_are_told(workspace: Workspace) -> None:

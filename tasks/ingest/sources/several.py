@@ -50,6 +50,11 @@ def places_of(pattern: str, workspace: Workspace, one: Callable[[str], Path | st
     return found
 
 
+def stem_of(file: str) -> str:
+    """A file's name without what it says of its kind."""
+    return STEM.sub("", file)
+
+
 def folders_above(places: Sequence[Path | str]) -> dict[Path | str, str]:
     """The folder of each file below the one that all lie in, with a slash at its end; empty where it is that one."""
     ways = {place: str(place).split("/")[:-1] for place in places}
@@ -66,7 +71,7 @@ def splits_of(files: list[str], key: str) -> dict[str, Split]:
     Raises:
         DataError: a file is called as another split than its folder.
     """
-    ways = {file: [*file.split("/")[:-1], STEM.sub("", file.rpartition("/")[2])] for file in files}
+    ways = {file: [*file.split("/")[:-1], stem_of(file.rpartition("/")[2])] for file in files}
     deepest = max(map(len, ways.values())) - 1
     found: dict[str, Split] = {}
     for place in (*range(deepest), -1):

@@ -18,7 +18,7 @@ from tasks.ingest.naming import says_evaluation, says_labelled, split_called, sp
 from tasks.ingest.nearby import hint, hint_below
 from tasks.ingest.sources.base import LARGEST, Encoding, Item, Source, local_path
 from tasks.ingest.sources.roots import Roots
-from tasks.ingest.sources.several import folders_above, is_pattern, places_of, splits_of
+from tasks.ingest.sources.several import folders_above, is_pattern, places_of, splits_of, stem_of
 from tasks.ingest.storage import stamp_of
 from tasks.ingest.tables.columns import Row, Wanted
 from tasks.ingest.tables.folds import Folds, SplitColumn
@@ -106,7 +106,8 @@ class TableSource(Source):
         seen: set[str] = set()
         for place in places:
             roots = Roots(place, self.roots, workspace, above[place])
-            for item in self._of_table(place, roots, limit, seen):
+            named = above[place] + str(place).rpartition("/")[2] if is_pattern(self.table) else ""
+            for item in self._of_table(place, named, roots, limit, seen):
                 split = item.split or (called.get(str(place)) if item.problem is None else None)
                 yield replace(item, split=split) if split != item.split else item
         if isinstance(self.split, Folds) and (unmet := list(self.split.unmet(seen))):
@@ -115,24 +116,29 @@ class TableSource(Source):
                 f"{shorten(unmet)}; it has {shorten(sorted(filter(None, seen)))}"
             )
 
-    def _of_table(self, place: Path | str, roots: Roots, limit: int, seen: set[str]) -> Iterator[Item]:
-        """The rows of one table; what cells of splits there are is added to those that were seen."""
+    def _of_table(self, place: Path | str, named: str, roots: Roots, limit: int, seen: set[str]) -> Iterator[Item]:
+        """The rows of one table.
+
+        Args:
+            named: what it is called among several; empty where there is one.
+            seen: what cells of splits there are is added to it.
+        """
         self._check_unread(place)
-        one = place.name if isinstance(place, Path) else place.rpartition("/")[2]
-        several = f"{one}, " if is_pattern(self.table) else ""
+        cells: set[str] = set()
         splits: dict[str, Split] = {}
         for row in self._rows(place):
-            if (cell := row.cells.get(self._split_column, "")) not in seen and len(seen) < MOST:
-                seen.add(cell)
+            if (cell := row.cells.get(self._split_column, "")) not in cells and len(cells) < MOST:
+                cells.add(cell)
                 if cell not in splits and (says_evaluation(cell) or says_labelled(cell)):
                     splits = self._splits(place)
             item = self._item(row, roots, limit, splits)
             if item.problem is not None:
-                told = f"{several}row {row.number}: {item.problem.reason}"
+                told = f"{named}{', ' if named else ''}row {row.number}: {item.problem.reason}"
                 item = replace(item, problem=Problem(item.problem.kind, told))
-            elif row.image is not None and several:
-                item = replace(item, path=f"{one.partition('.')[0]}/{item.path}")
+            elif row.image is not None and named:
+                item = replace(item, path=f"{stem_of(named)}/{item.path}")
             yield item
+        seen |= cells
 
     def state(self, workspace: Workspace) -> str:
         """Of tables and of the images that they name on this machine; where they hold them, of the tables' files."""
