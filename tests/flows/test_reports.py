@@ -22,6 +22,8 @@ from tests.flows.homes import ROOT
 class Store:
     """A hundred runs, ten a page, of which the newest is one inside another."""
 
+    tracking_uri = "http://team:5000"
+
     def __init__(self, experiments: int = 1) -> None:
         self.experiments, self.asked = experiments, 0
 
