@@ -22,10 +22,9 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
 import flows
-from flows.stores.remote import shown
 from flows.stores.shared import NAMED
 from tasks.errors import ConfigurationError
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, shown
 
 EXECUTE = "execute"
 """The hidden command of `headstart` that does a run which a worker was given."""
