@@ -9,14 +9,14 @@ import gc
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from flows.clock import begin_with_the_process
 from flows.commands import approve, backbones, data, deploy, features, lineage, schedule, suggest
 from flows.commands.arguments import ConfigFile, Name, Overrides, Replace
-from flows.interruption import INTERRUPTED, then_after
+from flows.interruption import INTERRUPTED, noting, then_after
 from flows.opening import open_pipeline, open_with_server, open_workspace
 from tasks.encoding import is_utf8
 from tasks.errors import ConfigurationError
@@ -331,11 +331,23 @@ def main() -> None:
     # Imports make some millions of objects that all stay; to look through them again and again for rubbish, as
     # Python does by default, takes a tenth of a short run.
     gc.set_threshold(100_000, 50, 100)
+    then = then_after(sys.argv[1:])
+    with noting(then is not None) as interrupts:  # others, such as servers, have ways of their own to end
+        code = _ended(interrupts)
+    if code == INTERRUPTED and then:
+        print(f"interrupted: {then}", file=sys.stderr)
+    sys.exit(code if isinstance(code, int) else 0)  # what a command has ended with, Typer gives back here
+
+
+def _ended(interrupts: list[int]) -> object:
+    """What the command ended with; its errors are told."""
     try:
-        code = app(standalone_mode=False)
+        return app(standalone_mode=False)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        return INTERRUPTED
     except Exception as error:
+        if interrupts:
+            return INTERRUPTED
         # Typer's own complaints (an unknown option, a missing argument) come as ClickException.
         if hasattr(error, "format_message"):
             error.show() if hasattr(error, "show") else None
@@ -348,12 +360,9 @@ def main() -> None:
         if told is None:
             raise
         _fail(str(told))
-    if code == INTERRUPTED and (then := then_after(sys.argv[1:])):
-        print(f"interrupted: {then}", file=sys.stderr)
-    sys.exit(code if isinstance(code, int) else 0)  # what a command has ended with, Typer gives back here
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     from rich.text import Text
 
     from flows.console import err

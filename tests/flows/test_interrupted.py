@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,26 @@ def test_what_goes_on_after_an_interruption_is_said(
         cli.main()
     told = capsys.readouterr()
     assert (end.value.code, told.out, told.err.strip()) == (130, "", SAID[command])
+
+
+def test_what_a_library_makes_of_an_interruption_is_one_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app(**_: Any) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            raise SystemError("in the middle of an import") from None
+        return 0
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["headstart", "run", "x.yaml"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code, capsys.readouterr().err.strip()) == (130, FROM_HERE)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.slow
