@@ -24,6 +24,8 @@ ClassCounts = dict[str, dict[Split, int]]
 TRAINING: tuple[Split, ...] = ("train", "tune", "partial")
 """Splits that further tasks may learn from; the leading one's classes have to be in the first."""
 
+UNLABELLED = "no image has a label, and without labels there is nothing to learn"
+
 MANY, FEW = 20, 5
 """Classes from which on they may be values of a quantity, and images of each below which they are."""
 
@@ -205,7 +207,7 @@ def _check_classes(
     if len(classes) < (1 if target.kind == "labels" else 2):
         raise DataError(
             (f"{_of(target)}only one class was found ({', '.join(classes)}): a classifier needs at least two"
-             if classes else f"{_of(target)}no image has a label, and without labels there is nothing to learn")
+             if classes else f"{_of(target)}{UNLABELLED}")
             + _because(journal)
         )  # fmt: skip
     _check_splits(journal, needed, target, given)

@@ -15,7 +15,7 @@ from tasks.errors import ConfigurationError, DataError
 from tasks.fingerprint import RunningFingerprint, code_version, fingerprint
 from tasks.ingest import relations
 from tasks.ingest.checkout import DamagedObject, check_out
-from tasks.ingest.classes import check_learnable, note_classes, what_is_kept_out
+from tasks.ingest.classes import UNLABELLED, check_learnable, note_classes, what_is_kept_out
 from tasks.ingest.config import IngestConfig, SplitConfig
 from tasks.ingest.corrections import Correction, Key, correct_labels, read_corrections
 from tasks.ingest.grouping import group_images, join_spellings
@@ -163,7 +163,7 @@ def _check_labels(journal: Journal, config: IngestConfig, workspace: Workspace) 
         DataError: there is none, and the source tells what there is in its place.
     """
     if not journal.one(f"SELECT COUNT(*) FROM rows WHERE {TOLD}") and (told := config.source.about_labels(workspace)):
-        raise DataError(f"no image has a label, and without labels there is nothing to learn: {told}")
+        raise DataError(f"{UNLABELLED}: {told}")
 
 
 def _check_domains(journal: Journal, config: SplitConfig) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".tif", ".bmp")
@@ -50,20 +50,35 @@ def hint(place: str) -> str:
 
 def hint_below(base: str, named: str) -> str:
     """Of a name that is not there below a folder, the folder in it that has it, as the end of a sentence."""
-    for folder in _folders_in(base):
+    above, name = os.path.split(named)
+    for folder in _entries(base).folders:
+        there = _entries(os.path.join(base, folder, above)).files
         for ending in ("", *ENDINGS):
-            if os.path.isfile(os.path.join(base, folder, named + ending)):
+            if name + ending in there:
                 more = f", and ingest.source.suffix: {ending}" if ending else ""
                 return f"; {folder}/{named}{ending} is there: name that folder in ingest.source.roots{more}"
     return ""
 
 
-@lru_cache(maxsize=4)
-def _folders_in(base: str) -> tuple[str, ...]:
-    """The first of them by their names."""
-    with suppress(OSError), os.scandir(base) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir())[:100])
-    return ()
+class _Entries(NamedTuple):
+    """Names in a folder: of the first folders in their order, and of files."""
+
+    folders: tuple[str, ...] = ()
+    files: frozenset[str] = frozenset()
+
+
+def _entries(folder: str) -> _Entries:
+    with suppress(OSError):
+        return _listed(folder, os.stat(folder).st_mtime_ns)
+    return _Entries()
+
+
+@lru_cache(maxsize=128)  # of a table's rows, each may lack its image
+def _listed(folder: str, changed: int) -> _Entries:
+    with os.scandir(folder) as found:
+        entries = list(found)
+    folders = sorted(entry.name for entry in entries if entry.is_dir())[:100]
+    return _Entries(tuple(folders), frozenset(entry.name for entry in entries if entry.is_file()))
 
 
 def _near(place: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import combinations
 from typing import Annotated
 
@@ -87,6 +88,7 @@ SplitColumn = Annotated[
 """What the key ``split`` of a source may be: a column of names of splits, or one of other cells."""
 
 
+@lru_cache(maxsize=1024)  # every row asks, and columns of splits have few cells
 def _key(cell: str) -> str:
     """What spellings of a cell have in common: ``5``, ``5.0``; ``TRUE``, ``True``, and all else that says yes."""
     text = plain_number(look_alike(cell))
